@@ -1,0 +1,17 @@
+"""Where the things that ship with the app lie: the small model, its captioner, the starter LoRAs and the sample pictures.
+
+Facts only. The code that made them is beside this file (`python -m studio.builtin.train`), and so are their scores (README.md).
+"""
+
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+MODEL_DIR = HERE / "model"
+CAPTIONER_DIR = HERE / "captioner"
+LORAS_DIR = HERE / "loras"
+SAMPLES = {"style": HERE / "samples" / "style", "character": HERE / "samples" / "character"}
+TRIGGER_WORDS = {"style": "ohwx", "character": "sks", "dusk": "tok"}
+"""The three classic words nobody uses for anything else, one a starter LoRA."""
+
+RESOLUTION = 128
+"""Side of every picture of the built-in world, in pixels."""

@@ -1,0 +1,106 @@
+"""A config as a flat list of leaves ("lora.rank"): what the form, the card, the documents and overrides walk over."""
+
+import types
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel, ValidationError
+
+from studio.errors import StudioError
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One parameter: where it is, what a person reads about it, and what it may be."""
+
+    path: str
+    title: str
+    help: str
+    type: type
+    optional: bool
+    default: Any
+    choices: tuple | None = None
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+
+
+def leaves(model: BaseModel) -> list[Leaf]:
+    """Every parameter of every section, in order."""
+    found = []
+    for section, value in model:
+        if not isinstance(value, BaseModel):
+            continue
+        for name, field in type(value).model_fields.items():
+            kind, optional, choices = _unwrap(field.annotation)
+            bounds = {}
+            for limit in field.metadata:
+                if isinstance(limit, annotated_types.Ge):
+                    bounds["ge"] = limit.ge
+                elif isinstance(limit, annotated_types.Gt):
+                    bounds["gt"] = limit.gt
+                elif isinstance(limit, annotated_types.Le):
+                    bounds["le"] = limit.le
+            found.append(
+                Leaf(
+                    path=f"{section}.{name}",
+                    title=field.title or name,
+                    help=field.description or "",
+                    type=kind,
+                    optional=optional,
+                    default=field.get_default(call_default_factory=True),
+                    choices=choices,
+                    **bounds,
+                )
+            )
+    return found
+
+
+def get(model: BaseModel, path: str) -> Any:
+    """The value at a dotted path."""
+    section, _, name = path.partition(".")
+    try:
+        return model.model_dump()[section][name]
+    except (KeyError, TypeError):
+        raise StudioError(f"Unknown setting {path!r}; known settings: {', '.join(leaf.path for leaf in leaves(model))}.") from None
+
+
+def replace(model: BaseModel, values: dict[str, Any]) -> BaseModel:
+    """A copy with other values at dotted paths, validated as a whole."""
+    tree = model.model_dump()
+    for path, value in values.items():
+        get(model, path)
+        section, _, name = path.partition(".")
+        tree[section][name] = value
+    try:
+        return type(model).model_validate(tree)
+    except ValidationError as error:
+        raise StudioError(explain(error, model)) from None
+
+
+def explain(error: ValidationError, model: BaseModel) -> str:
+    """A pydantic error as sentences a person can act on: which setting, its value, what is allowed."""
+    known = {leaf.path: leaf for leaf in leaves(model)}
+    sentences = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            sentences.append(f"Unknown setting {path!r}; known settings: {', '.join(known)}.")
+        else:
+            title = known[path].title if path in known else path
+            sentences.append(f"{title}: {problem['input']!r} does not fit. {problem['msg']}.")
+    return " ".join(sentences)
+
+
+def _unwrap(annotation) -> tuple[type, bool, tuple | None]:
+    """(type, may be empty, choices) of an annotation such as `Literal["a", "b"] | None`."""
+    optional = False
+    if get_origin(annotation) in (Union, types.UnionType):
+        rest = [part for part in get_args(annotation) if part is not type(None)]
+        optional = len(rest) < len(get_args(annotation))
+        annotation = rest[0]
+    if get_origin(annotation) is Literal:
+        choices = get_args(annotation)
+        return type(choices[0]), optional, choices
+    return get_origin(annotation) or annotation, optional, None

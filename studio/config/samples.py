@@ -1,0 +1,22 @@
+"""The pictures drawn while it learns."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SamplesConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    prompts: list[str] = Field(default_factory=list, title="Sample prompts", max_length=12)
+    """One row of the film each: good ones are a prompt with the trigger word, the same without it, and a scene that no picture shows."""
+
+    every: int = Field(250, title="Draw samples every (steps)", ge=1, le=100_000)
+    """A new column of the film each so many steps. The LoRA of every column is kept, so you can take an earlier one."""
+
+    seed: int = Field(7, title="Sample seed", ge=0, le=2**32 - 1)
+    """The same for every column, so that only the learning changes the picture."""
+
+    num_inference_steps: int = Field(20, title="Drawing steps (num_inference_steps)", ge=1, le=200)
+    """How carefully each sample is drawn. More is finer and slower."""
+
+    guidance_scale: float = Field(5.0, title="Obey the prompt (guidance scale)", ge=0, le=30)
+    """Higher follows the prompt more strictly with stronger contrast; too high looks burnt."""

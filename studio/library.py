@@ -1,0 +1,113 @@
+"""Every LoRA a person can put into a stack: shipped starters, this studio's runs, imported and downloaded files. No torch here."""
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from studio import builtin
+from studio.adapters import fingerprint, read_header
+from studio.errors import StudioError
+from studio.runs import Run
+from studio.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """What the pages show of one LoRA, and the reference that recipes and jobs carry."""
+
+    ref: str
+    title: str
+    source: str
+    path: Path
+    family: str
+    rank: int
+    alpha: float
+    base_model: str
+    trigger_words: list[str]
+    created: float
+    origin: dict = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        stat = self.path.stat()
+        return _sha256(self.path, stat.st_mtime_ns, stat.st_size)
+
+
+def list_adapters(workspace: Workspace) -> list[AdapterCard]:
+    """All of a workspace's LoRAs, newest first, then the shipped starters."""
+    cards = [_run_card(run, None) for run in Run.all(workspace) if run.adapters()]
+    cards += [_file_card(path) for path in workspace.adapters.glob("*.safetensors")]
+    cards.sort(key=lambda card: card.created, reverse=True)
+    return cards + starters()
+
+
+def starters() -> list[AdapterCard]:
+    """The LoRAs that ship with the studio."""
+    return [_card(f"starter:{path.stem}", path.stem.capitalize(), "starter", path) for path in sorted(builtin.LORAS_DIR.glob("*.safetensors"))]
+
+
+def find(workspace: Workspace, ref: str) -> AdapterCard:
+    """The LoRA behind a reference: starter:<name>, run:<id>, run:<id>@<step> or file:<id>."""
+    source, _, name = ref.partition(":")
+    if source == "starter":
+        for card in starters():
+            if card.ref == ref:
+                return card
+    elif source == "run":
+        run_id, _, step = name.partition("@")
+        run = Run.open(workspace, run_id)
+        if step and not step.isdigit():
+            raise StudioError(f"{step!r} is not a step of {run.title!r}; saved steps: {', '.join(str(s) for s, _ in run.adapters())}.")
+        if (run.adapter_at(int(step)) if step else run.latest_adapter() or run.adapter_at(0)).exists():
+            return _run_card(run, int(step) if step else None)
+        raise StudioError(f"The run {run.title!r} has no LoRA saved{' at step ' + step if step else ' yet'}.")
+    elif source == "file":
+        path = workspace.adapter_path(name)
+        if path.exists():
+            return _file_card(path)
+    raise StudioError(f"The LoRA {ref!r} is not here (any more); choose one from the list or add its file again.")
+
+
+def _run_card(run: Run, step: int | None) -> AdapterCard:
+    path = run.latest_adapter() if step is None else run.adapter_at(step)
+    ref = f"run:{run.id}" if step is None else f"run:{run.id}@{step}"
+    title = run.title if step is None else f"{run.title}, step {step}"
+    return _card(ref, title, "run", path)
+
+
+def _file_card(path: Path) -> AdapterCard:
+    about_file = path.with_suffix(".json")
+    about = json.loads(about_file.read_text(encoding="utf-8")) if about_file.exists() else {}
+    origin = about.get("source", {})
+    return _card(f"file:{path.stem}", about.get("title", path.stem), "hub" if "hub" in origin else "file", path, about, origin)
+
+
+def _card(ref: str, title: str, source: str, path: Path, about: dict | None = None, origin: dict | None = None) -> AdapterCard:
+    stat = path.stat()
+    facts = _facts(path, stat.st_mtime_ns, stat.st_size)
+    words = (about or {}).get("trigger_words") or [w for w in [facts["trigger_word"]] if w]
+    return AdapterCard(
+        ref, title, source, path, facts["family"], facts["rank"], facts["alpha"], facts["base_model"], words, stat.st_mtime, origin or {}
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _facts(path: Path, modified_ns: int, size: int) -> dict:
+    """What the file's header says; remembered for as long as the file does not change."""
+    header = read_header(path)
+    print_ = fingerprint(header)
+    studio = json.loads(header.metadata.get("studio", "{}"))
+    return {
+        "family": print_.family,
+        "rank": print_.rank,
+        "alpha": studio.get("trained_alpha", print_.alpha),
+        "base_model": studio.get("base_model", ""),
+        "trigger_word": studio.get("trigger_word", header.metadata.get("modelspec.trigger_phrase", "")),
+    }
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256(path: Path, modified_ns: int, size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

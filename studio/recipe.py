@@ -1,0 +1,97 @@
+"""What made an image: everything needed to draw the same picture again, carried inside its PNG. No decoder here."""
+
+import json
+import struct
+import zlib
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from studio.errors import StudioError
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+KEY = b"lora_studio"
+LARGEST_RECIPE = 256 * 1024
+
+
+class StackEntry(BaseModel):
+    """One LoRA of a stack: which file, and how strongly."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    adapter: str = Field(max_length=300)
+    weight: float = Field(1.0, ge=-4, le=4)
+    on: bool = True
+    title: str = Field("", max_length=200)
+    sha256: str | None = Field(None, max_length=64)
+
+
+class Recipe(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: str = Field("", max_length=4000)
+    negative_prompt: str = Field("", max_length=4000)
+    family: str = Field("stable-diffusion", max_length=100)
+    base_model: str = Field("lora-studio/small-world", max_length=500)
+    revision: str | None = Field(None, max_length=100)
+    stack: list[StackEntry] = Field(default_factory=list, max_length=32)
+    seed: int = Field(7, ge=0, le=2**32 - 1)
+    num_inference_steps: int = Field(20, ge=1, le=200)
+    guidance_scale: float = Field(5.0, ge=0, le=30)
+    width: int | None = Field(None, ge=64, le=4096, multiple_of=8)
+    height: int | None = Field(None, ge=64, le=4096, multiple_of=8)
+
+    def to_json(self) -> str:
+        """Canonical: the same recipe is always the same text."""
+        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the recipe"
+            raise StudioError(f"This picture's recipe cannot be used: {where} is {first['input']!r}. {first['msg']}.") from None
+
+    def without_stack(self) -> "Recipe":
+        """The same picture by the base model alone."""
+        return self.model_copy(update={"stack": []})
+
+
+def add_recipe(png: bytes, recipe: Recipe) -> bytes:
+    """The same PNG with the recipe in a text chunk right before the picture data (PNG specification, iTXt is not needed: ASCII)."""
+    text = KEY + b"\0" + recipe.to_json().encode("ascii")
+    kept = [(kind, body) for kind, body in _chunks(png) if not (kind == b"tEXt" and body.startswith(KEY + b"\0"))]
+    first_data = next(i for i, (kind, _) in enumerate(kept) if kind == b"IDAT")
+    kept.insert(first_data, (b"tEXt", text))
+    return PNG_SIGNATURE + b"".join(_chunk(kind, body) for kind, body in kept)
+
+
+def read_recipe(png: bytes) -> Recipe:
+    """The recipe inside a PNG made by this studio. Reads the chunk list by hand, so no picture is decoded."""
+    for kind, body in _chunks(png):
+        if kind == b"tEXt" and body.startswith(KEY + b"\0"):
+            if len(body) > LARGEST_RECIPE:
+                raise StudioError(f"This picture's recipe is {len(body):,} bytes long; the studio writes at most {LARGEST_RECIPE:,}.")
+            return Recipe.from_json(body[len(KEY) + 1 :].decode("ascii", "replace"))
+    raise StudioError("This picture carries no recipe; only PNG files saved by the studio do (messengers and web pages often strip it).")
+
+
+def _chunks(png: bytes) -> list[tuple[bytes, bytes]]:
+    if not png.startswith(PNG_SIGNATURE):
+        raise StudioError("This is not a PNG file, and only the studio's own PNG files carry a recipe.")
+    found, position = [], len(PNG_SIGNATURE)
+    while position + 12 <= len(png):
+        length, kind = struct.unpack(">I4s", png[position : position + 8])
+        body = png[position + 8 : position + 8 + length]
+        if len(body) < length:
+            break
+        found.append((kind, body))
+        position += 12 + length
+        if kind == b"IEND":
+            return found
+    raise StudioError("This PNG file is cut off; save or copy it again.")
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -1,0 +1,195 @@
+"""A run: one directory that holds everything to train the same LoRA again. No torch here.
+
+    config.json  dataset/{dataset.json,pictures/}  events.jsonl  samples/<step>/  checkpoints/  adapters/step-<step>.safetensors
+
+The training child is the only writer of events.jsonl; `stop` and `pause` are empty files that others lay down as wishes.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+from studio import config as configs
+from studio.config import TrainConfig
+from studio.dataset import Dataset
+from studio.errors import StudioError
+from studio.processes import FileLock
+from studio.workspace import Workspace, new_id, write_atomically
+
+ADAPTER_NAME = re.compile(r"step-(\d{6})\.safetensors")
+STATE_AFTER = {
+    "started": "running",
+    "resumed": "running",
+    "pausing": "paused",
+    "stopped": "stopped",
+    "finished": "finished",
+    "failed": "failed",
+}
+
+
+class Run:
+    def __init__(self, path: Path):
+        self.path = path
+        self.id = path.name
+        self.dataset_dir = path / "dataset"
+        self.samples_dir = path / "samples"
+        self.checkpoints_dir = path / "checkpoints"
+        self.adapters_dir = path / "adapters"
+        self.events_file = path / "events.jsonl"
+
+    @classmethod
+    def create(cls, workspace: Workspace, config: TrainConfig, dataset: Dataset, title: str = "") -> "Run":
+        """Write down the config and a snapshot of the dataset; later edits of the dataset do not reach this run."""
+        pictures = dataset.pictures
+        if not pictures:
+            raise StudioError(f"The dataset {dataset.title!r} has no pictures; add 10 to 50 under Pictures & captions.")
+        run = cls(workspace.run_path(new_id(title or config.dataset.trigger_word or dataset.title)))
+        for folder in (run.dataset_dir / "pictures", run.samples_dir, run.checkpoints_dir, run.adapters_dir):
+            folder.mkdir(parents=True)
+        listing = []
+        for picture in pictures:
+            name = f"{picture.id}.png"
+            _link_or_copy(picture.file, run.dataset_dir / "pictures" / name)
+            listing.append({"sha256": picture.id, "file": name, "caption": picture.caption, "width": picture.width, "height": picture.height})
+        snapshot = {
+            "title": title or dataset.title,
+            "dataset": dataset.id,
+            "dataset_title": dataset.title,
+            "sha256": dataset.sha256(),
+            "subject": dataset.subject,
+            "real_person": dataset.real_person,
+            "consent": dataset.consent,
+            "pictures": sorted(listing, key=lambda item: item["sha256"]),
+            "created": time.time(),
+        }
+        write_atomically(run.dataset_dir / "dataset.json", json.dumps(snapshot, indent=1, sort_keys=True).encode())
+        run.write_config(config)
+        return run
+
+    @classmethod
+    def open(cls, workspace: Workspace, run_id: str) -> "Run":
+        run = cls(workspace.run_path(run_id))
+        if not (run.path / "config.json").exists():
+            raise StudioError(f"There is no run {run_id!r} any more; choose one from the list.")
+        return run
+
+    @classmethod
+    def all(cls, workspace: Workspace) -> list["Run"]:
+        """Every run of a workspace, newest first."""
+        runs = [cls(path) for path in workspace.runs.iterdir() if (path / "config.json").exists()]
+        return sorted(runs, key=lambda run: run.snapshot["created"], reverse=True)
+
+    @property
+    def config(self) -> TrainConfig:
+        return configs.load(self.path / "config.json")
+
+    def write_config(self, config: TrainConfig) -> None:
+        write_atomically(self.path / "config.json", configs.dump(config))
+
+    @property
+    def snapshot(self) -> dict:
+        """The dataset as it was when the run was made: title, sha256, consent, pictures with captions."""
+        return json.loads((self.dataset_dir / "dataset.json").read_text(encoding="utf-8"))
+
+    @property
+    def title(self) -> str:
+        return self.snapshot["title"]
+
+    def append(self, event: dict) -> None:
+        """Add one event. One write call a line, so that a reader never sees half of one that matters."""
+        line = json.dumps({"time": time.time(), **event}, sort_keys=True) + "\n"
+        with open(self.events_file, "ab") as file:
+            file.write(line.encode())
+
+    def events(self, offset: int = 0) -> tuple[list[dict], int]:
+        """Events from a byte offset on, and the offset for the next call. A last line without its end is left for then."""
+        if not self.events_file.exists():
+            return [], 0
+        with open(self.events_file, "rb") as file:
+            file.seek(offset)
+            data = file.read()
+        complete = data[: data.rfind(b"\n") + 1]
+        found = []
+        for line in complete.splitlines():
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                # A kill can cut a line in two; the resumed child's next event then ends it. Only that line is lost.
+                continue
+        return found, offset + len(complete)
+
+    @property
+    def state(self) -> str:
+        """created, running, paused, stopped, finished or failed, as the training child last said."""
+        state = "created"
+        for event in self.events()[0]:
+            state = STATE_AFTER.get(event["kind"], state)
+        return state
+
+    def curve(self) -> list[dict]:
+        """The step events that count: those after a resume replace what was lost in the crash."""
+        steps = {}
+        for event in self.events()[0]:
+            if event["kind"] == "started":
+                steps = {step: e for step, e in steps.items() if step <= event["step"]}
+            elif event["kind"] == "step":
+                steps[event["step"]] = event
+        return [steps[step] for step in sorted(steps)]
+
+    def adapter_at(self, step: int) -> Path:
+        return self.adapters_dir / f"step-{step:06d}.safetensors"
+
+    def adapters(self) -> list[tuple[int, Path]]:
+        """(step, file) of every saved adapter, oldest first."""
+        found = []
+        if self.adapters_dir.exists():
+            for path in self.adapters_dir.iterdir():
+                if match := ADAPTER_NAME.fullmatch(path.name):
+                    found.append((int(match[1]), path))
+        return sorted(found)
+
+    def latest_adapter(self) -> Path | None:
+        saved = self.adapters()
+        return saved[-1][1] if saved else None
+
+    def samples(self) -> dict[int, list[Path]]:
+        """step -> one picture per sample prompt; step 0 is the base alone."""
+        if not self.samples_dir.exists():
+            return {}
+        columns = {int(folder.name): sorted(folder.glob("*.png")) for folder in self.samples_dir.iterdir() if folder.name.isdigit()}
+        return {step: columns[step] for step in sorted(columns) if columns[step]}
+
+    def request_stop(self) -> None:
+        (self.path / "stop").touch()
+
+    @property
+    def stop_requested(self) -> bool:
+        return (self.path / "stop").exists()
+
+    def clear_stop(self) -> None:
+        (self.path / "stop").unlink(missing_ok=True)
+
+    def request_pause(self) -> None:
+        (self.path / "pause").touch()
+
+    @property
+    def pause_requested(self) -> bool:
+        return (self.path / "pause").exists()
+
+    def clear_pause(self) -> None:
+        (self.path / "pause").unlink(missing_ok=True)
+
+    def lock(self) -> FileLock:
+        """Taken by the training child for as long as it lives; a second one gets a StudioError that names the first."""
+        return FileLock(self.path / "lock", f"The run {self.title!r}")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Pictures are never edited in place, so a second name for the same bytes is a safe copy; some disks refuse links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
