@@ -1,0 +1,70 @@
+"""What people bring into the studio, as jobs of the direct lane: pictures and captions, LoRA files, LoRAs from the Hub."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from studio.adapters import fingerprint, read_header
+from studio.dataset import Dataset
+from studio.errors import StudioError
+from studio.jobs import Job
+from studio.pictures import clean_text, decode_files
+from studio.report import Report
+from studio.workspace import Home, Workspace, new_id, write_atomically
+
+
+def import_pictures(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
+    """{"dataset", "files": [{"path", "name"}]} -> {"added", "captions", "refused": [{"name", "reason"}], "notes"}."""
+    dataset = Dataset.open(home.workspace(job.owner), job.payload["dataset"])
+    with dataset.incoming() as folder:
+        decoded = decode_files(job.payload["files"], folder, report)
+        report(len(job.payload["files"]), len(job.payload["files"]), "Adding the pictures")
+        return dataset.add(decoded, folder)
+
+
+def import_adapters(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
+    """{"files": [{"path", "name"}]} -> {"adapters": [refs], "refused": [{"name", "reason"}]}."""
+    workspace = home.workspace(job.owner)
+    files, refs, refused = job.payload["files"], [], []
+    for index, file in enumerate(files):
+        name = clean_text(file["name"], 120)
+        report(index, len(files), f"Checking {name}")
+        try:
+            refs.append(keep_adapter(workspace, Path(file["path"]), Path(name).stem, {"file": name}))
+        except StudioError as error:
+            refused.append({"name": name, "reason": f"{name}: {error}"})
+    return {"adapters": refs, "refused": refused}
+
+
+def download_adapter(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
+    """{"repo_id", "revision", "filename"} -> {"adapter": ref, "revision"}; `secret` is the token for a private or gated repo."""
+    # Here and not above: the Hub's client takes a second to import, and pictures do not need it.
+    from studio import hub
+
+    wanted = job.payload
+    token = hub.read_token(secret.decode()) if secret else None
+    found = hub.download_adapter(
+        wanted["repo_id"],
+        wanted.get("revision"),
+        wanted.get("filename"),
+        token,
+        lambda done, total: report(done, total, f"Fetching {wanted['repo_id']}"),
+    )
+    source = {"hub": found.repo_id, "revision": found.revision, "file": found.filename, "licence": found.licence, "base_model": found.base_model}
+    words = [clean_text(found.trigger_word, 60)] if found.trigger_word else []
+    ref = keep_adapter(home.workspace(job.owner), found.path, found.title, source, words)
+    return {"adapter": ref, "revision": found.revision}
+
+
+def keep_adapter(workspace: Workspace, path: Path, title: str, source: dict, trigger_words: Sequence[str] = ()) -> str:
+    """Copy a LoRA file into the workspace once its header was checked; returns its ref. No weights are read and nothing is unpickled."""
+    fingerprint(read_header(path))
+    title = clean_text(title, 120) or "LoRA"
+    target = workspace.adapter_path(new_id(title))
+    aside = target.with_suffix(".part")
+    shutil.copyfile(path, aside)
+    about = {"title": title, "source": source, "trigger_words": list(trigger_words)}
+    write_atomically(target.with_suffix(".json"), json.dumps(about, indent=1).encode())
+    aside.rename(target)
+    return f"file:{target.stem}"

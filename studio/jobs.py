@@ -1,0 +1,328 @@
+"""The queue: every long thing is a row in one SQLite file with a process behind it, so that no tab, server or crash can lose it.
+
+Two lanes. The device lane (caption, generate, train) is claimed by the one resident worker; each job of the direct lane gets a
+process of its own, `python -m studio.jobs DATABASE JOB`, which runs the kind's function.
+"""
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio import processes
+from studio.errors import StudioError
+from studio.report import Border, Cancelled, Report
+from studio.workspace import Home
+
+DEVICE_KINDS = ("generate", "caption", "train")
+DIRECT_KINDS = {
+    "import": "studio.imports:import_pictures",
+    "adapter": "studio.imports:import_adapters",
+    "download": "studio.imports:download_adapter",
+    "publish": "studio.publishing:publish_job",
+}
+"""kind -> the function(home, job, report, secret) -> result dict that a direct job's process imports and runs."""
+
+UNFINISHED = ("waiting", "running")
+AGAIN_AFTER_A_CRASH = ("generate", "caption")
+"""Kinds that may simply be run again: they repeat no harm. The others wait for a person (train: Resume; publish: the token is gone)."""
+MOST_ATTEMPTS = 3
+SECONDS_TO_APPEAR = 60
+"""A direct job whose process never showed up by then was lost between the row and the start."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', key TEXT,
+    payload TEXT NOT NULL, result TEXT NOT NULL DEFAULT '{}',
+    done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0, seconds_left REAL, message TEXT NOT NULL DEFAULT '',
+    error TEXT NOT NULL DEFAULT '', created REAL NOT NULL, started REAL, finished REAL, ticks REAL, seconds REAL,
+    pid INTEGER, mark TEXT, attempts INTEGER NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0, heartbeat REAL);
+CREATE UNIQUE INDEX IF NOT EXISTS one_unfinished_job_a_key ON jobs (owner, key) WHERE key IS NOT NULL AND state IN ('waiting', 'running');
+CREATE INDEX IF NOT EXISTS unfinished ON jobs (state, kind, id) WHERE state IN ('waiting', 'running');
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row. `created`, `started`, `finished` are for people to read; `seconds` is measured on a clock that nobody can set."""
+
+    id: int
+    owner: str
+    kind: str
+    state: str
+    payload: dict
+    result: dict
+    done: int
+    total: int
+    seconds_left: float | None
+    message: str
+    error: str
+    created: float
+    started: float | None
+    finished: float | None
+    seconds: float | None
+    pid: int | None
+    attempts: int
+    cancel_requested: bool
+
+    @property
+    def unfinished(self) -> bool:
+        return self.state in UNFINISHED
+
+
+class _Connection(threading.local):
+    """One connection a thread is sqlite3's own rule; a forked child must not use its parent's either, hence the pid."""
+
+    connection: sqlite3.Connection | None = None
+    pid: int | None = None
+
+
+class Jobs:
+    """The queue in one file. Safe to use from many processes and threads at once."""
+
+    def __init__(self, database: Path):
+        self.database = Path(database)
+        self.database.parent.mkdir(parents=True, exist_ok=True)
+        self._own = _Connection()
+        # PRAGMA data_version counts what *other* connections wrote, so `changes` needs one of its own that never writes.
+        self._watch = self._connect(check_same_thread=False)
+        self._watch_lock = threading.Lock()
+        self._connection.executescript(SCHEMA)
+
+    def submit(self, owner: str, kind: str, payload: dict, key: str | None = None) -> Job:
+        """Put a job in the queue. While a job of this owner with the same key is unfinished, that one is returned instead."""
+        if kind not in DEVICE_KINDS and kind not in DIRECT_KINDS:
+            raise StudioError(f"Unknown kind of job {kind!r}; known kinds: {', '.join((*DEVICE_KINDS, *DIRECT_KINDS))}.")
+        text = json.dumps(payload)
+        while True:
+            row = self._connection.execute(
+                "INSERT INTO jobs (owner, kind, payload, key, created) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING *",
+                (owner, kind, text, key, time.time()),
+            ).fetchone()
+            row = row or self._one("SELECT * FROM jobs WHERE owner = ? AND key = ? AND state IN ('waiting', 'running')", owner, key)
+            if row:
+                return _job(row)
+
+    def start(self, job: Job, secret: bytes | None = None) -> Job:
+        """Give a direct job its process. The secret (a token) goes to its stdin and is written nowhere."""
+        if job.kind not in DIRECT_KINDS:
+            raise StudioError(f"A {job.kind} job is done by the resident worker, not by a process of its own.")
+        if job.state != "waiting" or job.pid:
+            return job
+        log = self.database.parent / "logs" / f"job-{job.id}.log"
+        child = processes.spawn(
+            processes.module_command("studio.jobs", self.database, job.id),
+            log,
+            secret=secret or b"",
+            on_exit=lambda status: self.lost(job.id, status),
+        )
+        self._write("UPDATE jobs SET pid = ?, mark = ? WHERE id = ? AND state = 'waiting'", child.pid, processes.start_mark(child.pid), job.id)
+        return self.get(job.id)
+
+    def get(self, job_id: int) -> Job:
+        row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
+        if row is None:
+            raise StudioError(f"There is no job {job_id}; look at the list of jobs.")
+        return _job(row)
+
+    def list(
+        self, owner: str | None = None, kinds: Iterable[str] | None = None, states: Iterable[str] | None = None, limit: int = 50
+    ) -> Sequence[Job]:
+        """Newest first."""
+        where, values = ["1"], []
+        if owner is not None:
+            where.append("owner = ?")
+            values.append(owner)
+        for column, wanted in (("kind", kinds), ("state", states)):
+            if wanted is not None:
+                wanted = list(wanted)
+                where.append(f"{column} IN ({', '.join('?' * len(wanted))})")
+                values += wanted
+        rows = self._connection.execute(f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?", (*values, limit))
+        return [_job(row) for row in rows]
+
+    def claim(self, kinds: Iterable[str], pid: int) -> Job | None:
+        """Take the oldest waiting job of these kinds. One statement, so that no two processes ever get the same job."""
+        kinds = list(kinds)
+        return self._take(f"SELECT id FROM jobs WHERE state = 'waiting' AND kind IN ({', '.join('?' * len(kinds))}) ORDER BY id LIMIT 1", kinds, pid)
+
+    def claim_one(self, job_id: int, pid: int) -> Job | None:
+        """Take this very job; None when it was cancelled meanwhile or another process has it."""
+        return self._take("SELECT id FROM jobs WHERE state = 'waiting' AND id = ?", [job_id], pid)
+
+    def _take(self, choose: str, values: Sequence, pid: int) -> Job | None:
+        row = self._one(
+            f"""UPDATE jobs SET state = 'running', started = ?, ticks = ?, heartbeat = ?, pid = ?, mark = ?, attempts = attempts + 1,
+            done = 0, total = 0, seconds_left = NULL, message = '' WHERE id = ({choose}) AND state = 'waiting' RETURNING *""",
+            *(time.time(), time.monotonic(), time.time(), pid, processes.start_mark(pid), *values),
+        )
+        return _job(row) if row else None
+
+    def hand_over(self, job_id: int, pid: int) -> None:
+        """From now on process `pid` stands behind this running job: it lives on when the one that claimed it dies."""
+        self._write("UPDATE jobs SET pid = ?, mark = ? WHERE id = ? AND state = 'running'", pid, processes.start_mark(pid), job_id)
+
+    def progress(self, job_id: int, done: int, total: int, seconds_left: float | None = None, message: str = "") -> None:
+        self._write(
+            "UPDATE jobs SET done = ?, total = ?, seconds_left = ?, message = ?, heartbeat = ? WHERE id = ? AND state = 'running'",
+            *(done, total, seconds_left, message, time.time(), job_id),
+        )
+
+    def heartbeat(self, job_id: int) -> None:
+        self._write("UPDATE jobs SET heartbeat = ? WHERE id = ? AND state = 'running'", time.time(), job_id)
+
+    def finish(self, job_id: int, result: dict) -> bool:
+        """Done. False when the job was not running any more, as with the three below."""
+        return self._close(job_id, "done", result=result)
+
+    def fail(self, job_id: int, message: str) -> bool:
+        return self._close(job_id, "failed", error=message)
+
+    def interrupt(self, job_id: int, message: str, result: dict | None = None) -> bool:
+        """It ended without being asked to; nothing is wrong with the job itself."""
+        return self._close(job_id, "interrupted", error=message, result=result)
+
+    def mark_cancelled(self, job_id: int, result: dict | None = None) -> bool:
+        """What runs the job says that it has stopped."""
+        return self._close(job_id, "cancelled", result=result)
+
+    def _close(self, job_id: int, state: str, error: str = "", result: dict | None = None) -> bool:
+        now = time.monotonic()
+        return self._write(
+            "UPDATE jobs SET state = ?, error = ?, result = ?, seconds_left = NULL, finished = ?, seconds = MAX(0, ? - ticks)"
+            " WHERE id = ? AND state = 'running'",
+            *(state, error, json.dumps(result or {}), time.time(), now, job_id),
+        )
+
+    def cancel(self, job_id: int) -> Job:
+        """A waiting job is cancelled at once; a running one is asked to stop and looks for that by itself."""
+        self._write("UPDATE jobs SET state = 'cancelled', finished = ? WHERE id = ? AND state = 'waiting'", time.time(), job_id)
+        self._write("UPDATE jobs SET cancel = 1 WHERE id = ? AND state = 'running'", job_id)
+        return self.get(job_id)
+
+    def cancel_requested(self, job_id: int) -> bool:
+        row = self._one("SELECT cancel FROM jobs WHERE id = ?", job_id)
+        return bool(row and row["cancel"])
+
+    def lost(self, job_id: int, status: int | None = None) -> None:
+        """The process behind a direct job has ended. If it could not say how, say it for it."""
+        how = "" if status is None else f" (killed by signal {-status})" if status < 0 else f" (exit status {status})"
+        message = f"The process doing this ended unexpectedly{how}; nothing else was touched. Try again."
+        if not self.interrupt(job_id, message):
+            self._write(
+                "UPDATE jobs SET state = 'failed', error = ?, finished = ? WHERE id = ? AND state = 'waiting'",
+                *(f"The process for this could not start{how}; see logs/job-{job_id}.log in the studio's folder.", time.time(), job_id),
+            )
+
+    def adopt(self) -> Sequence[Job]:
+        """Look after running jobs whose process is gone: again from the start, up to three times, or interrupted. Returns those."""
+        orphans = []
+        for row in self._connection.execute("SELECT * FROM jobs WHERE state IN ('waiting', 'running')").fetchall():
+            job = _job(row)
+            if row["pid"] and processes.alive(row["pid"], row["mark"]):
+                continue
+            if job.state == "waiting":
+                if job.kind in DIRECT_KINDS and (row["pid"] or time.time() - job.created > SECONDS_TO_APPEAR):
+                    self.lost(job.id)
+                    orphans.append(job)
+            else:
+                self._orphan(job)
+                orphans.append(job)
+        return [self.get(job.id) for job in orphans]
+
+    def _orphan(self, job: Job) -> None:
+        if job.kind not in AGAIN_AFTER_A_CRASH:
+            self.interrupt(job.id, "Training stopped unexpectedly; nothing is lost: press Resume." if job.kind == "train" else
+                           "The process doing this ended unexpectedly; nothing else was touched. Try again.")  # fmt: skip
+        elif job.cancel_requested:
+            self.mark_cancelled(job.id)
+        elif job.attempts < MOST_ATTEMPTS:
+            self._write("UPDATE jobs SET state = 'waiting', pid = NULL, mark = NULL WHERE id = ? AND state = 'running'", job.id)
+        else:
+            self.fail(job.id, f"This ended the worker {job.attempts} times, so it is not tried again. logs/worker.log says more.")
+
+    def changes(self) -> int:
+        """A number that differs from the last one when any job changed since. Microseconds; compare within one Jobs object only."""
+        with self._watch_lock:
+            return self._watch.execute("PRAGMA data_version").fetchone()[0]
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._own.pid != os.getpid():
+            self._own.connection = self._connect()
+            self._own.pid = os.getpid()
+        return self._own.connection
+
+    def _connect(self, check_same_thread: bool = True) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.database, timeout=30, isolation_level=None, check_same_thread=check_same_thread)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    def _one(self, sql: str, *values) -> sqlite3.Row | None:
+        # fetchall: a RETURNING statement holds the write lock until its last row is read.
+        rows = self._connection.execute(sql, values).fetchall()
+        return rows[0] if rows else None
+
+    def _write(self, sql: str, *values) -> bool:
+        return self._connection.execute(sql, values).rowcount > 0
+
+
+def _job(row: sqlite3.Row) -> Job:
+    values = {name: row[name] for name in Job.__dataclass_fields__ if name != "cancel_requested"}
+    return Job(**{**values, "payload": json.loads(row["payload"]), "result": json.loads(row["result"])}, cancel_requested=bool(row["cancel"]))
+
+
+def run_direct(database: Path, job_id: int, secret: bytes | None) -> bool:
+    """Do one direct job in this process; True when it is done."""
+    home, jobs = Home(database.parent), Jobs(database)
+    job = jobs.claim_one(job_id, os.getpid())
+    if job is None:
+        return False
+    module, _, name = DIRECT_KINDS[job.kind].partition(":")
+    with Border(jobs, job, home.logs / f"job-{job.id}.log"), _interrupted_by_cancel(jobs, job.id):
+        # The kinds differ in what they import, and each pays only for its own.
+        function = vars(importlib.import_module(module))[name]
+        result = function(home, job, Report(jobs, job.id), secret)
+        return jobs.finish(job.id, result)
+    return False
+
+
+@contextlib.contextmanager
+def _interrupted_by_cancel(jobs: Jobs, job_id: int) -> Iterator[None]:
+    """Within the block, a cancelled job ends with Cancelled even while it waits for the network."""
+    over = threading.Event()
+    # A parent that ignores SIGINT (a shell's background job) hands that down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            if jobs.cancel_requested(job_id):
+                processes.interrupt_main_thread()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Cancelled from None
+    finally:
+        over.set()
+        watcher.join()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    done = run_direct(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer.read() or None)
+    sys.exit(0 if done else 1)

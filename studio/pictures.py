@@ -1,0 +1,228 @@
+"""Untrusted pictures, caption files and zips, turned into canonical pictures or a reason each. Nothing is decoded in this process.
+
+The work is done by short-lived children (`python -m studio.decoder`) with limits on memory and time; the death of one refuses the one
+file it was looking at, and the next child goes on with the others.
+"""
+
+import json
+import os
+import queue
+import re
+import subprocess
+import threading
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from studio import processes
+from studio.errors import StudioError
+
+SECONDS_FOR_ONE_PICTURE = 40
+MOST_DEATHS_FOR_ONE_ARCHIVE = 20
+LONGEST_CAPTION = 2000
+INHERITED = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "LANG", "LD_LIBRARY_PATH")
+"""All that the decoder needs from the environment; tokens stay here."""
+
+# Controls that reorder or hide text (Unicode Bidi_Control, tags, byte order mark); the joiners that emoji and Persian need stay.
+HIDDEN = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C, 0xFEFF, 0x200B, 0x2060, *range(0xE0000, 0xE0080)}
+
+TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+
+
+@dataclass(frozen=True)
+class NewPicture:
+    """A decoded picture: `<id>.png` (canonical) and `<id>.jpg` (thumbnail) lie in the folder it was decoded into."""
+
+    id: str
+    name: str
+    width: int
+    height: int
+    looks_like_photo: bool
+    caption: str | None = None
+
+
+@dataclass
+class Decoded:
+    """What came of a batch of files. `captions`: name without suffix -> text, of caption files that no picture in the batch claimed."""
+
+    pictures: list[NewPicture] = field(default_factory=list)
+    captions: dict[str, str] = field(default_factory=dict)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def clean_text(text: str, longest: int = LONGEST_CAPTION) -> str:
+    """One line of visible text: no control, direction or hidden characters, no terminal codes, and not endless."""
+    visible = []
+    for character in TERMINAL_CODE.sub("", text[: longest * 4]):
+        if character.isspace():
+            visible.append(" ")
+        elif unicodedata.category(character) not in ("Cc", "Cs") and ord(character) not in HIDDEN:
+            visible.append(character)
+    return " ".join("".join(visible).split())[:longest]
+
+
+def decode_files(files: Iterable[dict], folder: Path, report: Callable[[int, int, str], None] | None = None) -> Decoded:
+    """Decode uploads ({"path", "name"} each: pictures, .txt captions, zips of both) into `folder`.
+
+    Pictures that are pixel for pixel the same come once, with a note. `name.txt` becomes the caption of `name.<anything>` beside it.
+    """
+    files = list(files)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = _Found()
+    decoder = _Decoder(folder)
+    try:
+        for index, file in enumerate(files):
+            name = clean_text(str(file["name"]), 200) or "a file without a name"
+            if report is not None:
+                report(index, len(files), f"Reading {name}")
+            _read_one(decoder, Path(file["path"]), name, found)
+    finally:
+        decoder.end()
+    return found.paired()
+
+
+def _read_one(decoder: "_Decoder", path: Path, name: str, found: "_Found") -> None:
+    """Ask for one file, again after each death, past what was already answered."""
+    skip, answered, begun = 0, 0, name
+    for _ in range(MOST_DEATHS_FOR_ONE_ARCHIVE):
+        for message in decoder.ask({"path": str(path), "name": name, "skip": skip}):
+            if message["kind"] == "end":
+                return
+            if message["kind"] == "begin":
+                begun, skip = message["name"], message["index"] + 1
+            else:
+                found.take(message)
+        found.refuse(begun, decoder.last_words)
+        if skip == answered:
+            return
+        answered = skip
+    found.refuse(name, f"it stopped the decoder {MOST_DEATHS_FOR_ONE_ARCHIVE} times; the rest of it was left out.")
+
+
+class _Decoder:
+    """One child at a time, started when needed. `ask` yields its messages and simply ends when it dies (see `last_words`)."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.child = None
+        self.messages = queue.SimpleQueue()
+        self.last_words = ""
+
+    def ask(self, request: dict) -> Iterator[dict]:
+        self._start()
+        try:
+            self.child.stdin.write(json.dumps(request).encode() + b"\n")
+            self.child.stdin.flush()
+        except OSError:
+            self._bury("the decoder could not start.")
+            return
+        while True:
+            try:
+                line = self.messages.get(timeout=SECONDS_FOR_ONE_PICTURE)
+            except queue.Empty:
+                self._bury(f"decoding it took more than {SECONDS_FOR_ONE_PICTURE} seconds; save it again as PNG or JPEG.")
+                return
+            if line is None:
+                self._bury("the decoder stopped while reading it; the file is damaged or made to do harm. Save it again as PNG or JPEG.")
+                return
+            message = json.loads(line)
+            yield message
+            if message["kind"] == "end":
+                return
+
+    def _start(self) -> None:
+        if self.child is not None:
+            return
+        env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        env["PYTHONPATH"] = processes.environment()["PYTHONPATH"]
+        self.child = subprocess.Popen(
+            processes.module_command("studio.decoder", self.folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=env,
+        )
+        self.messages = queue.SimpleQueue()
+        threading.Thread(target=_pass_on, args=(self.child.stdout, self.messages), daemon=True).start()
+
+    def _bury(self, reason: str) -> None:
+        self.last_words = reason
+        self.end()
+
+    def end(self) -> None:
+        if self.child is not None:
+            self.child.kill()
+            self.child.wait()
+            self.child.stdin.close()
+            self.child = None
+
+
+def _pass_on(stream, messages: queue.SimpleQueue) -> None:
+    with stream:
+        for line in stream:
+            # A line cut short by death is no message.
+            if line.endswith(b"\n"):
+                messages.put(line)
+    messages.put(None)
+
+
+class _Found:
+    """Gathers messages; pairs captions with pictures once all are there."""
+
+    def __init__(self):
+        self.decoded = Decoded()
+        self.pictures: dict[str, dict] = {}
+        self.texts: dict[str, tuple[str, str]] = {}
+
+    def refuse(self, name: str, reason: str) -> None:
+        self.decoded.refused.append({"name": name, "reason": f"{name}: {reason}"})
+
+    def take(self, message: dict) -> None:
+        name = message["name"]
+        if message["kind"] == "refused":
+            self.refuse(name, message["reason"])
+        elif message["kind"] == "note":
+            self.decoded.notes.append(f"{name}: {message['note']}")
+        elif message["kind"] == "caption":
+            self.texts[_stem(name)] = (name, clean_text(message["text"]))
+        elif message["id"] in self.pictures:
+            first = self.pictures[message["id"]]["name"]
+            self.decoded.notes.append(f"{name} is the same picture as {first}; it was added once.")
+        else:
+            self.pictures[message["id"]] = message
+
+    def paired(self) -> Decoded:
+        folded = {stem.casefold(): stem for stem in self.texts}
+        used = set()
+        for picture in self.pictures.values():
+            stem = _stem(picture["name"])
+            stem = stem if stem in self.texts else folded.get(stem.casefold())
+            used.add(stem)
+            self.decoded.pictures.append(
+                NewPicture(
+                    picture["id"],
+                    picture["name"],
+                    picture["width"],
+                    picture["height"],
+                    picture["looks_like_photo"],
+                    self.texts[stem][1] if stem in self.texts else None,
+                )
+            )
+        self.decoded.captions = {stem: text for stem, (_, text) in self.texts.items() if stem not in used}
+        return self.decoded
+
+
+def _stem(name: str) -> str:
+    """ "set.zip/dogs/rex.png" -> "set.zip/dogs/rex": captions belong to the picture beside them."""
+    folder, slash, last = name.rpartition("/")
+    stem, dot, _ = last.rpartition(".")
+    return folder + slash + (stem if dot else last)
+
+
+def need_pictures(decoded: Decoded) -> None:
+    """Raise when nothing at all could be used, with the first reasons."""
+    if not decoded.pictures and not decoded.captions:
+        reasons = " ".join(item["reason"] for item in decoded.refused[:3])
+        raise StudioError(f"None of these files could be used. {reasons}".strip())

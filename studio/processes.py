@@ -1,0 +1,236 @@
+"""Child processes, file locks and resource limits: everything that differs between Linux, macOS and Windows, and nothing else.
+
+Children are started from an argument list (never a shell) and outlive their parent; a secret reaches them on stdin only.
+"""
+
+import _thread
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from studio.errors import StudioError
+
+WINDOWS = sys.platform == "win32"
+LINUX = sys.platform.startswith("linux")
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+if WINDOWS:
+    import msvcrt
+else:
+    import fcntl
+    import resource
+
+
+def module_command(module: str, *arguments: str | Path) -> list[str]:
+    """The argument list that runs one of our modules with this very Python."""
+    return [sys.executable, "-m", module, *map(str, arguments)]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The parent's environment, with our modules importable from whatever folder the child starts in."""
+    path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH", "")) if part)
+    return {**os.environ, "PYTHONPATH": path, **extra}
+
+
+def spawn(
+    argv: list[str],
+    log: Path,
+    secret: bytes | None = None,
+    on_exit: Callable[[int], None] | None = None,
+    env: dict[str, str] | None = None,
+) -> subprocess.Popen:
+    """Start a child that outlives this process, with its output appended to `log`.
+
+    `secret` is written to its stdin, which is then closed. A thread reaps the child (no zombies) and calls `on_exit` with its exit
+    status, negative for a signal.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as output:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE if secret is not None else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env or environment(),
+            close_fds=True,
+            **_detached(),
+        )
+    if secret is not None:
+        with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
+            stdin.write(secret)
+
+    def reap() -> None:
+        status = child.wait()
+        if on_exit is not None:
+            on_exit(status)
+
+    threading.Thread(target=reap, name=f"reap-{child.pid}", daemon=True).start()
+    return child
+
+
+def _detached() -> dict:
+    if WINDOWS:
+        return {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def start_mark(pid: int) -> str | None:
+    """When process `pid` began, as a text that no later process with the same number shares; None when no such process lives.
+
+    On Linux it is the boot id and the kernel's tick count, which no change of the clock can move; elsewhere psutil's time.
+    """
+    if LINUX:
+        try:
+            # The command name in brackets may hold spaces and brackets itself: read the fields after the last one.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        if fields[0] in "ZX":
+            return None
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()[:8]}:{fields[19]}"
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return None
+
+
+def alive(pid: int | None, mark: str | None = None) -> bool:
+    """Whether process `pid` lives and, where a mark is given, is still the same process."""
+    if not pid or pid < 0:
+        return False
+    now = start_mark(pid)
+    return now is not None and (mark is None or mark == now)
+
+
+def end(pid: int, mark: str | None = None, grace_seconds: float = 3.0) -> None:
+    """Ask the process to end, then make it end. A process that merely inherited the number is left alone."""
+    if not alive(pid, mark):
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + grace_seconds
+        while alive(pid, mark) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if alive(pid, mark) and not WINDOWS:
+            os.kill(pid, signal.SIGKILL)
+
+
+def interrupt_main_thread() -> None:
+    """Raise KeyboardInterrupt in the main thread, also out of a blocking read where the system can."""
+    if WINDOWS:
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+def be_nice(level: int = 5) -> None:
+    """Let the pages stay quick while this process computes."""
+    if not WINDOWS:
+        os.nice(level)
+
+
+def be_first_to_die() -> None:
+    """When memory runs out, Linux should end this process rather than the web server."""
+    if LINUX:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def limit_self(memory_bytes: int, largest_file_bytes: int) -> None:
+    """Cap this process for good: address space and written files, no core dumps. Nothing on Windows."""
+    if not WINDOWS:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file_bytes, largest_file_bytes))
+        if LINUX:
+            # macOS refuses to lower the address space of a running process.
+            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def limit_cpu(seconds_from_now: int) -> None:
+    """The kernel ends this process when it has computed that much longer; call again to move the mark. Nothing on Windows."""
+    if not WINDOWS:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds_from_now, hard))
+
+
+class FileLock:
+    """A lock that the operating system releases when its holder dies, however it dies. Use it in a `with` block.
+
+    `with FileLock(path, "The run 'ink'"):` raises a StudioError that names the holder when it is taken; `wait=True` waits instead.
+    """
+
+    def __init__(self, path: Path, title: str, wait: bool = False):
+        self.path = path
+        self.title = title
+        self.wait = wait
+        self.file = None
+
+    def acquire(self) -> bool:
+        """Try once (or wait); True when it is ours now."""
+        file = open(self.path, "a+b")  # noqa: SIM115 - held until release
+        try:
+            _lock(file, self.wait)
+        except OSError:
+            file.close()
+            return False
+        file.truncate(0)
+        file.write(f"{os.getpid()} {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
+        file.flush()
+        self.file = file
+        return True
+
+    def release(self) -> None:
+        if self.file is not None:
+            _unlock(self.file)
+            self.file.close()
+            self.file = None
+
+    def __enter__(self) -> "FileLock":
+        if not self.acquire():
+            try:
+                pid, _, since = self.path.read_text(errors="replace").partition(" ")
+                holder = f"process {pid or 'unknown'}, since {since or 'a moment ago'}"
+            except OSError:
+                holder = "another process"
+            raise StudioError(f"{self.title} is in use by {holder}; wait for it to end, or stop it there.")
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.release()
+
+
+if WINDOWS:
+    # msvcrt locks a byte range at the file position; a byte far behind the text keeps the text readable for others.
+    LOCKED_BYTE = 1 << 30
+
+    def _lock(file, wait: bool) -> None:
+        while True:
+            try:
+                file.seek(LOCKED_BYTE)
+                return msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            except OSError:
+                if not wait:
+                    raise
+                time.sleep(0.01)
+
+    def _unlock(file) -> None:
+        file.seek(LOCKED_BYTE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+
+    def _lock(file, wait: bool) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(file) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,0 +1,214 @@
+"""The queue: nothing is done twice, nothing is lost, and every end has a reason."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from studio import jobs as queue
+from studio import processes
+from studio.errors import StudioError
+from studio.jobs import Jobs
+from studio.report import Border, Cancelled, Report
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    return Jobs(tmp_path / "studio.db")
+
+
+@pytest.fixture
+def dead_pid():
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    return child.pid
+
+
+def wait_for(condition, seconds=15.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def claim_all(database, answers):
+    jobs, mine = Jobs(database), []
+    while job := jobs.claim(("generate",), os.getpid()):
+        mine.append(job.id)
+    answers.put(mine)
+
+
+def test_four_processes_claim_six_hundred_jobs_and_none_twice(jobs):
+    wanted = [jobs.submit("ada", "generate", {"n": n}).id for n in range(600)]
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    workers = [context.Process(target=claim_all, args=(jobs.database, answers)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    claimed = [answers.get(timeout=30) for _ in workers]
+    for worker in workers:
+        worker.join()
+    assert sorted(sum(claimed, [])) == wanted
+    assert all(mine == sorted(mine) for mine in claimed), "first come, first served"
+
+
+def test_a_double_click_is_one_job_and_a_later_click_a_new_one(jobs):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(jobs.submit("ada", "train", {"run": "r"}, key="train-r").id)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 16 and len(set(found)) == 1
+    assert jobs.submit("bob", "train", {"run": "r"}, key="train-r").id != found[0], "another owner's key is another key"
+    jobs.cancel(found[0])
+    assert jobs.submit("ada", "train", {"run": "r"}, key="train-r").id not in found
+
+
+def test_each_lane_is_first_come_first_served(jobs):
+    import_job = jobs.submit("ada", "import", {})
+    first, second = (jobs.submit("ada", kind, {}) for kind in ("caption", "generate"))
+    assert jobs.claim(queue.DEVICE_KINDS, os.getpid()).id == first.id
+    assert jobs.claim(queue.DEVICE_KINDS, os.getpid()).id == second.id
+    assert jobs.claim(queue.DEVICE_KINDS, os.getpid()) is None
+    assert jobs.get(import_job.id).state == "waiting"
+
+
+def test_progress_result_and_duration_are_kept(jobs, monkeypatch):
+    job = jobs.submit("ada", "generate", {"count": 2})
+    jobs.claim(("generate",), os.getpid())
+    jobs.progress(job.id, 1, 2, 3.5, "Drawing")
+    seen = jobs.get(job.id)
+    assert (seen.state, seen.done, seen.total, seen.seconds_left, seen.message) == ("running", 1, 2, 3.5, "Drawing")
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # the clock is set back by half a century
+    assert jobs.finish(job.id, {"images": ["a"]})
+    seen = jobs.get(job.id)
+    assert (seen.state, seen.result, seen.payload) == ("done", {"images": ["a"]}, {"count": 2})
+    assert 0 <= seen.seconds < 5
+    assert not jobs.fail(job.id, "too late"), "an end is final"
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_is_asked(jobs):
+    waiting, running = jobs.submit("ada", "generate", {}), jobs.submit("ada", "caption", {})
+    jobs.claim(("caption",), os.getpid())
+    assert jobs.cancel(waiting.id).state == "cancelled"
+    seen = jobs.cancel(running.id)
+    assert (seen.state, seen.cancel_requested) == ("running", True)
+    with pytest.raises(Cancelled):
+        Report(jobs, running.id)(1, 2)
+
+
+def test_only_other_writers_and_every_one_of_them_show_in_changes(jobs):
+    before = jobs.changes()
+    assert jobs.changes() == before
+    job = jobs.submit("ada", "generate", {})
+    after = jobs.changes()
+    assert after != before
+    Jobs(jobs.database).progress(job.id, 0, 1)
+    assert jobs.changes() == after, "nothing was written: the job is not running"
+    Jobs(jobs.database).cancel(job.id)
+    assert jobs.changes() != after
+
+
+def test_a_job_whose_process_died_is_tried_three_times_and_then_failed(jobs, dead_pid):
+    job = jobs.submit("ada", "generate", {})
+    for attempt in (1, 2, 3):
+        assert jobs.claim(("generate",), dead_pid).attempts == attempt
+        jobs.adopt()
+    seen = jobs.get(job.id)
+    assert seen.state == "failed" and "3 times" in seen.error
+    assert jobs.claim(("generate",), dead_pid) is None
+
+
+def test_a_dead_training_is_interrupted_and_never_started_again_by_itself(jobs, dead_pid):
+    job = jobs.submit("ada", "train", {"run": "r"})
+    jobs.claim(("train",), dead_pid)
+    assert [j.state for j in jobs.adopt()] == ["interrupted"]
+    assert "press Resume" in jobs.get(job.id).error
+
+
+def test_a_living_process_keeps_its_job_also_when_the_claimer_is_gone(jobs, dead_pid):
+    job = jobs.submit("ada", "train", {"run": "r"})
+    jobs.claim(("train",), dead_pid)
+    jobs.hand_over(job.id, os.getpid())
+    assert jobs.adopt() == [] and jobs.get(job.id).state == "running"
+
+
+def test_a_direct_job_whose_process_never_appeared_is_not_left_waiting(jobs):
+    job = jobs.submit("ada", "import", {})
+    jobs.adopt()
+    assert jobs.get(job.id).state == "waiting", "it may appear any moment"
+    jobs._write("UPDATE jobs SET created = created - 100")
+    jobs.adopt()
+    assert jobs.get(job.id).state == "failed"
+
+
+def test_a_direct_job_runs_in_its_own_process_and_a_bad_payload_ends_in_a_sentence(jobs):
+    job = jobs.start(jobs.submit("ada", "import", {"dataset": "../../etc", "files": []}))
+    assert job.pid not in (None, os.getpid())
+    wait_for(lambda: not jobs.get(job.id).unfinished)
+    seen = jobs.get(job.id)
+    assert seen.state == "failed" and "is not the id of a dataset" in seen.error
+
+
+def test_a_direct_process_that_is_killed_leaves_an_interrupted_job(jobs, monkeypatch):
+    real = processes.module_command
+    monkeypatch.setattr(processes, "module_command", lambda *a: [*real(*a)[:1], "-c", SLEEPER, *real(*a)[3:]])
+    job = jobs.start(jobs.submit("ada", "publish", {}), secret=b"hf_canary")
+    wait_for(lambda: jobs.get(job.id).state == "running")
+    os.kill(jobs.get(job.id).pid, signal.SIGKILL)
+    wait_for(lambda: jobs.get(job.id).state == "interrupted")
+    assert "killed by signal 9" in jobs.get(job.id).error
+    for file in jobs.database.parent.rglob("*"):
+        assert file.is_dir() or b"hf_canary" not in file.read_bytes()
+
+
+SLEEPER = (
+    "import sys, os, time; from pathlib import Path; from studio.jobs import Jobs\n"
+    "Jobs(Path(sys.argv[1])).claim_one(int(sys.argv[2]), os.getpid()); time.sleep(60)"
+)
+
+
+def test_cancelling_reaches_a_direct_job_that_waits_for_the_network(jobs, monkeypatch, tmp_path):
+    # The child blocks in a read nobody answers, like a download from a hub that hangs.
+    code = (
+        "import sys, os, socket; from pathlib import Path; from studio import jobs\n"
+        "import types; m = types.ModuleType('hang'); sys.modules['hang'] = m; a, b = socket.socketpair()\n"
+        "m.f = lambda home, job, report, secret: a.recv(1)\n"
+        "jobs.DIRECT_KINDS['download'] = 'hang:f'; jobs.run_direct(Path(sys.argv[1]), int(sys.argv[2]), None)"
+    )
+    real = processes.module_command
+    monkeypatch.setattr(processes, "module_command", lambda *a: [*real(*a)[:1], "-c", code, *real(*a)[3:]])
+    job = jobs.start(jobs.submit("ada", "download", {}))
+    wait_for(lambda: jobs.get(job.id).state == "running")
+    jobs.cancel(job.id)
+    wait_for(lambda: jobs.get(job.id).state == "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (StudioError("Choose a smaller rank."), "^Choose a smaller rank.$"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "graphics card ran out of memory; choose"),
+        (OSError(28, "No space left on device"), "disk is full"),
+        (KeyError("tensor.weight"), "a fault in the studio .KeyError.*job.log"),
+    ],
+)
+def test_every_failure_of_a_job_becomes_a_sentence_and_the_process_lives_on(jobs, tmp_path, error, words):
+    job = jobs.submit("ada", "generate", {})
+    with Border(jobs, jobs.claim(("generate",), os.getpid()), tmp_path / "job.log"):
+        raise error
+    seen = jobs.get(job.id)
+    assert seen.state == "failed"
+    assert re.search(words, seen.error)
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones(jobs):
+    with pytest.raises(StudioError, match="known kinds: generate, caption, train, import"):
+        jobs.submit("ada", "mine-bitcoin", {})

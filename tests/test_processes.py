@@ -1,0 +1,114 @@
+"""Children outlive their parent, are recognised by more than their number, and hand back locks when they die."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from studio import processes
+from studio.errors import StudioError
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from studio.processes import FileLock\n"
+    "with FileLock(Path(sys.argv[1]), 'The run'):\n print('held', flush=True); time.sleep(60)"
+)
+
+
+def wait_for(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def holder(path):
+    child = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, env=processes.environment())
+    assert child.stdout.readline() == b"held\n"
+    return child
+
+
+def test_a_child_outlives_the_process_that_started_it(tmp_path):
+    parent = (
+        "import sys; from pathlib import Path; from studio import processes\n"
+        "print(processes.spawn([sys.executable, '-c', 'import time; time.sleep(60)'], Path(sys.argv[1])).pid)"
+    )
+    output = subprocess.run([sys.executable, "-c", parent, tmp_path / "log"], capture_output=True, check=True, env=processes.environment())
+    pid = int(output.stdout)
+    assert processes.alive(pid)
+    processes.end(pid)
+    wait_for(lambda: not processes.alive(pid))
+
+
+def test_a_secret_travels_on_stdin_and_shows_neither_in_arguments_nor_in_the_environment(tmp_path):
+    code = "import sys, os; s = sys.stdin.read(); print(s == 'hf_canary', any('hf_canary' in x for x in [*sys.argv, *os.environ.values()]))"
+    done = []
+    processes.spawn([sys.executable, "-c", code], tmp_path / "log", secret=b"hf_canary", on_exit=done.append)
+    wait_for(lambda: done)
+    assert (tmp_path / "log").read_text().split() == ["True", "False"]
+
+
+def test_the_parent_learns_how_a_child_ended_and_leaves_no_zombie(tmp_path):
+    statuses = []
+    child = processes.spawn([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log", on_exit=statuses.append)
+    os.kill(child.pid, signal.SIGKILL)
+    wait_for(lambda: statuses)
+    assert statuses == [-signal.SIGKILL]
+    assert not Path(f"/proc/{child.pid}").exists()
+
+
+def test_a_process_that_inherited_the_number_is_not_taken_for_the_old_one():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    mark = processes.start_mark(child.pid)
+    assert processes.alive(child.pid, mark)
+    assert not processes.alive(child.pid, "another boot:123")
+    processes.end(child.pid, "another boot:123")
+    assert child.poll() is None, "a stranger with the same number must not be ended"
+    child.kill()
+    wait_for(lambda: not processes.alive(child.pid, mark))
+    child.wait()
+
+
+def test_a_zombie_counts_as_dead():
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    wait_for(lambda: not processes.alive(child.pid))
+    child.wait()
+
+
+def test_a_process_that_ignores_the_request_is_ended_all_the_same():
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    processes.end(child.pid, grace_seconds=0.2)
+    assert child.wait(5) == -signal.SIGKILL
+
+
+def test_the_second_taker_of_a_lock_is_told_who_has_it(tmp_path):
+    child = holder(tmp_path / "lock")
+    with (
+        pytest.raises(StudioError, match=rf"The run 'ink' is in use by process {child.pid}, since \d{{4}}-"),
+        processes.FileLock(tmp_path / "lock", "The run 'ink'"),
+    ):
+        pass
+    child.kill()
+    child.wait()
+
+
+def test_a_killed_holder_gives_its_lock_back(tmp_path):
+    child = holder(tmp_path / "lock")
+    child.kill()
+    child.wait()
+    lock = processes.FileLock(tmp_path / "lock", "The run")
+    assert lock.acquire()
+    lock.release()
+
+
+def test_memory_and_time_are_limited_where_the_system_can(tmp_path):
+    memory = "from studio import processes\nprocesses.limit_self(300 << 20, 1 << 20)\ntry: bytearray(400 << 20)\nexcept MemoryError: print('refused')"
+    output = subprocess.run([sys.executable, "-c", memory], capture_output=True, env=processes.environment(), check=True)
+    assert output.stdout == b"refused\n"
+    spin = "from studio import processes\nprocesses.limit_cpu(1)\nwhile True: pass"
+    assert subprocess.run([sys.executable, "-c", spin], env=processes.environment(), timeout=30).returncode == -signal.SIGXCPU
