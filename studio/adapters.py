@@ -1,0 +1,211 @@
+"""Adapter files: a header reader that refuses what is not a safe LoRA, the canonical writer, and the way in for foreign keys.
+
+Written files follow diffusers (`unet.<module>.lora_A.weight`) with alpha folded into lora_B, so that every reader draws the
+same picture. Reading a header needs no torch; only the functions that touch weights import it.
+"""
+
+import json
+import math
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from studio import fingerprints
+from studio.errors import StudioError
+from studio.fingerprints import Fingerprint
+
+if TYPE_CHECKING:
+    import torch
+
+    from studio.families.base import BaseFolder, Family
+
+LARGEST_HEADER = 8 * 1024 * 1024
+MOST_TENSORS = 20_000
+SAFE_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,300}")
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")
+TORCH_DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says about itself."""
+
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """One layer's change: B @ A is added to its weight. A is (rank, in) or (rank, in, h, w), B is (out, rank) or (out, rank, 1, 1)."""
+
+    A: "torch.Tensor"
+    B: "torch.Tensor"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA in memory: `<part>.<module>` -> LowRank, float32, alpha folded in."""
+
+    title: str
+    layers: dict[str, LowRank]
+    fingerprint: Fingerprint
+
+
+def read_header(path: Path) -> Header:
+    """The header of a safetensors file after every check that needs no weights; StudioError says what is wrong with the file."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+        size = path.stat().st_size
+        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
+            raise StudioError(f"{path.name} is a pickle, which can run code when opened; only .safetensors files are used. Look for that version.")
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= min(LARGEST_HEADER, size - 8):
+            raise StudioError(f"{path.name} is not a whole .safetensors file: it is damaged, cut off or of another kind. Get it again.")
+        raw = file.read(length)
+    try:
+        items = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        metadata = items.pop("__metadata__", {})
+        entries = {name: (entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"]) for name, entry in items.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise StudioError(f"{path.name} is not a .safetensors file that can be read: its header is damaged. Get it again.") from None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise StudioError(f"{path.name} has a damaged header: its metadata is not text. Get the file again.")
+    if len(entries) > MOST_TENSORS:
+        raise StudioError(f"{path.name} holds {len(entries):,} tensors; a LoRA has at most {MOST_TENSORS:,}.")
+    _check_layout(path.name, entries, size - 8 - length)
+    return Header({name: (dtype, shape) for name, (dtype, shape, _, _) in entries.items()}, metadata)
+
+
+def fingerprint(header: Header) -> Fingerprint:
+    """The family, rank and prompt width that keys and shapes tell; StudioError for anything but a plain LoRA."""
+    for name, (dtype, _) in header.tensors.items():
+        if dtype not in WEIGHT_DTYPES and not name.endswith(".alpha"):
+            raise StudioError(f"This LoRA is stored as {dtype}; the studio reads {', '.join(WEIGHT_DTYPES)}. Look for the fp16 or fp32 version.")
+    return fingerprints.fingerprint({name: shape for name, (_, shape) in header.tensors.items()}, header.metadata)
+
+
+def refuse_other_base(title: str, found: Fingerprint, family: "Family", base: "BaseFolder") -> None:
+    """Raise StudioError, naming both models, when a LoRA was made for another base than the chosen one."""
+    width = family.prompt_width(base)
+    if found.family != family.name:
+        raise StudioError(f"{title}: this LoRA was made for {found.title}; the chosen base is {family.member_title(width)}. Choose one that fits.")
+    if found.prompt_width not in (None, width):
+        raise StudioError(
+            f"{title}: this LoRA was made for {family.member_title(found.prompt_width)}; the chosen base is {family.member_title(width)}. "
+            "Choose a LoRA or a base that fits."
+        )
+
+
+def load_adapter(path: Path, family: "Family") -> Adapter:
+    """All layers of a LoRA file, checked: right family, finite numbers, both halves; foreign spellings translated by diffusers' own converters."""
+    import torch
+    from safetensors.torch import load_file
+
+    header = read_header(path)
+    found = fingerprint(header)
+    if found.family != family.name:
+        raise StudioError(f"{path.name}: this LoRA was made for {found.title}; the chosen base is {family.title}. Choose a LoRA or a base that fits.")
+    tensors = load_file(path)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise StudioError(f"{path.name} holds numbers that are not finite (in {name}); it would only draw noise. Get another version of it.")
+    tensors = _fold_kohya_alphas(tensors)
+    parts = (family.denoiser_name, *family.text_encoder_names)
+    if not all(name.startswith(parts) and name.endswith((".lora_A.weight", ".lora_B.weight")) for name in tensors):
+        tensors = family.foreign_layers(tensors)
+    layers = {}
+    for name, A in tensors.items():
+        if name.endswith(".lora_A.weight"):
+            layer = name.removesuffix(".lora_A.weight")
+            layers[layer] = LowRank(A.float(), tensors[f"{layer}.lora_B.weight"].float() * _stated_scale(header.metadata, layer, A.shape[0]))
+    if not layers:
+        raise StudioError(f"{path.name} matches no layer of {family.title}; it would change nothing. Choose another LoRA.")
+    return Adapter(path.name, layers, found)
+
+
+def serialise(tensors: "dict[str, torch.Tensor]", metadata: dict[str, str]) -> bytes:
+    """A safetensors file whose bytes depend on its content alone: sorted keys, aligned header. The stock writer orders metadata at random."""
+    header, offset, chunks = {"__metadata__": dict(sorted(metadata.items()))}, 0, []
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        data = _raw_bytes(tensor)
+        header[name] = {"dtype": TORCH_DTYPES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [offset, offset + len(data)]}
+        offset += len(data)
+        chunks.append(data)
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    text += b" " * (-len(text) % 8)
+    return b"".join((struct.pack("<Q", len(text)), text, *chunks))
+
+
+def adapter_metadata(part: str, rank: int, target_modules: list[str], studio: dict, modelspec: dict[str, str]) -> dict[str, str]:
+    """What travels in the header: diffusers' own LoRA config (alpha equals rank), the studio's facts, and the ModelSpec 1.0.0 keys."""
+    config = {"r": rank, "lora_alpha": rank, "target_modules": sorted(target_modules), "lora_dropout": 0.0, "bias": "none", "peft_type": "LORA"}
+    lora = {f"{part}.{key}": value for key, value in config.items()}
+    return {
+        "format": "pt",
+        "lora_adapter_metadata": json.dumps(lora, sort_keys=True, separators=(",", ":")),
+        "studio": json.dumps(studio, sort_keys=True, separators=(",", ":"), ensure_ascii=True),
+        **{f"modelspec.{key}": value for key, value in modelspec.items()},
+    }
+
+
+def write_adapter(path: Path, tensors: "dict[str, torch.Tensor]", metadata: dict[str, str]) -> None:
+    """Write a LoRA file; the same tensors and metadata always give the same bytes."""
+    from studio.workspace import write_atomically
+
+    write_atomically(path, serialise(tensors, metadata))
+
+
+def _raw_bytes(tensor: "torch.Tensor") -> bytes:
+    import torch
+
+    return tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _without_duplicates(pairs: list[tuple]) -> dict:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("duplicate key")
+    return dict(pairs)
+
+
+def _check_layout(file_name: str, entries: dict, data_size: int) -> None:
+    """Every byte belongs to exactly one tensor: no holes, no overlaps, nothing empty, nothing beyond the end."""
+    position = 0
+    for name, (dtype, shape, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
+        if not SAFE_NAME.fullmatch(name) or ".." in name:
+            raise StudioError(f"{file_name} has a tensor with an unusable name ({name[:60]!r}); it is damaged or made to do harm.")
+        plain = all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end))
+        if dtype not in BYTES or not plain or (0 in shape) or begin != position or end - begin != math.prod(shape) * BYTES[dtype]:
+            raise StudioError(f"{file_name} is damaged: tensor {name[:60]!r} does not describe its bytes. Get the file again.")
+        position = end
+    if position != data_size:
+        raise StudioError(f"{file_name} is damaged: its tensors take {position:,} bytes, it has {data_size:,}. Get the file again.")
+
+
+def _fold_kohya_alphas(tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """kohya keeps `<layer>.alpha` beside the halves and applies alpha / rank; folded here, the converters need not carry it."""
+    folded = {name: tensor for name, tensor in tensors.items() if not name.endswith(".alpha")}
+    for down, up in fingerprints.PAIRS:
+        for name in [name for name in folded if name.endswith(down)]:
+            layer = name.removesuffix(down)
+            if f"{layer}.alpha" in tensors:
+                folded[layer + up] = folded[layer + up].float() * (tensors[f"{layer}.alpha"].item() / folded[name].shape[0])
+    return folded
+
+
+def _stated_scale(metadata: dict[str, str], layer: str, rank: int) -> float:
+    """alpha / rank of one layer as diffusers would apply it from lora_adapter_metadata; 1 when the header states none (ecosystem convention)."""
+    if "lora_adapter_metadata" not in metadata:
+        return 1.0
+    part, _, module = layer.partition(".")
+    stated = json.loads(metadata["lora_adapter_metadata"])
+    config = {key.removeprefix(f"{part}."): value for key, value in stated.items() if key.startswith(f"{part}.")}
+    if "lora_alpha" not in config:
+        return 1.0
+    # PEFT's rule for patterns: the first one that matches the end of the module's name wins.
+    patterns = config.get("alpha_pattern") or {}
+    alpha = next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module)), config["lora_alpha"])
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -1,0 +1,129 @@
+"""Which base model an adapter file was made for, told from its keys and shapes alone. Facts only: no torch, nothing is opened.
+
+Every family of the ecosystem that people bring is named here, also those the studio cannot train, so that a refusal can say
+"made for SDXL" instead of "does not fit".
+"""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from studio.errors import StudioError
+
+Shapes = dict[str, tuple[int, ...]]
+
+PAIRS = (
+    (".lora_A.weight", ".lora_B.weight"),
+    (".lora_A.default.weight", ".lora_B.default.weight"),
+    (".lora_down.weight", ".lora_up.weight"),
+    (".lora.down.weight", ".lora.up.weight"),
+    ("_lora.down.weight", "_lora.up.weight"),
+    (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
+)
+"""Endings of the two halves of a layer: PEFT, PEFT with its adapter name left in, kohya, and three older spellings of diffusers."""
+
+OTHER_METHODS = {
+    "lora_magnitude_vector": "DoRA",
+    "dora_scale": "DoRA",
+    "hada_w1": "LoHa",
+    "lokr_w1": "LoKr",
+    "oft_": "OFT",
+    "diff": "a full difference of weights",
+}
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What an adapter file is: family by name and in people's words, rank, alpha as its reader must apply it, and prompt width."""
+
+    family: str
+    title: str
+    rank: int
+    alpha: float
+    prompt_width: int | None
+    layers: int
+
+
+def fingerprint(shapes: Shapes, metadata: dict[str, str]) -> Fingerprint:
+    """Raise StudioError when this is no LoRA, has half a layer, or belongs to a family nobody here knows."""
+    pairs = layer_pairs(shapes)
+    ranks = Counter(down[0] for down, _ in pairs.values())
+    rank = ranks.most_common(1)[0][0]
+    family, title, width = _family(pairs)
+    return Fingerprint(family, title, rank, _alpha(metadata, rank), width, len(pairs))
+
+
+def layer_pairs(shapes: Shapes) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """layer -> shapes of its down (A) and up (B) halves. Anything that is neither half nor an alpha is an error, not skipped."""
+    pairs, used = {}, set()
+    for name, shape in shapes.items():
+        for down, up in PAIRS:
+            if name.endswith(down):
+                layer = name.removesuffix(down)
+                partner = layer + up
+                if partner not in shapes:
+                    raise StudioError(f"This LoRA is damaged: {name!r} has no second half {partner!r}. Get the file again.")
+                pairs[layer] = _checked(layer, shape, shapes[partner])
+                used |= {name, partner, f"{layer}.alpha"}
+                break
+    rest = [name for name in shapes if name not in used]
+    for mark, method in OTHER_METHODS.items():
+        if any(mark in name.rpartition(".")[2] or f".{mark}" in name for name in rest):
+            raise StudioError(f"This file holds {method}, not a plain LoRA; the studio can use plain LoRA files. Look for one of those.")
+    if not pairs:
+        raise StudioError("This file holds no LoRA layers; it may be a whole model or something else. Choose a LoRA's .safetensors file.")
+    if rest:
+        raise StudioError(f"This LoRA is damaged or of an unknown kind: {len(rest)} tensors belong to no layer, the first is {sorted(rest)[0]!r}.")
+    return pairs
+
+
+def _checked(layer: str, down: tuple[int, ...], up: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if len(down) not in (2, 4) or len(up) != len(down) or down[0] != up[1]:
+        raise StudioError(f"This LoRA is damaged: layer {layer!r} has halves of shapes {list(down)} and {list(up)}, which do not fit together.")
+    if down[0] > 512:
+        raise StudioError(f"Layer {layer!r} has rank {down[0]}; the studio accepts ranks up to 512. The file is damaged or not a LoRA.")
+    return down, up
+
+
+def _alpha(metadata: dict[str, str], rank: int) -> float:
+    """The alpha a reader must apply. diffusers keeps it in lora_adapter_metadata, kohya in ss_network_alpha; without either it is the rank."""
+    try:
+        config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        known = [value for key, value in config.items() if key.endswith("lora_alpha")]
+        return float(known[0] if known else metadata.get("ss_network_alpha", rank))
+    except (ValueError, AttributeError, TypeError):
+        raise StudioError("This LoRA's header states an alpha that cannot be read; get the file again or ask its maker.") from None
+
+
+def _family(pairs) -> tuple[str, str, int | None]:
+    names = [name.replace("diffusion_model.", "transformer.", 1) for name in pairs]
+    plain = [re.sub(r"[._]", ".", name) for name in names]
+
+    def any_has(pattern: str) -> bool:
+        return any(re.search(pattern, name) for name in plain)
+
+    def input_width(pattern: str) -> int | None:
+        return next((pairs[layer][0][1] for layer, name in zip(pairs, plain) if re.search(pattern, name)), None)
+
+    # A kohya file of SDXL numbers the blocks as the original code does; only SDXL has a second text encoder beside a U-Net.
+    if any_has(r"^(lora\.unet|unet)\.|^(lora\.te\d?|text\.encoder(\.2)?)\.") and not any_has(r"double\.blocks|single\.blocks|^transformer"):
+        width = input_width(r"attn2\.to\.[kv](\.|$)")
+        if width == 2048 or any_has(r"^(lora\.te2|text\.encoder\.2)\.|(input|output)\.blocks\.\d"):
+            return "sdxl", "SDXL", 2048
+        return "stable-diffusion", "Stable Diffusion", width
+    # FLUX.2 fuses query, key, value and a gated feed-forward of three times the width: 9 widths out, where FLUX.1 has 7.
+    fused = next(((down[1], up[0]) for (down, up), name in zip(pairs.values(), plain) if re.search(r"single\.blocks\.\d+\.linear1$", name)), None)
+    if any_has(r"to\.qkv\.mlp\.proj|(double|single)\.stream\.modulation") or (fused and fused[1] == 9 * fused[0]):
+        return "flux2", "FLUX.2", None
+    if any_has(r"single\.transformer\.blocks\.\d+\.|(double|single)\.blocks\.\d+\."):
+        return "flux", "FLUX.1", None
+    if any_has(r"img\.(mlp|mod)|txt\.(mlp|mod)"):
+        return "qwen-image", "Qwen-Image", None
+    if any_has(r"(layers|noise\.refiner|context\.refiner)\.\d+\.(attention|feed\.forward|adaLN)"):
+        return "z-image", "Z-Image", None
+    if any_has(r"joint\.blocks\.\d+|transformer\.blocks\.\d+\.(attn2?|ff|ff\.context|norm1)\."):
+        width = input_width(r"transformer\.blocks\.\d+\.attn\.to\.q|joint\.blocks\.\d+\.x\.block\.attn\.qkv")
+        # Both stack the same blocks; Qwen-Image is 3072 wide, SD3 and 3.5 are 1536 or 2432.
+        return ("qwen-image", "Qwen-Image", None) if width == 3072 else ("sd3", "Stable Diffusion 3", None)
+    raise StudioError(f"This LoRA was made for a kind of model the studio does not know (its first layer is {sorted(pairs)[0]!r}).")
