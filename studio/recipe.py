@@ -11,6 +11,7 @@ from studio.errors import StudioError
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 KEY = b"lora_studio"
 LARGEST_RECIPE = 256 * 1024
+PICTURE_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"sRGB", b"IDAT", b"IEND")
 
 
 class StackEntry(BaseModel):
@@ -75,6 +76,11 @@ def read_recipe(png: bytes) -> Recipe:
                 raise StudioError(f"This picture's recipe is {len(body):,} bytes long; the studio writes at most {LARGEST_RECIPE:,}.")
             return Recipe.from_json(body[len(KEY) + 1 :].decode("ascii", "replace"))
     raise StudioError("This picture carries no recipe; only PNG files saved by the studio do (messengers and web pages often strip it).")
+
+
+def bare_png(png: bytes) -> bytes:
+    """The picture and nothing else: recipe, texts, EXIF and times are left out, pixels stay as they are."""
+    return PNG_SIGNATURE + b"".join(_chunk(kind, body) for kind, body in _chunks(png) if kind in PICTURE_CHUNKS)
 
 
 def _chunks(png: bytes) -> list[tuple[bytes, bytes]]:

@@ -1,0 +1,330 @@
+"""The README.md of a published LoRA: what it is, how to use it, how it was made, who says that it may be, and what nobody measured.
+
+The YAML comes from ModelCardData, never from string formatting; everything a person typed is escaped in the body. No torch.
+"""
+
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from studio.config import TrainConfig, fields
+from studio.errors import StudioError
+from studio.hub import WEIGHTS_NAME
+
+BACKSLASHED = "*_#+=:@!-"
+ESCAPED = re.compile(r"[&<>\"'`|$~()\[\]{}\\*_#+=:@!-]")
+LICENCES = {
+    "": "Not chosen (nobody may reuse it)",
+    "apache-2.0": "Apache 2.0: free use, keep the notice",
+    "mit": "MIT: free use, keep the notice",
+    "cc0-1.0": "CC0: free use, no conditions",
+    "cc-by-4.0": "CC BY 4.0: free use, name the maker",
+    "cc-by-sa-4.0": "CC BY-SA 4.0: name the maker, share alike",
+    "cc-by-nc-4.0": "CC BY-NC 4.0: name the maker, nothing commercial",
+    "creativeml-openrail-m": "CreativeML OpenRAIL-M: as Stable Diffusion 1",
+    "openrail++": "OpenRAIL++: as Stable Diffusion XL",
+    "other": "Another one: give its name and link",
+}
+"""The Hub's licence ids that the page offers, each in plain words."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the LoRA sits on. `hub_id` only where the Hub has it under that name; `folder` is what code on this computer opens.
+    `id` is what a config may say in public: a folder of somebody's computer is called by its name."""
+
+    title: str
+    id: str
+    hub_id: str | None = None
+    revision: str | None = None
+    licence: str = ""
+    folder: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of the gallery; `before` is the base alone, same prompt and seed, where the run drew it."""
+
+    prompt: str
+    path: str
+    before: str | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the run measured. `seconds` is None when the run did not say."""
+
+    steps: int
+    seconds: float | None
+    pictures: int
+    captioned_with_trigger: int
+    dataset_sha256: str
+    adapter_sha256: str
+    stopped_early: bool = False
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Who answers for this, and for the people shown."""
+
+    statement: str = ""
+    stated_by: str = ""
+    real_person: bool = False
+    consent: str = ""
+
+
+@dataclass(frozen=True)
+class About:
+    """Everything the card says. `repo_id` may be empty: then the code opens the folder that the card lies in."""
+
+    title: str
+    description: str
+    repo_id: str
+    config: TrainConfig
+    family_title: str
+    family_tags: tuple[str, ...]
+    base: Base
+    trained: Trained
+    rights: Rights
+    samples: tuple[Sample, ...] = ()
+    licence: str = ""
+    licence_name: str = ""
+    licence_link: str = ""
+
+    @property
+    def trigger_word(self) -> str:
+        return plain(self.config.dataset.trigger_word)
+
+    @property
+    def prompt(self) -> str:
+        """A prompt that shows it: the first sample's, else the trigger word."""
+        return plain(self.samples[0].prompt) if self.samples else self.trigger_word
+
+
+def render(about: About) -> str:
+    """The whole README.md. Parsed again and compared before it is returned, so that no text of a person became a key."""
+    data = metadata(about)
+    text = f"---\n{data.to_yaml(line_break=chr(10))}\n---\n\n{_body(about)}"
+    if ModelCard(text).data.to_dict() != data.to_dict():
+        raise StudioError("The model card does not read back as it was written; shorten the title, trigger word and prompts to plain words.")
+    return text
+
+
+def metadata(about: About) -> ModelCardData:
+    """The YAML part: what the Hub's search, its widget and "use this model" read."""
+    tags = ["text-to-image", "lora", "diffusers", *about.family_tags, "template:sd-lora"]
+    widget = [{"text": plain(sample.prompt) or " ", "output": {"url": sample.path}} for sample in about.samples]
+    other = about.licence == "other"
+    return ModelCardData(
+        license=about.licence or None,
+        license_name=plain(about.licence_name) or "see the card" if other else None,
+        license_link=plain(about.licence_link) or None if other else None,
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        base_model=about.base.hub_id,
+        tags=tags,
+        # ModelCardData leaves out what is None, so these exist only where they are true.
+        base_model_relation="adapter" if about.base.hub_id else None,
+        instance_prompt=about.trigger_word or None,
+        widget=widget or None,
+    )
+
+
+def call_code(about: About, here: bool = False, revision: str | None = None) -> str:
+    """Plain diffusers code that draws with this LoRA. `here`: for this computer, with the folder of a base that is not on the Hub."""
+    base, samples = about.base, about.config.samples
+    source = base.hub_id or (base.folder if here and base.folder else f"path/to/{base.title}")
+    pinned = f", revision={_literal(base.revision)}" if base.hub_id and base.revision else ""
+    weights = _literal(about.repo_id or "path/to/this/folder")
+    version = f", revision={_literal(revision)}" if revision else ""
+    return "\n".join(
+        [
+            "import torch",
+            "from diffusers import DiffusionPipeline",
+            "",
+            f"pipeline = DiffusionPipeline.from_pretrained({_literal(source)}{pinned})",
+            f"pipeline.load_lora_weights({weights}, weight_name={_literal(WEIGHTS_NAME)}{version})",
+            "image = pipeline(",
+            f"    {_literal(about.prompt)},",
+            f"    num_inference_steps={samples.num_inference_steps},",
+            f"    guidance_scale={samples.guidance_scale},",
+            f"    width={about.config.dataset.resolution},",
+            f"    height={about.config.dataset.resolution},",
+            f'    generator=torch.Generator("cpu").manual_seed({samples.seed}),',
+            ").images[0]",
+            'image.save("picture.png")',
+        ]
+    )
+
+
+def plain(text: str) -> str:
+    """A person's text as one line without control, direction-changing or unpaired characters, which hide or break what is read."""
+    kept = []
+    for char in unicodedata.normalize("NFC", text):
+        kind = unicodedata.category(char)
+        if kind in ("Zs", "Zl", "Zp") or char in "\t\n\r\v\f\x85":
+            kept.append(" ")
+        elif (kind not in ("Cc", "Cf", "Cs") and not _is_no_character(char)) or char == "\u200d":
+            kept.append(char)
+    return re.sub(" +", " ", "".join(kept)).strip()
+
+
+def _is_no_character(char: str) -> bool:
+    """Code points that Unicode promises never to assign. Others without a name may be newer than this Python's tables."""
+    return ord(char) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(char) <= 0xFDEF
+
+
+def escape(text: str) -> str:
+    """A person's text as Markdown that shows exactly that text: no HTML, link, emphasis, list, table, mention or formula."""
+    safe = ESCAPED.sub(lambda match: f"\\{match[0]}" if match[0] in BACKSLASHED else f"&#{ord(match[0])};", plain(text))
+    return re.sub(r"^(\d+)\.(?=\s|$)", r"\1\\.", safe.replace("www.", "www\\."))
+
+
+def _body(about: About) -> str:
+    parts = [
+        f"# {escape(about.title)}",
+        _what(about),
+        "<Gallery />" if about.samples else "No sample pictures were published with it.",
+        _comparison(about),
+        _trigger(about),
+        _use(about),
+        _training(about),
+        _rights(about),
+        _not_measured(about),
+        _limits(about),
+        "Made with LoRA Studio.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what(about: About) -> str:
+    subject = {"style": "a style", "character": "a character", "object": "a product, object or outfit"}[about.config.dataset.subject]
+    lines = [f"A LoRA that teaches {about.family_title} {subject}. It works on top of {_base_name(about.base)}."]
+    lines += [escape(line) for line in about.description.splitlines() if plain(line)]
+    return "\n\n".join(lines)
+
+
+def _base_name(base: Base) -> str:
+    if base.hub_id:
+        link = f"[{escape(base.hub_id)}](https://huggingface.co/{base.hub_id})"
+        return f"{link}, revision `{base.revision}`" if base.revision else link
+    return f"**{escape(base.title)}**, which is not on the Hub"
+
+
+def _comparison(about: About) -> str:
+    rows = [sample for sample in about.samples if sample.before]
+    if not rows:
+        return ""
+    table = "\n".join(f"| {escape(row.prompt)} | ![base alone]({row.before}) | ![with the LoRA]({row.path}) |" for row in rows)
+    return f"The same prompt and seed without and with it:\n\n| Prompt | Base alone | With this LoRA |\n| --- | --- | --- |\n{table}"
+
+
+def _trigger(about: About) -> str:
+    if not about.trigger_word:
+        return "## Trigger word\n\nNone: it works on every prompt."
+    trained = about.trained
+    return (
+        f"## Trigger word\n\nPut **{escape(about.trigger_word)}** into the prompt. "
+        f"It stood in {trained.captioned_with_trigger} of the {trained.pictures} captions."
+    )
+
+
+def _use(about: About) -> str:
+    where = "" if about.base.hub_id else f" Give the folder where you have {escape(about.base.title)}."
+    code = call_code(about)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", code)), default=0))
+    return f"## Use it\n\nWith [diffusers](https://github.com/huggingface/diffusers).{where}\n\n{fence}python\n{code}\n{fence}"
+
+
+def _training(about: About) -> str:
+    trained, config = about.trained, about.config
+    took = f" in {trained.seconds:,.0f} seconds" if trained.seconds is not None else ""
+    device = f" on {escape(config.runtime.device)}" if config.runtime.device else ""
+    early = f" of the {config.training.max_train_steps} planned" if trained.stopped_early else ""
+    lines = [
+        "## How it was trained",
+        f"{trained.steps} steps{early}{took}{device}, from {trained.pictures} pictures. The pictures and captions are not part of this repository.",
+        f"- Base: {_base_name(about.base)}",
+        f"- Pictures and captions, sha256: `{trained.dataset_sha256}`",
+        f"- {WEIGHTS_NAME}, sha256: `{trained.adapter_sha256}`",
+    ]
+    return "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:]) + "\n\n" + _settings(public_config(config, about.base))
+
+
+def _settings(config: TrainConfig) -> str:
+    rows = []
+    for leaf in fields.leaves(config):
+        rows.append(f"| {leaf.title} | `{leaf.path}` | {_shown(fields.get(config, leaf.path))} |")
+    head = "| Setting | Name | Value |\n| --- | --- | --- |\n"
+    return "<details>\n<summary>Every setting</summary>\n\n" + head + "\n".join(rows) + "\n\n</details>"
+
+
+def _shown(value) -> str:
+    if value is None or value in ("", []):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return escape(", ".join(value) if isinstance(value, list) else str(value))
+
+
+def _rights(about: About) -> str:
+    rights, lines = about.rights, ["## Rights and consent"]
+    said = escape(rights.statement) or "Nothing was stated."
+    lines.append(f"{said} Stated by {escape(rights.stated_by)}." if rights.stated_by else said)
+    if rights.real_person:
+        lines.append("The pictures show a real person.")
+        lines.append(f"How they agreed: {escape(rights.consent)}" if plain(rights.consent) else "No consent was written down.")
+    else:
+        lines.append("The maker says that the pictures show no real person.")
+    if about.licence == "other":
+        link = plain(about.licence_link)
+        lines.append(f"Licence: {escape(about.licence_name)}{' ' + escape(link) if link else ''}")
+    elif about.licence:
+        lines.append(f"Licence: `{about.licence}`")
+    else:
+        lines.append("No licence was chosen.")
+    if about.base.licence and about.base.licence != about.licence:
+        lines.append(f"The base model has a licence of its own, `{about.base.licence}`, which also binds pictures drawn with it.")
+    return "\n\n".join(lines)
+
+
+def _not_measured(about: About) -> str:
+    return "\n".join(
+        [
+            "## What was not measured",
+            "",
+            "- How well it keeps to its subject over many pictures; the samples are the ones its run drew, on one seed.",
+            "- Whether it repeats training pictures.",
+            "- What it does to prompts about other things, and which biases of the base it strengthens.",
+            "- Other base models than the one above.",
+        ]
+    )
+
+
+def _limits(about: About) -> str:
+    trained, config = about.trained, about.config
+    limits = [f"It was taught at {config.dataset.resolution} x {config.dataset.resolution} pixels; other sizes were not tried."]
+    if trained.pictures < 10:
+        limits.append(f"{trained.pictures} pictures are few: expect it to repeat them.")
+    if about.trigger_word and trained.captioned_with_trigger < trained.pictures:
+        limits.append("The trigger word was missing in some captions, so it may also work without it.")
+    if config.dataset.caption_dropout:
+        limits.append(f"{config.dataset.caption_dropout:.0%} of the captions were hidden, so it may also work without the trigger word.")
+    if trained.stopped_early:
+        limits.append("Training was stopped before the planned end, or an earlier step was chosen.")
+    if not about.base.hub_id:
+        limits.append(f"Its base, {escape(about.base.title)}, has to be on your computer.")
+    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+
+
+def _literal(text: str) -> str:
+    """A Python string literal of any text. JSON's escapes mean the same in Python, except its surrogate pairs: hence no ASCII."""
+    return json.dumps(plain(text), ensure_ascii=False)
+
+
+def public_config(config: TrainConfig, base: Base) -> TrainConfig:
+    """The config as published: without the dataset's name, and without a path on the maker's computer."""
+    return fields.replace(config, {"dataset.id": "", "model.base_model": base.id})

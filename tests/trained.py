@@ -1,0 +1,69 @@
+"""A finished run made without training: real classes, a real (tiny) adapter file for the shipped base, samples and events."""
+
+import json
+import struct
+import zlib
+
+import numpy
+from safetensors.numpy import save_file
+
+from studio import config
+from studio.dataset import Dataset
+from studio.pictures import decode_files
+from studio.recipe import PNG_SIGNATURE, Recipe, add_recipe
+from studio.runs import Run
+from studio.workspace import Workspace
+
+PROMPTS = ["ohwx illustration of a house", "a house", "ohwx illustration of a boat at sea"]
+LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+def png(shade: int, size: int = 8) -> bytes:
+    """A plain grey picture, the smallest honest PNG."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = (b"\0" + bytes([shade, shade, shade]) * size) * size
+    head = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
+    return PNG_SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def write_tiny_adapter(path, studio: dict, shade: float = 0.1) -> None:
+    """One attention layer of the shipped base's width (192), rank 4."""
+    tensors = {
+        f"{LAYER}.lora_A.weight": numpy.full((4, 192), shade, numpy.float32),
+        f"{LAYER}.lora_B.weight": numpy.full((192, 4), shade, numpy.float32),
+    }
+    save_file(tensors, path, metadata={"format": "pt", "studio": json.dumps(studio)})
+
+
+def captioned_dataset(workspace: Workspace, subject: str, consent: str) -> Dataset:
+    dataset = Dataset.create(workspace, "Secret holiday pictures", subject, real_person=bool(consent), consent=consent)
+    with dataset.incoming() as folder:
+        brought = []
+        for index in range(3):
+            path = folder / f"brought-{index}.png"
+            path.write_bytes(png(40 * index + 20, size=64))
+            brought.append({"path": path, "name": path.name})
+        dataset.add(decode_files(brought, folder), folder, source="file")
+    for index, picture in enumerate(dataset.pictures):
+        dataset.set_caption(picture.id, "ohwx illustration" if index else "a picture", "hand")
+    return dataset
+
+
+def finished_run(workspace: Workspace, *overrides: str, title: str = "Ink", subject: str = "style", consent: str = "", steps=(100, 200)) -> Run:
+    dataset = captioned_dataset(workspace, subject, consent)
+    settings = (f"dataset.id={dataset.id}", "dataset.trigger_word=ohwx", f"dataset.subject={subject}", "training.max_train_steps=200", *overrides)
+    run = Run.create(workspace, config.build({"samples": {"prompts": PROMPTS}}, *settings), dataset, title)
+    run.append({"kind": "started", "step": 0, "total": 200, "resumed": False})
+    for step in (0, *steps):
+        (run.samples_dir / str(step)).mkdir()
+        for index, prompt in enumerate(run.config.samples.prompts):
+            recipe = Recipe(prompt=prompt, stack=[{"adapter": f"run:{run.id}@{step}", "weight": 1.0}])
+            (run.samples_dir / str(step) / f"{index}.png").write_bytes(add_recipe(png(step % 251 + index), recipe))
+    for step in steps:
+        run.append({"kind": "step", "step": step, "loss": 0.1, "seconds_per_step": 0.5})
+        write_tiny_adapter(run.adapter_at(step), {"trained_alpha": 16, "trigger_word": "ohwx", "base_model": run.config.model.base_model}, step / 1000)
+    run.append({"kind": "finished", "step": steps[-1], "seconds": 61.5})
+    return run
