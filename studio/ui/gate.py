@@ -1,0 +1,211 @@
+"""The gate in front of Gradio: which pages may talk to this studio, and how much they may send. Plain ASGI, no Gradio.
+
+Gradio 6.31 answers any Host (so a foreign page can reach it by DNS rebinding), takes cross-origin uploads and has no limit on a
+body. Every request passes here first; what is refused never reaches a handler. See OWASP's CSRF cheat sheet for the header rules.
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
+
+from studio.access import VISITOR_HEADER
+
+Scope = MutableMapping
+Message = MutableMapping
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+UPLOADS = re.compile(r"/gradio_api/upload/?$")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+COOKIE = "studio_visitor"
+COOKIE_VALUE = re.compile(r"[A-Za-z0-9_-]{43}")
+SECONDS_A_YEAR = 31_536_000
+
+
+class Gate:
+    """`Middleware(Gate, hosts=access.hosts, space=access.mode is Mode.space)`.
+
+    `hosts` are allowed besides this computer's loopback names with the port that is really listened on. On a Space it also gives
+    each visitor a cookie, and tells the studio who it is in a header that nobody else can set.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Iterable[str] = (),
+        space: bool = False,
+        max_upload_bytes: int = 2 * 1024**3,
+        max_body_bytes: int = 8 * 1024**2,
+    ):
+        self.app = app
+        self.hosts = {host.lower() for host in hosts}
+        self.space = space
+        self.max_upload_bytes = max_upload_bytes
+        self.max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = _headers(scope)
+        refusal = self.refusal(scope, headers)
+        if refusal and scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if refusal:
+            await _answer(send, 403, refusal)
+            return
+        cap = self.max_upload_bytes if UPLOADS.search(scope["path"]) else self.max_body_bytes
+        if too_large := _announces_more(headers, cap):
+            await _answer(send, 413, too_large)
+            return
+        cookie = self._introduce(scope, headers) if self.space else None
+        body = _Body(receive, send, cap, self._headers_to_add(cookie))
+        try:
+            await self.app(scope, body.receive, body.send)
+        finally:
+            await body.close()
+
+    def refusal(self, scope: Scope, headers: dict[str, list[str]]) -> str:
+        """Why this request may not pass; empty when it may."""
+        host = headers.get("host", [])
+        if len(host) != 1 or host[0].lower() not in self._allowed(scope):
+            return "This address is not one of the studio's. Open it as it was printed when it started, or set LORA_STUDIO_HOST."
+        origins = headers.get("origin", [])
+        if any(not _same_place(origin, host[0]) for origin in origins):
+            return "Another web page tried to use this studio; that is not allowed."
+        site = headers.get("sec-fetch-site", [])
+        if any(value not in ("same-origin", "none") for value in site):
+            # A link to the page from elsewhere, or the frame around a Space, is a navigation; everything else is not the page itself.
+            visiting = headers.get("sec-fetch-mode") == ["navigate"] and scope.get("method") in ("GET", "HEAD")
+            if not visiting:
+                return "Another web page tried to use this studio; that is not allowed."
+        return ""
+
+    def _allowed(self, scope: Scope) -> set[str]:
+        """Exact names with the real port; a configured name may also come without one (a proxy on the usual port)."""
+        port = scope["server"][1] if scope.get("server") else None
+        local = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+        with_port = {f"{host}:{port}" for host in self.hosts if not re.search(r":\d+$", host)}
+        return local | self.hosts | with_port | ({"127.0.0.1", "localhost", "[::1]"} if port == 80 else set())
+
+    def _introduce(self, scope: Scope, headers: dict[str, list[str]]) -> bytes | None:
+        """Name the visitor in the scope; returns a Set-Cookie header for somebody new."""
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != VISITOR_HEADER.encode()]
+        known, fresh = _cookie(headers), None
+        if known is None and scope["type"] == "http" and scope["method"] == "GET" and headers.get("sec-fetch-mode", ["navigate"]) == ["navigate"]:
+            known = secrets.token_urlsafe(32)
+            # None and Partitioned: on huggingface.co the page lives in a frame of another site. The checks above stand against CSRF.
+            fresh = f"{COOKIE}={known}; Path=/; Max-Age={SECONDS_A_YEAR}; HttpOnly; Secure; SameSite=None; Partitioned".encode()
+        if known is not None:
+            name = "visitor-" + hashlib.sha256(known.encode()).hexdigest()[:32]
+            scope["headers"].append((VISITOR_HEADER.encode(), name.encode()))
+        return fresh
+
+    def _headers_to_add(self, cookie: bytes | None) -> list[tuple[bytes, bytes]]:
+        frames = b"frame-ancestors 'self' https://huggingface.co" if self.space else b"frame-ancestors 'self'"
+        added = [
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"same-origin"),
+            (b"content-security-policy", frames),
+        ]
+        return added + ([(b"set-cookie", cookie)] if cookie else [])
+
+
+class _Body:
+    """One request's stream in both directions: counts what comes in, adds headers to what goes out.
+
+    A body that grows past the cap looks to the app like a caller who hung up; the caller gets 413 unless an answer had begun.
+    """
+
+    def __init__(self, receive: Receive, send: Send, cap: int, headers: list[tuple[bytes, bytes]]):
+        self._receive = receive
+        self._send = send
+        self._cap = cap
+        self._headers = headers
+        self._received = 0
+        self._answered = False
+
+    @property
+    def _too_large(self) -> bool:
+        return self._received > self._cap
+
+    async def receive(self) -> Message:
+        if self._too_large:
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        return {"type": "http.disconnect"} if self._too_large else message
+
+    async def send(self, message: Message) -> None:
+        if self._too_large and not self._answered:
+            return
+        if message["type"] == "http.response.start":
+            self._answered = True
+            present = {name.lower() for name, _ in message.get("headers", [])}
+            added = [(name, value) for name, value in self._headers if name == b"set-cookie" or name not in present]
+            message = {**message, "headers": [*message.get("headers", []), *added]}
+        await self._send(message)
+
+    async def close(self) -> None:
+        if self._too_large and not self._answered:
+            self._answered = True
+            await _answer(self._send, 413, _too_large_sentence(self._cap))
+
+
+def _headers(scope: Scope) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1").strip())
+    return found
+
+
+def _same_place(origin: str, host: str) -> bool:
+    """Whether an Origin is this very host and port; a missing port is the scheme's own on either side."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
+        asked = urlsplit(f"//{host}")
+        asked_port = asked.port or DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return False
+    return parts.scheme in DEFAULT_PORTS and parts.hostname == asked.hostname and port == asked_port and not parts.path
+
+
+def _announces_more(headers: dict[str, list[str]], cap: int) -> str:
+    lengths = headers.get("content-length", [])
+    if any(not length.isascii() or not length.isdigit() for length in lengths) or len(set(lengths)) > 1:
+        return "The request does not say clearly how long it is."
+    return _too_large_sentence(cap) if lengths and int(lengths[0]) > cap else ""
+
+
+def _too_large_sentence(cap: int) -> str:
+    return f"That is too large: at most {cap / 1e6:,.0f} MB at once. Send fewer or smaller files."
+
+
+def _cookie(headers: dict[str, list[str]]) -> str | None:
+    for line in headers.get("cookie", []):
+        try:
+            morsel = SimpleCookie(line).get(COOKIE)
+        except CookieError:
+            continue
+        if morsel and COOKIE_VALUE.fullmatch(morsel.value):
+            return morsel.value
+    return None
+
+
+async def _answer(send: Send, status: int, sentence: str) -> None:
+    body = sentence.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
