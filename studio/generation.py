@@ -28,8 +28,7 @@ class Generator:
     def __init__(self, base: BaseFolder, family: Family, device: str = "cpu", dtype: str = "float32", pipeline: DiffusionPipeline | None = None):
         self.base, self.family, self.device = base, family, device
         self.pipeline = pipeline or family.load(base, DTYPES[dtype]).to(device)
-        texts = {name: self.pipeline.components[name] for name in family.text_encoder_names}
-        self.stack = Stack({family.denoiser_name: self.pipeline.components[family.denoiser_name], **texts})
+        self.stack = self._new_stack()
         self.notes: list[str] = []
         self._adapters: dict[tuple, Adapter] = {}
         self._prompts: dict[tuple, dict[str, torch.Tensor]] = {}
@@ -57,6 +56,16 @@ class Generator:
         self.stack.clear()
         for prompt in prompts:
             self._conditions(prompt, [])
+
+    def let_go(self, keep_decoder: bool) -> None:
+        """Free the text encoders (and the autoencoder): only remembered prompts can be drawn from here on."""
+        names = [*self.family.text_encoder_names, *(() if keep_decoder else ("vae",))]
+        self.pipeline.register_modules(**dict.fromkeys(names))
+        self.stack = self._new_stack()
+
+    def _new_stack(self) -> Stack:
+        names = (self.family.denoiser_name, *self.family.text_encoder_names)
+        return Stack({name: part for name in names if (part := self.pipeline.components[name]) is not None})
 
     def _adapter(self, path: Path) -> Adapter:
         try:

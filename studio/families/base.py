@@ -77,6 +77,14 @@ class Family(ABC):
         """The side of the pictures this base was made for, in pixels."""
 
     @abstractmethod
+    def bucket_step(self, base: BaseFolder) -> int:
+        """Sides of training pictures are multiples of this, so that every level of the denoiser halves evenly."""
+
+    @abstractmethod
+    def architecture(self, base: BaseFolder) -> str:
+        """What ModelSpec 1.0.0 calls a LoRA of this base."""
+
+    @abstractmethod
     def prediction_type(self, base: BaseFolder) -> str:
         """What the denoiser predicts, in diffusers' words (epsilon, v_prediction)."""
 
@@ -89,7 +97,7 @@ class Family(ABC):
         """The pipeline with all parts in memory, in eval mode, nothing trainable; safetensors only, no remote code, no network."""
 
     @abstractmethod
-    def objective(self, pipeline: "DiffusionPipeline") -> "Objective": ...
+    def objective(self, pipeline: "DiffusionPipeline", device: "torch.device") -> "Objective": ...
 
     @abstractmethod
     def encode_images(self, pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":

@@ -10,6 +10,9 @@ APACHE = Licence("apache-2.0", "Apache 2.0", "https://www.apache.org/licenses/LI
 MEMBERS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2.1", 192: "the small model of this studio"}
 """Width of the prompt's embedding -> who has it (CLIP ViT-L, OpenCLIP ViT-H, ours)."""
 
+ARCHITECTURES = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2"}
+"""The same, in the words of the ModelSpec."""
+
 
 class StableDiffusion(Family):
     name = "stable-diffusion"
@@ -35,6 +38,13 @@ class StableDiffusion(Family):
     def resolution(self, base: BaseFolder) -> int:
         vae = base.component_config("vae")
         return base.component_config("unet")["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+
+    def bucket_step(self, base: BaseFolder) -> int:
+        vae, unet = base.component_config("vae"), base.component_config("unet")
+        return 2 ** (len(vae["block_out_channels"]) - 1 + len(unet["block_out_channels"]) - 1)
+
+    def architecture(self, base: BaseFolder) -> str:
+        return f"{ARCHITECTURES.get(self.prompt_width(base), 'stable-diffusion')}/lora"
 
     def prediction_type(self, base: BaseFolder) -> str:
         return json.loads((base.path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")).get("prediction_type", "epsilon")
@@ -63,10 +73,10 @@ class StableDiffusion(Family):
             part.requires_grad_(False).eval()
         return pipeline
 
-    def objective(self, pipeline):
+    def objective(self, pipeline, device):
         from studio.diffusion import Objective
 
-        return Objective(pipeline.scheduler.alphas_cumprod.float(), pipeline.scheduler.config.prediction_type)
+        return Objective(pipeline.scheduler.alphas_cumprod.float().to(device), pipeline.scheduler.config.prediction_type)
 
     def encode_images(self, pipeline, pixels_BCHW):
         posterior = pipeline.vae.encode(pixels_BCHW.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist

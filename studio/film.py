@@ -1,0 +1,76 @@
+"""The film of a run: a row per sample prompt, a column for the base and for every adapter saved, all from the same seed.
+
+Columns are drawn by the generator, from the adapter file itself, so what people see here is what the file draws anywhere.
+"""
+
+import hashlib
+import io
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from studio.checkpoints import Disk
+from studio.config import TrainConfig
+from studio.families.base import BaseFolder, Family
+from studio.generation import Generator
+from studio.recipe import Recipe, StackEntry, add_recipe
+from studio.runs import Run
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+class Film:
+    def __init__(self, run: Run, config: TrainConfig, base: BaseFolder, family: Family, pipeline: "DiffusionPipeline", disk: Disk):
+        self.run, self.config, self.base, self.family, self.disk = run, config, base, family, disk
+        self.denoiser = pipeline.components[family.denoiser_name]
+        self.seconds_per_column = 0.0
+        self.generator = Generator(base, family, device=config.runtime.device, dtype=config.runtime.dtype, pipeline=pipeline)
+        self.generator.remember_prompts([*config.samples.prompts, ""])
+        self.generator.let_go(keep_decoder=bool(config.samples.prompts))
+
+    def seconds_left(self, step: int) -> float:
+        """How long the columns still to come will take."""
+        every, total = self.config.samples.every, self.config.training.max_train_steps
+        columns = total // every - step // every + (total % every > 0)
+        return columns * self.seconds_per_column
+
+    def draw(self, step: int, adapter: Path | None) -> None:
+        """One column. Training's own halves are switched off meanwhile, and no random number of training is touched."""
+        prompts = self.config.samples.prompts
+        folder = self.run.samples_dir / f"{step:06d}"
+        files = [folder / f"{row:02d}.png" for row in range(len(prompts))]
+        if not prompts or all(file.exists() for file in files):
+            return
+        began = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.denoiser.eval()
+        self.denoiser.disable_adapters()
+        for prompt, file in zip(prompts, files):
+            recipe = self._recipe(prompt, step, adapter)
+            picture = self.generator.draw(recipe, [(adapter, 1.0)] if adapter else [])
+            png = io.BytesIO()
+            picture.save(png, format="PNG")
+            self.disk.replace(file, add_recipe(png.getvalue(), recipe))
+        self.generator.stack.clear()
+        self.denoiser.enable_adapters()
+        self.denoiser.train()
+        self.run.append({"kind": "sample", "step": step, "files": [file.name for file in files], "prompts": prompts})
+        self.seconds_per_column = time.monotonic() - began
+
+    def _recipe(self, prompt: str, step: int, adapter: Path | None) -> Recipe:
+        samples = self.config.samples
+        stack = []
+        if adapter:
+            sha256 = hashlib.sha256(adapter.read_bytes()).hexdigest()
+            stack = [StackEntry(adapter=f"run:{self.run.id}@{step}", weight=1.0, title=f"{self.run.title}, step {step}", sha256=sha256)]
+        return Recipe(
+            prompt=prompt,
+            family=self.family.name,
+            base_model=self.config.model.base_model,
+            revision=self.base.revision,
+            stack=stack,
+            seed=samples.seed,
+            num_inference_steps=samples.num_inference_steps,
+            guidance_scale=samples.guidance_scale,
+        )

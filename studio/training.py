@@ -1,0 +1,283 @@
+"""The training loop, top to bottom, for every family: `python -m studio.training RUN_FOLDER`.
+
+A run killed anywhere and started again ends in the same adapter, byte for byte: order, noise and dropout are functions of
+(seed, step, index), choices of the machine are stored with the run, and resume states are atomic.
+"""
+
+import errno
+import math
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from studio import checkpoints, families, processes, runtime
+from studio.adapters import adapter_metadata, serialise
+from studio.batches import Cache, Examples, load_examples
+from studio.chance import Purpose, draw
+from studio.checkpoints import Disk
+from studio.config import TrainConfig, fields
+from studio.config.training import TrainingConfig
+from studio.errors import StudioError
+from studio.families.base import BaseFolder, Family
+from studio.film import Film
+from studio.runs import Run
+
+SECONDS_BETWEEN_LOOKS = 0.02
+SPARE_BYTES = 50_000_000
+
+
+def train(run: Run, disk: Disk) -> None:
+    """Train from the newest state to the end, or until asked to stop. Progress is told in the run's events alone."""
+    started = time.monotonic()
+    config, base, family = settle(run)
+    runtime.apply(config.runtime)
+    device, training, total = torch.device(config.runtime.device), config.training, config.training.max_train_steps
+
+    pipeline = family.load(base, torch.bfloat16 if config.runtime.dtype == "bfloat16" else torch.float32).to(device)
+    objective = family.objective(pipeline, device)
+    cache = Cache(run.path / "cache", base, family, pipeline)
+    examples = Examples(
+        *load_examples(run.snapshot["pictures"], run.dataset_dir / "pictures", config.dataset, cache),
+        training.train_batch_size,
+        training.seed,
+        config.dataset.caption_dropout,
+    )
+    film = Film(run, config, base, family, pipeline, disk)
+    denoiser = pipeline.components[family.denoiser_name]
+    weights = add_lora(denoiser, config, family)
+    optimizer = torch.optim.AdamW(weights.values(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    step = restore(run, weights, optimizer)
+    check_room(run, config, weights)
+    run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0})
+    film.draw(0, None)
+
+    denoiser.train()
+    seconds_per_step = None
+    saved_at = step
+    while step < total and not run.stop_requested:
+        if run.pause_requested:
+            wait_while_paused(run, step)
+            continue
+        step_began = time.monotonic()
+        batch = examples.batch(step)
+        latents_BCHW, noise_BCHW = batch.latents_BCHW.to(device), batch.noise_BCHW.to(device)
+        t_B = objective.timesteps(batch.uniform_B).to(device)
+        conditions = {name: rows.to(device) for name, rows in batch.conditions.items()}
+        if config.lora.dropout:
+            torch.manual_seed(draw(Purpose.LORA_DROPOUT, training.seed, step).integers(2**63))
+
+        rate = learning_rate(training, step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.runtime.dtype == "bfloat16"):
+            prediction_BCHW = family.predict(denoiser, objective.add_noise(latents_BCHW, noise_BCHW, t_B), t_B, conditions)
+        loss = objective.loss(prediction_BCHW, latents_BCHW, noise_BCHW, t_B, training.min_snr_gamma)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(weights.values(), training.max_grad_norm)
+        if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+            save_adapter(run, step, config, base, family, weights, disk)
+            raise StudioError(
+                f"Learning broke at step {step + 1}: the loss is not a number any more. The LoRA of step {step} is kept. "
+                f"Start again with half the strength of learning (learning rate {training.learning_rate / 2:g})."
+            )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+
+        took = time.monotonic() - step_began
+        seconds_per_step = took if seconds_per_step is None else 0.9 * seconds_per_step + 0.1 * took
+        left = seconds_per_step * (total - step) + film.seconds_left(step)
+        run.append({"kind": "step", "step": step, "loss": loss.item(), "lr": rate, "seconds_per_step": seconds_per_step, "seconds_left": left})
+
+        if step % config.samples.every == 0 or step == total:
+            film.draw(step, save_adapter(run, step, config, base, family, weights, disk))
+        if step % config.saving.checkpoint_every == 0 or step == total:
+            save_state(run, step, weights, optimizer, disk)
+            saved_at = step
+
+    if step < total:
+        if saved_at < step:
+            save_state(run, step, weights, optimizer, disk)
+        if step:
+            save_adapter(run, step, config, base, family, weights, disk)
+        run.clear_stop()
+        run.append({"kind": "stopped", "step": step})
+        return
+    run.append({"kind": "finished", "step": step, "seconds": time.monotonic() - started, "adapter": run.adapter_at(step).name})
+
+
+def settle(run: Run) -> tuple[TrainConfig, BaseFolder, Family]:
+    """Everything this machine and this moment decide, written into the run's config the first time and read from it ever after."""
+    config = run.config
+    family = families.get(config.model.family)
+    base = families.resolve_base(config.model.base_model, config.model.revision)
+    chosen = runtime.choose(config.runtime)
+    settled = fields.replace(config, {"model.revision": base.revision, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
+    if settled != config:
+        run.write_config(settled)
+    return settled, base, family
+
+
+def add_lora(denoiser: nn.Module, config: TrainConfig, family: Family) -> dict[str, Tensor]:
+    """Fresh trainable halves by file name: A uniform as PEFT makes it (Kaiming, a = sqrt 5), B zero, both functions of the seed alone."""
+    targets = config.lora.target_modules or list(family.target_modules)
+    try:
+        denoiser.add_adapter(LoraConfig(r=config.lora.rank, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout, target_modules=targets))
+    except ValueError as error:
+        raise StudioError(f"These layers cannot be taught: {', '.join(targets)}. Leave the field empty for the usual ones. ({error})") from None
+    weights = {}
+    for index, (name, weight) in enumerate(sorted(denoiser.named_parameters())):
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+            if ".lora_A." in name:
+                bound = 1 / math.sqrt(weight[0].numel())
+                values = draw(Purpose.INIT, config.training.seed, 0, index).uniform(-bound, bound, tuple(weight.shape))
+                weight.data.copy_(torch.from_numpy(values))
+            else:
+                weight.data.zero_()
+            weights[f"{family.denoiser_name}.{name.replace('.default.', '.')}"] = weight
+    return weights
+
+
+def learning_rate(training: TrainingConfig, step: int) -> float:
+    """The rate of step `step` (from 0): warmed up linearly, then constant, fading out by half a cosine, or falling in a line to zero."""
+    if step < training.lr_warmup_steps:
+        return training.learning_rate * (step + 1) / (training.lr_warmup_steps + 1)
+    done = (step - training.lr_warmup_steps) / max(1, training.max_train_steps - training.lr_warmup_steps)
+    shape = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done}
+    return training.learning_rate * shape[training.lr_scheduler]
+
+
+def save_state(run: Run, step: int, weights: dict[str, Tensor], optimizer: torch.optim.AdamW, disk: Disk) -> None:
+    """A resume state: the halves as they are trained, and AdamW's two moments."""
+    tensors = {f"weight/{name}": weight for name, weight in weights.items()}
+    for moment in ("exp_avg", "exp_avg_sq"):
+        tensors |= {f"{moment}/{name}": optimizer.state[weight][moment] for name, weight in weights.items() if weight in optimizer.state}
+    checkpoints.save(run.checkpoints_dir, step, tensors, disk)
+    run.append({"kind": "checkpoint", "step": step})
+
+
+def restore(run: Run, weights: dict[str, Tensor], optimizer: torch.optim.AdamW) -> int:
+    """Go back to the newest whole state; returns its step, 0 when there is none."""
+    found = checkpoints.load_newest(run.checkpoints_dir)
+    if found is None:
+        return 0
+    step, tensors = found
+    for name, weight in weights.items():
+        weight.data.copy_(tensors[f"weight/{name}"])
+        optimizer.state[weight] = {
+            "step": torch.tensor(float(step)),
+            **{moment: tensors[f"{moment}/{name}"].to(weight.device) for moment in ("exp_avg", "exp_avg_sq")},
+        }
+    return step
+
+
+def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, family: Family, weights: dict[str, Tensor], disk: Disk) -> Path:
+    """The LoRA as people get it: float32, alpha folded into B so that the file's alpha is its rank, the whole story in its header."""
+    path = run.adapter_at(step)
+    tensors = {name: weight.detach() * (config.lora.scale if ".lora_B." in name else 1.0) for name, weight in weights.items()}
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise StudioError(
+            f"Learning broke at step {step}: the LoRA holds numbers that are not finite, so it was not saved. "
+            f"Start again with half the strength of learning (learning rate {config.training.learning_rate / 2:g})."
+        )
+    # Neither the dataset's random id nor a folder's path: two people with the same pictures get the same bytes, and no path leaks.
+    shared = fields.replace(
+        config, {"dataset.id": "", "model.base_model": base.title if Path(config.model.base_model).is_absolute() else config.model.base_model}
+    )
+    facts = {
+        "trained_alpha": config.lora.alpha,
+        "rank": config.lora.rank,
+        "step": step,
+        "trigger_word": config.dataset.trigger_word,
+        "family": family.name,
+        "base_model": shared.model.base_model,
+        "base_revision": base.revision,
+        "dataset_sha256": run.snapshot["sha256"],
+        "config": shared.model_dump(mode="json"),
+    }
+    modelspec = {
+        "sai_model_spec": "1.0.0",
+        "architecture": family.architecture(base),
+        "implementation": "diffusers",
+        "title": run.title,
+        "trigger_phrase": config.dataset.trigger_word,
+        "resolution": f"{config.dataset.resolution}x{config.dataset.resolution}",
+        "prediction_type": "v" if family.prediction_type(base) == "v_prediction" else "epsilon",
+    }
+    targets = config.lora.target_modules or list(family.target_modules)
+    disk.replace(path, serialise(tensors, adapter_metadata(family.denoiser_name, config.lora.rank, targets, facts, modelspec)))
+    run.append({"kind": "adapter", "step": step, "file": path.name})
+    return path
+
+
+def wait_while_paused(run: Run, step: int) -> None:
+    """Lend the machine to whoever asked, at a step's boundary; nothing of the run changes meanwhile."""
+    run.append({"kind": "pausing", "step": step})
+    while run.pause_requested and not run.stop_requested:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    run.append({"kind": "resumed", "step": step})
+
+
+def check_room(run: Run, config: TrainConfig, weights: dict[str, Tensor]) -> None:
+    """Refuse to begin what the disk cannot hold: a LoRA a column and three resume states (two kept, one being written)."""
+    size = sum(4 * weight.numel() for weight in weights.values())
+    columns = config.training.max_train_steps // config.samples.every + 1
+    needed, free = size * (columns + 9) + SPARE_BYTES, shutil.disk_usage(run.path).free
+    if free < needed:
+        raise StudioError(
+            f"This run needs about {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free. "
+            "Free some space, or choose a smaller rank or fewer sample columns."
+        )
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 0 when finished or stopped, 1 when it failed; the reason is the run's last event, a bug's traceback is in the log."""
+    run = Run(Path(argv[0]))
+    processes.be_nice()
+    processes.be_first_to_die()
+    with run.lock():
+        try:
+            train(run, Disk())
+        except StudioError as error:
+            return _fail(run, str(error))
+        except (torch.OutOfMemoryError, MemoryError):
+            return _fail(run, _out_of_memory(run))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                _fail(run, f"The computer refused something the run needs: {error}.")
+                raise
+            return _fail(run, "The disk is full (or cannot be written). Free some space and resume: nothing up to the last safe point is lost.")
+        except RuntimeError as error:
+            # torch has no class of its own for a CPU that runs out of memory.
+            if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+                return _fail(run, _out_of_memory(run))
+            _fail(run, f"Something unexpected broke: {str(error).splitlines()[0]} The log has the details.")
+            raise
+    return 0
+
+
+def _fail(run: Run, message: str) -> int:
+    run.append({"kind": "failed", "step": (run.curve() or [{"step": 0}])[-1]["step"], "message": message})
+    return 1
+
+
+def _out_of_memory(run: Run) -> str:
+    config = run.config
+    cheaper = []
+    if config.training.train_batch_size > 1:
+        cheaper.append(f"pictures at a time {config.training.train_batch_size // 2}")
+    if config.dataset.resolution > 256:
+        cheaper.append(f"picture size {config.dataset.resolution * 3 // 4 // 64 * 64}")
+    if config.lora.rank > 4:
+        cheaper.append(f"rank {config.lora.rank // 2}")
+    return f"The memory is not enough for this run. Close other programs, or start again with: {', or '.join(cheaper) or 'a smaller base'}."
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
