@@ -244,6 +244,11 @@ class Dataset:
         os.replace(aside, path)
         return path
 
+    def export_zip(self, folder: Path) -> Path:
+        """The export under the dataset's own name in `folder`, for a download button."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return self.export(folder / f"{slug(self.title, 'dataset')}.zip")
+
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:
         """A folder for decoding on the same disk, gone afterwards."""

@@ -34,7 +34,7 @@ DIRECT_KINDS = {
 
 UNFINISHED = ("waiting", "running")
 AGAIN_AFTER_A_CRASH = ("generate", "caption")
-"""Kinds that may simply be run again: they repeat no harm. The others wait for a person (train: Resume; publish: the token is gone)."""
+"""Kinds that may simply be run again. The others wait for a person: of a publish job the token is gone, and half an import is there."""
 MOST_ATTEMPTS = 3
 SECONDS_TO_APPEAR = 60
 """A direct job whose process never showed up by then was lost between the row and the start."""
@@ -71,6 +71,7 @@ class Job:
     finished: float | None
     seconds: float | None
     pid: int | None
+    mark: str | None
     attempts: int
     cancel_requested: bool
 
@@ -224,31 +225,32 @@ class Jobs:
             )
 
     def adopt(self) -> Sequence[Job]:
-        """Look after running jobs whose process is gone: again from the start, up to three times, or interrupted. Returns those."""
+        """Look after jobs whose process is gone: again from the start, up to three times, or interrupted. Returns those.
+
+        Running trainings are left alone: their process outlives the worker, and how they ended stands in their run, where the worker looks.
+        """
         orphans = []
         for row in self._connection.execute("SELECT * FROM jobs WHERE state IN ('waiting', 'running')").fetchall():
             job = _job(row)
-            if row["pid"] and processes.alive(row["pid"], row["mark"]):
+            never_appeared = job.kind in DIRECT_KINDS and (job.pid or time.time() - job.created > SECONDS_TO_APPEAR)
+            if processes.alive(job.pid, job.mark) or job.kind == "train" or (job.state == "waiting" and not never_appeared):
                 continue
-            if job.state == "waiting":
-                if job.kind in DIRECT_KINDS and (row["pid"] or time.time() - job.created > SECONDS_TO_APPEAR):
-                    self.lost(job.id)
-                    orphans.append(job)
+            if job.kind in AGAIN_AFTER_A_CRASH:
+                self._try_again(job)
             else:
-                self._orphan(job)
-                orphans.append(job)
+                self.lost(job.id)
+            orphans.append(job)
         return [self.get(job.id) for job in orphans]
 
-    def _orphan(self, job: Job) -> None:
-        if job.kind not in AGAIN_AFTER_A_CRASH:
-            self.interrupt(job.id, "Training stopped unexpectedly; nothing is lost: press Resume." if job.kind == "train" else
-                           "The process doing this ended unexpectedly; nothing else was touched. Try again.")  # fmt: skip
-        elif job.cancel_requested:
+    def _try_again(self, job: Job) -> None:
+        if job.cancel_requested:
             self.mark_cancelled(job.id)
         elif job.attempts < MOST_ATTEMPTS:
-            self._write("UPDATE jobs SET state = 'waiting', pid = NULL, mark = NULL WHERE id = ? AND state = 'running'", job.id)
+            # The count of attempts says that nobody else has taken care of it since we looked.
+            again = "UPDATE jobs SET state = 'waiting', pid = NULL, mark = NULL WHERE id = ? AND state = 'running' AND attempts = ?"
+            self._write(again, job.id, job.attempts)
         else:
-            self.fail(job.id, f"This ended the worker {job.attempts} times, so it is not tried again. logs/worker.log says more.")
+            self.fail(job.id, f"This ended the worker {job.attempts} times, so it is not tried again; see logs/worker.log in the studio's folder.")
 
     def changes(self) -> int:
         """A number that differs from the last one when any job changed since. Microseconds; compare within one Jobs object only."""

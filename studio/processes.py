@@ -132,8 +132,8 @@ def interrupt_main_thread() -> None:
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
-def be_nice(level: int = 5) -> None:
-    """Let the pages stay quick while this process computes."""
+def be_nice(level: int = 10) -> None:
+    """Let the pages stay quick while this process computes for minutes or hours."""
     if not WINDOWS:
         os.nice(level)
 

@@ -126,16 +126,37 @@ def test_a_job_whose_process_died_is_tried_three_times_and_then_failed(jobs, dea
     assert jobs.claim(("generate",), dead_pid) is None
 
 
-def test_a_dead_training_is_interrupted_and_never_started_again_by_itself(jobs, dead_pid):
+def test_two_that_look_after_the_same_dead_job_do_not_start_it_twice(jobs, dead_pid, monkeypatch):
+    job = jobs.submit("ada", "generate", {})
+    jobs.claim(("generate",), dead_pid)
+    real = jobs._try_again
+
+    def slowly(stale):
+        # Between our look and our write another process takes care of it, and a worker claims it.
+        Jobs(jobs.database).adopt()
+        assert jobs.claim(("generate",), os.getpid()).id == job.id
+        real(stale)
+
+    monkeypatch.setattr(jobs, "_try_again", slowly)
+    jobs.adopt()
+    assert jobs.get(job.id).state == "running"
+
+
+def test_a_running_training_is_left_to_the_worker_who_reads_how_it_ended(jobs, dead_pid):
     job = jobs.submit("ada", "train", {"run": "r"})
     jobs.claim(("train",), dead_pid)
+    assert jobs.adopt() == [] and jobs.get(job.id).state == "running"
+
+
+def test_a_dead_publish_is_interrupted_and_never_repeated_by_itself(jobs, dead_pid):
+    job = jobs.submit("ada", "publish", {})
+    jobs.claim_one(job.id, dead_pid)
     assert [j.state for j in jobs.adopt()] == ["interrupted"]
-    assert "press Resume" in jobs.get(job.id).error
 
 
-def test_a_living_process_keeps_its_job_also_when_the_claimer_is_gone(jobs, dead_pid):
-    job = jobs.submit("ada", "train", {"run": "r"})
-    jobs.claim(("train",), dead_pid)
+def test_a_job_handed_to_a_living_process_is_nobodys_orphan(jobs, dead_pid):
+    job = jobs.submit("ada", "generate", {})
+    jobs.claim(("generate",), dead_pid)
     jobs.hand_over(job.id, os.getpid())
     assert jobs.adopt() == [] and jobs.get(job.id).state == "running"
 

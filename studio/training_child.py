@@ -1,0 +1,93 @@
+"""A training as the worker sees it: a detached process that writes events, obeys two wishes (stop, pause), and may die at any moment."""
+
+from pathlib import Path
+
+from studio import processes
+from studio.jobs import Job, Jobs
+from studio.runs import Run
+
+
+class TrainingChild:
+    """Follows one training's events into its job until the process is gone. `tick()` never waits."""
+
+    def __init__(self, jobs: Jobs, job: Job, run: Run, offset: int):
+        self.jobs, self.job, self.run = jobs, job, run
+        self.pid, self.mark = job.pid, job.mark
+        self.status: int | None = None
+        self.ours = False
+        self.offset = offset
+        self.last: dict = {}
+        self.step = self.total = 0
+        self.asked_to_stop = False
+
+    @classmethod
+    def start(cls, jobs: Jobs, job: Job, run: Run, log: Path) -> "TrainingChild":
+        """A new process for a new or interrupted run. Wishes left over from before are forgotten."""
+        run.clear_stop()
+        run.clear_pause()
+        child = cls(jobs, job, run, run.events_file.stat().st_size if run.events_file.exists() else 0)
+        child.total = run.config.training.max_train_steps
+        process = processes.spawn(processes.module_command("studio.training", run.path), log, on_exit=child._ended)
+        child.ours = True
+        child.pid, child.mark = process.pid, processes.start_mark(process.pid)
+        jobs.hand_over(job.id, process.pid)
+        jobs.progress(job.id, 0, child.total, message="Getting ready to train")
+        return child
+
+    @classmethod
+    def adopt(cls, jobs: Jobs, job: Job, run: Run) -> "TrainingChild":
+        """A process that an earlier worker started. A pause that worker asked for is taken back, or it would wait for ever."""
+        run.clear_pause()
+        return cls(jobs, job, run, 0)
+
+    def _ended(self, status: int) -> None:
+        self.status = status
+
+    @property
+    def alive(self) -> bool:
+        return self.status is None and (self.ours or processes.alive(self.pid, self.mark))
+
+    @property
+    def paused(self) -> bool:
+        return self.last.get("kind") == "pausing"
+
+    def tick(self) -> bool:
+        """Pass on what happened since; False once the training is over and its job closed."""
+        if not self.asked_to_stop and self.jobs.cancel_requested(self.job.id):
+            self.run.request_stop()
+            self.asked_to_stop = True
+        # Looked at before the events are read: whatever a dead child wrote is in the file by then.
+        alive = self.alive
+        events, self.offset = self.run.events(self.offset)
+        for event in events:
+            self._take(event)
+        if not alive:
+            self._close()
+        return alive
+
+    def _take(self, event: dict) -> None:
+        kind = event["kind"]
+        if kind == "started":
+            self.step, self.total = event["step"], event.get("total", self.total)
+        elif kind == "step":
+            self.step = event["step"]
+            self.jobs.progress(self.job.id, self.step, self.total, event.get("seconds_left"), "")
+        if kind in ("started", "sample", "adapter", "checkpoint", "pausing", "resumed"):
+            words = {"sample": "Drawing samples", "pausing": "Paused for a moment to draw", "started": "Training"}.get(kind, "")
+            self.jobs.progress(self.job.id, self.step, self.total, message=words)
+        self.last = event
+
+    def _close(self) -> None:
+        kind, result = self.last.get("kind"), {"run": self.run.id, "step": self.last.get("step", self.step)}
+        if kind == "finished":
+            self.jobs.finish(self.job.id, {**result, "adapter": f"run:{self.run.id}", "seconds": self.last.get("seconds")})
+        elif kind == "stopped":
+            self.jobs.mark_cancelled(self.job.id, result)
+        elif kind == "failed":
+            self.jobs.fail(self.job.id, self.last.get("message") or "Training failed without saying why; press Resume to go on from the last save.")
+        else:
+            how = f" (killed by signal {-self.status})" if self.status and self.status < 0 else ""
+            where = f" at step {self.step}" if self.step else " before the first step"
+            self.jobs.interrupt(self.job.id, f"Training stopped unexpectedly{where}{how}; nothing is lost: press Resume.", result)
+        self.run.clear_stop()
+        self.run.clear_pause()

@@ -1,0 +1,241 @@
+"""The resident worker, `python -m studio.worker HOME`: one process per installation that captions, draws, and looks after trainings.
+
+The web process only calls `ensure` and `look_after` here; everything heavy is imported by the worker itself, later.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from studio import families, processes
+from studio.errors import StudioError
+from studio.jobs import DEVICE_KINDS, Job, Jobs
+from studio.processes import FileLock
+from studio.recipe import Recipe, add_recipe
+from studio.report import Border, Report
+from studio.runs import Run
+from studio.training_child import TrainingChild
+from studio.workspace import Home, write_atomically
+
+log = logging.getLogger(__name__)
+
+WARM_SECONDS = 0.015
+"""Between two looks at the queue: 70 looks a second cost a thousandth of a core, and nobody feels 15 ms."""
+IDLE_SECONDS = 0.1
+IDLE_AFTER = 900
+LOOK_AROUND_SECONDS = 2.0
+LONELY_SECONDS = 4
+"""How long the worker stays when nobody who asked for it lives any more and nothing is to do."""
+PAUSE_PATIENCE = 30
+"""A training answers a wish to pause at its next step; after that long the picture is drawn beside it, slower."""
+STAY_PAUSED_SECONDS = 1.0
+"""Someone dragging a slider asks again at once; resuming between two pictures would cost a step each time."""
+MOST_PICTURES = 64
+
+
+def ensure(home: Home) -> None:
+    """See to it that a worker runs, and that it stays for as long as this process lives. Cheap enough to call on every click."""
+    with FileLock(home.root / "worker-start.lock", "The worker's start", wait=True):
+        visitor = home.root / "visitors" / str(os.getpid())
+        if not visitor.exists():
+            visitor.parent.mkdir(exist_ok=True)
+            write_atomically(visitor, (processes.start_mark(os.getpid()) or "").encode())
+        state = _state(home)
+        if processes.alive(state.get("pid"), state.get("mark")):
+            return
+        child = processes.spawn(processes.module_command("studio.worker", home.root), home.logs / "worker.log")
+        write_atomically(home.root / "worker.json", json.dumps({"pid": child.pid, "mark": processes.start_mark(child.pid)}).encode())
+
+
+def _state(home: Home) -> dict:
+    try:
+        return json.loads((home.root / "worker.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def look_after(home: Home) -> threading.Thread:
+    """For the web process, once at its start: a thread that takes care of jobs whose process died and of the worker itself."""
+    jobs = Jobs(home.database)
+
+    def keep_looking() -> None:
+        while True:
+            jobs.adopt()
+            if jobs.list(kinds=DEVICE_KINDS, states=("waiting", "running"), limit=1):
+                ensure(home)
+            time.sleep(LOOK_AROUND_SECONDS)
+
+    ensure(home)
+    thread = threading.Thread(target=keep_looking, name="look-after", daemon=True)
+    thread.start()
+    return thread
+
+
+class Worker:
+    def __init__(self, home: Home):
+        # Imported here: it knows captioners and families, which the web process need not.
+        from studio.resident import Resident
+
+        self.home = home
+        self.jobs = Jobs(home.database)
+        self.resident = Resident()
+        self.training: TrainingChild | None = None
+        self.last_job = time.monotonic()
+        self.last_look = -LOOK_AROUND_SECONDS
+        self.lonely_since: float | None = None
+
+    def run(self) -> None:
+        """Until nobody needs it any more."""
+        self.adopt()
+        if self.training is None and not self.jobs.list(kinds=DEVICE_KINDS, states=("waiting",), limit=1):
+            self.preload()
+        seen = None
+        while True:
+            if self.training is not None and not self.training.tick():
+                self.training = None
+                seen = None
+            changes = self.jobs.changes()
+            if changes != seen:
+                # Read before claiming, so that what is submitted meanwhile shows as new at the next turn.
+                seen = changes
+                if job := self.claim():
+                    self.do(job)
+                    self.last_job = time.monotonic()
+                    seen = None
+                    continue
+            now = time.monotonic()
+            if self.training is not None and self.training.run.pause_requested and now - self.last_job > STAY_PAUSED_SECONDS:
+                self.training.run.clear_pause()
+            if now - self.last_look > LOOK_AROUND_SECONDS:
+                self.last_look, seen = now, None
+                if self.lonely():
+                    return
+            time.sleep(WARM_SECONDS if now - self.last_job < IDLE_AFTER or self.training else IDLE_SECONDS)
+
+    def claim(self) -> Job | None:
+        kinds = DEVICE_KINDS if self.training is None else [kind for kind in DEVICE_KINDS if kind != "train"]
+        return self.jobs.claim(kinds, os.getpid())
+
+    def adopt(self) -> None:
+        """Take over from a worker that died: trainings that live go on being watched, what it drew is drawn again."""
+        self.jobs.adopt()
+        for job in self.jobs.list(kinds=("train",), states=("running",)):
+            with self._border(job):
+                child = TrainingChild.adopt(self.jobs, job, Run.open(self.home.workspace(job.owner), job.payload["run"]))
+                if child.tick():
+                    self.training = child
+
+    def preload(self) -> None:
+        """Load the small base and draw one step with it, so that the first slider somebody moves is quick."""
+        try:
+            recipe = Recipe(base_model=families.BUILTIN_ID, num_inference_steps=1)
+            self.resident.draw(recipe, self.home.workspace("local"), lambda done, total: None)
+        except (StudioError, OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
+            # Whatever is wrong will be said to the person by the first real job.
+            log.warning("the built-in base could not be loaded ahead of time: %s", error)
+
+    def do(self, job: Job) -> None:
+        with self._border(job):
+            if job.kind == "train":
+                self.train(job)
+            else:
+                report = Report(self.jobs, job.id)
+                body = {"generate": self.generate, "caption": self.caption}[job.kind]
+                self.pause_training(report)
+                self.jobs.finish(job.id, body(job, report))
+        if self.jobs.get(job.id).state == "failed":
+            # A failed load or an exhausted card may have left half a model behind; loading again is the cheap price.
+            self.resident.drop_all()
+
+    def _border(self, job: Job) -> Border:
+        return Border(self.jobs, job, self.home.logs / "worker.log")
+
+    def train(self, job: Job) -> None:
+        run = Run.open(self.home.workspace(job.owner), job.payload["run"])
+        self.resident.make_room()
+        self.training = TrainingChild.start(self.jobs, job, run, self.home.logs / f"{run.id}.log")
+
+    def pause_training(self, report: Report) -> None:
+        """Ask a running training to rest at its next step, and wait for that."""
+        if self.training is None:
+            return
+        self.training.run.request_pause()
+        deadline = time.monotonic() + PAUSE_PATIENCE
+        while not self.training.paused and time.monotonic() < deadline:
+            report.check()
+            if not self.training.tick():
+                self.training = None
+                return
+            time.sleep(0.01)
+
+    def generate(self, job: Job, report: Report) -> dict:
+        """{"recipe", "count"} -> {"images": ids, "seconds", "notes"}: the recipe's seed and the ones after it."""
+        payload, workspace = job.payload, self.home.workspace(job.owner)
+        recipe, count = Recipe.from_json(payload["recipe"]), int(payload.get("count", 1))
+        if not 1 <= count <= MOST_PICTURES:
+            raise StudioError(f"{count} pictures cannot be drawn at once; choose 1 to {MOST_PICTURES}.")
+        steps, began, images, notes = recipe.num_inference_steps, time.monotonic(), [], []
+        for index in range(count):
+            words = f"Drawing {index + 1} of {count}" if count > 1 else "Drawing"
+            asked = recipe.model_copy(update={"seed": (recipe.seed + index) % 2**32})
+            done_before = index * steps
+            png, drawn, said = self.resident.draw(
+                asked,
+                workspace,
+                lambda done, total, before=done_before, words=words: report(before + done * steps // max(total, 1), steps * count, words),
+            )
+            png = add_recipe(png, drawn)
+            image_id = hashlib.sha256(png).hexdigest()[:32]
+            write_atomically(workspace.image_path(image_id), png)
+            images.append(image_id)
+            notes += [note for note in said if note not in notes]
+        return {"images": images, "seconds": round(time.monotonic() - began, 3), "notes": notes}
+
+    def caption(self, job: Job, report: Report) -> dict:
+        """{"dataset", "captioner", "only_empty", "class_noun"} -> {"captioned", "kept", "failed"}."""
+        from studio import captioning
+        from studio.dataset import Dataset
+
+        payload = job.payload
+        dataset = Dataset.open(self.home.workspace(job.owner), payload["dataset"])
+        name = payload.get("captioner", "builtin")
+        fetching = f"Fetching {captioning.CAPTIONERS[name].title}" if name in captioning.CAPTIONERS else ""
+        captioner = self.resident.captioner(name, lambda done, total: report(done, total, fetching))
+        return captioning.caption_dataset(
+            dataset, name, captioner, bool(payload.get("only_empty", True)), Report(self.jobs, job.id), payload.get("class_noun", "")
+        )
+
+    def lonely(self) -> bool:
+        """Whether to leave: nobody who asked for the worker lives any more, and nothing waits or runs."""
+        visitors = [path for path in (self.home.root / "visitors").glob("*") if path.name.isdigit()]
+        for path in visitors:
+            if not processes.alive(int(path.name), path.read_text() or None):
+                path.unlink(missing_ok=True)
+        busy = self.training is not None or any(path.exists() for path in visitors)
+        if busy or self.jobs.list(kinds=DEVICE_KINDS, states=("waiting", "running"), limit=1):
+            self.lonely_since = None
+            return False
+        self.lonely_since = self.lonely_since or time.monotonic()
+        return time.monotonic() - self.lonely_since > LONELY_SECONDS
+
+
+def main() -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    home = Home(Path(sys.argv[1]))
+    lock = FileLock(home.root / "worker.lock", "The worker")
+    if not lock.acquire():
+        log.warning("another worker is at work already")
+        return
+    try:
+        Worker(home).run()
+    finally:
+        lock.release()
+
+
+if __name__ == "__main__":
+    main()
