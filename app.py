@@ -1,0 +1,24 @@
+"""Open the studio: `python app.py`. Reads the environment, chooses mode and home folder, and starts the page; see README.md."""
+
+import os
+
+from studio import ui, worker
+from studio.access import Access, Mode
+from studio.errors import StudioError
+from studio.workspace import Home
+
+
+def main() -> None:
+    home = Home()
+    access = Access.from_environment(os.environ)
+    app, studio = ui.build_app(home, access)
+    worker.look_after(home)
+    browser = access.mode is Mode.local and os.environ.get("LORA_STUDIO_BROWSER", "1") == "1"
+    app.launch(**ui.launch_arguments(studio, browser))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except StudioError as error:
+        raise SystemExit(f"The studio cannot start: {error}") from None

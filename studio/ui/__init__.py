@@ -1,0 +1,105 @@
+"""The page: a frame, four tabs and the job bar. Facts and control only: nothing here computes, and torch is never imported."""
+
+from studio.ui import quick_import  # noqa: F401, I001 - before anything imports Gradio
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from studio import doctor, worker
+from studio.access import Access
+from studio.jobs import Jobs
+from studio.ui import endpoints, files, history, jobbar
+from studio.ui.gate import Gate
+from studio.ui.html import text
+from studio.ui.studio import Studio
+from studio.ui.tabs import dataset, generate, publish, train
+from studio.ui.tabs.generate_stack import choices
+from studio.ui.theme import STYLE, theme
+from studio.workspace import Home
+
+BRAND = '<div class="brand"><i></i>LoRA Studio</div>'
+POLL_SECONDS = 1
+LARGEST_UPLOAD = "2gb"
+
+
+def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
+    """Every tab, wired. Handlers find their caller's Workspace from the request, so one page serves all owners."""
+    studio = Studio(home, access, Jobs(home.database))
+    with gr.Blocks(title="LoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
+        gr.HTML(BRAND, elem_id="brand")
+        advice = gr.HTML("", elem_id="advice")
+        wanted, chosen, open_run = gr.State(None), gr.State(None), gr.State(None)
+        seen, news, beat = gr.State(None), gr.State(None), gr.State(None)
+        with gr.Tabs(elem_classes="rooms") as rooms:
+            with gr.Tab(generate.TITLE, id="generate"):
+                drawing = generate.build(studio, rooms, wanted)
+            with gr.Tab(dataset.TITLE, id="dataset"):
+                pictures = dataset.build(studio, rooms, chosen, beat)
+            with gr.Tab(train.TITLE, id="train"):
+                settle, filling, run_view = train.build(studio, rooms, chosen, beat, wanted, open_run)
+            with gr.Tab(publish.TITLE, id="publish"):
+                list_runs, asked, listed = publish.build(studio, news)
+        bar = jobbar.build(studio)
+        endpoints.add(studio)
+
+        quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+
+        def look(seen, news, beat, request: gr.Request):
+            """Once a second: nothing while no job changed; else the bar, and the two states that tabs listen to."""
+            now = studio.jobs.changes()
+            if now == seen:
+                return [gr.skip()] * 4
+            owner = studio.owner(request)
+            jobs = studio.jobs.list(owner, limit=20)
+            ends = tuple((job.id, job.state) for job in jobs if job.kind != "generate")
+            moves = tuple((job.id, job.state, job.done, job.message) for job in jobs if job.kind in ("train", "caption", "import"))
+            shown = jobbar.show(studio.home.workspace(owner), jobbar.running(studio, owner))
+            return now, ends if ends != news else gr.skip(), moves if moves != beat else gr.skip(), shown
+
+        watched = [seen, news, beat, bar]
+        gr.Timer(POLL_SECONDS).tick(look, [seen, news, beat], watched, **quiet)
+
+        def new_loras(request: gr.Request):
+            return gr.update(choices=choices(studio.workspace(request)))
+
+        def new_pictures(request: gr.Request):
+            return history.strip(studio.workspace(request)), gr.update(choices=choices(studio.workspace(request)))
+
+        news.change(new_loras, None, drawing.choices, **quiet)
+        app.load(look, [seen, news, beat], watched, **quiet)
+        app.load(new_pictures, None, [drawing.strip, drawing.choices], **quiet)
+        app.load(pictures.arrive, chosen, pictures.opened, **quiet)
+        app.load(settle, chosen, filling, **quiet)
+        app.load(run_view.show, open_run, run_view.shown, **quiet)
+        app.load(list_runs, asked, listed, **quiet)
+        app.load(lambda: advise(home), None, advice, **quiet)
+    return app, studio
+
+
+def advise(home: Home) -> str:
+    """What this machine could do better, with the one command that does it."""
+    troubles = [finding for finding in doctor.examine(home) if finding.level != "ok"]
+    kinds = {"warn": "warn", "error": "bad"}
+    return "".join(
+        f'<div class="notice {kinds[f.level]}" role="status">{text(f.message)} {f"<code>{text(f.fix)}</code>" if f.fix else ""}</div>' for f in troubles
+    )
+
+
+def launch_arguments(studio: Studio, browser: bool = False) -> dict:
+    """Everything `Blocks.launch` needs: the look, the gate in front, our own file route, run history off."""
+    access = studio.access
+    gate = Middleware(Gate, hosts=access.hosts, space=access.mode == "space")
+    return {
+        "theme": theme(),
+        "css_paths": [STYLE],
+        "server_name": access.server_name,
+        "server_port": access.port,
+        "inbrowser": browser,
+        "run_history": False,
+        "auth": access.admits if access.mode == "password" else None,
+        "share": False,
+        "show_error": False,
+        "max_file_size": LARGEST_UPLOAD,
+        "footer_links": ["api"],
+        "app_kwargs": {"middleware": [gate], "routes": files.routes(studio)},
+    }

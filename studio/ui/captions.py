@@ -1,0 +1,74 @@
+"""Pictures with their captions beside them, edited in place and saved while typed."""
+
+from studio.dataset import Dataset
+from studio.ui import files
+from studio.ui.html import empty, text
+
+SOURCES = {"hand": "by hand", "file": "from your file", "sample": "came with the samples", "": ""}
+
+SAVE_WHILE_TYPED = """
+const waiting = new Map();
+const state = (card, words) => { card.querySelector('.saved').textContent = words; };
+const save = async card => {
+  clearTimeout(waiting.get(card)); waiting.delete(card);
+  const box = card.querySelector('textarea');
+  try {
+    const answer = await server.save_caption({dataset: card.dataset.dataset, id: card.dataset.id, text: box.value});
+    state(card, answer.error || 'saved');
+  } catch (error) { state(card, 'not saved: the studio did not answer. Keep this page open and type on.'); }
+};
+element.addEventListener('input', e => {
+  const card = e.target.closest('.captioned');
+  if (!card) return;
+  state(card, 'saving');
+  clearTimeout(waiting.get(card)); waiting.set(card, setTimeout(() => save(card), 450));
+});
+element.addEventListener('focusout', e => { const card = e.target.closest('.captioned'); if (card && waiting.has(card)) save(card); });
+window.addEventListener('pagehide', () => waiting.forEach((_, card) => save(card)));
+"""
+
+
+def grid(dataset: Dataset | None) -> str:
+    """One card a picture: the picture, its caption, who wrote it, and a way to take it out."""
+    if dataset is None:
+        return ""
+    pictures = dataset.pictures
+    if not pictures:
+        return empty("No pictures yet", "Add 10 to 50 pictures of what the LoRA should learn. A .txt file with the same name becomes the caption; a .zip may hold both.")
+    return f'<div class="captions">{"".join(_card(dataset, p) for p in pictures)}</div>'
+
+
+def _card(dataset: Dataset, picture) -> str:
+    source = SOURCES.get(picture.caption_source, f"by {picture.caption_source}")
+    caption = text(picture.caption)
+    return (
+        f'<div class="captioned" data-dataset="{text(dataset.id)}" data-id="{text(picture.id)}">'
+        f'<img src="{files.url("thumb", dataset.id, picture.id)}" alt="{caption or "picture without a caption"}" loading="lazy">'
+        f'<textarea rows="3" value="{caption}" placeholder="What is in this picture?" aria-label="Caption of {text(picture.name)}" spellcheck="false">{caption}</textarea>'
+        f'<div class="foot"><span class="saved small">{text(source)}</span>'
+        f'<button class="x" data-click="leave_out" data-id="{text(picture.id)}" aria-label="Take out {text(picture.name)}" title="Take out">&times;</button></div></div>'
+    )
+
+
+def summary(dataset: Dataset) -> str:
+    """Counts in words: pictures, captions missing, where the trigger word is missing."""
+    pictures = dataset.pictures
+    if not pictures:
+        return ""
+    bare = sum(1 for p in pictures if not p.caption.strip())
+    word = dataset.trigger_word.strip().lower()
+    without = sum(1 for p in pictures if p.caption.strip() and word not in p.caption.lower().split()) if word else 0
+    parts = [f"{len(pictures)} picture{'s' if len(pictures) != 1 else ''}"]
+    parts.append(f"{bare} without a caption" if bare else "all captioned")
+    if word and not bare:
+        parts.append(f"{without} captions lack “{dataset.trigger_word}”" if without else f"“{dataset.trigger_word}” stands in every caption")
+    return f'<div class="counts">{text(", ".join(parts))}</div>'
+
+
+def refusals(refused: list[dict]) -> str:
+    """Files that could not be used, each with its reason."""
+    if not refused:
+        return ""
+    items = "".join(f"<li><b>{text(each['name'])}</b> {text(each['reason'])}</li>" for each in refused[:50])
+    more = f"<li>and {len(refused) - 50} more</li>" if len(refused) > 50 else ""
+    return f'<div class="notice warn" role="status"><div><b>{len(refused)} file{"s" if len(refused) != 1 else ""} could not be used; the others are in.</b><ul>{items}{more}</ul></div></div>'

@@ -1,0 +1,75 @@
+"""From the Generate form to pictures: recipes, jobs, and the two plates that show base and stack."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from studio import builtin, worker
+from studio.errors import StudioError
+from studio.jobs import Job
+from studio.recipe import Recipe, read_recipe
+from studio.ui import files, history, loras
+from studio.ui.html import text
+from studio.ui.studio import Studio
+
+FIRST_PROMPT = "ohwx illustration of sks on a rainy street"
+FIRST_DIR = builtin.HERE / "first"
+BASE_TITLE = ("Base model", "without any LoRA")
+STACK_TITLE = ("With your LoRAs", "same words, same seed")
+
+
+@dataclass(frozen=True)
+class Plate:
+    """What one of the two frames shows."""
+
+    html: str
+    ids: tuple[str, ...] = ()
+
+
+def plate(title: tuple[str, str], urls: list[str], busy: str = "", blank: str = "") -> str:
+    pictures = "".join(f'<img src="{text(u)}" alt="{text(title[0])}">' for u in urls)
+    inside = pictures or f'<div class="blank">{text(blank)}</div>'
+    return (
+        f'<figure class="plate {"busy" if busy else ""}"><figcaption><span>{text(title[0])}</span><small>{text(title[1])}</small></figcaption>'
+        f'<div class="frame {"many" if len(urls) > 1 else ""}" data-busy="{text(busy)}">{inside}</div></figure>'
+    )
+
+
+def first_recipe() -> Recipe:
+    """What the page opens with: the recipe inside the shipped picture, or the same scene spelled out."""
+    shipped = FIRST_DIR / "stack.png"
+    if shipped.exists():
+        return read_recipe(shipped.read_bytes())
+    return Recipe(prompt=FIRST_PROMPT, stack=loras.stack(loras.starter_rows()))
+
+
+def first_plates() -> tuple[str, str]:
+    """(base, stack) as they are painted before anything is computed."""
+    shipped = [FIRST_DIR / "base.png", FIRST_DIR / "stack.png"]
+    if all(path.exists() for path in shipped):
+        return plate(BASE_TITLE, [files.shipped_url(shipped[0])]), plate(STACK_TITLE, [files.shipped_url(shipped[1])])
+    blank = "Press Draw to see the same picture without and with your LoRAs."
+    return plate(BASE_TITLE, [], blank=blank), plate(STACK_TITLE, [], blank=blank)
+
+
+def submit(studio: Studio, owner: str, recipe: Recipe, count: int) -> Job:
+    """Ask the resident worker for pictures; it is started if it is not there."""
+    job = studio.jobs.submit(owner, "generate", {"recipe": recipe.to_json(), "count": count})
+    worker.ensure(studio.home)
+    return job
+
+
+async def draw(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str]) -> AsyncIterator[Plate]:
+    """The plate's picture: at once when this very recipe was drawn before, else when the worker has drawn it."""
+    workspace = studio.home.workspace(owner)
+    known = history.find(workspace, recipe) if count == 1 else None
+    if known:
+        yield Plate(plate(title, [files.url("image", known)]), (known,))
+        return
+    async for job in studio.watch(submit(studio, owner, recipe, count)):
+        if job.state == "done":
+            ids = tuple(job.result["images"])
+            yield Plate(plate(title, [files.url("image", each) for each in ids]), ids)
+        elif job.state in ("failed", "interrupted"):
+            raise StudioError(job.error or "Drawing ended before the picture was done. Press Draw to try again.")
+        elif job.state == "cancelled":
+            raise StudioError("Drawing was stopped. Press Draw to start it again.")

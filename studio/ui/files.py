@@ -1,0 +1,67 @@
+"""The pictures of the page: one route that serves the caller's own files and what ships, and nothing else.
+
+Gradio's file route would answer anyone who knows a path; this one asks whose Workspace the caller has.
+"""
+
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from studio import builtin
+from studio.dataset import Dataset
+from studio.errors import StudioError
+from studio.runs import Run
+from studio.ui.studio import Studio
+from studio.workspace import Workspace
+
+PREFIX = "/studio/file"
+HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=86400", "Content-Security-Policy": "default-src 'none'"}
+SHIPPED = ("first", "samples", "loras")
+
+
+def url(kind: str, *parts: object) -> str:
+    """Address of a picture: image/<id>, picture/<dataset>/<sha> (and thumb/...), sample/<run>/<step>/<row>, builtin/<path>. Relative, so a path prefix does no harm."""
+    return f"{PREFIX.lstrip('/')}/{kind}/{'/'.join(quote(str(part)) for part in parts)}"
+
+
+def shipped_url(path: Path) -> str:
+    return url("builtin", *path.relative_to(builtin.HERE).parts)
+
+
+def routes(studio: Studio) -> list[Route]:
+    """For `launch(app_kwargs={"routes": ...})`."""
+
+    def answer(request: Request) -> Response:
+        try:
+            path = find(studio.home.workspace(studio.access.owner(request)), request.path_params["path"].split("/"))
+        except StudioError as error:
+            return PlainTextResponse(str(error), status_code=404, headers=HEADERS)
+        if not path.is_file():
+            return PlainTextResponse("There is no such file (any more).", status_code=404, headers=HEADERS)
+        headers = HEADERS | ({"Content-Disposition": f'attachment; filename="{path.name}"'} if request.query_params.get("save") else {})
+        return FileResponse(path, headers=headers)
+
+    return [Route(PREFIX + "/{path:path}", answer)]
+
+
+def find(workspace: Workspace, parts: list[str]) -> Path:
+    """The file behind an address. Every id is checked by the maker of paths it goes through."""
+    match parts:
+        case ["image", image_id]:
+            return workspace.image_path(image_id)
+        case ["picture" | "thumb" as size, dataset_id, sha]:
+            for picture in Dataset(workspace.dataset_path(dataset_id)).pictures:
+                if picture.id == sha:
+                    return picture.file if size == "picture" else picture.thumb
+        case ["sample", run_id, step, row] if step.isdigit() and row.isdigit():
+            pictures = Run(workspace.run_path(run_id)).samples().get(int(step), [])
+            if int(row) < len(pictures):
+                return pictures[int(row)]
+        case ["builtin", folder, *rest] if folder in SHIPPED and rest:
+            path = builtin.HERE.joinpath(folder, *rest).resolve()
+            if path.is_relative_to(builtin.HERE / folder) and path.suffix == ".png":
+                return path
+    raise StudioError("There is no such file (any more).")

@@ -1,0 +1,68 @@
+"""Small pieces of HTML. Every text that a person or a file brought in goes through `text`, so it can only ever be text."""
+
+from html import escape
+
+import gradio as gr
+
+LISTEN = """
+const send = (kind, e) => {
+  const hit = e.target.closest(`[data-${kind}]`);
+  if (!hit || !element.contains(hit)) return;
+  const value = hit.type === 'checkbox' ? hit.checked : hit.value;
+  trigger(hit.dataset[kind], {...hit.dataset, value});
+};
+element.addEventListener('click', e => send('click', e));
+element.addEventListener('change', e => send('change', e));
+element.addEventListener('input', e => {
+  const shown = e.target.closest('.weigh');
+  if (!shown) return;
+  shown.querySelector('output').textContent = Number(e.target.value).toFixed(2);
+  shown.classList.toggle('hot', Number(e.target.value) > 1);
+});
+"""
+
+
+def panel(value: str = "", events: tuple[str, ...] = (), script: str = "", **place) -> gr.HTML:
+    """HTML whose buttons (`data-click="event"`) and inputs (`data-change="event"`) call handlers with their data attributes."""
+    names = " ".join(f"'{event}'" for event in events)
+    return gr.HTML(value, js_on_load=f"{LISTEN}\n{script}\n// {names}", **place)
+
+
+def text(value: object) -> str:
+    return escape(str(value), quote=True)
+
+
+def notice(message: str, kind: str = "") -> str:
+    """A sentence in a soft box; kind: "", good, warn or bad."""
+    role = "alert" if kind == "bad" else "status"
+    return f'<div class="notice {kind}" role="{role}">{text(message)}</div>' if message else ""
+
+
+def lead(title: str, sentence: str) -> str:
+    """A tab's title and its one sentence; the sentence is our own HTML."""
+    return f'<div class="lead"><h2>{text(title)}</h2><p>{sentence}</p></div>'
+
+
+def term(word: str, meaning: str) -> str:
+    """A word of the craft, explained where it stands."""
+    return f'<abbr class="term" title="{text(meaning)}" tabindex="0">{text(word)}</abbr>'
+
+
+def empty(title: str, sentence: str) -> str:
+    return f'<div class="empty"><h3>{text(title)}</h3><p>{text(sentence)}</p></div>'
+
+
+def bar(done: int, total: int | None) -> str:
+    share = 0 if not total else max(0.0, min(1.0, done / total))
+    return f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share * 100:.0f}"><i style="width:{share * 100:.1f}%"></i></div>'
+
+
+def duration(seconds: float) -> str:
+    """Time left as a person says it."""
+    if seconds < 1.5:
+        return "1 second"
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"

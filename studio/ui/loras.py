@@ -1,0 +1,94 @@
+"""The list of LoRAs on the Generate tab: rows of plain data (the truth, in a gr.State) and the HTML that shows them."""
+
+from pathlib import Path
+
+from studio import builtin, library
+from studio.library import AdapterCard
+from studio.recipe import StackEntry
+from studio.runs import Run
+from studio.ui import files
+from studio.ui.html import empty, text
+from studio.workspace import Workspace
+
+FIRST_WEIGHTS = {"style": 0.8, "character": 1.0}
+
+
+def row(card: AdapterCard, weight: float = 1.0) -> dict:
+    return {"ref": card.ref, "title": card.title, "weight": weight, "on": True, "words": list(card.trigger_words), "picture": cover(card)}
+
+
+def cover(card: AdapterCard) -> str:
+    """Address of a small picture that shows what the LoRA does, or nothing."""
+    source, _, name = card.ref.partition(":")
+    if source == "starter":
+        shipped = builtin.LORAS_DIR / f"{name}.png"
+        return files.shipped_url(shipped) if shipped.exists() else _first_sample(name)
+    if source == "run":
+        samples = Run(card.path.parents[1]).samples()
+        return files.url("sample", card.path.parents[1].name, max(samples), 0) if samples else ""
+    return ""
+
+
+def _first_sample(subject: str) -> str:
+    folder: Path | None = builtin.SAMPLES.get(subject)
+    pictures = sorted(folder.glob("*.png")) if folder else []
+    return files.shipped_url(pictures[0]) if pictures else ""
+
+
+def starter_rows() -> list[dict]:
+    """What the page opens with: the shipped style and character."""
+    return [row(card, FIRST_WEIGHTS[name]) for card in library.starters() if (name := card.ref.partition(":")[2]) in FIRST_WEIGHTS]
+
+
+def rows_of(workspace: Workspace, stack: list[StackEntry]) -> tuple[list[dict], list[str]]:
+    """Rows for a recipe's stack, and the titles of LoRAs that are not here any more."""
+    rows, missing = [], []
+    known = {card.ref: card for card in library.list_adapters(workspace)}
+    for entry in stack:
+        card = known.get(entry.adapter)
+        if card is None and "@" in entry.adapter and entry.adapter.partition("@")[0] in known:
+            card = library.find(workspace, entry.adapter)
+        if card is None:
+            missing.append(entry.title or entry.adapter)
+        else:
+            rows.append(row(card, entry.weight) | {"on": entry.on})
+    return rows, missing
+
+
+def stack(rows: list[dict]) -> list[StackEntry]:
+    """The rows that take part: switched on, and a weight other than 0 (which is the base itself)."""
+    return [StackEntry(adapter=r["ref"], weight=r["weight"], title=r["title"]) for r in rows if r["on"] and r["weight"] != 0]
+
+
+def show(rows: list[dict]) -> str:
+    if not rows:
+        return empty("No LoRA in the stack", "Both pictures are the same now. Add one below.")
+    return f'<ul class="loras">{"".join(_item(i, r) for i, r in enumerate(rows))}</ul>'
+
+
+def _item(index: int, r: dict) -> str:
+    title = text(r["title"])
+    picture = f'<img class="thumb" src="{text(r["picture"])}" alt="">' if r["picture"] else f'<div class="thumb" aria-hidden="true">{title[:1]}</div>'
+    checked = "checked" if r["on"] else ""
+    hot = "hot" if r["weight"] > 1 else ""
+    return (
+        f'<li class="{"" if r["on"] else "off"}">{picture}'
+        f'<label class="name"><input type="checkbox" {checked} data-change="toggle" data-index="{index}" aria-label="{title} on"><span>{title}</span></label>'
+        f'<button class="x" data-click="drop" data-index="{index}" aria-label="Take {title} out of the stack" title="Take out">&times;</button>'
+        f'<div class="weigh {hot}"><div class="track"><input type="range" min="-1" max="2" step="0.05" value="{r["weight"]:.2f}" '
+        f'data-change="weigh" data-index="{index}" aria-label="Weight of {title}">'
+        f'<div class="marks" aria-hidden="true"><b>0 base</b><b>1 full</b><b>may break</b></div></div><output>{r["weight"]:.2f}</output></div></li>'
+    )
+
+
+def chips(rows: list[dict], prompt: str) -> str:
+    """Trigger words to click into the prompt; grey and dashed while the prompt lacks them."""
+    found = []
+    for r in rows:
+        for word in r["words"] if r["on"] else ():
+            missing = "" if word.lower() in prompt.lower().split() else "missing"
+            found.append(
+                f'<button class="chip {missing}" data-click="insert" data-word="{text(word)}" '
+                f'title="{"Put it into the prompt" if missing else "In the prompt"}"><b>{text(word)}</b> {text(r["title"])}</button>'
+            )
+    return f'<div class="chips"><span class="small">Trigger words</span>{"".join(found)}</div>' if found else ""

@@ -1,0 +1,110 @@
+"""Choosing a dataset, making a new one, or taking the sample pictures; consent is asked for here, before the first upload."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gradio as gr
+
+from studio import builtin
+from studio.dataset import Dataset
+from studio.errors import StudioError
+from studio.ui import files
+from studio.ui.html import notice, panel, text
+from studio.ui.studio import Studio
+from studio.workspace import Workspace
+
+SUBJECTS = [("A style", "style"), ("A character or person", "character"), ("A product, object or outfit", "object")]
+SAMPLES = {"style": ("Ink style", "a way of drawing that the built-in model cannot do"), "character": ("Little character", "somebody the built-in model has never seen")}
+CONSENT = "This person agreed that I may train on these pictures and share the result."
+
+
+@dataclass(frozen=True)
+class New:
+    """For the frame: call `arrive` with `chosen` on page load, into `opened`."""
+
+    arrive: Callable
+    opened: list
+
+
+def choices(workspace: Workspace) -> list[tuple[str, str]]:
+    """(title with count, id), newest first."""
+    return [(f"{d.title} ({len(d.pictures)})", d.id) for d in Dataset.all(workspace)]
+
+
+def sample_cards() -> str:
+    """One card a sample set, one click away from a dataset."""
+    cards = []
+    for name, (title, what) in SAMPLES.items():
+        pictures = sorted(builtin.SAMPLES[name].glob("*.png"))
+        faces = "".join(f'<img src="{files.shipped_url(p)}" alt="" loading="lazy">' for p in pictures[:4])
+        cards.append(
+            f'<button class="sample" data-click="take" data-sample="{name}"><span class="faces">{faces}</span>'
+            f'<b>{text(title)}</b><small>{len(pictures)} pictures: {text(what)}</small><span class="go">Use the sample pictures</span></button>'
+        )
+    return f'<p class="small" style="margin:0 0 8px">Or try it first with the sample pictures:</p><div class="samples">{"".join(cards)}</div>'
+
+
+def build_new(studio: Studio, chosen: gr.State) -> New:
+    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+    with gr.Row(elem_classes="toolbar"):
+        picker = gr.Dropdown([], label="Dataset", show_label=False, container=False, visible=False, min_width=220, scale=0, elem_id="dataset-picker", filterable=False)
+        another = gr.Button("New dataset", size="md", scale=0, min_width=130, visible=False, elem_id="new-dataset")
+        bin_it = gr.Button("Remove dataset", size="md", scale=0, min_width=130, visible=False)
+        back = gr.Button("Undo", size="md", scale=0, min_width=90, visible=False)
+    with gr.Row(elem_classes="bench", elem_id="dataset-new") as form:
+        with gr.Column(elem_classes="pane", scale=5, min_width=300):
+            title = gr.Textbox(label="Name", placeholder="My ink drawings", max_length=80)
+            subject = gr.Radio(SUBJECTS, value="style", label="It should learn")
+            person = gr.Checkbox(False, label="The pictures show a real person")
+            consent = gr.Checkbox(False, label=CONSENT, visible=False)
+            create = gr.Button("Create dataset", variant="primary")
+            said = gr.HTML("")
+        with gr.Column(scale=6, min_width=300):
+            samples = panel(sample_cards(), ("take",), elem_id="samples")
+
+    person.change(lambda real: gr.update(visible=real, value=False), person, consent, **quiet)
+    opened = [chosen, picker, another, bin_it, form, said]
+
+    def show(workspace: Workspace, dataset_id: str | None, words: str = ""):
+        known = choices(workspace)
+        if dataset_id not in [each for _, each in known]:
+            dataset_id = known[0][1] if known else None
+        some = bool(known)
+        return dataset_id, gr.update(choices=known, value=dataset_id, visible=some), gr.update(visible=some), gr.update(visible=some), gr.update(visible=not some), words
+
+    def make(title, subject, person, consent, request: gr.Request):
+        workspace = studio.workspace(request)
+        try:
+            dataset = Dataset.create(workspace, title, subject, person, CONSENT if consent else "")
+        except StudioError as error:
+            return *[gr.skip()] * 5, notice(str(error), "bad")
+        return show(workspace, dataset.id)
+
+    def take(request: gr.Request, event: gr.EventData):
+        workspace = studio.workspace(request)
+        return show(workspace, Dataset.from_samples(workspace, str(event.sample)).id)
+
+    gone = gr.State(None)
+
+    def throw_away(dataset_id, request: gr.Request):
+        workspace = studio.workspace(request)
+        name = Dataset.open(workspace, dataset_id).title
+        trashed = workspace.remove(workspace.dataset_path(dataset_id))
+        return *show(workspace, None), trashed, gr.update(visible=True, value=f"Put {name} back")
+
+    def put_back(trashed, request: gr.Request):
+        workspace = studio.workspace(request)
+        return *show(workspace, workspace.restore(trashed).name), None, gr.update(visible=False)
+
+    create.click(make, [title, subject, person, consent], opened, **quiet)
+    title.submit(make, [title, subject, person, consent], opened, **quiet)
+    samples.take(take, None, opened, **quiet)
+    bin_it.click(throw_away, chosen, [*opened, gone, back], **quiet)
+    back.click(put_back, gone, [*opened, gone, back], **quiet)
+    picker.input(lambda each: each, picker, chosen, **quiet)
+    another.click(lambda: gr.update(visible=True), None, form, **quiet)
+
+    def arrive(dataset_id, request: gr.Request):
+        return show(studio.workspace(request), dataset_id)
+
+    return New(arrive, opened)

@@ -1,0 +1,204 @@
+"""The first page: the same picture by the base model and with a stack of LoRAs, side by side."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+import gradio as gr
+
+from studio import library
+from studio.errors import StudioError
+from studio.recipe import Recipe, read_recipe
+from studio.ui import drawing, files, history, loras
+from studio.ui.html import lead, notice, panel, term
+from studio.ui.studio import Studio
+from studio.ui.tabs.generate_stack import build_adding
+from studio.workspace import Workspace
+
+TITLE = "Generate"
+
+LORA = term("LoRA", "A small file that teaches a picture model one new thing, a style, a character, a light, without changing the model itself.")
+LEAD = f"A {LORA} is a small file that teaches a picture model one new thing. Left: the model alone. Right: the same words with the LoRAs below."
+SEED_HELP = "The number all chance comes from: the same seed and words give the same picture."
+
+INSERT_WORDS = """
+(prompt) => { document.querySelectorAll('#words .chip').forEach(chip => chip.classList.toggle('missing',
+  !prompt.toLowerCase().split(/[\\s,.;]+/).includes(chip.dataset.word.toLowerCase()))); }
+"""
+
+BUSY = """
+(...args) => { const frame = document.querySelector('#stack-plate .frame');
+  if (frame) { frame.dataset.busy = 'Drawing'; frame.parentElement.classList.add('busy'); } return args; }
+"""
+
+DROP_RECIPE = """
+const page = document.querySelector('.gradio-container');
+const carries = e => [...(e.dataTransfer?.items ?? [])].some(i => i.kind === 'file' && i.type === 'image/png');
+page.addEventListener('dragover', e => { if (carries(e) && element.offsetParent) e.preventDefault(); });
+page.addEventListener('drop', e => {
+  const input = document.querySelector('#restore input[type=file]');
+  if (!carries(e) || !element.offsetParent || !input || e.target.closest('input[type=file], .file-drop')) return;
+  e.preventDefault();
+  const carrier = new DataTransfer(); carrier.items.add(e.dataTransfer.files[0]);
+  input.files = carrier.files; input.dispatchEvent(new Event('change', {bubbles: true}));
+});
+"""
+
+
+@dataclass(frozen=True)
+class Generate:
+    """What the frame keeps fresh: the strip of pictures and the list of LoRAs that can be added."""
+
+    strip: gr.HTML
+    choices: gr.Dropdown
+
+
+def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
+    """Lay the tab out and wire it. `wanted` holds the LoRA that anyone wishes into the stack."""
+    first = drawing.first_recipe()
+    first_rows = loras.starter_rows()
+    base_html, stack_html = drawing.first_plates()
+    rows = gr.State(first_rows)
+
+    gr.HTML(lead("See what a LoRA does", LEAD))
+    with gr.Row(elem_classes="promptline"):
+        prompt = gr.Textbox(
+            first.prompt, label="Prompt", show_label=False, placeholder="What should the picture show?", lines=1, max_lines=4,
+            elem_id="prompt", elem_classes="prompt", scale=8, submit_btn=False,
+        )  # fmt: skip
+        go = gr.Button("Draw", variant="primary", size="lg", scale=1, min_width=132)
+    words = panel(loras.chips(first_rows, first.prompt), ("insert",), elem_id="words")
+    said = gr.HTML("", elem_id="said")
+
+    with gr.Row(elem_classes="bench"):
+        with gr.Column(scale=5, min_width=320):
+            with gr.Column(elem_classes="pane"):
+                gr.HTML('<h3 class="part">LoRAs in this picture</h3>')
+                stack = panel(loras.show(first_rows), ("toggle", "weigh", "drop"), elem_id="stack")
+                undo = gr.Button("Undo", size="sm", visible=False)
+                choices = build_adding(studio, wanted)
+            own = gr.Button("Make your own", variant="secondary", elem_id="make-your-own")
+        with gr.Column(scale=9, min_width=320, elem_classes="first-on-phone"):
+            with gr.Row(elem_classes="stage"):
+                base = panel(base_html, script=DROP_RECIPE, elem_id="base-plate")
+                with_loras = panel(stack_html, elem_id="stack-plate")
+            with gr.Accordion("More settings", open=False, elem_classes="fold"):
+                with gr.Row():
+                    seed = gr.Number(first.seed, label="Seed", info=SEED_HELP, precision=0, minimum=0, maximum=2**32 - 1)
+                    dice = gr.Button("\u2684 New seed", size="sm", min_width=90, scale=0, elem_classes="dice")
+                    count = gr.Slider(1, 4, 1, step=1, label="Pictures", info="Each with the next seed.")
+                with gr.Row():
+                    steps = gr.Slider(1, 50, first.num_inference_steps, step=1, label="Drawing steps", info="More is finer and slower.")
+                    guidance = gr.Slider(1, 15, first.guidance_scale, step=0.5, label="Obey the prompt (guidance)", info="Higher follows the words more strictly; too high looks burnt.")
+                negative = gr.Textbox(first.negative_prompt, label="Keep out (negative prompt)", placeholder="What the picture should not show", lines=1)
+                restore = gr.UploadButton("Restore settings from a picture", file_types=[".png"], size="sm", elem_id="restore", type="binary")
+            strip = panel("", ("pick",), elem_id="history")
+
+    form = [prompt, negative, seed, steps, guidance, count]
+    removed = gr.State(None)
+
+    def recipe(rows: list[dict], prompt: str, negative: str, seed: float, steps: int, guidance: float) -> Recipe:
+        if not prompt.strip():
+            raise StudioError("The prompt is empty; write what the picture should show, for example: a red boat by the sea.")
+        return Recipe(
+            prompt=prompt.strip(), negative_prompt=negative.strip(), stack=loras.stack(rows), seed=int(seed or 0),
+            num_inference_steps=int(steps), guidance_scale=guidance,
+        )  # fmt: skip
+
+    async def draw(rows, prompt, negative, seed, steps, guidance, count, request: gr.Request):
+        """Both plates; one that this session already shows comes back at once, as the base does while only weights move."""
+        owner = studio.owner(request)
+        try:
+            wanted = recipe(rows, prompt, negative, seed, steps, guidance)
+            parts = {
+                "stack": asyncio.create_task(last(studio, owner, wanted, int(count), drawing.STACK_TITLE)),
+                "base": asyncio.create_task(last(studio, owner, wanted.without_stack(), int(count), drawing.BASE_TITLE)),
+            }
+            right = await parts["stack"]
+            yield gr.skip(), right, gr.skip(), ""
+            yield await parts["base"], gr.skip(), history.strip(studio.home.workspace(owner)), gr.skip()
+        except StudioError as error:
+            yield gr.skip(), gr.skip(), gr.skip(), notice(str(error), "bad")
+
+    shown = [base, with_loras, strip, said]
+    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+    drawing_event = {"fn": draw, "inputs": [rows, *form], "outputs": shown, "js": BUSY, "trigger_mode": "always_last", **quiet}
+
+    def redraw(event):
+        event.then(**drawing_event)
+
+    def show_rows(rows, prompt):
+        return rows, loras.show(rows), loras.chips(rows, prompt)
+
+    def weigh(rows, event: gr.EventData):
+        rows = [r | {"weight": round(float(event.value), 2)} if i == int(event.index) else r for i, r in enumerate(rows)]
+        return rows, loras.show(rows)
+
+    def toggle(rows, prompt, event: gr.EventData):
+        return show_rows([r | {"on": bool(event.value)} if i == int(event.index) else r for i, r in enumerate(rows)], prompt)
+
+    def drop(rows, prompt, event: gr.EventData):
+        gone = int(event.index)
+        name = rows[gone]["title"]
+        return *show_rows(rows[:gone] + rows[gone + 1 :], prompt), (gone, rows[gone]), gr.update(visible=True, value=f"Put {name} back")
+
+    def put_back(rows, prompt, removed):
+        place, row = removed
+        return *show_rows([*rows[:place], row, *rows[place:]], prompt), None, gr.update(visible=False)
+
+    redraw(stack.weigh(weigh, rows, [rows, stack], **quiet))
+    redraw(stack.toggle(toggle, [rows, prompt], [rows, stack, words], **quiet))
+    redraw(stack.drop(drop, [rows, prompt], [rows, stack, words, removed, undo], **quiet))
+    redraw(undo.click(put_back, [rows, prompt, removed], [rows, stack, words, removed, undo], **quiet))
+
+    gr.on([go.click, prompt.submit], **drawing_event)
+    redraw(dice.click(lambda: random.randrange(2**31), None, seed, **quiet))
+
+    def insert(prompt, event: gr.EventData):
+        """A trigger word goes to the front, where models listen most; a second click takes it out again."""
+        word = event.word
+        parts = prompt.split()
+        return " ".join(p for p in parts if p.lower() != word.lower()) if word.lower() in map(str.lower, parts) else f"{word} {prompt}".strip()
+
+    words.insert(insert, prompt, prompt, **quiet)
+    prompt.change(None, prompt, None, js=INSERT_WORDS, api_visibility="private")
+
+    def restored(workspace: Workspace, found: Recipe, image_id: str | None):
+        rows, missing = loras.rows_of(workspace, found.stack)
+        message = notice(f"Not here any more: {', '.join(missing)}. The rest of the recipe is restored.", "warn") if missing else ""
+        picture = drawing.plate(drawing.STACK_TITLE, [files.url("image", image_id)]) if image_id else gr.skip()
+        return (
+            *show_rows(rows, found.prompt), found.prompt, found.negative_prompt, found.seed, found.num_inference_steps,
+            found.guidance_scale, 1, picture, message,
+        )  # fmt: skip
+
+    restores = [rows, stack, words, *form, with_loras, said]
+
+    def pick(request: gr.Request, event: gr.EventData):
+        workspace = studio.workspace(request)
+        return restored(workspace, read_recipe(workspace.image_path(event.id).read_bytes()), event.id)
+
+    def from_file(data: bytes, request: gr.Request):
+        try:
+            return restored(studio.workspace(request), read_recipe(data), None)
+        except StudioError as error:
+            return *[gr.skip()] * (len(restores) - 1), notice(str(error), "bad")
+
+    redraw(strip.pick(pick, None, restores, **quiet))
+    redraw(restore.upload(from_file, restore, restores, **quiet))
+
+    def add(rows, prompt, wanted, request: gr.Request):
+        if not wanted or any(r["ref"] == wanted[0] for r in rows):
+            return show_rows(rows, prompt)
+        return show_rows([*rows, loras.row(library.find(studio.workspace(request), wanted[0]))], prompt)
+
+    redraw(wanted.change(add, [rows, prompt, wanted], [rows, stack, words], **quiet))
+    own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **quiet)
+    return Generate(strip, choices)
+
+
+async def last(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str]) -> str:
+    shown = ""
+    async for each in drawing.draw(studio, owner, recipe, count, title):
+        shown = each.html
+    return shown

@@ -1,0 +1,72 @@
+"""Adding a LoRA to the stack: one of your own or a starter, a file from this computer, or a Hub repository."""
+
+import time
+
+import gradio as gr
+
+from studio import library
+from studio.errors import StudioError
+from studio.ui.html import notice
+from studio.ui.studio import Studio
+from studio.workspace import Workspace
+
+SOURCES = {"starter": "starter", "run": "yours", "file": "from a file", "hub": "from the Hub"}
+
+
+def choices(workspace: Workspace) -> list[tuple[str, str]]:
+    """Every LoRA that can be added, newest first."""
+    return [(f"{card.title} ({SOURCES[card.source]})", card.ref) for card in library.list_adapters(workspace)]
+
+
+def wish(ref: str) -> tuple[str, float]:
+    """A LoRA wanted in the stack; the time makes the same wish twice a new one."""
+    return ref, time.time()
+
+
+def build_adding(studio: Studio, wanted: gr.State) -> gr.Dropdown:
+    """Widgets that put a wish into `wanted`; returns the dropdown so that new LoRAs can be listed."""
+    starters = [(f"{card.title} (starter)", card.ref) for card in library.starters()]
+    with gr.Accordion("Add a LoRA", open=False, elem_classes="fold", elem_id="add-lora"):
+        chosen = gr.Dropdown(starters, value=None, label="Yours and starters", filterable=True, elem_id="add-mine")
+        with gr.Row():
+            repo = gr.Textbox(label="From the Hugging Face Hub", placeholder="owner/name", scale=3, min_width=140, max_lines=1)
+            revision = gr.Textbox(label="Version (revision)", placeholder="newest", scale=2, min_width=110, max_lines=1)
+        with gr.Row():
+            fetch = gr.Button("Fetch from the Hub", size="sm", min_width=120)
+            upload = gr.UploadButton("File from this computer", file_types=[".safetensors"], file_count="multiple", size="sm", min_width=120)
+        said = gr.HTML("")
+
+    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+
+    async def take(job, what: str):
+        """Follow an import or download to its end, in words."""
+        async for now in studio.watch(studio.jobs.start(job)):
+            if now.state == "done":
+                refs = now.result.get("adapters") or [ref for ref in [now.result.get("adapter")] if ref]
+                refused = "; ".join(f"{each['name']}: {each['reason']}" for each in now.result.get("refused", []))
+                yield (wish(refs[0]) if refs else gr.skip()), notice(refused, "bad") if refused else notice(f"{what} is in the stack.", "good")
+            elif now.state in ("failed", "interrupted", "cancelled"):
+                yield gr.skip(), notice(now.error or "That was stopped.", "bad")
+            else:
+                yield gr.skip(), notice(now.message or f"Getting {what} …")
+
+    async def from_files(files, request: gr.Request):
+        payload = {"files": [{"path": str(file), "name": str(file).replace("\\", "/").rpartition("/")[2]} for file in files or []]}
+        async for shown in take(studio.jobs.submit(studio.owner(request), "adapter", payload), "The file"):
+            yield shown
+
+    async def from_hub(repo: str, revision: str, request: gr.Request):
+        if repo.count("/") != 1:
+            yield gr.skip(), notice(f"{repo.strip() or 'An empty field'} is not a Hub repository; write owner/name, as in its address.", "bad")
+            return
+        payload = {"repo_id": repo.strip(), "revision": revision.strip() or None, "filename": None}
+        try:
+            async for shown in take(studio.jobs.submit(studio.owner(request), "download", payload), repo.strip()):
+                yield shown
+        except StudioError as error:
+            yield gr.skip(), notice(str(error), "bad")
+
+    chosen.input(lambda ref: (wish(ref), None), chosen, [wanted, chosen], **quiet)
+    upload.upload(from_files, upload, [wanted, said], **quiet)
+    gr.on([fetch.click, repo.submit], from_hub, [repo, revision], [wanted, said], **quiet)
+    return chosen

@@ -1,0 +1,111 @@
+"""Publishing: a repository name, who may see it, a licence and a statement; beside it the page as it will look."""
+
+import gradio as gr
+
+from studio import library
+from studio.errors import StudioError
+from studio.runs import Run
+from studio.ui.html import empty, lead, notice, term
+from studio.ui.studio import Studio
+from studio.ui.tabs.publish_send import build_send
+from studio.workspace import Workspace, slug
+
+TITLE = "Publish"
+
+CARD = term("model card", "The page of a model on the Hub: what it is, how to use it, how it was made, and who may use it.")
+HUB = term("Hub", "huggingface.co, where people share models. You need a free account there to publish.")
+LEAD = f"Put your LoRA on the {HUB} with an honest {CARD}. It stays private until you say otherwise."
+NOTHING = empty("Nothing to publish yet", "Train a LoRA first; its page appears here as it will look.")
+LICENCE_HELP = "What others may do with it. Not chosen means: look, but nobody may reuse it."
+RIGHTS_HELP = "What gives you the right to publish this; it stands on the card. Choose one or write your own."
+RIGHTS = ["I made all the pictures myself.", "The makers of the pictures allowed it.", "The pictures are under a free licence.", "Trained on the sample pictures that ship with LoRA Studio."]
+PUBLIC, PRIVATE = "Everybody", "Only me (private)"
+
+
+def publishable(workspace: Workspace) -> list[tuple[str, str]]:
+    """Your own runs: only for those can an honest card be written."""
+    return [(card.title, card.ref) for card in library.list_adapters(workspace) if card.source == "run"]
+
+
+def build(studio: Studio, news: gr.State):
+    """`news` changes when any job begins or ends, so that a run that has just finished can be chosen."""
+    from studio.model_card import LICENCES
+
+    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+    gr.HTML(lead("Share it", LEAD))
+    none = gr.HTML(NOTHING)
+    with gr.Row(elem_classes="bench", visible=False) as bench:
+        with gr.Column(elem_classes="pane", scale=5, min_width=320):
+            adapter = gr.Dropdown([], label="LoRA", elem_id="publish-adapter", filterable=False)
+            repo = gr.Textbox(label="Name on the Hub", placeholder="ink-style", info="Letters, digits and dashes; or owner/name for an organisation.", max_lines=1, elem_id="repo")
+            sight = gr.Radio([PRIVATE, PUBLIC], value=PRIVATE, label="Who can see it", elem_id="sight")
+            licence = gr.Dropdown([(words, name) for name, words in LICENCES.items()], value="", label="Licence", info=LICENCE_HELP, filterable=False)
+            with gr.Row(visible=False) as other:
+                licence_name = gr.Textbox(label="Name of the licence", min_width=120)
+                licence_link = gr.Textbox(label="Link to it", min_width=120)
+            rights = gr.Dropdown(RIGHTS, value=None, label="Rights", info=RIGHTS_HELP, allow_custom_value=True, elem_id="rights")
+            stand = gr.Checkbox(False, label="This is true, and I answer for it", elem_id="stand")
+            with gr.Accordion("More on the card", open=False, elem_classes="fold"):
+                title = gr.Textbox(label="Title", placeholder="as the run", max_length=120)
+                description = gr.Textbox(label="Description", lines=3, max_length=5000, placeholder="What it is good for, and what it is not.")
+                stated_by = gr.Textbox(label="Your name", max_length=120)
+                update = gr.Checkbox(False, label="Add a new version to a repository I published this to before")
+            form = [adapter, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update]
+            send = build_send(studio, form, stand, request_of)
+        with gr.Column(elem_classes="pane card", scale=7, min_width=320):
+            gr.HTML('<div class="small">The page as it will look</div>')
+            head = gr.HTML("", elem_id="card-head")
+            body = gr.Markdown("", elem_id="card-body", sanitize_html=True, line_breaks=False)
+
+    def preview(request: gr.Request, *values):
+        """The very text that will be sent; a field that does not fit yet leaves the last good one."""
+        if not values[0]:
+            return gr.skip(), gr.skip()
+        from studio import release
+        from studio.ui import card_view
+
+        workspace = studio.workspace(request)
+        try:
+            made = release.plan(workspace, request_of(*values))
+        except StudioError as error:
+            return notice(str(error), "warn"), gr.skip()
+        run_id, _, step = values[0].removeprefix("run:").partition("@")
+        return card_view.show(made, run_id, int(step) if step else Run.open(workspace, run_id).adapters()[-1][0])
+
+    gr.on([each.change for each in (adapter, sight, licence, rights, update)] + [each.blur for each in (repo, licence_name, licence_link, title, description, stated_by)],
+          preview, form, [head, body], **quiet)  # fmt: skip
+    licence.change(lambda name: gr.update(visible=name == "other"), licence, other, **quiet)
+
+    def arrive(chosen, name, request: gr.Request):
+        """List the runs; the newest is chosen, and its name proposed."""
+        known = publishable(studio.workspace(request))
+        refs = [ref for _, ref in known]
+        if not refs:
+            return gr.update(visible=True), gr.update(visible=False), gr.skip(), gr.skip()
+        value = chosen if chosen in refs else refs[0]
+        label = next(label for label, ref in known if ref == value)
+        return gr.update(visible=False), gr.update(visible=True), gr.update(choices=known, value=value), name or slug(label)
+
+    def rename(chosen, request: gr.Request):
+        return slug(library.find(studio.workspace(request), chosen).title) if chosen else gr.skip()
+
+    adapter.input(rename, adapter, repo, **quiet)
+    filled = [none, bench, adapter, repo]
+    news.change(arrive, [adapter, repo], filled, **quiet)
+    return arrive, [adapter, repo], filled
+
+
+def request_of(adapter, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update):
+    """The form as the payload of a publish job."""
+    from pydantic import ValidationError
+
+    from studio.release import Request
+
+    try:
+        return Request(
+            adapter=adapter or "", repo=(repo or "").strip(), private=sight != PUBLIC, licence=licence or "", licence_name=licence_name or "",
+            licence_link=licence_link or "", rights=rights or "", title=title or "", description=description or "", stated_by=stated_by or "", update=bool(update),
+        )  # fmt: skip
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StudioError(f"{first['loc'][0]}: {str(first['input'])[:60]!r} does not fit. {first['msg']}.") from None

@@ -1,0 +1,106 @@
+"""The end of the Publish form: token, the button that says what it does, progress, the result; and saving without a Hub."""
+
+from collections.abc import Callable
+
+import gradio as gr
+
+from studio.errors import StudioError
+from studio.ui.html import bar, notice, text
+from studio.ui.studio import Studio
+
+TOKEN_HELP = "From huggingface.co/settings/tokens, with write access. It is used once and kept nowhere."
+STORED_HELP = "This computer is logged in to the Hub; leave this empty to publish with that login. A token typed here is used once and kept nowhere."
+
+
+def doing(repo: str, sight: str, private_words: str) -> str:
+    """What the button does, in words."""
+    how = "privately" if sight == private_words else "for everybody"
+    return f"Publish {how} to {repo.strip()}" if (repo or "").strip() else f"Publish {how}"
+
+
+def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Callable):
+    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+    repo, sight = form[1], form[2]
+    private_words = sight.value
+    token = gr.Textbox(label="Hub token", type="password", info=STORED_HELP if studio.access.machine_token() else TOKEN_HELP, placeholder="hf_…", max_lines=1, elem_id="token")
+    go = gr.Button("Publish privately", variant="primary", size="lg", elem_id="publish")
+    said = gr.HTML("", elem_id="publish-said")
+    code = gr.Code("", language="python", label="Call it", visible=False, elem_id="call-it", interactive=False)
+    with gr.Row():
+        as_zip = gr.Button("Save as zip", size="sm", min_width=110, elem_id="save-zip")
+        as_folder = gr.Button("Save as folder", size="sm", min_width=110)
+    download = gr.DownloadButton("Download the zip", visible=False, size="sm")
+
+    gr.on([repo.change, sight.change], lambda repo, sight: doing(repo, sight, private_words), [repo, sight], go, **quiet)
+
+    async def send(request: gr.Request, token: str, stands: bool, *values):
+        """Submit the job with the token on its stdin, and follow it. The token is cleared from the page at once."""
+        from studio import hub
+
+        try:
+            if not stands:
+                raise StudioError("Tick that the rights statement is true; nothing is published without it.")
+            wish = request_of(*values)
+            if not wish.rights.strip():
+                raise StudioError("Say what gives you the right to publish this; it stands on the card.")
+            if not wish.repo:
+                raise StudioError("Give it a name on the Hub, for example ink-style.")
+            secret = studio.access.publishing_token(hub.read_token(token) if (token or "").strip() else None)
+            job = studio.jobs.submit(studio.owner(request), "publish", wish.model_dump(), key=f"publish-{wish.adapter}-{wish.repo}")
+            job = studio.jobs.start(job, secret=secret.get_secret_value().encode())
+        except StudioError as error:
+            yield gr.skip(), notice(str(error), "bad"), gr.update(visible=False)
+            return
+        async for now in studio.watch(job, every=0.1):
+            if now.state == "done":
+                yield "", done(now.result), gr.update(value=now.result.get("code", ""), visible=bool(now.result.get("code")))
+            elif now.state in ("failed", "interrupted", "cancelled"):
+                yield gr.skip(), notice(now.error or "Publishing was stopped; what was sent stays private.", "bad"), gr.update(visible=False)
+            else:
+                yield "", f'<div class="working"><b>{text(now.message or "Starting")}</b>{bar(now.done, now.total)}</div>', gr.update(visible=False)
+
+    go.click(send, [token, stand, *form], [token, said, code], **quiet)
+
+    def plan_of(request: gr.Request, values):
+        from studio import release
+
+        made = release.plan(studio.workspace(request), request_of(*values))
+        made.check()
+        return made
+
+    def zip_up(request: gr.Request, *values):
+        from studio import release
+        from studio.workspace import slug
+
+        try:
+            made = plan_of(request, values)
+            path = release.save_zip(made, studio.workspace(request).incoming / f"{slug(made.repo_id or made.about.title)}.zip")
+        except StudioError as error:
+            return notice(str(error), "bad"), gr.update(visible=False)
+        return notice("The zip is ready: the LoRA, its card and its pictures.", "good"), gr.update(value=str(path), visible=True)
+
+    def folder(request: gr.Request, *values):
+        from studio import release
+        from studio.workspace import new_id
+
+        try:
+            made = plan_of(request, values)
+            path = release.save_folder(made, studio.workspace(request).root / "published" / new_id(made.repo_id or made.about.title))
+        except StudioError as error:
+            return notice(str(error), "bad")
+        return f'<div class="notice good" role="status">Saved in <code>{text(path)}</code></div>'
+
+    as_zip.click(zip_up, form, [said, download], **quiet)
+    as_folder.click(folder, form, said, **quiet)
+    return token
+
+
+def done(result: dict) -> str:
+    """Where it is now, and what to do next."""
+    url = text(result["url"])
+    sight = "Only you can see it." if result.get("private") else "Everybody can see it."
+    notes = "".join(notice(each, "warn") for each in result.get("notes", []))
+    return (
+        f'<div class="notice good" role="status"><b>Published.</b> {sight} <a href="{url}" target="_blank" rel="noopener">{url}</a> '
+        f'<a class="tool" href="{url}" target="_blank" rel="noopener">Try it</a></div>{notes}'
+    )

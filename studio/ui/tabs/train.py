@@ -1,0 +1,162 @@
+"""Training: what learns, from which pictures, how long; then the run as it goes, on this or any other tab."""
+
+import gradio as gr
+
+from studio import config as configs
+from studio import families, worker
+from studio.config import TrainConfig
+from studio.dataset import Dataset
+from studio.errors import StudioError
+from studio.runs import Run
+from studio.ui import estimate
+from studio.ui.form import Form
+from studio.ui.html import lead, notice, term, text
+from studio.ui.studio import Studio
+from studio.ui.tabs.train_run import build_run
+from studio.workspace import Workspace
+
+TITLE = "Train"
+
+STEPS = term("steps", "One step: the model looks at a picture or a few, guesses, and is nudged towards the right answer.")
+RANK = term("rank", "How many numbers the LoRA has for each layer: how much it can remember.")
+LEAD = f"Pick pictures and a goal; the rest is filled in. {RANK} and {STEPS} are the two that matter."
+RANKS = [4, 8, 16, 32, 64, 128]
+SAMPLE_HELP = "One line each: a prompt with the trigger word, the same without it, and a scene that no picture shows. They become the rows of the film."
+NO_PICTURES = "No pictures yet. Make a dataset under Pictures & captions, or take the sample pictures there."
+
+
+def suggested_prompts(subject: str, word: str) -> list[str]:
+    """A prompt with the trigger word, the same without it, and a scene no picture shows."""
+    if subject == "style":
+        return [f"{word} illustration of a red boat by the sea", "illustration of a red boat by the sea", f"{word} illustration of a yellow umbrella at night"]
+    return [f"{word} on a street", "a street", f"{word} in the snow at night"]
+
+
+def fitting_preset(subject: str) -> str | None:
+    """The first shipped preset for what a dataset is about."""
+    presets = configs.presets()
+    fitting = [p for p in presets if p.subject == subject and p.base_model == families.BUILTIN_ID] or [p for p in presets if p.subject == subject] or presets
+    return fitting[0].name if fitting else None
+
+
+def filled(preset: str | None, dataset: Dataset | None) -> TrainConfig:
+    """The preset's config with this dataset's words in it."""
+    config = configs.preset(preset) if preset else TrainConfig()
+    if dataset is None:
+        return config
+    word = dataset.trigger_word
+    prompts = config.samples.prompts or suggested_prompts(dataset.subject, word or "ohwx")
+    values = {"dataset.id": dataset.id, "dataset.subject": dataset.subject, "dataset.trigger_word": word, "samples.prompts": prompts}
+    return configs.fields.replace(config, values)
+
+
+def datasets(workspace: Workspace) -> list[tuple[str, str]]:
+    return [(f"{d.title} ({len(d.pictures)} pictures)", d.id) for d in Dataset.all(workspace) if d.pictures]
+
+
+def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, wanted: gr.State, open_run: gr.State):
+    """`chosen` is the dataset in work on every tab, `open_run` the run that is shown, `beat` changes when a training moves."""
+    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+    presets = configs.presets()
+    form = Form(TrainConfig())
+    form.leave("model.family", "dataset.id", "dataset.subject", "dataset.trigger_word")
+    touched = gr.State(False)
+
+    gr.HTML(lead("Teach it", LEAD))
+    with gr.Row(elem_classes="bench"):
+        with gr.Column(elem_classes="pane", scale=5, min_width=320):
+            none_yet = gr.HTML(notice(NO_PICTURES))
+            to_pictures = gr.Button("Go to Pictures & captions", size="md")
+            with gr.Column(visible=False, elem_classes="bare") as settings:
+                pictures = gr.Dropdown([], label="Pictures", elem_id="train-dataset", filterable=False)
+                preset = gr.Dropdown([(p.title, p.name) for p in presets], value=None, label="Goal (preset)", elem_id="preset", filterable=False)
+                about = gr.HTML("")
+                base = form.place(
+                    "model.base_model", gr.Dropdown, allow_custom_value=True, choices=[(o.title, o.id) for f in families.FAMILIES for o in f.offers],
+                    info="The model that learns. Also a Hub id (owner/name) or a folder on this computer.", elem_id="base",
+                )  # fmt: skip
+                rank = form.place("lora.rank", gr.Radio, choices=RANKS, elem_id="rank", elem_classes="ranks")
+                with gr.Row():
+                    alpha = form.place("lora.alpha", min_width=130, info="Follows the rank until you change it.")
+                    steps = form.place("training.max_train_steps", min_width=130, elem_id="steps", info="More comes closer to your pictures, too many copy them.")
+                    form.place("training.learning_rate", min_width=130, info="Higher learns faster and breaks sooner.")
+                form.place("samples.prompts", lines=3, info=SAMPLE_HELP, elem_id="sample-prompts")
+                with gr.Accordion("More settings", open=False, elem_classes="fold"):
+                    name = gr.Textbox(label="Name of this run", placeholder="as the dataset", max_length=80)
+                    form.place_rest()
+                size = gr.HTML("", elem_id="estimate")
+                start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-training")
+                said = gr.HTML("", elem_id="train-said")
+        with gr.Column(scale=7, min_width=320):
+            view = build_run(studio, rooms, beat, wanted, open_run)
+
+    def open_settings(workspace: Workspace, dataset_id: str | None, preset_name: str | None):
+        """Everything the form shows for this dataset and preset."""
+        known = datasets(workspace)
+        ids = [each for _, each in known]
+        dataset_id = dataset_id if dataset_id in ids else ids[0] if ids else None
+        if dataset_id is None:
+            return [gr.update(visible=True), gr.update(visible=True), gr.update(visible=False), gr.update(choices=[], value=None), None, "", "", False, *[gr.skip()] * len(form.inputs)]
+        dataset = Dataset.open(workspace, dataset_id)
+        preset_name = preset_name or fitting_preset(dataset.subject)
+        config = filled(preset_name, dataset)
+        return [
+            gr.update(visible=False), gr.update(visible=False), gr.update(visible=True), gr.update(choices=known, value=dataset_id), preset_name,
+            describe(preset_name, dataset), estimated(workspace, config), False, *form.write(config),
+        ]  # fmt: skip
+
+    filling = [none_yet, to_pictures, settings, pictures, preset, about, size, touched, *form.inputs]
+
+    def arrive(dataset_id, request: gr.Request):
+        return open_settings(studio.workspace(request), dataset_id, None)
+
+    def take_preset(dataset_id, preset_name, request: gr.Request):
+        return open_settings(studio.workspace(request), dataset_id, preset_name)
+
+    chosen.change(arrive, chosen, filling, **quiet)
+    pictures.input(arrive, pictures, filling, **quiet)
+    preset.input(take_preset, [pictures, preset], filling, **quiet)
+    to_pictures.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **quiet)
+
+    rank.input(lambda rank, touched: gr.skip() if touched else rank, [rank, touched], alpha, **quiet)
+    alpha.input(lambda: True, None, touched, **quiet)
+
+    def sum_up(request: gr.Request, *values):
+        try:
+            return estimated(studio.workspace(request), form.read(list(values)))
+        except StudioError as error:
+            return notice(str(error), "bad")
+
+    gr.on([rank.change, steps.change, base.change], sum_up, form.inputs, size, **quiet)
+
+    def begin(dataset_id, name, request: gr.Request, *values):
+        """Check, write the run down, queue it. From here on it needs neither this tab nor this server."""
+        owner = studio.owner(request)
+        workspace = studio.workspace(request)
+        try:
+            dataset = Dataset.open(workspace, dataset_id)
+            about = {"dataset__id": dataset.id, "dataset__subject": dataset.subject, "dataset__trigger_word": dataset.trigger_word}
+            bare = sum(1 for picture in dataset.pictures if not picture.caption.strip())
+            if bare:
+                raise StudioError(f"{bare} of {len(dataset.pictures)} pictures have no caption; write them under Pictures & captions (one click), then start.")
+            run = Run.create(workspace, form.read(list(values), **about), dataset, name.strip())
+        except StudioError as error:
+            return gr.skip(), notice(str(error), "bad")
+        studio.jobs.submit(owner, "train", {"run": run.id}, key=f"train-{run.id}")
+        worker.ensure(studio.home)
+        return run.id, ""
+
+    start.click(begin, [pictures, name, *form.inputs], [open_run, said], **quiet)
+    return arrive, filling, view
+
+
+def describe(preset_name: str | None, dataset: Dataset) -> str:
+    preset = next((p for p in configs.presets() if p.name == preset_name), None)
+    words = f'<div class="small">{text(preset.description)}</div>' if preset else ""
+    if not dataset.trigger_word:
+        words += notice("This dataset has no trigger word. It learns all the same, but nothing calls the LoRA by name; set one under Pictures & captions.", "warn")
+    return words
+
+
+def estimated(workspace: Workspace, config: TrainConfig) -> str:
+    return f'<div class="estimate">{text(estimate.sentence(workspace, config))}</div>'

@@ -1,0 +1,113 @@
+"""The run that is shown: state, film, loss, what can be done with it; and the list of all runs."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from studio import worker
+from studio.errors import StudioError
+from studio.runs import Run
+from studio.ui import runs_view
+from studio.ui.html import empty, notice, panel
+from studio.ui.studio import Studio
+from studio.ui.tabs.generate_stack import wish
+from studio.workspace import Workspace
+
+NOTHING = empty("Nothing trained yet", "Press Start training. The film of what it learns appears here: one column a checkpoint, from the untouched base on.")
+
+
+@dataclass(frozen=True)
+class RunView:
+    """For the frame: what to refresh, and how."""
+
+    show: object
+    shown: list
+
+
+def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, open_run: gr.State) -> RunView:
+    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+    with gr.Column(elem_classes="pane", elem_id="run"):
+        head = gr.HTML(NOTHING, elem_id="run-head")
+        with gr.Row(elem_classes="toolbar"):
+            try_it = gr.Button("Try it", variant="primary", visible=False, size="md", min_width=110, scale=0, elem_id="try-it")
+            stop = gr.Button("Stop", visible=False, size="md", min_width=90, scale=0, elem_id="stop-run")
+            resume = gr.Button("Resume", visible=False, size="md", min_width=110, scale=0, elem_id="resume-run")
+        film = panel("", ("use",), elem_id="film")
+        loss = gr.HTML("", elem_id="loss")
+        said = gr.HTML("")
+    listing = panel("", ("open", "remove"), elem_id="run-list")
+    undo = gr.Button("Undo", visible=False, size="md")
+    gone = gr.State(None)
+
+    def opened(workspace: Workspace, run_id: str | None) -> Run | None:
+        """The run asked for, or the newest."""
+        runs = Run.all(workspace)
+        return next((run for run in runs if run.id == run_id), runs[0] if runs else None)
+
+    def show(run_id, request: gr.Request):
+        owner, workspace = studio.owner(request), studio.workspace(request)
+        run = opened(workspace, run_id)
+        if run is None:
+            return NOTHING, gr.update(visible=False), gr.update(visible=False), gr.update(visible=False), "", "", ""
+        now = runs_view.condition(studio, owner, run)
+        busy = now.state in ("waiting", "running", "paused")
+        return (
+            runs_view.head(run, now), gr.update(visible=bool(run.adapters())), gr.update(visible=busy), gr.update(visible=now.can_resume),
+            runs_view.film(run), runs_view.loss(now), runs_view.listing(studio, owner, Run.all(workspace), run.id),
+        )  # fmt: skip
+
+    shown = [head, try_it, stop, resume, film, loss, listing]
+    open_run.change(show, open_run, shown, **quiet)
+    beat.change(show, open_run, shown, **quiet)
+
+    def ask_to_stop(run_id, request: gr.Request):
+        run = opened(studio.workspace(request), run_id)
+        job = runs_view.condition(studio, studio.owner(request), run).job
+        if job and job.unfinished:
+            studio.jobs.cancel(job.id)
+        return show(run_id, request)
+
+    def go_on(run_id, request: gr.Request):
+        """From the last safe point, to the same file as if nothing had happened."""
+        run = opened(studio.workspace(request), run_id)
+        run.clear_stop()
+        studio.jobs.submit(studio.owner(request), "train", {"run": run.id}, key=f"train-{run.id}")
+        worker.ensure(studio.home)
+        return show(run.id, request)
+
+    stop.click(ask_to_stop, open_run, shown, **quiet)
+    resume.click(go_on, open_run, shown, **quiet)
+
+    def try_run(run_id, request: gr.Request):
+        return wish(f"run:{opened(studio.workspace(request), run_id).id}"), gr.Tabs(selected="generate")
+
+    try_it.click(try_run, open_run, [wanted, rooms], **quiet)
+
+    def use_column(event: gr.EventData):
+        return wish(event.ref), gr.Tabs(selected="generate")
+
+    film.use(use_column, None, [wanted, rooms], **quiet)
+
+    def open_one(event: gr.EventData):
+        return event.run
+
+    listing.open(open_one, None, open_run, **quiet)
+
+    def remove(run_id, request: gr.Request, event: gr.EventData):
+        workspace = studio.workspace(request)
+        run = Run.open(workspace, event.run)
+        if runs_view.condition(studio, studio.owner(request), run).state in ("waiting", "running", "paused"):
+            return *[gr.skip()] * (len(shown) + 2), notice(f"{run.title} is still learning; stop it first.", "warn")
+        title, trashed = run.title, workspace.remove(run.path)
+        return *show(run_id if run_id != event.run else None, request), trashed, gr.update(visible=True, value=f"Put {title} back"), ""
+
+    def put_back(run_id, trashed, request: gr.Request):
+        try:
+            studio.workspace(request).restore(trashed)
+        except StudioError as error:
+            return *[gr.skip()] * (len(shown) + 1), gr.update(visible=False), notice(str(error), "bad")
+        return *show(run_id, request), None, gr.update(visible=False), ""
+
+    listing.remove(remove, open_run, [*shown, gone, undo, said], **quiet)
+    undo.click(put_back, [open_run, gone], [*shown, gone, undo, said], **quiet)
+    return RunView(show, shown)

@@ -1,0 +1,123 @@
+"""How the studio looks: Gradio's theme told to use the colours and sizes that style.css names, in light and in dark."""
+
+from pathlib import Path
+
+import gradio as gr
+
+STYLE = Path(__file__).with_name("style.css")
+SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
+MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+COLOURS = {
+    "body_background_fill": "var(--paper)",
+    "body_text_color": "var(--ink)",
+    "body_text_color_subdued": "var(--quiet)",
+    "background_fill_primary": "var(--card)",
+    "background_fill_secondary": "var(--paper)",
+    "border_color_primary": "var(--line)",
+    "border_color_accent": "var(--accent)",
+    "border_color_accent_subdued": "var(--line)",
+    "color_accent_soft": "var(--accent-soft)",
+    "link_text_color": "var(--accent)",
+    "link_text_color_active": "var(--accent)",
+    "link_text_color_hover": "var(--accent)",
+    "link_text_color_visited": "var(--accent)",
+    "block_background_fill": "transparent",
+    "block_border_color": "transparent",
+    "block_label_background_fill": "transparent",
+    "block_label_text_color": "var(--ink)",
+    "block_title_text_color": "var(--ink)",
+    "block_info_text_color": "var(--quiet)",
+    "panel_background_fill": "var(--card)",
+    "panel_border_color": "var(--line)",
+    "input_background_fill": "var(--card)",
+    "input_background_fill_focus": "var(--card)",
+    "input_background_fill_hover": "var(--card)",
+    "input_border_color": "var(--edge)",
+    "input_border_color_focus": "var(--accent)",
+    "input_border_color_hover": "var(--edge)",
+    "input_placeholder_color": "var(--quiet)",
+    "button_primary_background_fill": "var(--accent)",
+    "button_primary_background_fill_hover": "var(--accent-deep)",
+    "button_primary_text_color": "var(--on-accent)",
+    "button_primary_text_color_hover": "var(--on-accent)",
+    "button_primary_border_color": "var(--accent)",
+    "button_primary_border_color_hover": "var(--accent-deep)",
+    "button_secondary_background_fill": "var(--card)",
+    "button_secondary_background_fill_hover": "var(--tint)",
+    "button_secondary_text_color": "var(--ink)",
+    "button_secondary_text_color_hover": "var(--ink)",
+    "button_secondary_border_color": "var(--edge)",
+    "button_secondary_border_color_hover": "var(--edge)",
+    "button_cancel_background_fill": "var(--card)",
+    "button_cancel_background_fill_hover": "var(--bad-soft)",
+    "button_cancel_text_color": "var(--bad)",
+    "button_cancel_text_color_hover": "var(--bad)",
+    "button_cancel_border_color": "var(--edge)",
+    "checkbox_background_color": "var(--card)",
+    "checkbox_background_color_selected": "var(--accent)",
+    "checkbox_border_color": "var(--edge)",
+    "checkbox_border_color_selected": "var(--accent)",
+    "checkbox_border_color_focus": "var(--accent)",
+    "checkbox_label_background_fill": "var(--card)",
+    "checkbox_label_background_fill_hover": "var(--tint)",
+    "checkbox_label_background_fill_selected": "var(--accent-soft)",
+    "checkbox_label_border_color": "var(--edge)",
+    "checkbox_label_border_color_selected": "var(--accent)",
+    "checkbox_label_text_color": "var(--ink)",
+    "checkbox_label_text_color_selected": "var(--ink)",
+    "slider_color": "var(--accent)",
+    "table_border_color": "var(--line)",
+    "table_even_background_fill": "var(--card)",
+    "table_odd_background_fill": "var(--card)",
+    "code_background_fill": "var(--tint)",
+    "error_background_fill": "var(--bad-soft)",
+    "error_border_color": "var(--bad)",
+    "error_text_color": "var(--bad)",
+}
+
+SIZES = {
+    "block_border_width": "0px",
+    "block_padding": "0px",
+    "block_radius": "10px",
+    "block_label_text_weight": "500",
+    "block_title_text_weight": "500",
+    "block_title_text_size": "*text_md",
+    "block_info_text_size": "*text_sm",
+    "block_shadow": "none",
+    "button_large_radius": "10px",
+    "button_small_radius": "8px",
+    "button_medium_radius": "10px",
+    "button_large_text_weight": "600",
+    "button_medium_text_weight": "500",
+    "button_large_padding": "11px 22px",
+    "button_primary_shadow": "none",
+    "button_secondary_shadow": "none",
+    "checkbox_label_shadow": "none",
+    "container_radius": "10px",
+    "input_border_width": "1px",
+    "button_border_width": "1px",
+    "checkbox_label_border_width": "1px",
+    "input_radius": "10px",
+    "input_padding": "10px 12px",
+    "input_shadow": "none",
+    "input_shadow_focus": "0 0 0 3px var(--accent-soft)",
+    "layout_gap": "16px",
+    "form_gap_width": "0px",
+    "section_header_text_weight": "600",
+}
+
+
+def theme() -> gr.themes.Base:
+    """One accent and warm greys; every colour is a variable of style.css, so light and dark are designed in one place."""
+    base = gr.themes.Base(
+        primary_hue=gr.themes.colors.teal,
+        neutral_hue=gr.themes.colors.stone,
+        font=SYSTEM_FONTS,
+        font_mono=MONO_FONTS,
+        radius_size=gr.themes.sizes.radius_md,
+        text_size=gr.themes.sizes.text_md,
+    )
+    known = set(vars(base))
+    both = {f"{name}_dark": value for name, value in COLOURS.items() if f"{name}_dark" in known}
+    return base.set(**COLOURS, **both, **SIZES)
