@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 class Film:
     def __init__(self, run: Run, config: TrainConfig, base: BaseFolder, family: Family, pipeline: "DiffusionPipeline", disk: Disk):
         self.run, self.config, self.base, self.family, self.disk = run, config, base, family, disk
+        self.prompts = [spoken(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
         self.denoiser = pipeline.components[family.denoiser_name]
         self.seconds_per_column = 0.0
         self.generator = Generator(base, family, device=config.runtime.device, dtype=config.runtime.dtype, pipeline=pipeline)
-        self.generator.remember_prompts([*config.samples.prompts, ""])
-        self.generator.let_go(keep_decoder=bool(config.samples.prompts))
+        self.generator.remember_prompts([*self.prompts, ""])
+        self.generator.let_go(keep_decoder=bool(self.prompts))
 
     def seconds_left(self, step: int) -> float:
         """How long the columns still to come will take."""
@@ -37,16 +38,15 @@ class Film:
 
     def draw(self, step: int, adapter: Path | None) -> None:
         """One column. Training's own halves are switched off meanwhile, and no random number of training is touched."""
-        prompts = self.config.samples.prompts
         folder = self.run.samples_dir / f"{step:06d}"
-        files = [folder / f"{row:02d}.png" for row in range(len(prompts))]
-        if not prompts or all(file.exists() for file in files):
+        files = [folder / f"{row:02d}.png" for row in range(len(self.prompts))]
+        if not self.prompts or all(file.exists() for file in files):
             return
         began = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         self.denoiser.eval()
         self.denoiser.disable_adapters()
-        for prompt, file in zip(prompts, files):
+        for prompt, file in zip(self.prompts, files):
             recipe = self._recipe(prompt, step, adapter)
             picture = self.generator.draw(recipe, [(adapter, 1.0)] if adapter else [])
             png = io.BytesIO()
@@ -55,7 +55,7 @@ class Film:
         self.generator.stack.clear()
         self.denoiser.enable_adapters()
         self.denoiser.train()
-        self.run.append({"kind": "sample", "step": step, "files": [file.name for file in files], "prompts": prompts})
+        self.run.append({"kind": "sample", "step": step, "files": [file.name for file in files], "prompts": self.prompts})
         self.seconds_per_column = time.monotonic() - began
 
     def _recipe(self, prompt: str, step: int, adapter: Path | None) -> Recipe:
@@ -74,3 +74,8 @@ class Film:
             num_inference_steps=samples.num_inference_steps,
             guidance_scale=samples.guidance_scale,
         )
+
+
+def spoken(prompt: str, trigger_word: str) -> str:
+    """A sample prompt with the dataset's own word in place of "[trigger]", so that a preset's prompts fit every trigger word."""
+    return " ".join(prompt.replace("[trigger]", trigger_word).split())
