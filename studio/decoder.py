@@ -45,6 +45,8 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SRGB_NAMES = ("sRGB", "sRGB built-in", "sRGB IEC61966-2.1")
+"""Profiles that need no conversion, which would only round. Others may begin with sRGB and mean something else (sRGB-elle-V2-g10)."""
 SIXTEEN_TO_EIGHT = [(value * 2 + 257) // 514 for value in range(65536)]
 """Rounds value / 257. Pillow's own conversion clips instead: 40000 becomes 255, and the picture white."""
 
@@ -132,7 +134,7 @@ def _to_srgb(picture: Image.Image, icc: bytes | None, notes: list[str]) -> Image
     if icc:
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            if not ImageCms.getProfileDescription(profile).startswith("sRGB"):
+            if ImageCms.getProfileDescription(profile).strip() not in SRGB_NAMES:
                 return ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             notes.append("its colour profile could not be used, so its colours were taken as they are.")

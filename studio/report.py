@@ -20,18 +20,21 @@ class Report:
     def __init__(self, jobs, job_id: int):
         self.jobs = jobs
         self.job_id = job_id
-        self.began = time.monotonic()
+        self.began: tuple[float, int] | None = None
         self.written = -SECONDS_BETWEEN_WRITES
-        self.last = (0, 0, "")
+        self.said = ""
 
     def __call__(self, done: int, total: int, message: str = "") -> None:
         self.check()
         now = time.monotonic()
         # Every change of words and every end is written; the steps between only as often as anyone could read them.
-        if message == self.last[2] and done < total and now - self.written < SECONDS_BETWEEN_WRITES:
+        if message == self.said and done < total and now - self.written < SECONDS_BETWEEN_WRITES:
             return
-        self.written, self.last = now, (done, total, message)
-        seconds_left = (now - self.began) / done * (total - done) if done else None
+        self.written, self.said = now, message
+        # Measured from the first report on: what came before (waiting, loading) says nothing about the pace.
+        self.began = self.began or (now, done)
+        since, already = self.began
+        seconds_left = (now - since) / (done - already) * (total - done) if done > already else None
         self.jobs.progress(self.job_id, done, total, seconds_left, message)
 
     def check(self) -> None:

@@ -18,6 +18,7 @@ class TrainingChild:
         self.offset = offset
         self.last: dict = {}
         self.step = self.total = 0
+        self.seconds_left: float | None = None
         self.asked_to_stop = False
 
     @classmethod
@@ -70,11 +71,9 @@ class TrainingChild:
         if kind == "started":
             self.step, self.total = event["step"], event.get("total", self.total)
         elif kind == "step":
-            self.step = event["step"]
-            self.jobs.progress(self.job.id, self.step, self.total, event.get("seconds_left"), "")
-        if kind in ("started", "sample", "adapter", "checkpoint", "pausing", "resumed"):
-            words = {"sample": "Drawing samples", "pausing": "Paused for a moment to draw", "started": "Training"}.get(kind, "")
-            self.jobs.progress(self.job.id, self.step, self.total, message=words)
+            self.step, self.seconds_left = event["step"], event.get("seconds_left")
+        words = {"pausing": "Paused for a moment to draw"}.get(kind, "")
+        self.jobs.progress(self.job.id, self.step, self.total, self.seconds_left, words)
         self.last = event
 
     def _close(self) -> None:
