@@ -137,5 +137,8 @@ def _with_hash(workspace: Workspace, ref: str, sha256: str) -> library.AdapterCa
 
 
 def _bytes(generator: "Generator") -> int:
-    modules = [part for part in generator.pipeline.components.values() if callable(part)]
+    import torch
+
+    # Tokenizers are callable too, so only the class tells who has weights.
+    modules = [part for part in generator.pipeline.components.values() if isinstance(part, torch.nn.Module)]
     return sum(weight.nbytes for module in modules for weight in module.parameters())

@@ -9,6 +9,7 @@ from studio import doctor, worker
 from studio.access import Access
 from studio.jobs import Jobs
 from studio.ui import endpoints, files, history, jobbar
+from studio.ui.drawing import first_is_shipped
 from studio.ui.gate import Gate
 from studio.ui.html import text
 from studio.ui.studio import Studio
@@ -72,6 +73,8 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         app.load(settle, chosen, filling, **quiet)
         app.load(run_view.show, open_run, run_view.shown, **quiet)
         app.load(list_runs, asked, listed, **quiet)
+        if not first_is_shipped():
+            app.load(**drawing.draw)
         app.load(lambda: advise(home), None, advice, **quiet)
     return app, studio
 

@@ -4,7 +4,7 @@ from studio.dataset import Dataset
 from studio.ui import files
 from studio.ui.html import empty, text
 
-SOURCES = {"hand": "by hand", "file": "from your file", "sample": "came with the samples", "": ""}
+SOURCES = {"hand": "by hand", "file": "from your file", "sample": "from the samples", "": ""}
 
 SAVE_WHILE_TYPED = """
 const waiting = new Map();

@@ -39,15 +39,19 @@ def first_recipe() -> Recipe:
     shipped = FIRST_DIR / "stack.png"
     if shipped.exists():
         return read_recipe(shipped.read_bytes())
-    return Recipe(prompt=FIRST_PROMPT, stack=loras.stack(loras.starter_rows()))
+    return Recipe(prompt=FIRST_PROMPT, stack=loras.stack(None, loras.starter_rows()))
+
+
+def first_is_shipped() -> bool:
+    return all((FIRST_DIR / name).exists() for name in ("base.png", "stack.png"))
 
 
 def first_plates() -> tuple[str, str]:
     """(base, stack) as they are painted before anything is computed."""
     shipped = [FIRST_DIR / "base.png", FIRST_DIR / "stack.png"]
-    if all(path.exists() for path in shipped):
+    if first_is_shipped():
         return plate(BASE_TITLE, [files.shipped_url(shipped[0])]), plate(STACK_TITLE, [files.shipped_url(shipped[1])])
-    blank = "Press Draw to see the same picture without and with your LoRAs."
+    blank = "The first picture is being drawn."
     return plate(BASE_TITLE, [], blank=blank), plate(STACK_TITLE, [], blank=blank)
 
 

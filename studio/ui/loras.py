@@ -55,9 +55,14 @@ def rows_of(workspace: Workspace, stack: list[StackEntry]) -> tuple[list[dict], 
     return rows, missing
 
 
-def stack(rows: list[dict]) -> list[StackEntry]:
-    """The rows that take part: switched on, and a weight other than 0 (which is the base itself)."""
-    return [StackEntry(adapter=r["ref"], weight=r["weight"], title=r["title"]) for r in rows if r["on"] and r["weight"] != 0]
+def stack(workspace: Workspace | None, rows: list[dict]) -> list[StackEntry]:
+    """The rows that take part: switched on, and a weight other than 0 (which is the base itself). Each names the file as it is now."""
+    found = []
+    for each in rows:
+        if each["on"] and each["weight"] != 0:
+            card = library.find(workspace, each["ref"])
+            found.append(StackEntry(adapter=each["ref"], weight=each["weight"], title=each["title"], sha256=card.sha256))
+    return found
 
 
 def show(rows: list[dict]) -> str:

@@ -17,7 +17,6 @@ WORDS = {
     "failed": "Failed",
     "interrupted": "Interrupted, nothing lost",
 }
-ROWS = ("with the trigger word", "without it", "a scene no picture shows")
 WIDEST_FILM = 12
 SEPARATOR = " \u00b7 "
 
@@ -48,11 +47,13 @@ def condition(studio: Studio, owner: str, run: Run) -> Condition:
         state = "waiting" if job.state == "waiting" else "paused" if said == "paused" else "running"
     elif said in ("finished", "stopped", "failed"):
         state = said
+    elif job and job.state == "failed":
+        state = "failed"
     else:
         state = "interrupted"
     message = job.error if job and not job.unfinished else ""
     if state == "failed":
-        message = next((e.get("message", "") for e in reversed(run.events()[0]) if e["kind"] == "failed"), message)
+        message = next((e["message"] for e in reversed(run.events()[0]) if e["kind"] == "failed"), message)
     return Condition(state, job, run.curve(), run.config.training.max_train_steps, message)
 
 
@@ -78,11 +79,11 @@ def head(run: Run, now: Condition) -> str:
     )
 
 
-def film(run: Run) -> str:
+def film(run: Run, now: Condition) -> str:
     """A row per prompt, a column per checkpoint from the base on, all from the same seed."""
     samples = run.samples()
     if not samples:
-        return '<div class="small">The first pictures appear here in a moment: one row a prompt, one column a checkpoint.</div>'
+        return "" if now.state not in ("waiting", "running", "paused") else '<div class="small">The first pictures appear here in a moment: one row a prompt, one column a checkpoint.</div>'
     steps = list(samples)
     if len(steps) > WIDEST_FILM:
         steps = [steps[0], *steps[-WIDEST_FILM + 1 :]]
@@ -94,15 +95,18 @@ def film(run: Run) -> str:
         for step in steps
     )
     rows = ""
-    for index, prompt in enumerate(run.config.samples.prompts):
+    config = run.config
+    word = config.dataset.trigger_word.lower()
+    for index, prompt in enumerate(config.samples.prompts):
         cells = "".join(
             f'<td><img src="{files.url("sample", run.id, step, index)}" alt="{text(prompt)}, {"base" if step == 0 else f"step {step}"}" loading="lazy"></td>'
             if index < len(samples[step])
             else "<td></td>"
             for step in steps
         )
-        kind = ROWS[index] if index < len(ROWS) else "one more prompt"
-        rows += f'<tr><th scope="row" colspan="{len(steps)}"><b>{kind}</b> <span>{text(prompt)}</span></th></tr><tr>{cells}</tr>'
+        kind = "with the trigger word" if word in prompt.lower().split() else "without it"
+        kind = "another scene" if index > 1 and kind != "without it" else kind
+        rows += f'<tr><th scope="row" colspan="{len(steps)}"><b>{kind if word else "prompt"}</b> <span>{text(prompt)}</span></th></tr><tr>{cells}</tr>'
     return f'<div class="film" tabindex="0" aria-label="Film of samples"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 

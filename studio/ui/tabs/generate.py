@@ -51,6 +51,8 @@ class Generate:
 
     strip: gr.HTML
     choices: gr.Dropdown
+    draw: dict
+    """The drawing event: what `load` runs where no first picture ships."""
 
 
 def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
@@ -97,11 +99,11 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     form = [prompt, negative, seed, steps, guidance, count]
     removed = gr.State(None)
 
-    def recipe(rows: list[dict], prompt: str, negative: str, seed: float, steps: int, guidance: float) -> Recipe:
+    def recipe(workspace: Workspace, rows: list[dict], prompt: str, negative: str, seed: float, steps: int, guidance: float) -> Recipe:
         if not prompt.strip():
             raise StudioError("The prompt is empty; write what the picture should show, for example: a red boat by the sea.")
         return Recipe(
-            prompt=prompt.strip(), negative_prompt=negative.strip(), stack=loras.stack(rows), seed=int(seed or 0),
+            prompt=prompt.strip(), negative_prompt=negative.strip(), stack=loras.stack(workspace, rows), seed=int(seed or 0),
             num_inference_steps=int(steps), guidance_scale=guidance,
         )  # fmt: skip
 
@@ -109,7 +111,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         """Both plates; one that this session already shows comes back at once, as the base does while only weights move."""
         owner = studio.owner(request)
         try:
-            wanted = recipe(rows, prompt, negative, seed, steps, guidance)
+            wanted = recipe(studio.home.workspace(owner), rows, prompt, negative, seed, steps, guidance)
             parts = {
                 "stack": asyncio.create_task(last(studio, owner, wanted, int(count), drawing.STACK_TITLE)),
                 "base": asyncio.create_task(last(studio, owner, wanted.without_stack(), int(count), drawing.BASE_TITLE)),
@@ -194,7 +196,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
 
     redraw(wanted.change(add, [rows, prompt, wanted], [rows, stack, words], **quiet))
     own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **quiet)
-    return Generate(strip, choices)
+    return Generate(strip, choices, drawing_event)
 
 
 async def last(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str]) -> str:

@@ -25,11 +25,11 @@ SAMPLE_HELP = "One line each: a prompt with the trigger word, the same without i
 NO_PICTURES = "No pictures yet. Make a dataset under Pictures & captions, or take the sample pictures there."
 
 
-def suggested_prompts(subject: str, word: str) -> list[str]:
+def suggested_prompts(subject: str) -> list[str]:
     """A prompt with the trigger word, the same without it, and a scene no picture shows."""
     if subject == "style":
-        return [f"{word} illustration of a red boat by the sea", "illustration of a red boat by the sea", f"{word} illustration of a yellow umbrella at night"]
-    return [f"{word} on a street", "a street", f"{word} in the snow at night"]
+        return ["[trigger] illustration of a red boat by the sea", "illustration of a red boat by the sea", "[trigger] illustration of a yellow umbrella at night"]
+    return ["[trigger] on a street", "a street", "[trigger] in the snow at night"]
 
 
 def fitting_preset(subject: str) -> str | None:
@@ -45,8 +45,8 @@ def filled(preset: str | None, dataset: Dataset | None) -> TrainConfig:
     if dataset is None:
         return config
     word = dataset.trigger_word
-    prompts = config.samples.prompts or suggested_prompts(dataset.subject, word or "ohwx")
-    values = {"dataset.id": dataset.id, "dataset.subject": dataset.subject, "dataset.trigger_word": word, "samples.prompts": prompts}
+    prompts = [" ".join(p.replace("[trigger]", word).split()) for p in config.samples.prompts or suggested_prompts(dataset.subject)]
+    values = {"dataset.id": dataset.id, "dataset.subject": dataset.subject, "dataset.trigger_word": word, "samples.prompts": list(dict.fromkeys(prompts))}
     return configs.fields.replace(config, values)
 
 
@@ -76,7 +76,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                     info="The model that learns. Also a Hub id (owner/name) or a folder on this computer.", elem_id="base",
                 )  # fmt: skip
                 rank = form.place("lora.rank", gr.Radio, choices=RANKS, elem_id="rank", elem_classes="ranks")
-                with gr.Row():
+                with gr.Row(elem_classes="numbers"):
                     alpha = form.place("lora.alpha", min_width=130, info="Follows the rank until you change it.")
                     steps = form.place("training.max_train_steps", min_width=130, elem_id="steps", info="More comes closer to your pictures, too many copy them.")
                     form.place("training.learning_rate", min_width=130, info="Higher learns faster and breaks sooner.")
@@ -139,7 +139,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             bare = sum(1 for picture in dataset.pictures if not picture.caption.strip())
             if bare:
                 raise StudioError(f"{bare} of {len(dataset.pictures)} pictures have no caption; write them under Pictures & captions (one click), then start.")
-            run = Run.create(workspace, form.read(list(values), **about), dataset, name.strip())
+            run = Run.create(workspace, form.read(list(values), **about), dataset, (name or "").strip())
         except StudioError as error:
             return gr.skip(), notice(str(error), "bad")
         studio.jobs.submit(owner, "train", {"run": run.id}, key=f"train-{run.id}")

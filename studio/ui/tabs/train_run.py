@@ -53,7 +53,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         busy = now.state in ("waiting", "running", "paused")
         return (
             runs_view.head(run, now), gr.update(visible=bool(run.adapters())), gr.update(visible=busy), gr.update(visible=now.can_resume),
-            runs_view.film(run), runs_view.loss(now), runs_view.listing(studio, owner, Run.all(workspace), run.id),
+            runs_view.film(run, now), runs_view.loss(now), runs_view.listing(studio, owner, Run.all(workspace), run.id),
         )  # fmt: skip
 
     shown = [head, try_it, stop, resume, film, loss, listing]
