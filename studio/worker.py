@@ -85,6 +85,7 @@ class Worker:
         self.jobs = Jobs(home.database)
         self.resident = Resident()
         self.training: TrainingChild | None = None
+        self.seen: int | None = None
         self.last_job = time.monotonic()
         self.last_look = -LOOK_AROUND_SECONDS
         self.lonely_since: float | None = None
@@ -94,28 +95,30 @@ class Worker:
         self.adopt()
         if self.training is None and not self.jobs.list(kinds=DEVICE_KINDS, states=("waiting",), limit=1):
             self.preload()
-        seen = None
+        while self.turn():
+            quick = self.training or time.monotonic() - self.last_job < IDLE_AFTER
+            time.sleep(WARM_SECONDS if quick else IDLE_SECONDS)
+
+    def turn(self) -> bool:
+        """One look at everything, and the jobs that wait; False when it is time to leave."""
         while True:
             if self.training is not None and not self.training.tick():
-                self.training = None
-                seen = None
+                self.training, self.seen = None, None
+            # Read before claiming, so that what is submitted meanwhile shows as new at the next turn.
             changes = self.jobs.changes()
-            if changes != seen:
-                # Read before claiming, so that what is submitted meanwhile shows as new at the next turn.
-                seen = changes
-                if job := self.claim():
-                    self.do(job)
-                    self.last_job = time.monotonic()
-                    seen = None
-                    continue
-            now = time.monotonic()
-            if self.training is not None and self.training.run.pause_requested and now - self.last_job > STAY_PAUSED_SECONDS:
-                self.training.run.clear_pause()
-            if now - self.last_look > LOOK_AROUND_SECONDS:
-                self.last_look, seen = now, None
-                if self.lonely():
-                    return
-            time.sleep(WARM_SECONDS if now - self.last_job < IDLE_AFTER or self.training else IDLE_SECONDS)
+            job = self.claim() if changes != self.seen else None
+            self.seen = changes
+            if job is None:
+                break
+            self.do(job)
+            self.last_job, self.seen = time.monotonic(), None
+        now = time.monotonic()
+        if self.training is not None and self.training.run.pause_requested and now - self.last_job > STAY_PAUSED_SECONDS:
+            self.training.run.clear_pause()
+        if now - self.last_look > LOOK_AROUND_SECONDS:
+            self.last_look, self.seen = now, None
+            return not self.lonely()
+        return True
 
     def claim(self) -> Job | None:
         kinds = DEVICE_KINDS if self.training is None else [kind for kind in DEVICE_KINDS if kind != "train"]
