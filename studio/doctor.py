@@ -72,8 +72,8 @@ def torch_build(card: str, version: str, platform: str = sys.platform) -> Findin
     if card and computes_on_cpu:
         return Finding(
             "warn",
-            f"This computer has an {card}, but the installed torch {version} cannot use it: everything will be far slower than it has to be.",
-            "uv pip install --reinstall --torch-backend=auto torch",
+            f"This computer has a graphics card ({card}) that the installed torch {version} cannot use: everything takes far longer.",
+            f'uv pip install --torch-backend=auto --reinstall-package torch "{wanted("torch")}"',
         )
     if card:
         return Finding("ok", f"{card}, torch {version}.")
@@ -101,6 +101,12 @@ def packages(requirements: Path = REQUIREMENTS) -> list[Finding]:
     return [Finding("error", f"Not installed: {', '.join(missing)}.", "pip install -r requirements.txt")]
 
 
+def wanted(package: str, requirements: Path = REQUIREMENTS) -> str:
+    """The line of requirements.txt for a package, so that a fix installs what the studio was tried with."""
+    lines = requirements.read_text(encoding="utf-8").splitlines() if requirements.exists() else []
+    return next((line.split("#")[0].strip() for line in lines if re.match(rf"{package}\b", line)), package)
+
+
 def disk(folder: Path) -> Finding:
     """Room where the studio keeps its things."""
     while not folder.exists():
@@ -113,7 +119,7 @@ def disk(folder: Path) -> Finding:
 
 def memory() -> Finding | None:
     """Main memory, also as a container limits it. None where the system does not say."""
-    if not hasattr(os, "sysconf"):  # Windows
+    if sys.platform == "win32":
         return None
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")

@@ -202,7 +202,11 @@ def seconds_to_wait(error: Exception) -> int | None:
 def whoami(token: SecretStr) -> Account:
     """Who this token belongs to and where it may write."""
     with sentences("Asking the Hub who you are"):
-        facts = api(token).whoami()
+        return account(api(token).whoami())
+
+
+def account(facts: dict) -> Account:
+    """The Hub's answer to whoami, read."""
     access = facts.get("auth", {}).get("accessToken", {})
     organisations = tuple(org["name"] for org in facts.get("orgs", []) if org.get("roleInOrg") != "read")
     writable = None

@@ -145,7 +145,7 @@ def call_code(about: About, here: bool = False, revision: str | None = None) -> 
             "import torch",
             "from diffusers import DiffusionPipeline",
             "",
-            f"pipeline = DiffusionPipeline.from_pretrained({_literal(source)}{pinned})",
+            f"pipeline = DiffusionPipeline.from_pretrained({_literal(source)}{pinned}, dtype=torch.float32)",
             f"pipeline.load_lora_weights({weights}, weight_name={_literal(WEIGHTS_NAME)}{version})",
             "image = pipeline(",
             f"    {_literal(about.prompt)},",

@@ -7,9 +7,11 @@ os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+import huggingface_hub
 import pytest
 
 from studio.workspace import Home
+from tests.fake_hub import FakeHub
 
 
 @pytest.fixture
@@ -20,3 +22,17 @@ def home(tmp_path) -> Home:
 @pytest.fixture
 def workspace(home):
     return home.workspace("local")
+
+
+@pytest.fixture
+def fake_hub(monkeypatch, tmp_path):
+    """A Hub on this computer, and a client cache of the test's own; this process and its children find it by HF_ENDPOINT."""
+    with FakeHub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("HF_TOKEN_PATH", os.devnull)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        # These two are read once, at the import of huggingface_hub.
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", os.devnull)
+        yield hub

@@ -193,7 +193,9 @@ class FakeHub:
     # What tests say
 
     def __enter__(self) -> "FakeHub":
-        listener = socket.create_server(("127.0.0.1", 0))
+        # asyncio switches Nagle's delay (40 ms an answer) off only for sockets that name their protocol; create_server's do not.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.bind(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(self, http=self._protocol(), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
         self._app, self._server = Starlette(routes=self._routes()), uvicorn.Server(config)
@@ -204,8 +206,8 @@ class FakeHub:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        # Not waited for: it looks only ten times a second, and its thread ends with the process at the latest.
         self._server.should_exit = True
-        self._thread.join(timeout=5)
 
     def environment(self, token: str | None = None, cache: Path | None = None) -> dict[str, str]:
         """os.environ for a client process; without a token it is nobody, whatever this machine is logged in as."""
@@ -265,17 +267,22 @@ class FakeHub:
         user = self.users.get(request.headers.get("authorization", "").removeprefix("Bearer "))
         fault = next((fault for fault in self.faults if fault.strikes(request.method, scope["path"])), None)
         kind = fault.kind if fault else None
-        status: list[int | str] = [kind] if kind is not None else []
         late: list[dict] = []
+
+        def note(status: int | str) -> None:
+            """Before the answer goes out, so that a client that has its answer finds its request in the list."""
+            self.seen.append(Seen(request.method, scope["path"], user.name if user else None, status))
 
         async def answer(message: dict) -> None:
             if kind is None and message["type"] == "http.response.start":
-                status.append(message["status"])
+                note(message["status"])
             if kind in ("reset after", "late 503", "truncate", "corrupt"):
                 late.append(message)
             else:
                 await send(message)
 
+        if kind is not None:
+            note(kind)
         if kind == "timeout":
             await asyncio.sleep(fault.seconds)
         if kind in ("reset", "timeout"):
@@ -284,7 +291,6 @@ class FakeHub:
             await JSONResponse({"error": f"scripted fault {kind}"}, kind, headers=fault.headers)(scope, receive, send)
         else:
             await self._app(scope, receive, answer)
-        self.seen.append(Seen(request.method, scope["path"], user.name if user else None, status[0] if status else 0))
         if kind == "reset after":
             self.connections[tuple(scope["client"])].abort()
         elif kind == "late 503":

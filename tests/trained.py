@@ -3,11 +3,12 @@
 import json
 import struct
 import zlib
+from pathlib import Path
 
 import numpy
 from safetensors.numpy import save_file
 
-from studio import config
+from studio import builtin, config
 from studio.dataset import Dataset
 from studio.pictures import decode_files
 from studio.recipe import PNG_SIGNATURE, Recipe, add_recipe
@@ -29,11 +30,12 @@ def png(shade: int, size: int = 8) -> bytes:
     return PNG_SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def write_tiny_adapter(path, studio: dict, shade: float = 0.1) -> None:
-    """One attention layer of the shipped base's width (192), rank 4."""
+def write_tiny_adapter(path: Path, studio: dict, strength: float = 0.1) -> None:
+    """Rank 4 on one attention layer of the shipped base, so that a plain pipeline loads it and draws something else."""
+    width = json.loads((builtin.MODEL_DIR / "unet" / "config.json").read_text())["block_out_channels"][-1]
     tensors = {
-        f"{LAYER}.lora_A.weight": numpy.full((4, 192), shade, numpy.float32),
-        f"{LAYER}.lora_B.weight": numpy.full((192, 4), shade, numpy.float32),
+        f"{LAYER}.lora_A.weight": numpy.full((4, width), strength, numpy.float32),
+        f"{LAYER}.lora_B.weight": numpy.full((width, 4), strength, numpy.float32),
     }
     save_file(tensors, path, metadata={"format": "pt", "studio": json.dumps(studio)})
 
@@ -64,6 +66,7 @@ def finished_run(workspace: Workspace, *overrides: str, title: str = "Ink", subj
             (run.samples_dir / str(step) / f"{index}.png").write_bytes(add_recipe(png(step % 251 + index), recipe))
     for step in steps:
         run.append({"kind": "step", "step": step, "loss": 0.1, "seconds_per_step": 0.5})
-        write_tiny_adapter(run.adapter_at(step), {"trained_alpha": 16, "trigger_word": "ohwx", "base_model": run.config.model.base_model}, step / 1000)
+        facts = {"trained_alpha": 16, "trigger_word": "ohwx", "base_model": run.config.model.base_model}
+        write_tiny_adapter(run.adapter_at(step), facts, step / 1000)
     run.append({"kind": "finished", "step": steps[-1], "seconds": 61.5})
     return run
