@@ -35,6 +35,8 @@ PAUSE_PATIENCE = 30
 """A training answers a wish to pause at its next step; after that long the picture is drawn beside it, slower."""
 STAY_PAUSED_SECONDS = 1.0
 """Someone dragging a slider asks again at once; resuming between two pictures would cost a step each time."""
+PRELOAD_AFTER_SECONDS = 3
+"""Importing torch keeps a core busy for seconds; the page that is being painted goes first."""
 MOST_PICTURES = 64
 
 
@@ -93,9 +95,10 @@ class Worker:
     def run(self) -> None:
         """Until nobody needs it any more."""
         self.adopt()
-        if self.training is None and not self.jobs.list(kinds=DEVICE_KINDS, states=("waiting",), limit=1):
-            self.preload()
+        began = time.monotonic()
         while self.turn():
+            if not self.resident.device and self.training is None and time.monotonic() - began > PRELOAD_AFTER_SECONDS:
+                self.preload()
             quick = self.training or time.monotonic() - self.last_job < IDLE_AFTER
             time.sleep(WARM_SECONDS if quick else IDLE_SECONDS)
 

@@ -7,7 +7,7 @@ os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-import huggingface_hub
+import huggingface_hub.constants
 import pytest
 
 from studio.workspace import Home
