@@ -1,7 +1,8 @@
 """The gate in front of Gradio: which pages may talk to this studio, and how much they may send. Plain ASGI, no Gradio.
 
 Gradio 6.31 answers any Host (so a foreign page can reach it by DNS rebinding), takes cross-origin uploads and has no limit on a
-body. Every request passes here first; what is refused never reaches a handler. See OWASP's CSRF cheat sheet for the header rules.
+body. What is refused here never reaches a handler. Only Gradio's CORS layer lies outside: it may promise a foreign page anything in
+its answer to a preflight, but the request that follows is refused. See OWASP's CSRF cheat sheet for the header rules.
 """
 
 import hashlib
