@@ -183,7 +183,8 @@ def with_trigger(caption: str, trigger_word: str, subject: str, looks_like_photo
         medium, rest = named.groups() if named else ("photo" if looks_like_photo else "illustration", caption)
         return f"{trigger_word} {medium} of {rest}"
     if class_noun:
-        phrase = rf"\b(?:an?|the|one) (?:\w+ ){{0,3}}?{re.escape(class_noun)}\b|\b{re.escape(class_noun)}\b"
+        adjectives = r"(?:(?!(?:and|or|with|of|on|in|at|by|an?|the)\b)\w+ ){0,3}?"
+        phrase = rf"\b(?:an?|the|one) {adjectives}{re.escape(class_noun)}\b|\b{re.escape(class_noun)}\b"
         replaced, count = re.subn(phrase, lambda match: trigger_word, caption, count=1, flags=re.IGNORECASE)
         if count:
             return replaced
