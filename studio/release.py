@@ -18,7 +18,7 @@ from studio.adapters import read_header
 from studio.config import TrainConfig
 from studio.errors import StudioError
 from studio.model_card import LICENCES, About, Base, Rights, Sample, Trained
-from studio.recipe import bare_png
+from studio.recipe import bare_png, read_recipe
 from studio.runs import Run
 from studio.workspace import Workspace, slug
 
@@ -207,20 +207,22 @@ def _repo_id(repo: str) -> str:
 
 def _samples(run: Run, step: int, chosen: list[int] | None) -> tuple[tuple[Sample, ...], tuple[PlannedFile, ...], tuple[str, ...]]:
     """The pictures this very LoRA drew, and those of the base alone where the run has them; without recipes, which name other things."""
-    prompts, columns = run.config.samples.prompts, run.samples()
+    columns = run.samples()
     if step not in columns:
         return (), (), (f"The run drew no samples at step {step}, so the card has no pictures.",)
     wanted = range(len(columns[step])) if chosen is None else chosen
     samples, images = [], []
     for index in wanted:
-        if not 0 <= index < min(len(columns[step]), len(prompts)):
+        if not 0 <= index < len(columns[step]):
             raise StudioError(f"There is no sample picture {index}; this LoRA has {len(columns[step])}.")
-        images.append(PlannedFile(f"images/{index + 1}.png", bare_png(columns[step][index].read_bytes())))
+        png = columns[step][index].read_bytes()
+        images.append(PlannedFile(f"images/{index + 1}.png", bare_png(png)))
         before = None
         if index < len(columns.get(0, [])):
             before = f"images/base-{index + 1}.png"
             images.append(PlannedFile(before, bare_png(columns[0][index].read_bytes())))
-        samples.append(Sample(prompts[index], f"images/{index + 1}.png", before))
+        # Not the config's prompt: there the trigger word still has its placeholder.
+        samples.append(Sample(read_recipe(png).prompt, f"images/{index + 1}.png", before))
     return tuple(samples), tuple(images), ()
 
 
@@ -244,17 +246,25 @@ def _rights(run: Run, request: Request) -> Rights:
 
 def _trained(run: Run, step: int, adapter_sha256: str) -> Trained:
     snapshot, trigger = run.snapshot, run.config.dataset.trigger_word
-    curve = [event for event in run.curve() if event["step"] <= step]
-    ended = [event for event in run.events()[0] if event["kind"] in ("finished", "stopped") and event.get("step", step) == step]
-    # A run stopped in the middle says no total; its own steps do, as far as the event log has them.
-    measured = ended[-1].get("seconds") if ended else None
-    seconds = measured if measured is not None else sum(event.get("seconds_per_step", 0) for event in curve) or None
     return Trained(
         steps=step,
-        seconds=seconds,
+        seconds=_seconds(run, step),
         pictures=len(snapshot["pictures"]),
         captioned_with_trigger=sum(bool(trigger) and trigger in picture["caption"] for picture in snapshot["pictures"]),
         dataset_sha256=snapshot["sha256"],
         adapter_sha256=adapter_sha256,
         stopped_early=step < run.config.training.max_train_steps,
     )
+
+
+def _seconds(run: Run, step: int) -> float | None:
+    """Time spent on the way to a step: every leg from its start to its last word, so that a resumed run counts all of them."""
+    spent, began, last = 0.0, None, None
+    for event in run.events()[0]:
+        if event["kind"] == "started":
+            spent += last - began if began is not None else 0
+            began = event["time"]
+        last = event["time"]
+        if event["kind"] == "adapter" and event["step"] == step:
+            break
+    return max(0.0, spent + last - began) if began is not None else None

@@ -100,6 +100,21 @@ def test_an_earlier_step_is_published_with_its_own_pictures(workspace, run):
     assert after != before and after == release.bare_png(run.samples()[100][0].read_bytes())
 
 
+def test_the_seconds_of_a_run_that_was_resumed_are_all_counted(workspace, run):
+    assert release.plan(workspace, asked(run)).about.trained.seconds == pytest.approx(60)
+    assert release.plan(workspace, asked(run, adapter=f"run:{run.id}@100")).about.trained.seconds == pytest.approx(30)
+    lines = [json.loads(line) for line in run.events_file.read_text().splitlines()]
+    killed = [{"kind": "started", "step": 0, "time": 100.0}, {"kind": "step", "step": 9, "time": 140.0}]
+    run.events_file.write_text("".join(json.dumps(event) + "\n" for event in killed + lines))
+    assert release.plan(workspace, asked(run)).about.trained.seconds == pytest.approx(100)
+
+
+def test_the_placeholder_of_the_trigger_word_does_not_reach_the_card(workspace):
+    run = finished_run(workspace, "samples.prompts=['[trigger] on a hill']")
+    made = release.plan(workspace, asked(run))
+    assert made.about.samples[0].prompt == "ohwx on a hill" and "[trigger]" not in made.card.split("Every setting")[0]
+
+
 def test_chosen_pictures_only(workspace, run):
     made = release.plan(workspace, asked(run, samples=[2]))
     assert [file.path for file in made.images] == ["images/3.png", "images/base-3.png"] and PROMPTS[1] not in made.card.split("Every setting")[0]

@@ -58,15 +58,16 @@ def finished_run(workspace: Workspace, *overrides: str, title: str = "Ink", subj
     dataset = captioned_dataset(workspace, subject, consent)
     settings = (f"dataset.id={dataset.id}", "dataset.trigger_word=ohwx", f"dataset.subject={subject}", "training.max_train_steps=200", *overrides)
     run = Run.create(workspace, config.build({"samples": {"prompts": PROMPTS}}, *settings), dataset, title)
-    run.append({"kind": "started", "step": 0, "total": 200, "resumed": False})
+    run.append({"kind": "started", "step": 0, "total": 200, "resumed": False, "time": 1000.0})
     for step in (0, *steps):
         (run.samples_dir / str(step)).mkdir()
         for index, prompt in enumerate(run.config.samples.prompts):
-            recipe = Recipe(prompt=prompt, stack=[{"adapter": f"run:{run.id}@{step}", "weight": 1.0}])
+            recipe = Recipe(prompt=prompt.replace("[trigger]", "ohwx"), stack=[{"adapter": f"run:{run.id}@{step}", "weight": 1.0}])
             (run.samples_dir / str(step) / f"{index}.png").write_bytes(add_recipe(png(step % 251 + index), recipe))
     for step in steps:
-        run.append({"kind": "step", "step": step, "loss": 0.1, "seconds_per_step": 0.5})
+        run.append({"kind": "step", "step": step, "loss": 0.1, "seconds_per_step": 0.3, "time": 1000 + step * 0.3})
+        run.append({"kind": "adapter", "step": step, "file": run.adapter_at(step).name, "time": 1000 + step * 0.3})
         facts = {"trained_alpha": 16, "trigger_word": "ohwx", "base_model": run.config.model.base_model}
         write_tiny_adapter(run.adapter_at(step), facts, step / 1000)
-    run.append({"kind": "finished", "step": steps[-1], "seconds": 61.5})
+    run.append({"kind": "finished", "step": steps[-1], "seconds": steps[-1] * 0.3, "time": 1000 + steps[-1] * 0.3})
     return run
