@@ -11,7 +11,7 @@ from studio.runs import Run
 from studio.ui.html import duration
 from studio.workspace import Workspace
 
-BYTES_A_NUMBER = 2
+BYTES_A_NUMBER = 4
 LARGEST_HEADER = 8_000_000
 
 

@@ -31,6 +31,10 @@ BUSY = """
   if (frame) { frame.dataset.busy = 'Drawing'; frame.parentElement.classList.add('busy'); } return args; }
 """
 
+CALM = """
+() => document.querySelectorAll('#stack-plate .busy').forEach(plate => plate.classList.remove('busy'))
+"""
+
 DROP_RECIPE = """
 const page = document.querySelector('.gradio-container');
 const carries = e => [...(e.dataTransfer?.items ?? [])].some(i => i.kind === 'file' && i.type === 'image/png');
@@ -126,8 +130,10 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     drawing_event = {"fn": draw, "inputs": [rows, *form], "outputs": shown, "js": BUSY, "trigger_mode": "always_last", **quiet}
 
+    calm = {"fn": None, "js": CALM, "api_visibility": "private"}
+
     def redraw(event):
-        event.then(**drawing_event)
+        event.then(**drawing_event).then(**calm)
 
     def show_rows(rows, prompt):
         return rows, loras.show(rows), loras.chips(rows, prompt)
@@ -153,7 +159,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     redraw(stack.drop(drop, [rows, prompt], [rows, stack, words, removed, undo], **quiet))
     redraw(undo.click(put_back, [rows, prompt, removed], [rows, stack, words, removed, undo], **quiet))
 
-    gr.on([go.click, prompt.submit], **drawing_event)
+    gr.on([go.click, prompt.submit], **drawing_event).then(**calm)
     redraw(dice.click(lambda: random.randrange(2**31), None, seed, **quiet))
 
     def insert(prompt, event: gr.EventData):

@@ -1,0 +1,130 @@
+"""A real Chromium in front of a real `python app.py` with a home, a port and a Hub of its own. Screenshots stay in artifacts/."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from studio.workspace import Home
+from tests.fake_hub import FakeHub
+
+ROOT = Path(__file__).parents[2]
+ARTIFACTS = Path(__file__).parent / "artifacts"
+CHROMIUM = Path("/usr/bin/chromium")
+SWITCHES = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
+    "--disable-dev-shm-usage",
+]  # fmt: skip
+SECONDS_TO_START = 60
+
+
+def missing(what: str) -> None:
+    """In CI a browser that is not there is a failure; on somebody's laptop it is a reason to skip."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+class App:
+    """One running studio."""
+
+    def __init__(self, home: Path, environment: dict[str, str]):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.home = Home(home)
+        self.log = open(home / "app.log", "ab")
+        here = {"LORA_STUDIO_HOME": str(home), "LORA_STUDIO_PORT": str(self.port), "LORA_STUDIO_BROWSER": "0", "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment | here, stdout=self.log, stderr=self.log)
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        ends = time.monotonic() + SECONDS_TO_START
+        while time.monotonic() < ends:
+            if self.process.poll() is not None:
+                break
+            try:
+                urllib.request.urlopen(self.url, timeout=2).close()
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError(f"app.py did not answer on {self.url}: {(self.home.root / 'app.log').read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+        self.log.close()
+
+    @property
+    def said(self) -> str:
+        return (self.home.root / "app.log").read_text()
+
+
+@pytest.fixture(scope="session")
+def hub():
+    with FakeHub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory, hub):
+    folder = tmp_path_factory.mktemp("studio")
+    # An app of its own session: what a developer's shell sets (a token, a mode) must not reach it.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("LORA_STUDIO_", "HF_", "GRADIO_"))}
+    running = App(folder, clean | hub.environment(cache=folder / "hf") | {"GRADIO_ANALYTICS_ENABLED": "False"})
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else __import__("playwright.sync_api").sync_api
+    if not CHROMIUM.exists():
+        missing(f"There is no Chromium at {CHROMIUM}; apt-get install chromium.")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=str(CHROMIUM), args=SWITCHES)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser, app):
+    """open_page(width, height, theme) -> a page that has loaded; JavaScript errors on it fail the test."""
+    contexts, errors = [], []
+
+    def open_one(width: int = 1440, height: int = 900, theme: str = "light"):
+        context = browser.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{app.url}?__theme={theme}")
+        page.get_by_role("button", name="Draw", exact=True).wait_for()
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def keep():
+    """keep(page, name): a screenshot of the whole page as a test artefact."""
+    ARTIFACTS.mkdir(exist_ok=True)
+
+    def save(page, name: str) -> None:
+        page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
+
+    return save

@@ -1,0 +1,169 @@
+"""The whole path as a new user walks it, in order, on one running studio: see, take pictures, caption, train, try, publish."""
+
+import time
+
+from playwright.sync_api import Page, expect
+
+from studio.recipe import read_recipe
+
+NAME = "my-ink"
+expect.set_options(timeout=60_000)
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def shown(page: Page, plate: str) -> str:
+    return page.locator(f"{plate} img").first.get_attribute("src")
+
+
+def wait_for_another(page: Page, plate: str, before: str) -> None:
+    page.wait_for_function(
+        "([plate, before]) => { const img = document.querySelector(plate + ' img'); return img && img.getAttribute('src') !== before && img.complete; }",
+        arg=[plate, before],
+    )
+
+
+def test_the_whole_path(open_page, keep, app, hub):
+    page = open_page()
+
+    # A picture is there before anything is typed.
+    expect(page.locator("#base-plate img")).to_be_visible()
+    expect(page.locator("#stack-plate img")).to_be_visible()
+    keep(page, "1-first-picture")
+
+    # Make your own: the sample pictures are one click away.
+    page.locator("#make-your-own").click()
+    keep(page, "2-no-pictures-yet")
+    page.locator("[data-sample=style]").click()
+    expect(page.locator(".captioned")).to_have_count(16)
+    expect(page.locator("#trigger-word textarea, #trigger-word input")).to_have_value("ohwx")
+
+    # A caption is edited beside its picture and saved while typed.
+    first = page.locator(".captioned").first
+    first.locator("textarea").fill("ohwx illustration of a large ball by the sea")
+    expect(first.locator(".saved")).to_have_text("saved")
+
+    # Another is emptied, and the captioner fills only that one.
+    second = page.locator(".captioned").nth(1)
+    second.locator("textarea").fill("")
+    expect(second.locator(".saved")).to_have_text("saved")
+    page.get_by_role("button", name="Write captions").click()
+    expect(page.locator("#dataset-said")).to_contain_text("1 captions written")
+    expect(second.locator("textarea")).not_to_have_value("")
+    expect(first.locator("textarea")).to_have_value("ohwx illustration of a large ball by the sea")
+    keep(page, "3-captions")
+
+    # Train, shortly.
+    page.get_by_role("button", name="Train with these").click()
+    expect(page.locator("#start-training")).to_be_visible()
+    page.locator("#steps input").fill("40")
+    keep(page, "4-train")
+    page.locator("#start-training").click()
+    expect(page.locator(".jobbar")).to_be_visible()
+    expect(page.locator("#run-head")).to_contain_text("of 40")
+
+    # Reload in the middle: the job is found again, on every tab.
+    page.reload()
+    page.get_by_role("button", name="Draw", exact=True).wait_for()
+    expect(page.locator(".jobbar")).to_be_visible()
+    expect(page.locator(".jobbar")).to_contain_text("Training")
+    tab(page, "Train")
+    expect(page.locator("#run-head")).to_contain_text("of 40")
+    keep(page, "5-training-after-a-reload")
+    expect(page.locator("#run-head .state")).to_have_text("Finished", timeout=240_000)
+    expect(page.locator("#film img").first).to_be_visible()
+    expect(page.locator("svg.loss")).to_be_visible()
+    expect(page.locator(".jobbar")).to_have_count(0)
+    keep(page, "6-finished")
+
+    # Try it: it stands in the stack, and the picture with it differs from the one without.
+    before = shown(page, "#stack-plate")
+    page.locator("#try-it").click()
+    expect(page.locator(".loras li").last).to_contain_text("Sample style")
+    wait_for_another(page, "#stack-plate", before)
+    with_it = shown(page, "#stack-plate")
+    assert drawn(app, with_it) != drawn(app, shown(page, "#base-plate"))
+    keep(page, "7-generate-with-the-new-lora")
+    page.locator(".loras li").last.locator("input[type=checkbox]").uncheck()
+    wait_for_another(page, "#stack-plate", with_it)
+    assert drawn(app, shown(page, "#stack-plate")) != drawn(app, with_it)
+
+    # Publish to the Hub, privately.
+    tab(page, "Publish")
+    page.locator("#repo input, #repo textarea").first.fill(NAME)
+    page.locator("#rights input").fill("Trained on the sample pictures that ship with LoRA Studio.")
+    page.locator("#rights input").press("Enter")
+    page.get_by_label("This is true, and I answer for it").check()
+    page.locator("#token input").fill(hub.token)
+    expect(page.locator("#publish")).to_have_text(f"Publish privately to {NAME}")
+    keep(page, "8-publish")
+    page.locator("#publish").click()
+    expect(page.locator("#publish-said")).to_contain_text("Published.")
+    expect(page.locator("#token input")).to_have_value("")
+    expect(page.locator("#call-it")).to_contain_text("load_lora_weights")
+    keep(page, "9-published")
+    assert hub.repos[f"maker/{NAME}"].private
+    assert b"ohwx" in hub.read(f"maker/{NAME}", "README.md")
+    assert hub.token not in page.content()
+    assert hub.token not in app.said
+    assert page.evaluate("JSON.stringify(localStorage)").count(hub.token) == 0
+
+
+def drawn(app, address: str) -> bytes:
+    """The pixels' bytes behind an address of the page, read from the workspace or from what ships."""
+    if "/builtin/" in address:
+        from studio import builtin
+
+        return builtin.HERE.joinpath(*address.partition("/builtin/")[2].split("/")).read_bytes()
+    return app.home.workspace("local").image_path(address.rpartition("/")[2]).read_bytes()
+
+
+def test_a_slider_redraws_within_the_promised_time(open_page, app):
+    page = open_page()
+    add_newest(page)
+    times = []
+    for weight in (0.4, 0.6, 1.1, 1.4, 0.35):
+        before = shown(page, "#stack-plate")
+        began = time.monotonic()
+        page.evaluate(
+            """weight => { const range = [...document.querySelectorAll('.loras input[type=range]')].at(-1); range.value = weight;
+               for (const kind of ['input', 'change']) range.dispatchEvent(new Event(kind, {bubbles: true})); }""",
+            weight,
+        )
+        wait_for_another(page, "#stack-plate", before)
+        times.append(time.monotonic() - began)
+        page.wait_for_timeout(300)
+    print(f"slider to picture, seconds: {sorted(times)}")
+    # The promise is 1.5 s on two idle cores; a machine that is busy with other tests gets more.
+    assert sorted(times)[2] < 20
+
+
+def add_newest(page: Page) -> None:
+    """Put the newest LoRA of the studio into the stack by the dropdown."""
+    if page.locator(".loras li").count():
+        return
+    page.get_by_role("button", name="Add a LoRA").click()
+    page.locator("#add-mine input").click()
+    page.get_by_role("option").first.click()
+    page.locator(".loras li").first.wait_for()
+    page.wait_for_function("document.querySelector('#stack-plate img') && !document.querySelector('#stack-plate .busy')")
+
+
+def test_a_picture_from_the_history_restores_its_recipe(open_page, app):
+    page = open_page()
+    add_newest(page)
+    page.locator("#prompt textarea").fill("a red boat by the sea")
+    before = shown(page, "#stack-plate")
+    page.get_by_role("button", name="Draw", exact=True).click()
+    wait_for_another(page, "#stack-plate", before)
+    image = shown(page, "#stack-plate")
+    assert read_recipe(drawn(app, image)).prompt == "a red boat by the sea"
+    page.locator("#prompt textarea").fill("a blue house")
+    page.locator("#history button").first.click()
+    expect(page.locator("#prompt textarea")).to_have_value("a red boat by the sea")
+    path = app.home.workspace("local").image_path(image.rpartition("/")[2])
+    page.locator("#prompt textarea").fill("a green star")
+    page.locator("#restore input[type=file]").set_input_files(path)
+    expect(page.locator("#prompt textarea")).to_have_value("a red boat by the sea")
