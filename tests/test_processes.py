@@ -39,6 +39,7 @@ def test_a_child_outlives_the_process_that_started_it(tmp_path):
     output = subprocess.run([sys.executable, "-c", parent, tmp_path / "log"], capture_output=True, check=True, env=processes.environment())
     pid = int(output.stdout)
     assert processes.alive(pid)
+    assert os.getsid(pid) == pid, "a closed terminal or Ctrl-C must not reach it"
     processes.end(pid)
     wait_for(lambda: not processes.alive(pid))
 

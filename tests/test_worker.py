@@ -107,6 +107,15 @@ def test_cancelling_a_training_asks_it_to_save_and_stop(home, jobs, run, trainin
     assert not run.stop_requested, "or the next one would stop at once"
 
 
+def test_wishes_left_over_from_before_do_not_stop_a_new_training(home, jobs, run, training):
+    training()
+    run.request_stop()
+    run.request_pause()
+    job = jobs.submit("local", "train", {"run": run.id})
+    turn_until(Worker(home), over(jobs, job))
+    assert jobs.get(job.id).state == "done"
+
+
 @pytest.mark.parametrize(
     ("ending", "state", "words"),
     [
