@@ -121,6 +121,8 @@ def load_adapter(path: Path, family: "Family") -> Adapter:
         if name.endswith(".lora_A.weight"):
             layer = name.removesuffix(".lora_A.weight")
             layers[layer] = LowRank(A.float(), tensors[f"{layer}.lora_B.weight"].float() * _stated_scale(header.metadata, layer, A.shape[0]))
+    if lost := [name for name in tensors if name.rpartition(".lora_")[0] not in layers]:
+        raise StudioError(f"{path.name} has layers that nobody here can place (first: {lost[0]}); look for the LoRA in diffusers' or kohya's format.")
     if not layers:
         raise StudioError(f"{path.name} matches no layer of {family.title}; it would change nothing. Choose another LoRA.")
     return Adapter(path.name, layers, found)

@@ -29,7 +29,7 @@ OTHER_METHODS = {
     "hada_w1": "LoHa",
     "lokr_w1": "LoKr",
     "oft_": "OFT",
-    "diff": "a full difference of weights",
+    ".diff": "a full difference of weights",
 }
 
 
@@ -69,7 +69,7 @@ def layer_pairs(shapes: Shapes) -> dict[str, tuple[tuple[int, ...], tuple[int, .
                 break
     rest = [name for name in shapes if name not in used]
     for mark, method in OTHER_METHODS.items():
-        if any(mark in name.rpartition(".")[2] or f".{mark}" in name for name in rest):
+        if any(name.endswith(mark) if mark[0] == "." else f".{mark}" in name for name in rest):
             raise StudioError(f"This file holds {method}, not a plain LoRA; the studio can use plain LoRA files. Look for one of those.")
     if not pairs:
         raise StudioError("This file holds no LoRA layers; it may be a whole model or something else. Choose a LoRA's .safetensors file.")

@@ -23,7 +23,7 @@ def save_tiny_model(folder: Path, prompt_width: int = 32, prediction_type: str =
             intermediate_size=2 * prompt_width,
             num_hidden_layers=1,
             num_attention_heads=2,
-            max_position_embeddings=16,
+            max_position_embeddings=24,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -68,7 +68,7 @@ def tiny_tokenizer() -> CLIPTokenizer:
     letters = "abcdefghijklmnopqrstuvwxyz"
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16, pad_token="<|endoftext|>")
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=24, pad_token="<|endoftext|>")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class TinyDataset:
             if not file.exists():
                 pixels = numpy.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=numpy.uint8)
                 Image.fromarray(pixels).save(file)
-            made.append(TinyPicture(f"{index:064x}", file, f"ohwx picture of a {WORDS[1 + index % 4]} cat", width, height))
+            made.append(TinyPicture(f"{index:064x}", file, f"ohwx a {WORDS[1 + index % 4]}", width, height))
         return made
 
     def sha256(self) -> str:

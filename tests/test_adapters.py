@@ -1,0 +1,196 @@
+import json
+import struct
+import subprocess
+import sys
+
+import pytest
+import torch
+from diffusers.utils import convert_state_dict_to_kohya
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from studio.adapters import fingerprint, load_adapter, read_header, refuse_other_base, serialise
+from studio.errors import StudioError
+from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
+
+PAIR = {"unet.a.attn2.to_k.lora_A.weight": torch.ones(4, 768), "unet.a.attn2.to_k.lora_B.weight": torch.ones(320, 4)}
+
+
+def saved(path, tensors, metadata=None):
+    save_file(tensors, path, metadata)
+    return path
+
+
+def test_the_same_content_is_always_the_same_bytes():
+    tensors = {"b": torch.arange(3.0), "a": torch.ones(2, 2, dtype=torch.float16)}
+    data = serialise(tensors, {"z": "1", "format": "pt"})
+    assert data == serialise(dict(reversed(tensors.items())), {"format": "pt", "z": "1"})
+    length = struct.unpack("<Q", data[:8])[0]
+    assert length % 8 == 0
+    assert list(json.loads(data[8 : 8 + length])) == ["__metadata__", "a", "b"]
+
+
+def test_safetensors_reads_what_we_write(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(serialise(PAIR, {"format": "pt", "ü": "<é>"}))
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt", "ü": "<é>"}
+        assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in PAIR.items())
+
+
+def test_reading_a_header_does_not_load_torch(tmp_path):
+    path = saved(tmp_path / "a.safetensors", PAIR)
+    code = (
+        "import sys; from pathlib import Path; from studio.adapters import *; from studio.families import FAMILIES;"
+        f"print(fingerprint(read_header(Path({str(path)!r}))).title); assert 'torch' not in sys.modules"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "Stable Diffusion"
+
+
+def header_bytes(header: str | bytes, data: bytes = b"") -> bytes:
+    raw = header.encode() if isinstance(header, str) else header
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+ONE = '{"a.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}'
+BROKEN = {
+    "empty": b"",
+    "seven bytes": b"1234567",
+    "zip": b"PK\x03\x04" + bytes(100),
+    "pickle": b"\x80\x02}q\x00." + bytes(100),
+    "html": b"<!doctype html><html>" + bytes(100),
+    "huge header": struct.pack("<Q", 2**40) + bytes(100),
+    "header beyond the end": header_bytes("{}")[:-1],
+    "no json": header_bytes("{nonsense}"),
+    "json of another kind": header_bytes("[1, 2]"),
+    "deep json": header_bytes("[" * 100_000),
+    "not utf-8": header_bytes(b"{\xff}"),
+    "cut off": header_bytes(ONE + "}", bytes(3)),
+    "too long": header_bytes(ONE + "}", bytes(5)),
+    "duplicate": header_bytes(ONE + "," + ONE[1:] + "}", bytes(4)),
+    "overlap": header_bytes(ONE + ',"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
+    "hole": header_bytes(ONE + ',"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}', bytes(12)),
+    "nothing in it": header_bytes('{"a":{"dtype":"F32","shape":[1099511627776,0],"data_offsets":[0,0]}}'),
+    "negative": header_bytes('{"a":{"dtype":"F32","shape":[-1,-1],"data_offsets":[0,4]}}', bytes(4)),
+    "wrong size": header_bytes('{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}', bytes(4)),
+    "unknown dtype": header_bytes('{"a":{"dtype":"X","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
+    "no dtype": header_bytes('{"a":{"shape":[1],"data_offsets":[0,4]}}', bytes(4)),
+    "path as name": header_bytes('{"../../etc/passwd":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
+    "metadata of numbers": header_bytes('{"__metadata__":{"a":1}}'),
+    "no tensors": header_bytes("{}"),
+    "float as shape": header_bytes('{"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}}', bytes(4)),
+    "many": header_bytes(json.dumps({f"t{i}": {"dtype": "U8", "shape": [1], "data_offsets": [i, i + 1]} for i in range(20_001)}), bytes(20_001)),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_is_refused_with_a_sentence(kind, tmp_path):
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(BROKEN[kind])
+    with pytest.raises(StudioError, match="[.]$"):
+        fingerprint(read_header(path))
+
+
+REFUSED = {
+    "one half": ({"unet.a.to_q.lora_A.weight": torch.ones(4, 8)}, "second half"),
+    "other half": ({"unet.a.to_q.lora_B.weight": torch.ones(4, 8)}, "no LoRA layers"),
+    "one axis": ({"unet.a.to_q.lora_A.weight": torch.ones(4), "unet.a.to_q.lora_B.weight": torch.ones(4)}, "do not fit together"),
+    "two ranks": ({"unet.a.to_q.lora_A.weight": torch.ones(4, 8), "unet.a.to_q.lora_B.weight": torch.ones(8, 2)}, "do not fit together"),
+    "rank 600": ({"unet.a.to_q.lora_A.weight": torch.ones(600, 8), "unet.a.to_q.lora_B.weight": torch.ones(8, 600)}, "rank 600"),
+    "int8": ({"unet.a.to_q.lora_A.weight": torch.ones(4, 8, dtype=torch.int8), "unet.a.to_q.lora_B.weight": torch.ones(8, 4)}, "stored as I8"),
+    "DoRA": ({**PAIR, "unet.a.attn2.to_k.lora_magnitude_vector": torch.ones(320)}, "DoRA"),
+    "LoKr": ({"lora_unet_a.lokr_w1": torch.ones(4, 4), "lora_unet_a.lokr_w2": torch.ones(4, 4)}, "LoKr"),
+    "whole model": ({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(4, 4)}, "no LoRA layers"),
+    "stranger": ({"audio.blocks.0.lora_A.weight": torch.ones(4, 8), "audio.blocks.0.lora_B.weight": torch.ones(8, 4)}, "does not know"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_file_that_is_no_plain_lora_is_refused_by_name(kind, tmp_path):
+    tensors, words = REFUSED[kind]
+    with pytest.raises(StudioError, match=words):
+        fingerprint(read_header(saved(tmp_path / "a.safetensors", tensors)))
+
+
+def layer(name, inside, outside, kohya=False):
+    down, up = ("lora_down", "lora_up") if kohya else ("lora_A", "lora_B")
+    return {f"{name}.{down}.weight": torch.zeros(4, inside), f"{name}.{up}.weight": torch.zeros(outside, 4)}
+
+
+BLOCK = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+DOTTED = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+FAMILIES_OF_FILES = {
+    "SD 1.5": (layer(f"unet.{DOTTED}", 768, 320), "stable-diffusion", 768),
+    "SD 1.5 kohya": (layer(f"lora_unet_{BLOCK}", 768, 320, True), "stable-diffusion", 768),
+    "SD 1.5 text only": (layer("lora_te_text_model_encoder_layers_0_self_attn_q_proj", 768, 768, True), "stable-diffusion", None),
+    "SD 2.1": (layer(f"unet.{DOTTED}", 1024, 320), "stable-diffusion", 1024),
+    "small": (layer(f"unet.{DOTTED}", 192, 64), "stable-diffusion", 192),
+    "SDXL": (layer(f"unet.{DOTTED}", 2048, 640), "sdxl", 2048),
+    "SDXL kohya": (layer("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q", 640, 640, True), "sdxl", 2048),
+    "SDXL second text encoder": (layer("lora_te2_text_model_encoder_layers_0_mlp_fc1", 1280, 5120, True), "sdxl", 2048),
+    "SD3": (layer("transformer.transformer_blocks.0.attn.to_q", 1536, 1536), "sd3", None),
+    "SD3.5 medium": (layer("transformer.transformer_blocks.0.attn2.to_q", 1536, 1536), "sd3", None),
+    "FLUX.1": (layer("transformer.single_transformer_blocks.0.attn.to_q", 3072, 3072), "flux", None),
+    "FLUX.1 kohya": (layer("lora_unet_double_blocks_0_img_attn_qkv", 3072, 9216, True), "flux", None),
+    "FLUX.1 kohya single": (layer("lora_unet_single_blocks_0_linear1", 3072, 21504, True), "flux", None),
+    "FLUX.2": (layer("transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj", 6144, 55296), "flux2", None),
+    "FLUX.2 original": (layer("diffusion_model.single_blocks.0.linear1", 3072, 27648), "flux2", None),
+    "Qwen-Image": (layer("transformer.transformer_blocks.0.img_mlp.net.0.proj", 3072, 12288), "qwen-image", None),
+    "Qwen-Image attention": (layer("transformer.transformer_blocks.0.attn.to_q", 3072, 3072), "qwen-image", None),
+    "Z-Image": (layer("transformer.layers.0.attention.to_q", 3840, 3840), "z-image", None),
+    "Z-Image original": (layer("diffusion_model.layers.0.feed_forward.w1", 3840, 10240), "z-image", None),
+}
+
+
+@pytest.mark.parametrize("kind", FAMILIES_OF_FILES)
+def test_keys_and_shapes_tell_the_family(kind, tmp_path):
+    tensors, family, width = FAMILIES_OF_FILES[kind]
+    found = fingerprint(read_header(saved(tmp_path / "a.safetensors", tensors)))
+    assert (found.family, found.prompt_width, found.rank) == (family, width, 4)
+
+
+def test_a_wrong_base_is_refused_with_both_names(tmp_path, tiny_base):  # noqa: F811
+    sdxl = saved(tmp_path / "xl.safetensors", FAMILIES_OF_FILES["SDXL"][0])
+    with pytest.raises(StudioError, match="made for SDXL; the chosen base is Stable Diffusion"):
+        load_adapter(sdxl, FAMILY)
+    sd15 = fingerprint(read_header(saved(tmp_path / "sd.safetensors", FAMILIES_OF_FILES["SD 1.5"][0])))
+    with pytest.raises(StudioError, match="made for Stable Diffusion 1.5; the chosen base is a Stable Diffusion model with prompts 32 wide"):
+        refuse_other_base("sd", sd15, FAMILY, tiny_base)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(bad, tmp_path):
+    tensors = {name: tensor.clone() for name, tensor in PAIR.items()}
+    tensors["unet.a.attn2.to_k.lora_B.weight"][3, 2] = bad
+    with pytest.raises(StudioError, match="not finite"):
+        load_adapter(saved(tmp_path / "a.safetensors", tensors), FAMILY)
+
+
+def test_foreign_keys_come_in_through_diffusers_with_their_alpha_folded(tmp_path, tiny_pipeline):  # noqa: F811
+    ours = lora_tensors(tiny_pipeline)
+    text = lora_tensors(tiny_pipeline, targets=("q_proj", "fc1"), part="text_encoder")
+    kohya = convert_state_dict_to_kohya({**ours, **{name.replace("text_encoder.", "text_encoder.text_model.", 1): t for name, t in text.items()}})
+    kohya = {name: torch.tensor(2.0) if name.endswith(".alpha") else tensor.contiguous() for name, tensor in kohya.items()}
+    adapter = load_adapter(saved(tmp_path / "k.safetensors", kohya), FAMILY)
+    assert len(adapter.layers) == (len(ours) + len(text)) // 2
+    for name in ours:
+        if name.endswith(".lora_A.weight"):
+            layer_name = name.removesuffix(".lora_A.weight")
+            assert torch.equal(adapter.layers[layer_name].A, ours[name])
+            assert torch.equal(adapter.layers[layer_name].B, ours[f"{layer_name}.lora_B.weight"] * 0.5)
+    assert any(name.startswith("text_encoder.") for name in adapter.layers)
+
+
+def test_an_alpha_in_diffusers_metadata_is_applied_layer_by_layer(tmp_path, tiny_pipeline):  # noqa: F811
+    tensors = lora_tensors(tiny_pipeline)
+    stated = {"unet.r": 4, "unet.lora_alpha": 8, "unet.alpha_pattern": {"mid_block.attentions.0.transformer_blocks.0.attn1.to_q": 2}}
+    adapter = load_adapter(saved(tmp_path / "a.safetensors", tensors, {"lora_adapter_metadata": json.dumps(stated)}), FAMILY)
+    for name, low_rank in adapter.layers.items():
+        scale = 0.5 if "mid_block.attentions.0.transformer_blocks.0.attn1.to_q" in name else 2.0
+        assert torch.equal(low_rank.B, tensors[f"{name}.lora_B.weight"] * scale)
+
+
+def test_half_precision_is_read_exactly(tmp_path, tiny_pipeline):  # noqa: F811
+    tensors = {name: tensor.half() for name, tensor in lora_tensors(tiny_pipeline).items()}
+    adapter = load_adapter(save_lora(tmp_path / "a.safetensors", tensors), FAMILY)
+    assert all(torch.equal(low_rank.A, tensors[f"{name}.lora_A.weight"].float()) for name, low_rank in adapter.layers.items())

@@ -1,0 +1,125 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from studio import families
+from studio.benchmark.tiny import save_tiny_model
+from studio.errors import StudioError
+from studio.families import BUILTIN_ID, FAMILIES, get, resolve_base
+from tests.fake_hub import FakeHub
+from tests.tiny import tiny_base, tiny_pipeline  # noqa: F401 - fixtures
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_family_states_its_facts(family):
+    assert re.fullmatch(r"[a-z0-9-]+", family.name)
+    assert family.title and family.tags and family.target_modules and family.offers
+    for offer in family.offers:
+        assert offer.title and offer.licence.id and offer.licence.link.startswith("https://")
+    assert get(family.name) is family
+
+
+def test_every_file_of_the_folder_is_a_listed_family():
+    folder = families.__path__[0]
+    import pathlib
+
+    files = {file.stem for file in pathlib.Path(folder).glob("*.py")} - {"__init__", "base"}
+    assert files == {family.name.replace("-", "_") for family in FAMILIES}
+
+
+def test_an_unknown_family_is_named_with_the_known_ones():
+    with pytest.raises(StudioError, match="'fluks'; known families: stable-diffusion"):
+        get("fluks")
+
+
+def test_the_shipped_model_is_an_ordinary_member():
+    base, family = resolve_base(BUILTIN_ID), get("stable-diffusion")
+    assert base.revision is None
+    assert (family.prompt_width(base), family.resolution(base), family.bucket_step(base)) == (192, 128, 32)
+    assert family.prediction_type(base) == "v_prediction"
+
+
+def test_facts_are_read_without_torch():
+    code = (
+        "import sys; from studio.families import *; f = get('stable-diffusion'); b = resolve_base('lora-studio/small-world');"
+        "f.prompt_width(b); f.resolution(b); f.architecture(b); assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_member_trains_and_draws_through_the_contract(tiny_base, tiny_pipeline):  # noqa: F811
+    family = get("stable-diffusion")
+    with torch.no_grad():
+        mean, std = family.encode_images(tiny_pipeline, torch.zeros(2, 3, 64, 64))
+        conditions = family.encode_prompts(tiny_pipeline, ["a cat", ""])
+        said = family.predict(tiny_pipeline.unet, mean, torch.tensor([3, 900]), conditions)
+    assert mean.shape == std.shape == said.shape == (2, 4, 8, 8)
+    assert (std > 0).all()
+    assert family.objective(tiny_pipeline, torch.device("cpu")).prediction_type == "epsilon"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_all_target_modules_are_in_the_denoiser(family, tiny_pipeline):  # noqa: F811
+    names = [name for name, _ in tiny_pipeline.components[family.denoiser_name].named_modules()]
+    for target in family.target_modules:
+        assert any(name.endswith(target) for name in names), target
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(StudioError, match="model_index.json"):
+        resolve_base(str(tmp_path))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(StudioError, match="is a FluxPipeline; the studio can use: Stable Diffusion"):
+        resolve_base(str(tmp_path))
+
+
+def test_pickled_weights_are_refused(tmp_path, tiny_base):  # noqa: F811
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_base.path, folder)
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(folder / "vae" / "diffusion_pytorch_model.bin")
+    with pytest.raises(StudioError, match="no safetensors weights in vae"):
+        resolve_base(str(folder))
+
+
+@pytest.mark.parametrize("hostile", ["../../etc", "owner/na me", "https://evil.example/x/y", "owner", "owner/name@main", "a/b/c"])
+def test_a_hostile_id_is_refused_before_anything_is_sent(hostile):
+    with pytest.raises(StudioError):
+        resolve_base(hostile)
+
+
+def test_a_hub_model_is_fetched_at_an_exact_commit_and_only_in_the_needed_parts(tmp_path):
+    folder = save_tiny_model(tmp_path / "repo")
+    (folder / "safety_checker").mkdir()
+    for decoy in (
+        "safety_checker/model.safetensors",
+        "unet/diffusion_pytorch_model.bin",
+        "v1-5.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+    ):
+        (folder / decoy).write_bytes(b"never fetched")
+    code = (
+        "import sys, json; from studio.families import resolve_base, get; import torch;"
+        "base = resolve_base('maker/tiny'); get('stable-diffusion').load(base, torch.float32);"
+        "print(json.dumps([base.revision, sorted(str(p.relative_to(base.path)) for p in base.path.rglob('*.*') if p.is_file())]))"
+    )
+    with FakeHub() as hub:
+        commit = hub.seed_repo("maker/tiny", folder)
+        environment = hub.environment(cache=tmp_path / "cache")
+        said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        missing = subprocess.run(
+            [sys.executable, "-c", "from studio.families import resolve_base; resolve_base('maker/none')"],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+    assert said.returncode == 0, said.stderr[-2000:]
+    revision, files = json.loads(said.stdout.splitlines()[-1])
+    assert revision == commit and re.fullmatch("[0-9a-f]{40}", revision)
+    assert "unet/diffusion_pytorch_model.safetensors" in files and "text_encoder/model.safetensors" in files
+    assert not any("safety" in file or file.endswith(".bin") or "fp16" in file or file == "v1-5.safetensors" for file in files)
+    assert "StudioError" in missing.stderr and "not on the Hub under that name" in missing.stderr

@@ -1,0 +1,99 @@
+import io
+
+import numpy
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from studio.errors import StudioError
+from studio.generation import Generator
+from studio.recipe import Recipe
+from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
+
+RECIPE = Recipe(prompt="a red cat", negative_prompt="blue", seed=5, num_inference_steps=3)
+
+
+@pytest.fixture
+def generator(tiny_base, tiny_pipeline):  # noqa: F811
+    made = Generator(tiny_base, FAMILY, pipeline=tiny_pipeline)
+    yield made
+    made.stack.clear()
+
+
+def pixels(picture):
+    return numpy.asarray(picture).tolist()
+
+
+def test_the_same_recipe_is_the_same_picture(tmp_path, generator, tiny_pipeline):  # noqa: F811
+    lora = save_lora(tmp_path / "a.safetensors", lora_tensors(tiny_pipeline))
+    first = generator.draw(RECIPE, [(lora, 0.8)])
+    generator.draw(RECIPE.model_copy(update={"seed": 6}), [])
+    assert pixels(generator.draw(RECIPE, [(lora, 0.8)])) == pixels(first)
+    assert pixels(generator.draw(RECIPE.model_copy(update={"seed": 6}), [(lora, 0.8)])) != pixels(first)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_lora_at_full_weight_draws_as_plain_diffusers_does(dtype, tmp_path, generator, tiny_base, tiny_pipeline):  # noqa: F811
+    tensors = {name: tensor.to(dtype) for name, tensor in lora_tensors(tiny_pipeline).items()}
+    save_lora(tmp_path / "a.safetensors", tensors)
+    plain = StableDiffusionPipeline.from_pretrained(tiny_base.path, safety_checker=None, use_safetensors=True)
+    plain.set_progress_bar_config(disable=True)
+
+    def drawn():
+        seed = torch.Generator().manual_seed(5)
+        return pixels(plain("a red cat", negative_prompt="blue", num_inference_steps=3, guidance_scale=5.0, generator=seed).images[0])
+
+    base = drawn()
+    assert pixels(generator.draw(RECIPE, [])) == base
+    plain.load_lora_weights(tmp_path, weight_name="a.safetensors")
+    assert pixels(generator.draw(RECIPE, [(tmp_path / "a.safetensors", 1.0)])) == drawn() != base
+
+
+def test_a_text_encoders_lora_reaches_the_prompt_and_leaves_it_again(tmp_path, generator, tiny_pipeline):  # noqa: F811
+    base = pixels(generator.draw(RECIPE, []))
+    lora = save_lora(tmp_path / "t.safetensors", lora_tensors(tiny_pipeline, targets=("q_proj", "fc1"), part="text_encoder", size=2.0))
+    assert pixels(generator.draw(RECIPE, [(lora, 1.0)])) != base
+    assert pixels(generator.draw(RECIPE, [])) == base
+
+
+def test_progress_is_told_and_may_stop_the_drawing(generator):
+    seen = []
+    generator.draw(RECIPE, [], lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+    def stop(done, total):
+        raise StudioError("enough")
+
+    with pytest.raises(StudioError, match="enough"):
+        generator.draw(RECIPE, [], stop)
+
+
+def test_the_size_is_the_recipes_or_the_bases(generator):
+    assert generator.draw(RECIPE, []).size == (64, 64)
+    assert generator.draw(RECIPE.model_copy(update={"width": 96, "height": 64}), []).size == (96, 64)
+
+
+def test_a_changed_file_is_read_again_and_a_missing_one_named(tmp_path, generator, tiny_pipeline):  # noqa: F811
+    lora = save_lora(tmp_path / "a.safetensors", lora_tensors(tiny_pipeline))
+    first = pixels(generator.draw(RECIPE, [(lora, 1.0)]))
+    save_lora(lora, lora_tensors(tiny_pipeline, seed=1))
+    assert pixels(generator.draw(RECIPE, [(lora, 1.0)])) != first
+    lora.unlink()
+    with pytest.raises(StudioError, match="a.safetensors is gone"):
+        generator.draw(RECIPE, [(lora, 1.0)])
+
+
+def test_a_lora_of_another_base_is_refused_and_the_base_still_draws(tmp_path, generator):
+    base = pixels(generator.draw(RECIPE, []))
+    wide = {"unet.a.attn2.to_k.lora_A.weight": torch.ones(4, 768), "unet.a.attn2.to_k.lora_B.weight": torch.ones(320, 4)}
+    with pytest.raises(StudioError, match="made for Stable Diffusion 1.5"):
+        generator.draw(RECIPE, [(save_lora(tmp_path / "sd15.safetensors", wide), 1.0)])
+    assert pixels(generator.draw(RECIPE, [])) == base
+
+
+def test_the_shipped_model_draws(tmp_path):
+    from studio.families import BUILTIN_ID, resolve_base
+
+    picture = Generator(resolve_base(BUILTIN_ID), FAMILY).draw(Recipe(prompt="a red house", num_inference_steps=2), [])
+    assert picture.size == (128, 128)
+    picture.save(io.BytesIO(), format="PNG")

@@ -1,0 +1,126 @@
+import time
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from studio.adapters import Adapter, LowRank, load_adapter
+from studio.errors import StudioError
+from studio.stack import Stack
+from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
+
+NOISE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+PROMPT = torch.randn(1, 24, 32, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def stack(tiny_pipeline):  # noqa: F811
+    made = Stack({"unet": tiny_pipeline.unet, "text_encoder": tiny_pipeline.text_encoder})
+    yield made
+    made.clear()
+
+
+@torch.no_grad()
+def says(pipeline):
+    return pipeline.unet(NOISE, 500, PROMPT).sample
+
+
+def adapter(tmp_path, pipeline, seed=0, **options) -> Adapter:
+    return load_adapter(save_lora(tmp_path / f"{seed}.safetensors", lora_tensors(pipeline, seed=seed, **options)), FAMILY)
+
+
+def peft(base, tmp_path, weights):
+    plain = StableDiffusionPipeline.from_pretrained(base.path, safety_checker=None, use_safetensors=True)
+    for seed in weights:
+        plain.load_lora_weights(tmp_path, weight_name=f"{seed}.safetensors", adapter_name=f"a{seed}")
+    plain.set_adapters([f"a{seed}" for seed in weights], list(weights.values()))
+    return plain
+
+
+def test_one_adapter_at_full_weight_is_plain_diffusers_bit_for_bit(tmp_path, tiny_base, tiny_pipeline, stack):  # noqa: F811
+    report = stack.set([(adapter(tmp_path, tiny_pipeline), 1.0)])
+    assert report.layers == 40 and not report.unmatched
+    assert torch.equal(says(tiny_pipeline), says(peft(tiny_base, tmp_path, {0: 1.0})))
+
+
+def test_three_adapters_with_weights_agree_with_peft(tmp_path, tiny_base, tiny_pipeline, stack):  # noqa: F811
+    weights = {0: 0.7, 1: -0.5, 2: 1.3}
+    stack.set([(adapter(tmp_path, tiny_pipeline, seed, rank=4), weight) for seed, weight in weights.items()])
+    assert torch.allclose(says(tiny_pipeline), says(peft(tiny_base, tmp_path, weights)), atol=1e-5)
+
+
+def test_weight_zero_and_clear_are_the_base_bit_for_bit(tmp_path, tiny_pipeline, stack):  # noqa: F811
+    base = says(tiny_pipeline)
+    lora = adapter(tmp_path, tiny_pipeline)
+    stack.set([(lora, 1.0)])
+    assert not torch.equal(says(tiny_pipeline), base)
+    stack.set([(lora, 0.0)])
+    assert torch.equal(says(tiny_pipeline), base)
+    stack.set([(lora, 0.5)])
+    stack.clear()
+    assert torch.equal(says(tiny_pipeline), base)
+
+
+def test_moving_a_weight_touches_numbers_only(tmp_path, tiny_pipeline, stack):  # noqa: F811
+    loras = [adapter(tmp_path, tiny_pipeline, seed) for seed in (0, 1)]
+    stack.set([(loras[0], 1.0), (loras[1], 1.0)])
+    pairs = [(layer.pair.A.data_ptr(), layer.pair.B.data_ptr()) for layer in stack._layers.values()]
+    began = time.perf_counter()
+    stack.set([(loras[0], 0.25), (loras[1], -1.0)])
+    assert time.perf_counter() - began < 0.05
+    assert pairs == [(layer.pair.A.data_ptr(), layer.pair.B.data_ptr()) for layer in stack._layers.values()]
+    moved = says(tiny_pipeline)
+    stack.clear()
+    stack.set([(loras[0], 0.25), (loras[1], -1.0)])
+    assert torch.equal(says(tiny_pipeline), moved)
+
+
+def test_convolutions_and_text_encoders_learn_too(tmp_path, tiny_base, tiny_pipeline, stack):  # noqa: F811
+    tensors = {
+        **lora_tensors(tiny_pipeline, targets=("conv1", "conv_shortcut", "to_k", "proj_in")),
+        **{
+            name.replace("text_encoder.", "text_encoder.text_model.", 1): tensor
+            for name, tensor in lora_tensors(tiny_pipeline, targets=("q_proj", "fc1"), part="text_encoder").items()
+        },
+    }
+    assert any(tensor.ndim == 4 and tensor.shape[2] == 3 for tensor in tensors.values())
+    report = stack.set([(load_adapter(save_lora(tmp_path / "0.safetensors", tensors), FAMILY), 1.0)])
+    assert not report.unmatched
+    # diffusers would apply our U-Net's target list to these layers too; without metadata both read the keys alone.
+    from safetensors.torch import save_file
+
+    save_file(tensors, tmp_path / "0.safetensors")
+    plain = peft(tiny_base, tmp_path, {0: 1.0})
+    assert torch.equal(says(tiny_pipeline), says(plain))
+    with torch.no_grad():
+        tokens = tiny_pipeline.tokenizer("a red cat", return_tensors="pt").input_ids
+        assert torch.equal(tiny_pipeline.text_encoder(tokens)[0], plain.text_encoder(tokens)[0])
+
+
+def test_an_adapter_that_matches_nothing_is_an_error_and_changes_nothing(tiny_pipeline, stack):  # noqa: F811
+    stranger = Adapter("stranger", {"unet.nowhere": LowRank(torch.ones(1, 1), torch.ones(1, 1))}, None)
+    base = says(tiny_pipeline)
+    with pytest.raises(StudioError, match="stranger matches no layer"):
+        stack.set([(stranger, 1.0)])
+    assert torch.equal(says(tiny_pipeline), base)
+
+
+def test_wrong_sizes_are_an_error_that_leaves_the_stack_as_it_was(tmp_path, tiny_pipeline, stack):  # noqa: F811
+    good = adapter(tmp_path, tiny_pipeline)
+    stack.set([(good, 1.0)])
+    before = says(tiny_pipeline)
+    name = next(iter(good.layers))
+    with pytest.raises(StudioError, match="does not fit this base"):
+        stack.set([(Adapter("wide", {name: LowRank(torch.ones(2, 999), torch.ones(7, 2))}, None), 1.0)])
+    assert torch.equal(says(tiny_pipeline), before)
+
+
+def test_layers_the_base_lacks_are_reported(tmp_path, tiny_pipeline, stack):  # noqa: F811
+    lora = adapter(tmp_path, tiny_pipeline)
+    more = Adapter("more", {**lora.layers, "unet.extra.to_q": LowRank(torch.ones(1, 1), torch.ones(1, 1))}, None)
+    assert stack.set([(more, 1.0)]).unmatched == {"more": ["unet.extra.to_q"]}
+
+
+def test_a_weight_that_is_no_number_is_refused(tmp_path, tiny_pipeline, stack):  # noqa: F811
+    with pytest.raises(StudioError, match="nan"):
+        stack.set([(adapter(tmp_path, tiny_pipeline), float("nan"))])

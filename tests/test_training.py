@@ -1,0 +1,297 @@
+import errno
+import json
+import threading
+import time
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from studio import families, processes, training
+from studio.adapters import load_adapter, read_header
+from studio.batches import Examples
+from studio.checkpoints import Disk
+from studio.diffusion import Objective
+from studio.errors import StudioError
+from studio.film import spoken
+from studio.generation import Generator
+from studio.recipe import read_recipe
+from studio.runs import Run
+from studio.training import learning_rate, train
+from tests.tiny import FAMILY, tiny_base, tiny_run  # noqa: F401 - fixtures
+
+
+@pytest.fixture
+def run(workspace, tiny_base):  # noqa: F811
+    return tiny_run(workspace, tiny_base)
+
+
+@pytest.fixture(autouse=True)
+def keep_our_priority(monkeypatch):
+    monkeypatch.setattr(processes, "be_nice", lambda: None)
+    monkeypatch.setattr(processes, "be_first_to_die", lambda: None)
+
+
+def kinds(run: Run) -> list[str]:
+    return [event["kind"] for event in run.events()[0]]
+
+
+def adapters(run: Run) -> dict[int, bytes]:
+    return {step: path.read_bytes() for step, path in run.adapters()}
+
+
+def main(run: Run) -> str:
+    """Train as the child does; the failure's message, empty when there was none."""
+    status = training.main([str(run.path)])
+    last = run.events()[0][-1]
+    assert status == (1 if last["kind"] == "failed" else 0)
+    return last.get("message", "")
+
+
+def test_a_run_tells_its_whole_story(run):
+    assert main(run) == ""
+    events = run.events()[0]
+    assert kinds(run).count("step") == 6
+    assert kinds(run)[0] == "started" and kinds(run)[-1] == "finished"
+    assert [event["step"] for event in events if event["kind"] == "sample"] == [0, 3, 6]
+    assert [event["step"] for event in events if event["kind"] == "checkpoint"] == [2, 4, 6]
+    assert [step for step, _ in run.adapters()] == [3, 6]
+    assert run.state == "finished"
+    for event in events:
+        if event["kind"] == "step":
+            assert {"loss", "lr", "seconds_per_step", "seconds_left"} <= event.keys() and event["seconds_left"] >= 0
+
+
+def test_the_machines_choices_are_made_once_and_kept(run):
+    main(run)
+    chosen = run.config.runtime
+    assert (chosen.device, chosen.dtype, chosen.threads) == ("cpu", "float32", 1)
+
+
+def test_it_learns_a_batch_by_heart(workspace, tiny_base, monkeypatch):  # noqa: F811
+    honest = Examples.batch
+    monkeypatch.setattr(Examples, "batch", lambda self, step: honest(self, 0))
+    run = tiny_run(workspace, tiny_base, "training.max_train_steps=40", "training.learning_rate=2e-2", "samples.prompts=[]", "samples.every=40")
+    main(run)
+    losses = [event["loss"] for event in run.curve()]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_file_says_what_it_is_and_nothing_about_the_machine(run, tiny_base):  # noqa: F811
+    main(run)
+    path = run.latest_adapter()
+    header = read_header(path)
+    facts = json.loads(header.metadata["studio"])
+    assert (facts["trained_alpha"], facts["rank"], facts["trigger_word"], facts["family"]) == (8.0, 4, "ohwx", "stable-diffusion")
+    assert facts["dataset_sha256"] == run.snapshot["sha256"]
+    assert facts["base_model"] == tiny_base.title
+    stated = json.loads(header.metadata["lora_adapter_metadata"])
+    assert stated["unet.r"] == stated["unet.lora_alpha"] == 4
+    for key in ("sai_model_spec", "architecture", "implementation", "title"):
+        assert header.metadata[f"modelspec.{key}"]
+    head = path.read_bytes()[:20_000]
+    for private in (run.id, str(tiny_base.path), str(run.path.parent)):
+        assert private.encode() not in head
+
+
+def test_alpha_is_folded_into_the_file(workspace, tiny_base):  # noqa: F811
+    seen = {}
+
+    class Watching(Disk):
+        def write(self, path, data):
+            seen[path.parent.name if path.name == "state.safetensors" else path.name] = data
+            super().write(path, data)
+
+    run = tiny_run(workspace, tiny_base, "samples.every=2")
+    train(run, Watching())
+    from safetensors.torch import load
+
+    state = load(next(data for name, data in seen.items() if name.startswith(".aside")))
+    layers = load_adapter(run.adapter_at(2), FAMILY).layers
+    name, low_rank = next(iter(layers.items()))
+    trained = state[f"weight/{name}.lora_B.weight"]
+    assert trained.abs().sum() > 0
+    assert torch.equal(low_rank.B, trained * 2)
+
+
+def test_the_film_is_drawn_from_the_file_itself(run, tiny_base):  # noqa: F811
+    main(run)
+    columns = run.samples()
+    assert sorted(columns) == [0, 3, 6]
+    generator = Generator(tiny_base, FAMILY)
+    for step, files in columns.items():
+        recipe = read_recipe(files[0].read_bytes())
+        assert recipe.prompt == "ohwx picture of a cat"
+        assert [entry.adapter for entry in recipe.stack] == ([f"run:{run.id}@{step}"] if step else [])
+        again = generator.draw(recipe, [(run.adapter_at(step), 1.0)] if step else [])
+        assert numpy.array_equal(numpy.asarray(again), numpy.asarray(Image.open(files[0])))
+
+
+def test_the_trigger_word_replaces_its_place_in_sample_prompts():
+    assert spoken("a [trigger] cat", "ohwx") == "a ohwx cat"
+    assert spoken("[trigger] cat", "") == "cat"
+
+
+def test_sampling_does_not_change_what_is_learnt(workspace, tiny_base, run):  # noqa: F811
+    silent = tiny_run(workspace, tiny_base, "samples.prompts=[]")
+    main(run)
+    main(silent)
+    ours, theirs = (load_adapter(r.latest_adapter(), FAMILY).layers for r in (run, silent))
+    assert all(torch.equal(ours[name].B, theirs[name].B) and torch.equal(ours[name].A, theirs[name].A) for name in ours)
+
+
+def test_the_same_seed_is_the_same_file_and_another_seed_another(workspace, tiny_base, run):  # noqa: F811
+    twin, other = tiny_run(workspace, tiny_base), tiny_run(workspace, tiny_base, "training.seed=8")
+    for each in (run, twin, other):
+        main(each)
+    assert adapters(run) == adapters(twin)
+    assert adapters(run)[6] != adapters(other)[6]
+
+
+def test_stop_saves_first_and_a_resume_ends_in_the_same_bytes(workspace, tiny_base, run):  # noqa: F811
+    whole = tiny_run(workspace, tiny_base)
+    main(whole)
+
+    class StopsAtThree(Run):
+        def append(self, event):
+            super().append(event)
+            if event["kind"] == "step" and event["step"] == 3:
+                self.request_stop()
+
+    train(StopsAtThree(run.path), Disk())
+    assert kinds(run)[-1] == "stopped" and run.state == "stopped" and not run.stop_requested
+    assert run.adapter_at(3).exists()
+    assert (run.checkpoints_dir / "step-000003").exists()
+    main(run)
+    assert [event["step"] for event in run.events()[0] if event["kind"] == "started"] == [0, 3]
+    assert adapters(run) == adapters(whole)
+
+
+def test_a_pause_waits_at_a_step_and_changes_nothing(workspace, tiny_base, run):  # noqa: F811
+    whole = tiny_run(workspace, tiny_base)
+    main(whole)
+    run.request_pause()
+    worker = threading.Thread(target=main, args=(run,))
+    worker.start()
+    deadline = time.monotonic() + 30
+    while "pausing" not in kinds(run) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert run.state == "paused"
+    time.sleep(0.2)
+    assert "step" not in kinds(run)
+    run.clear_pause()
+    worker.join()
+    assert run.state == "finished" and "resumed" in kinds(run)
+    assert adapters(run) == adapters(whole)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_broken_loss_stops_the_run_and_keeps_the_last_good_lora(bad, run, monkeypatch):
+    honest, calls = Objective.loss, []
+
+    def breaks_at_fourth(self, *tensors):
+        calls.append(1)
+        return honest(self, *tensors) * (bad if len(calls) == 4 else 1)
+
+    monkeypatch.setattr(Objective, "loss", breaks_at_fourth)
+    message = main(run)
+    assert "step 4" in message and "learning rate 0.0005" in message
+    assert load_adapter(run.latest_adapter(), FAMILY)
+    assert [step for step, _ in run.adapters()] == [3]
+    assert run.state == "failed"
+
+
+def test_numbers_that_are_not_finite_are_never_saved(run, monkeypatch):
+    honest = training.restore
+
+    def spoils(run, weights, optimizer):
+        step = honest(run, weights, optimizer)
+        next(iter(weights.values())).data[0, 0] = float("inf")
+        return step
+
+    monkeypatch.setattr(training, "restore", spoils)
+    assert "not saved" in main(run)
+    assert run.adapters() == []
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
+)
+def test_running_out_of_memory_names_what_helps(error, run, monkeypatch):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(Objective, "loss", full)
+    message = main(run)
+    assert "memory" in message and "pictures at a time 1" in message
+    assert run.state == "failed"
+
+
+@pytest.mark.parametrize("call", range(1, 12))
+def test_a_full_disk_ends_in_a_sentence_and_a_resume_in_the_same_bytes(call, workspace, tiny_base, run):  # noqa: F811
+    class FullDisk(Disk):
+        calls = 0
+
+        def write(self, path, data):
+            self.calls += 1
+            if self.calls == call:
+                path.write_bytes(data[: len(data) // 2])
+                path.unlink()
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().write(path, data)
+
+    with pytest.raises(OSError, match="No space"):
+        train(run, FullDisk())
+    main(run)
+    assert run.state == "finished"
+    if call == 1:
+        whole = tiny_run(workspace, tiny_base)
+        main(whole)
+        assert adapters(run) == adapters(whole)
+
+
+def test_a_full_disk_is_told_in_the_events(run, monkeypatch):
+    def full(self, path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Disk, "write", full)
+    assert "disk is full" in main(run)
+
+
+def test_too_little_room_is_said_before_the_first_step(run, monkeypatch):
+    monkeypatch.setattr(training, "SPARE_BYTES", 10**18)
+    assert "of disk" in main(run)
+    assert "step" not in kinds(run)
+
+
+def test_two_trainings_of_one_run_are_refused(run):
+    with run.lock(), pytest.raises(StudioError, match="in use by"):
+        training.main([str(run.path)])
+    assert kinds(run) == []
+
+
+def test_layers_that_do_not_exist_are_refused(workspace, tiny_base):  # noqa: F811
+    run = tiny_run(workspace, tiny_base, 'lora.target_modules=["to_nowhere"]')
+    assert "to_nowhere" in main(run)
+
+
+def test_latents_are_computed_once_and_follow_the_picture(run, tiny_base, monkeypatch):  # noqa: F811
+    main(run)
+    before = {path.name: path.stat().st_mtime_ns for path in (run.path / "cache").iterdir()}
+
+    def never(*_):
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(families.FAMILIES[0].__class__, "encode_images", never)
+    main(run)
+    assert before == {path.name: path.stat().st_mtime_ns for path in (run.path / "cache").iterdir()}
+
+
+def test_learning_rate_schedules(run):
+    config = run.config.training.model_copy(update={"max_train_steps": 10, "learning_rate": 1.0, "lr_warmup_steps": 2})
+    assert [round(learning_rate(config, step), 3) for step in (0, 1, 2, 9)] == [0.333, 0.667, 1, 1]
+    cosine = config.model_copy(update={"lr_scheduler": "cosine"})
+    assert [round(learning_rate(cosine, step), 3) for step in (2, 6, 10)] == [1, 0.5, 0]
+    linear = config.model_copy(update={"lr_scheduler": "linear"})
+    assert [round(learning_rate(linear, step), 3) for step in (2, 6, 10)] == [1, 0.5, 0]

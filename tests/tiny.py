@@ -1,0 +1,61 @@
+"""Real classes at tiny size for the tests of the engine: a Stable Diffusion model, adapters with visible effect, a run ready to train."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from studio import config as configs
+from studio.adapters import adapter_metadata, write_adapter
+from studio.benchmark.tiny import TinyDataset, save_tiny_model
+from studio.families import get, resolve_base
+from studio.runs import Run
+
+FAMILY = get("stable-diffusion")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory):
+    """A BaseFolder of the tiny model."""
+    return resolve_base(str(save_tiny_model(tmp_path_factory.mktemp("base") / "tiny-model")))
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tiny_base):
+    """The loaded pipeline; tests leave it as they found it."""
+    return FAMILY.load(tiny_base, torch.float32)
+
+
+def lora_tensors(
+    pipeline, rank: int = 4, seed: int = 0, targets=FAMILY.target_modules, part: str = "unet", size: float = 0.3
+) -> dict[str, torch.Tensor]:
+    """Halves of random numbers for every targeted layer, large enough to change a picture."""
+    chance = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, module in pipeline.components[part].named_modules():
+        if name.endswith(tuple(targets)) and isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+            inner = module.weight.shape[1:]
+            outer = (1,) * (module.weight.ndim - 2)
+            tensors[f"{part}.{name}.lora_A.weight"] = torch.randn(rank, *inner, generator=chance) * size
+            tensors[f"{part}.{name}.lora_B.weight"] = torch.randn(module.weight.shape[0], rank, *outer, generator=chance) * size
+    return tensors
+
+
+def save_lora(path: Path, tensors: dict[str, torch.Tensor], rank: int = 4) -> Path:
+    """An adapter file as the studio writes it."""
+    write_adapter(path, tensors, adapter_metadata("unet", rank, list(FAMILY.target_modules), {"trigger_word": "ohwx"}, {"title": "tiny"}))
+    return path
+
+
+def tiny_run(workspace, base, *overrides: str) -> Run:
+    """A run of six steps with a film and resume states, ready to train."""
+    values = {
+        "model": {"base_model": str(base.path)},
+        "dataset": {"resolution": 64, "trigger_word": "ohwx"},
+        "lora": {"rank": 4, "alpha": 8.0},
+        "training": {"max_train_steps": 6, "train_batch_size": 2, "learning_rate": 1e-3},
+        "samples": {"prompts": ["[trigger] picture of a cat"], "every": 3, "num_inference_steps": 2},
+        "saving": {"checkpoint_every": 2},
+        "runtime": {"threads": 1, "device": "cpu"},
+    }
+    return Run.create(workspace, configs.build(values, *overrides), TinyDataset(workspace.root / "pictures"))
