@@ -34,7 +34,7 @@ LICENCES = {
 @dataclass(frozen=True)
 class Base:
     """What the LoRA sits on. `hub_id` only where the Hub has it under that name; `folder` is what code on this computer opens.
-    `id` is what a config may say in public: a folder of somebody's computer is called by its name."""
+    `id` is what a config may say in public: a folder of somebody's computer is called by its name. `hint` says where others find it."""
 
     title: str
     id: str
@@ -42,6 +42,7 @@ class Base:
     revision: str | None = None
     licence: str = ""
     folder: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def metadata(about: About) -> ModelCardData:
 def call_code(about: About, here: bool = False, revision: str | None = None) -> str:
     """Plain diffusers code that draws with this LoRA. `here`: for this computer, with the folder of a base that is not on the Hub."""
     base, samples = about.base, about.config.samples
-    source = base.hub_id or (base.folder if here and base.folder else f"path/to/{base.title}")
+    source = base.hub_id or (base.folder if here and base.folder else f"path/to/{base.hint or base.title}")
     pinned = f", revision={_literal(base.revision)}" if base.hub_id and base.revision else ""
     weights = _literal(about.repo_id or "path/to/this/folder")
     version = f", revision={_literal(revision)}" if revision else ""
@@ -233,7 +234,9 @@ def _trigger(about: About) -> str:
 
 
 def _use(about: About) -> str:
-    where = "" if about.base.hub_id else f" Give the folder where you have {escape(about.base.title)}."
+    base = about.base
+    where = f" {escape(base.title)} is in the folder `{base.hint}` of LoRA Studio's own files." if base.hint else ""
+    where = where or ("" if base.hub_id else f" Give the folder where you have {escape(base.title)}.")
     code = call_code(about)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", code)), default=0))
     return f"## Use it\n\nWith [diffusers](https://github.com/huggingface/diffusers).{where}\n\n{fence}python\n{code}\n{fence}"
@@ -287,7 +290,7 @@ def _rights(about: About) -> str:
     else:
         lines.append("No licence was chosen.")
     if about.base.licence and about.base.licence != about.licence:
-        lines.append(f"The base model has a licence of its own, `{about.base.licence}`, which also binds pictures drawn with it.")
+        lines.append(f"The base model has a licence of its own: `{about.base.licence}`.")
     return "\n\n".join(lines)
 
 

@@ -231,7 +231,9 @@ def _base(config: TrainConfig, revision: str | None) -> Base:
     name = config.model.base_model
     licence = next((offer.licence.id for offer in families.get(config.model.family).offers if offer.id == name), "")
     if name == families.BUILTIN_ID:
-        return Base("LoRA Studio's small world", id=name, licence=licence, folder=str(builtin.MODEL_DIR))
+        folder = builtin.MODEL_DIR
+        hint = folder.relative_to(builtin.HERE.parents[1]).as_posix()
+        return Base("LoRA Studio's small world", id=name, licence=licence, folder=str(folder), hint=hint)
     if not revision:
         folder = Path(name).expanduser()
         return Base(folder.name, id=folder.name, licence=licence, folder=str(folder))

@@ -9,7 +9,6 @@ import hashlib
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from studio.access import VISITOR_HEADER
@@ -21,6 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+OWN_ROUTES = "/studio/"
 UPLOADS = re.compile(r"/gradio_api/upload/?$")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 COOKIE = "studio_visitor"
@@ -61,6 +61,9 @@ class Gate:
         if refusal:
             await _answer(send, 403, refusal)
             return
+        if scope["path"].startswith(OWN_ROUTES) and not _logged_in(scope, headers):
+            await _answer(send, 401, "Log in on the studio's page first.")
+            return
         cap = self.max_upload_bytes if UPLOADS.search(scope["path"]) else self.max_body_bytes
         if too_large := _announces_more(headers, cap):
             await _answer(send, 413, too_large)
@@ -98,7 +101,9 @@ class Gate:
     def _introduce(self, scope: Scope, headers: dict[str, list[str]]) -> bytes | None:
         """Name the visitor in the scope; returns a Set-Cookie header for somebody new."""
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != VISITOR_HEADER.encode()]
-        known, fresh = _cookie(headers), None
+        known, fresh = _cookies(headers).get(COOKIE, ""), None
+        if not COOKIE_VALUE.fullmatch(known):
+            known = None
         if known is None and scope["type"] == "http" and scope["method"] == "GET" and headers.get("sec-fetch-mode", ["navigate"]) == ["navigate"]:
             known = secrets.token_urlsafe(32)
             # None and Partitioned: on huggingface.co the page lives in a frame of another site. The checks above stand against CSRF.
@@ -189,15 +194,19 @@ def _too_large_sentence(cap: int) -> str:
     return f"That is too large: at most {cap / 1e6:,.0f} MB at once. Send fewer or smaller files."
 
 
-def _cookie(headers: dict[str, list[str]]) -> str | None:
-    for line in headers.get("cookie", []):
-        try:
-            morsel = SimpleCookie(line).get(COOKIE)
-        except CookieError:
-            continue
-        if morsel and COOKIE_VALUE.fullmatch(morsel.value):
-            return morsel.value
-    return None
+def _cookies(headers: dict[str, list[str]]) -> dict[str, str]:
+    """By hand: http.cookies stops reading at the first cookie that it finds odd, and other software sets odd ones."""
+    pairs = [chunk.strip().partition("=") for line in headers.get("cookie", []) for chunk in line.split(";")]
+    return {name: value.strip('"') for name, _, value in pairs}
+
+
+def _logged_in(scope: Scope, headers: dict[str, list[str]]) -> bool:
+    """Gradio's login guards Gradio's own routes alone; ours ask it here, as its get_current_user does (routes.py, 6.31)."""
+    page = scope["app"]
+    if page.auth is None:
+        return True
+    cookies = _cookies(headers)
+    return any(cookies.get(f"access-token-{kind}{page.cookie_id}") in page.tokens for kind in ("", "unsecure-"))
 
 
 async def _answer(send: Send, status: int, sentence: str) -> None:

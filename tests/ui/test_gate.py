@@ -11,6 +11,8 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from studio.ui.gate import COOKIE, Gate
 
@@ -227,6 +229,35 @@ def test_every_answer_carries_the_headers_that_calm_browsers(port):
         headers = ask(port, "GET", path)[2]
         assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "same-origin"
         assert "frame-ancestors 'self'" in headers["content-security-policy"] and "huggingface" not in headers["content-security-policy"]
+
+
+# With a password
+
+
+def test_gradios_login_also_guards_the_studios_own_routes():
+    """Gradio 6.31 asks for the login on its own routes only; the pictures are on ours."""
+    with gr.Blocks(analytics_enabled=False) as app:
+        gr.Textbox()
+    picture = Route("/studio/file/{path:path}", lambda request: PlainTextResponse("private"))
+    launch = {"app_kwargs": {"middleware": [Middleware(Gate)], "routes": [picture]}, "run_history": False}
+    app.launch(prevent_thread_lock=True, quiet=True, auth=lambda name, password: password == "correct horse", **launch)
+    port, path = app.server_port, "/studio/file/image/1"
+    try:
+        assert ask(port, "GET", path)[:2] == (401, "Log in on the studio's page first.")
+        form = {"Content_Type": "application/x-www-form-urlencoded"}
+        assert ask(port, "POST", "/login", body=b"username=me&password=wrong", **form)[0] == 400
+        cookies = ask(port, "POST", "/login", body=b"username=me&password=correct+horse", **form)[2].get_all("set-cookie")
+        for cookie in cookies:
+            pair = cookie.split(";")[0]
+            assert ask(port, "GET", path, Cookie=f"other=1; {pair}")[:2] == (200, "private")
+            assert ask(port, "GET", path, Cookie=pair[:-3] + "xyz")[0] == 401
+        assert len(cookies) == 2
+    finally:
+        app.close()
+
+
+def test_without_a_password_the_studios_own_routes_are_open_to_the_page(port):
+    assert ask(port, "GET", "/studio/file/none")[0] == 404
 
 
 # On a Space
