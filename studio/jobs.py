@@ -94,10 +94,13 @@ class Jobs:
         self.database = Path(database)
         self.database.parent.mkdir(parents=True, exist_ok=True)
         self._own = _Connection()
+        # Two that switch a new file to WAL at once can deadlock, which SQLite answers with an error instead of waiting.
+        with processes.FileLock(self.database.with_suffix(".setup"), "The job database", wait=True):
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.executescript(SCHEMA)
         # PRAGMA data_version counts what *other* connections wrote, so `changes` needs one of its own that never writes.
         self._watch = self._connect(check_same_thread=False)
         self._watch_lock = threading.Lock()
-        self._connection.executescript(SCHEMA)
 
     def submit(self, owner: str, kind: str, payload: dict, key: str | None = None) -> Job:
         """Put a job in the queue. While a job of this owner with the same key is unfinished, that one is returned instead."""
@@ -252,6 +255,11 @@ class Jobs:
         else:
             self.fail(job.id, f"This ended the worker {job.attempts} times, so it is not tried again; see logs/worker.log in the studio's folder.")
 
+    def give_up(self, kinds: Iterable[str], message: str) -> None:
+        """Fail every waiting job of these kinds: there is nobody to do them."""
+        for job in self.list(kinds=kinds, states=("waiting",), limit=1000):
+            self._write("UPDATE jobs SET state = 'failed', error = ?, finished = ? WHERE id = ? AND state = 'waiting'", message, time.time(), job.id)
+
     def changes(self) -> int:
         """A number that differs from the last one when any job changed since. Microseconds; compare within one Jobs object only."""
         with self._watch_lock:
@@ -267,7 +275,6 @@ class Jobs:
     def _connect(self, check_same_thread: bool = True) -> sqlite3.Connection:
         connection = sqlite3.connect(self.database, timeout=30, isolation_level=None, check_same_thread=check_same_thread)
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 

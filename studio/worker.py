@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import sqlite3
 import sys
 import threading
 import time
@@ -35,14 +36,20 @@ PAUSE_PATIENCE = 30
 """A training answers a wish to pause at its next step; after that long the picture is drawn beside it, slower."""
 STAY_PAUSED_SECONDS = 1.0
 """Someone dragging a slider asks again at once; resuming between two pictures would cost a step each time."""
+EARLY_DEATH_SECONDS = 60
+MOST_STARTS = 3
+"""A worker that cannot start (a broken installation, a driver) would be started for ever, and jobs would wait for ever."""
 PRELOAD_AFTER_SECONDS = 3
 """Importing torch keeps a core busy for seconds; the page that is being painted goes first."""
 MOST_PICTURES = 64
 
 
 def ensure(home: Home) -> None:
-    """See to it that a worker runs, and that it stays for as long as this process lives. Cheap enough to call on every click."""
-    with FileLock(home.root / "worker-start.lock", "The worker's start", wait=True):
+    """See to it that a worker runs, and that it stays for as long as this process lives. Cheap enough to call on every click.
+
+    StudioError when it died three times in a row right after its start; a minute later it is tried again.
+    """
+    with _start_lock(home):
         visitor = home.root / "visitors" / str(os.getpid())
         if not visitor.exists():
             visitor.parent.mkdir(exist_ok=True)
@@ -50,8 +57,16 @@ def ensure(home: Home) -> None:
         state = _state(home)
         if processes.alive(state.get("pid"), state.get("mark")):
             return
+        starts = [start for start in state.get("starts", []) if 0 <= time.time() - start < EARLY_DEATH_SECONDS]
+        if len(starts) >= MOST_STARTS:
+            raise StudioError(f"The process that draws and trains ends as soon as it starts; {home.logs / 'worker.log'} says why.")
         child = processes.spawn(processes.module_command("studio.worker", home.root), home.logs / "worker.log")
-        write_atomically(home.root / "worker.json", json.dumps({"pid": child.pid, "mark": processes.start_mark(child.pid)}).encode())
+        state = {"pid": child.pid, "mark": processes.start_mark(child.pid), "starts": [*starts, time.time()]}
+        write_atomically(home.root / "worker.json", json.dumps(state).encode())
+
+
+def _start_lock(home: Home) -> FileLock:
+    return FileLock(home.root / "worker-start.lock", "The worker's start", wait=True)
 
 
 def _state(home: Home) -> dict:
@@ -65,11 +80,21 @@ def look_after(home: Home) -> threading.Thread:
     """For the web process, once at its start: a thread that takes care of jobs whose process died and of the worker itself."""
     jobs = Jobs(home.database)
 
+    def look() -> None:
+        jobs.adopt()
+        if jobs.list(kinds=DEVICE_KINDS, states=("waiting", "running"), limit=1):
+            try:
+                ensure(home)
+            except StudioError as error:
+                jobs.give_up(DEVICE_KINDS, str(error))
+
     def keep_looking() -> None:
         while True:
-            jobs.adopt()
-            if jobs.list(kinds=DEVICE_KINDS, states=("waiting", "running"), limit=1):
-                ensure(home)
+            try:
+                look()
+            except (sqlite3.Error, OSError) as error:
+                # A full disk or a locked file passes; without this thread nobody would look again.
+                log.warning("could not look after the jobs: %s", error)
             time.sleep(LOOK_AROUND_SECONDS)
 
     ensure(home)
@@ -237,10 +262,15 @@ def main() -> None:
     if not lock.acquire():
         log.warning("another worker is at work already")
         return
-    try:
-        Worker(home).run()
-    finally:
-        lock.release()
+    resident = Worker(home)
+    while True:
+        resident.run()
+        # Nobody can ask for a worker while this is held: whoever comes next sees that this one has gone, and starts another.
+        with _start_lock(home):
+            if resident.lonely():
+                write_atomically(home.root / "worker.json", b"{}")
+                lock.release()
+                return
 
 
 if __name__ == "__main__":

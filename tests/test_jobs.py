@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -56,6 +57,26 @@ def test_four_processes_claim_six_hundred_jobs_and_none_twice(jobs):
         worker.join()
     assert sorted(sum(claimed, [])) == wanted
     assert all(mine == sorted(mine) for mine in claimed), "first come, first served"
+
+
+def open_and_submit(database, start, answers):
+    start.wait()
+    try:
+        answers.put(Jobs(database).submit("ada", "generate", {}).state)
+    except sqlite3.OperationalError as error:
+        answers.put(str(error))
+
+
+def test_eight_processes_may_open_a_new_database_at_the_same_moment(tmp_path):
+    context = multiprocessing.get_context("fork")
+    for attempt in range(12):
+        start, answers = context.Barrier(8), context.Queue()
+        openers = [context.Process(target=open_and_submit, args=(tmp_path / f"{attempt}.db", start, answers)) for _ in range(8)]
+        for opener in openers:
+            opener.start()
+        assert [answers.get(timeout=30) for _ in openers] == ["waiting"] * 8
+        for opener in openers:
+            opener.join()
 
 
 def test_a_double_click_is_one_job_and_a_later_click_a_new_one(jobs):

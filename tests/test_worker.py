@@ -313,6 +313,7 @@ def test_the_resident_process_is_quick_survives_a_kill_and_leaves_when_nobody_ne
     client.wait()
     (home.root / "visitors" / str(os.getpid())).unlink()
     wait_for(lambda: not processes.alive(new), 15)
+    assert json.loads((home.root / "worker.json").read_text()) == {}, "leaving in peace is no early death"
 
 
 def test_many_who_ask_at_once_get_one_worker(home, monkeypatch):
@@ -324,6 +325,16 @@ def test_many_who_ask_at_once_get_one_worker(home, monkeypatch):
         worker.ensure(home)
     assert len(started) == 1
     started[0].kill()
+
+
+def test_a_worker_that_cannot_start_is_not_started_for_ever_and_nobody_waits_for_it(home, jobs, monkeypatch):
+    monkeypatch.setattr(processes, "module_command", lambda module, *a: [sys.executable, "-c", "raise SystemExit('no torch')"])
+    monkeypatch.setattr(worker, "LOOK_AROUND_SECONDS", 0.02)
+    job = jobs.submit("local", "generate", {})
+    worker.look_after(home)
+    wait_for(over(jobs, job))
+    assert "ends as soon as it starts" in jobs.get(job.id).error
+    assert (home.logs / "worker.log").read_text().count("no torch") == worker.MOST_STARTS
 
 
 def test_a_second_worker_goes_away_by_itself(home):
