@@ -6,6 +6,7 @@ Columns are drawn by the generator, from the adapter file itself, so what people
 import hashlib
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,11 @@ class Film:
         columns = total // every - step // every + (total % every > 0)
         return columns * self.seconds_per_column
 
-    def draw(self, step: int, adapter: Path | None) -> None:
-        """One column. Training's own halves are switched off meanwhile, and no random number of training is touched."""
+    def draw(self, step: int, adapter: Path | None, rest: Callable[[], None]) -> None:
+        """One column. Training's own halves are switched off meanwhile, and no random number of training is touched.
+
+        `rest` is called before each picture: whoever waits for the machine need not wait for the whole column.
+        """
         folder = self.run.samples_dir / f"{step:06d}"
         files = [folder / f"{row:02d}.png" for row in range(len(self.prompts))]
         if not self.prompts or all(file.exists() for file in files):
@@ -47,6 +51,7 @@ class Film:
         self.denoiser.eval()
         self.denoiser.disable_adapters()
         for prompt, file in zip(self.prompts, files):
+            rest()
             recipe = self._recipe(prompt, step, adapter)
             picture = self.generator.draw(recipe, [(adapter, 1.0)] if adapter else [])
             png = io.BytesIO()

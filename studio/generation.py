@@ -37,7 +37,7 @@ class Generator:
     def draw(self, recipe: Recipe, adapters: list[tuple[Path, float]], on_step: Callable[[int, int], None] = _say_nothing) -> Image.Image:
         """One picture. `adapters` are the files behind the recipe's stack; on_step(done, total) is called after each step and may raise."""
         stack = [(self._adapter(path), weight) for path, weight in adapters]
-        self._note(self.stack.set(stack))
+        self._note(self.stack.set(stack), recipe)
         positive, negative = (self._conditions(prompt, stack) for prompt in (recipe.prompt, recipe.negative_prompt))
         return self.family.draw(
             self.pipeline,
@@ -92,8 +92,11 @@ class Generator:
             self._prompts[key] = self.family.encode_prompts(self.pipeline, [prompt])
         return self._prompts[key]
 
-    def _note(self, report: Report) -> None:
+    def _note(self, report: Report, recipe: Recipe) -> None:
         self.notes = [
             f"{title}: {len(names)} of its layers are not in this base and were left out, the first is {names[0]}."
             for title, names in report.unmatched.items()
         ]
+        for prompt in (recipe.prompt, recipe.negative_prompt):
+            if lost := self.family.beyond_limit(self.pipeline, prompt):
+                self.notes.append(f"The prompt is longer than this base reads; its end was ignored: “{lost}”.")

@@ -5,6 +5,7 @@ A run killed anywhere and started again ends in the same adapter, byte for byte:
 """
 
 import errno
+import functools
 import math
 import shutil
 import sys
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import torch
+from diffusers import DiffusionPipeline
 from peft import LoraConfig
 from torch import Tensor, nn
 
@@ -54,14 +56,16 @@ def train(run: Run, disk: Disk) -> None:
     step = restore(run, weights, optimizer)
     check_room(run, config, weights)
     run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0})
-    film.draw(0, None)
+    for note in too_long(family, pipeline, [picture["caption"] for picture in run.snapshot["pictures"]]):
+        run.append({"kind": "note", "message": note})
+    film.draw(0, None, functools.partial(rest_if_asked, run, 0))
 
     denoiser.train()
     seconds_per_step = None
     saved_at = step
     while step < total and not run.stop_requested:
         if run.pause_requested:
-            wait_while_paused(run, step)
+            rest_if_asked(run, step)
             continue
         step_began = time.monotonic()
         batch = examples.batch(step)
@@ -95,17 +99,18 @@ def train(run: Run, disk: Disk) -> None:
         run.append({"kind": "step", "step": step, "loss": loss.item(), "lr": rate, "seconds_per_step": seconds_per_step, "seconds_left": left})
 
         if step % config.samples.every == 0 or step == total:
-            film.draw(step, save_adapter(run, step, config, base, family, weights, disk))
+            adapter = save_adapter(run, step, config, base, family, weights, disk)
+            film.draw(step, adapter, functools.partial(rest_if_asked, run, step))
         if step % config.saving.checkpoint_every == 0 or step == total:
             save_state(run, step, weights, optimizer, disk)
             saved_at = step
 
+    run.clear_stop()
     if step < total:
         if saved_at < step:
             save_state(run, step, weights, optimizer, disk)
         if step:
             save_adapter(run, step, config, base, family, weights, disk)
-        run.clear_stop()
         run.append({"kind": "stopped", "step": step})
         return
     run.append({"kind": "finished", "step": step, "seconds": time.monotonic() - started, "adapter": run.adapter_at(step).name})
@@ -121,6 +126,15 @@ def settle(run: Run) -> tuple[TrainConfig, BaseFolder, Family]:
     if settled != config:
         run.write_config(settled)
     return settled, base, family
+
+
+def too_long(family: Family, pipeline: DiffusionPipeline, captions: list[str]) -> list[str]:
+    """One sentence when captions are longer than the base can read, with the first that is cut."""
+    cut = {caption: lost for caption in captions if (lost := family.beyond_limit(pipeline, caption))}
+    if not cut:
+        return []
+    caption, lost = next(iter(cut.items()))
+    return [f"{len(cut)} of {len(captions)} captions are longer than this base reads; their ends are ignored, in the first one: “{lost}”."]
 
 
 def add_lora(denoiser: nn.Module, config: TrainConfig, family: Family) -> dict[str, Tensor]:
@@ -216,8 +230,10 @@ def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, fam
     return path
 
 
-def wait_while_paused(run: Run, step: int) -> None:
-    """Lend the machine to whoever asked, at a step's boundary; nothing of the run changes meanwhile."""
+def rest_if_asked(run: Run, step: int) -> None:
+    """Lend the machine to whoever asked, between two steps or samples; nothing of the run changes meanwhile."""
+    if not run.pause_requested:
+        return
     run.append({"kind": "pausing", "step": step})
     while run.pause_requested and not run.stop_requested:
         time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -97,3 +97,10 @@ def test_the_shipped_model_draws(tmp_path):
     picture = Generator(resolve_base(BUILTIN_ID), FAMILY).draw(Recipe(prompt="a red house", num_inference_steps=2), [])
     assert picture.size == (128, 128)
     picture.save(io.BytesIO(), format="PNG")
+
+
+def test_what_a_long_prompt_loses_is_said(generator):
+    generator.draw(RECIPE.model_copy(update={"prompt": "red " * 7 + "cat"}), [])
+    assert len(generator.notes) == 1 and "its end was ignored" in generator.notes[0]
+    generator.draw(RECIPE, [])
+    assert generator.notes == []

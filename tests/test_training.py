@@ -228,7 +228,7 @@ def test_running_out_of_memory_names_what_helps(error, run, monkeypatch):
     assert run.state == "failed"
 
 
-@pytest.mark.parametrize("call", range(1, 12))
+@pytest.mark.parametrize("call", [1, 2, 3, 4], ids=["sample", "state", "manifest", "lora"])
 def test_a_full_disk_ends_in_a_sentence_and_a_resume_in_the_same_bytes(call, workspace, tiny_base, run):  # noqa: F811
     class FullDisk(Disk):
         calls = 0
@@ -295,3 +295,34 @@ def test_learning_rate_schedules(run):
     assert [round(learning_rate(cosine, step), 3) for step in (2, 6, 10)] == [1, 0.5, 0]
     linear = config.model_copy(update={"lr_scheduler": "linear"})
     assert [round(learning_rate(linear, step), 3) for step in (2, 6, 10)] == [1, 0.5, 0]
+
+
+def test_captions_that_are_cut_are_said(workspace, tiny_base):  # noqa: F811
+    run = tiny_run(workspace, tiny_base, "training.max_train_steps=1")
+    snapshot = run.snapshot
+    snapshot["pictures"][0]["caption"] = "ohwx " + "red " * 8
+    (run.dataset_dir / "dataset.json").write_text(json.dumps(snapshot))
+    main(run)
+    assert [event["message"][:17] for event in run.events()[0] if event["kind"] == "note"] == ["1 of 5 captions a"]
+
+
+def test_a_pause_is_granted_between_two_samples(run):
+    seen = []
+
+    class Asks(Disk):
+        def replace(self, path, data):
+            super().replace(path, data)
+            if path.suffix == ".png" and not seen:
+                seen.append(path)
+
+    two = run.config.model_copy(update={"samples": run.config.samples.model_copy(update={"prompts": ["a", "b"]})})
+    run.write_config(two)
+
+    class Impatient(Run):
+        @property
+        def pause_requested(self):
+            return len(seen) == 1 and seen.append(None) is None
+
+    train(Impatient(run.path), Asks())
+    told = kinds(run)
+    assert told[:4] == ["started", "pausing", "resumed", "sample"]

@@ -108,6 +108,10 @@ class Family(ABC):
         """Conditions by name, one row per prompt."""
 
     @abstractmethod
+    def beyond_limit(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
+        """The end of a prompt that the text encoder will not read, empty when all of it fits."""
+
+    @abstractmethod
     def predict(
         self, denoiser: "torch.nn.Module", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "dict[str, torch.Tensor]"
     ) -> "torch.Tensor":

@@ -87,6 +87,12 @@ class StableDiffusion(Family):
         embeddings_BTD, _ = pipeline.encode_prompt(prompts, pipeline.text_encoder.device, 1, False)
         return {"prompt_embeds": embeddings_BTD}
 
+    def beyond_limit(self, pipeline, prompt):
+        tokenizer = pipeline.tokenizer
+        ids = tokenizer(prompt, truncation=False, add_special_tokens=False, verbose=False).input_ids
+        room = tokenizer.model_max_length - 2  # the start and the end of the text take one each
+        return tokenizer.decode(ids[room:]).strip() if len(ids) > room else ""
+
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
         return denoiser(noisy_BCHW, t_B, encoder_hidden_states=conditions["prompt_embeds"], return_dict=False)[0]
 
