@@ -18,7 +18,7 @@ def jobs(home):
 
 def done(jobs, kind, payload, secret=None):
     job = jobs.start(jobs.submit("local", kind, payload), secret)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while jobs.get(job.id).unfinished:
         assert time.monotonic() < deadline
         time.sleep(0.02)

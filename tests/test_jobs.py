@@ -31,7 +31,7 @@ def dead_pid():
     return child.pid
 
 
-def wait_for(condition, seconds=15.0):
+def wait_for(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
