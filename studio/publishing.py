@@ -6,6 +6,7 @@ upload. A failure that may have worked (a lost answer) is looked up before anyth
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from studio.workspace import Home
 OnProgress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what is being done)."""
 
+GIT_ID = re.compile(r"[0-9a-f]{40}")
 STEPS = 6
 TRIES = 4
 LONGEST_WAIT_SECONDS = 120
@@ -54,7 +56,23 @@ class Head:
     private: bool
 
     def holds(self, file: PlannedFile) -> bool:
-        return self.files.get(file.path) in (file.sha256, file.git_id)
+        known = self.files.get(file.path, "")
+        return known == (file.git_id if GIT_ID.fullmatch(known) else file.sha256)
+
+
+class _Progress:
+    """Where publishing is, so that a wait in between changes the words and not the bar."""
+
+    def __init__(self, on_progress: OnProgress):
+        self._on_progress = on_progress
+        self._done = 0
+
+    def step(self, done: int, message: str) -> None:
+        self._done = done
+        self.say(message)
+
+    def say(self, message: str) -> None:
+        self._on_progress(self._done, STEPS, message)
 
 
 def publish_job(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
@@ -68,22 +86,23 @@ def publish_job(home: Home, job: Job, report: Report, secret: bytes | None) -> d
 def publish(made: Plan, token: SecretStr, on_progress: OnProgress) -> Published:
     """Send it. Raises StudioError with a plain sentence; what was already sent then stays private on the Hub."""
     made.check()
-    on_progress(0, STEPS, "Asking the Hub who you are")
+    progress = _Progress(on_progress)
+    progress.step(0, "Asking the Hub who you are")
     api = hub.api(token)
-    account = hub.account(patiently(api.whoami, on_progress, "Asking the Hub who you are", ""))
+    account = hub.account(_patiently(api.whoami, progress, "Asking the Hub who you are", ""))
     repo_id = hub.check_repo_id(made.repo_id if "/" in made.repo_id else f"{account.name}/{made.repo_id}")
     if refusal := account.refusal(repo_id.split("/")[0]):
         raise StudioError(refusal)
-    sending = _Sending(made.at(repo_id), api, on_progress)
-    on_progress(1, STEPS, "Making the repository")
+    sending = _Sending(made.at(repo_id), api, progress)
+    progress.step(1, "Making the repository")
     sending.make_repository()
-    on_progress(2, STEPS, "Sending the files")
+    progress.step(2, "Sending the files")
     commit = sending.commit()
-    on_progress(4, STEPS, "Comparing every byte")
+    progress.step(4, "Comparing every byte")
     sending.verify(commit)
-    on_progress(5, STEPS, "Making it public" if not made.request.private else "Done, it stays private")
+    progress.step(5, "Done, it stays private" if made.request.private else "Making it public")
     private = sending.set_visibility()
-    on_progress(STEPS, STEPS, "Published")
+    progress.step(STEPS, "Published")
     notes = [*made.notes, *sending.notes]
     return Published(page(repo_id), commit, repo_id, private, notes, call_code(sending.plan.about, here=True, revision=commit))
 
@@ -93,34 +112,34 @@ def page(repo_id: str) -> str:
     return f"{hub.endpoint()}/{repo_id}"
 
 
-def patiently(action: Callable, on_progress: OnProgress, doing: str, repo_id: str):
+def _patiently(action: Callable, progress: _Progress, doing: str, repo_id: str):
     """Do something that may be repeated safely; passing failures get a few more tries, with the wait the Hub asks for."""
     attempt = 0
     while True:
         try:
             return action()
         except hub.HUB_ERRORS as error:
-            _wait_or_raise(error, attempt, on_progress, doing, repo_id)
+            _wait_or_raise(error, attempt, progress, doing, repo_id)
         attempt += 1
 
 
-def _wait_or_raise(error: Exception, attempt: int, on_progress: OnProgress, doing: str, repo_id: str) -> None:
+def _wait_or_raise(error: Exception, attempt: int, progress: _Progress, doing: str, repo_id: str) -> None:
     asked = hub.seconds_to_wait(error)
     seconds = 2**attempt if asked is None else asked + 1
     if attempt == TRIES - 1 or not hub.is_passing(error) or seconds > LONGEST_WAIT_SECONDS:
         raise StudioError(f"{doing} did not work. {hub.explain(error, repo_id)}") from error
     for left in range(seconds, 0, -1):
-        on_progress(0, STEPS, f"The Hub is busy; trying again in {left} s")
+        progress.say(f"The Hub is busy; trying again in {left} s")
         time.sleep(1)
 
 
 class _Sending:
     """One attempt to bring a plan to a repository: what was found there, and what had to be said about it."""
 
-    def __init__(self, made: Plan, api: HfApi, on_progress: OnProgress):
+    def __init__(self, made: Plan, api: HfApi, progress: _Progress):
         self.plan = made
         self.api = api
-        self.on_progress = on_progress
+        self.progress = progress
         self.repo_id = made.repo_id
         self.files = made.files
         self.outdated: list[str] = []
@@ -226,7 +245,7 @@ class _Sending:
         """412 says that somebody else was faster: look again. Passing failures wait. Everything else ends here."""
         moved = isinstance(error, HfHubHTTPError) and error.response.status_code == 412
         if not moved or attempt == TRIES - 1:
-            _wait_or_raise(error, attempt, self.on_progress, "Sending the files", self.repo_id)
+            _wait_or_raise(error, attempt, self.progress, "Sending the files", self.repo_id)
 
     def _rebased(self, before: Head) -> Head:
         """The head now. Somebody else's commit is fine as long as it left alone what we are about to write."""
@@ -260,4 +279,4 @@ class _Sending:
         return False
 
     def _patiently(self, action: Callable, doing: str):
-        return patiently(action, self.on_progress, doing, self.repo_id)
+        return _patiently(action, self.progress, doing, self.repo_id)

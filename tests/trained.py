@@ -1,7 +1,11 @@
 """A finished run made without training: real classes, a real (tiny) adapter file for the shipped base, samples and events."""
 
+import atexit
+import functools
 import json
+import shutil
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -10,7 +14,7 @@ from safetensors.numpy import save_file
 
 from studio import builtin, config
 from studio.dataset import Dataset
-from studio.pictures import decode_files
+from studio.pictures import Decoded, decode_files
 from studio.recipe import PNG_SIGNATURE, Recipe, add_recipe
 from studio.runs import Run
 from studio.workspace import Workspace
@@ -40,15 +44,25 @@ def write_tiny_adapter(path: Path, studio: dict, strength: float = 0.1) -> None:
     save_file(tensors, path, metadata={"format": "pt", "studio": json.dumps(studio)})
 
 
+@functools.cache
+def decoded_pictures() -> tuple[Path, Decoded]:
+    """Three pictures through the real decoder, whose process takes most of a second to start: once for all tests."""
+    folder = Path(tempfile.mkdtemp(prefix="decoded-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    brought = []
+    for index in range(3):
+        path = folder / f"brought-{index}.png"
+        path.write_bytes(png(40 * index + 20, size=64))
+        brought.append({"path": path, "name": path.name})
+    return folder, decode_files(brought, folder)
+
+
 def captioned_dataset(workspace: Workspace, subject: str, consent: str) -> Dataset:
     dataset = Dataset.create(workspace, "Secret holiday pictures", subject, real_person=bool(consent), consent=consent)
+    kept, decoded = decoded_pictures()
     with dataset.incoming() as folder:
-        brought = []
-        for index in range(3):
-            path = folder / f"brought-{index}.png"
-            path.write_bytes(png(40 * index + 20, size=64))
-            brought.append({"path": path, "name": path.name})
-        dataset.add(decode_files(brought, folder), folder, source="file")
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        dataset.add(decoded, folder, source="file")
     for index, picture in enumerate(dataset.pictures):
         dataset.set_caption(picture.id, "ohwx illustration" if index else "a picture", "hand")
     return dataset
