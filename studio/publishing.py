@@ -5,11 +5,15 @@ upload. A failure that may have worked (a lost answer) is looked up before anyth
 """
 
 import hashlib
+import io
 import json
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import BinaryIO
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
@@ -24,10 +28,10 @@ from studio.report import Report
 from studio.workspace import Home
 
 OnProgress = Callable[[int, int, str], None]
-"""Called with (steps done, steps in all, what is being done)."""
+"""Called with (done, in all, what is being done)."""
 
 GIT_ID = re.compile(r"[0-9a-f]{40}")
-STEPS = 6
+BEFORE_UPLOAD, AFTER_UPLOAD = 10, 85
 TRIES = 4
 LONGEST_WAIT_SECONDS = 120
 
@@ -61,18 +65,71 @@ class Head:
 
 
 class _Progress:
-    """Where publishing is, so that a wait in between changes the words and not the bar."""
+    """Where publishing is, in percent, so that a wait in between changes the words and not the bar. Uploads report from several threads."""
 
     def __init__(self, on_progress: OnProgress):
         self._on_progress = on_progress
-        self._done = 0
+        self._percent = 0
+        self._sent = self._to_send = 0
+        self._lock = threading.Lock()
 
-    def step(self, done: int, message: str) -> None:
-        self._done = done
+    def step(self, percent: int, message: str) -> None:
+        self._percent = percent
         self.say(message)
 
     def say(self, message: str) -> None:
-        self._on_progress(self._done, STEPS, message)
+        self._on_progress(self._percent, 100, message)
+
+    def sending(self, total_bytes: int) -> None:
+        """A new try: nothing of it is sent yet."""
+        self._sent, self._to_send = 0, total_bytes
+
+    def sent(self, new_bytes: int) -> None:
+        with self._lock:
+            # The client reads a file again when it tries again.
+            self._sent = min(self._sent + new_bytes, self._to_send)
+            share = self._sent / max(1, self._to_send)
+            self._percent = int(BEFORE_UPLOAD + (AFTER_UPLOAD - BEFORE_UPLOAD) * share)
+            message = f"Sending the files, {self._sent / 1e6:.1f} of {self._to_send / 1e6:.1f} MB"
+        self.say(message)
+
+
+class _CountedAdd(CommitOperationAdd):
+    """A file that says how much of it has been read for the upload. (Xet reads by itself; there the bar waits.)"""
+
+    def counted_by(self, progress: _Progress) -> "_CountedAdd":
+        self._progress = progress
+        return self
+
+    @contextmanager
+    def as_file(self, with_tqdm: bool = False) -> Iterator[BinaryIO]:
+        with super().as_file() as file:
+            yield _CountedFile(file, self._progress) if with_tqdm else file
+
+
+class _CountedFile(io.BufferedIOBase):
+    """As much of a file as an HTTP client needs."""
+
+    def __init__(self, file: BinaryIO, progress: _Progress):
+        self._file = file
+        self._progress = progress
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._progress.sent(len(data))
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
 
 
 def publish_job(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
@@ -94,15 +151,15 @@ def publish(made: Plan, token: SecretStr, on_progress: OnProgress) -> Published:
     if refusal := account.refusal(repo_id.split("/")[0]):
         raise StudioError(refusal)
     sending = _Sending(made.at(repo_id), api, progress)
-    progress.step(1, "Making the repository")
+    progress.step(5, "Making the repository")
     sending.make_repository()
-    progress.step(2, "Sending the files")
+    progress.step(BEFORE_UPLOAD, "Sending the files")
     commit = sending.commit()
-    progress.step(4, "Comparing every byte")
+    progress.step(AFTER_UPLOAD, "Comparing every byte")
     sending.verify(commit)
-    progress.step(5, "Done, it stays private" if made.request.private else "Making it public")
+    progress.step(95, "Done, it stays private" if made.request.private else "Making it public")
     private = sending.set_visibility()
-    progress.step(STEPS, "Published")
+    progress.step(100, "Published")
     notes = [*made.notes, *sending.notes]
     return Published(page(repo_id), commit, repo_id, private, notes, call_code(sending.plan.about, here=True, revision=commit))
 
@@ -221,15 +278,17 @@ class _Sending:
                 self._after_failure(error, attempt)
             except (RuntimeError, json.JSONDecodeError) as error:
                 # LFS uploads wrap the real error; a 5xx page that is not JSON breaks the client's check of the card.
-                if isinstance(error, RuntimeError) and not isinstance(error.__cause__, hub.HUB_ERRORS):
-                    raise
-                self._after_failure(error.__cause__ or hub.httpx.NetworkError(str(error)), attempt)
+                cause = error.__cause__ if isinstance(error, RuntimeError) else hub.httpx.NetworkError(str(error))
+                if not isinstance(cause, hub.HUB_ERRORS):
+                    raise cause or error from None
+                self._after_failure(cause, attempt)
             parent = self._rebased(parent)
             attempt += 1
 
     def _send(self, parent: str) -> str:
         # huggingface_hub changes these objects as it goes, so every try needs new ones.
-        adds = [CommitOperationAdd(file.path, file.content) for file in self.files]
+        self.progress.sending(sum(file.size for file in self.files))
+        adds = [_CountedAdd(file.path, file.content).counted_by(self.progress) for file in self.files]
         deletes = [CommitOperationDelete(path) for path in self.outdated]
         title = "Add the LoRA" if not self.outdated and not self.plan.request.update else "Update the LoRA"
         try:

@@ -18,7 +18,7 @@ from studio.errors import StudioError
 from studio.jobs import Jobs
 from studio.recipe import read_recipe
 from studio.release import Request
-from studio.report import Report
+from studio.report import Cancelled, Report
 from tests.trained import PROMPTS, finished_run
 
 ONE = "samples.prompts=['ohwx illustration of a house']"
@@ -290,6 +290,29 @@ def test_a_busy_hub_is_waited_for_as_long_as_it_asks(workspace, run, token, fake
     fake_hub.fault(429, path="repos/create", headers={"RateLimit": '"api";r=0;t=5'})
     publish(workspace, run, token, on_progress=lambda done, total, message: said.append(message))
     assert sum(waited) == 6 and "The Hub is busy; trying again in 6 s" in said
+
+
+def test_the_bar_moves_with_the_bytes(workspace, run, token):
+    told = []
+    publish(workspace, run, token, on_progress=lambda done, total, message: told.append((done, total, message)))
+    shares = [done for done, _, _ in told]
+    assert shares == sorted(shares) and shares[0] == 0 and told[-1] == (100, 100, "Published")
+    assert sum("Sending the files, 0.0 of 0.0 MB" in message for _, _, message in told) >= 7 and len(set(shares)) >= 7
+
+
+@pytest.mark.parametrize("when", ["Making the repository", "Sending the files, "])
+def test_stopping_it_is_not_an_error_of_the_studio(workspace, run, token, fake_hub, when):
+    """The report raises Cancelled wherever it is called, in upload threads too; publishing again then goes on."""
+
+    def stop(done: int, total: int, message: str) -> None:
+        if message.startswith(when):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        publish(workspace, run, token, on_progress=stop, private=False)
+    assert all(repo.private for repo in fake_hub.repos.values())
+    publish(workspace, run, token, private=False)
+    assert len(fake_hub.repos["maker/ink"].commits) == 2
 
 
 FAULTS = [401, 403, 409, 412, 429, 500, 503, "reset", "reset after", "late 503", "timeout"]
