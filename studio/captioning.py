@@ -91,10 +91,10 @@ class _Blip(Captioner):
 
         self.processor = BlipProcessor.from_pretrained(folder, local_files_only=True)
         self.model = _loaded(BlipForConditionalGeneration, folder, device)
-        self.no_grad = torch.inference_mode
+        self.inference_mode = torch.inference_mode
 
     def describe(self, pictures: "list[Image.Image]") -> list[str]:
-        with self.no_grad():
+        with self.inference_mode():
             inputs = self.processor(images=pictures, return_tensors="pt").to(self.device, self.model.dtype)
             tokens = self.model.generate(**inputs, max_new_tokens=LONGEST_ANSWER["blip"], num_beams=1, do_sample=False)
         return [tidy(text) for text in self.processor.batch_decode(tokens, skip_special_tokens=True)]
@@ -110,10 +110,10 @@ class _Florence(Captioner):
 
         self.processor = Florence2Processor.from_pretrained(folder, local_files_only=True)
         self.model = _loaded(Florence2ForConditionalGeneration, folder, device)
-        self.no_grad = torch.inference_mode
+        self.inference_mode = torch.inference_mode
 
     def describe(self, pictures: "list[Image.Image]") -> list[str]:
-        with self.no_grad():
+        with self.inference_mode():
             # The task must be the only text (Florence2Processor).
             inputs = self.processor(text=[self.TASK] * len(pictures), images=pictures, return_tensors="pt").to(self.device, self.model.dtype)
             tokens = self.model.generate(**inputs, max_new_tokens=LONGEST_ANSWER["florence-2"], num_beams=3, do_sample=False)

@@ -260,6 +260,10 @@ class Jobs:
         for job in self.list(kinds=kinds, states=("waiting",), limit=1000):
             self._write("UPDATE jobs SET state = 'failed', error = ?, finished = ? WHERE id = ? AND state = 'waiting'", message, time.time(), job.id)
 
+    def forget(self, days: float = 30) -> None:
+        """Leave out finished jobs that old. Trainings stay: they say how their run ended."""
+        self._write("DELETE FROM jobs WHERE finished < ? AND kind != 'train'", time.time() - days * 86400)
+
     def changes(self) -> int:
         """A number that differs from the last one when any job changed since. Microseconds; compare within one Jobs object only."""
         with self._watch_lock:

@@ -42,12 +42,16 @@ class Resident:
         runtime.apply(chosen)
         self.device, self.dtype = chosen.device, chosen.dtype
 
+    def holds(self, recipe: Recipe) -> bool:
+        """Whether the recipe's base is in memory, so that drawing starts at once."""
+        return _key(recipe) in self.generators
+
     def generator(self, recipe: Recipe) -> "Generator":
         """The recipe's base, loaded; the longest unused one makes room."""
         self.wake()
         from studio.generation import Generator
 
-        key = (recipe.family, recipe.base_model, recipe.revision)
+        key = _key(recipe)
         if key in self.generators:
             self.generators[key] = self.generators.pop(key)
         else:
@@ -103,6 +107,10 @@ class Resident:
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()
+
+
+def _key(recipe: Recipe) -> tuple:
+    return recipe.family, recipe.base_model, recipe.revision
 
 
 def _adapters(recipe: Recipe, workspace: Workspace) -> tuple[list[tuple[Path, float]], Recipe, list[str]]:

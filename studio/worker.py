@@ -155,6 +155,7 @@ class Worker:
     def adopt(self) -> None:
         """Take over from a worker that died: trainings that live go on being watched, what it drew is drawn again."""
         self.jobs.adopt()
+        self.jobs.forget()
         for job in self.jobs.list(kinds=("train",), states=("running",)):
             with self._border(job):
                 child = TrainingChild.adopt(self.jobs, job, Run.open(self.home.workspace(job.owner), job.payload["run"]))
@@ -210,6 +211,8 @@ class Worker:
         recipe, count = Recipe.from_json(payload["recipe"]), int(payload.get("count", 1))
         if not 1 <= count <= MOST_PICTURES:
             raise StudioError(f"{count} pictures cannot be drawn at once; choose 1 to {MOST_PICTURES}.")
+        if not self.resident.holds(recipe):
+            report(0, recipe.num_inference_steps * count, "Loading the base model; one from the Hub is fetched the first time")
         steps, began, images, notes = recipe.num_inference_steps, time.monotonic(), [], []
         for index in range(count):
             words = f"Drawing {index + 1} of {count}" if count > 1 else "Drawing"
@@ -236,6 +239,7 @@ class Worker:
         dataset = Dataset.open(self.home.workspace(job.owner), payload["dataset"])
         name = payload.get("captioner", "builtin")
         fetching = f"Fetching {captioning.CAPTIONERS[name].title}" if name in captioning.CAPTIONERS else ""
+        report(0, 0, "Loading the captioner")
         captioner = self.resident.captioner(name, lambda done, total: report(done, total, fetching))
         return captioning.caption_dataset(
             dataset, name, captioner, bool(payload.get("only_empty", True)), Report(self.jobs, job.id), payload.get("class_noun", "")

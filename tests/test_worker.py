@@ -179,6 +179,18 @@ def test_one_training_at_a_time_while_pictures_need_not_wait(home, jobs, run, wo
     jobs.cancel(second.id)
 
 
+def test_a_training_leaves_a_small_base_in_memory_and_sends_the_captioner_away(home, jobs, run, training):
+    training()
+    resident = Worker(home)
+    drawing = jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=1).to_json()})
+    turn_until(resident, over(jobs, drawing))
+    resident.resident.captioner("builtin", lambda done, total: None)
+    job = jobs.submit("local", "train", {"run": run.id})
+    turn_until(resident, over(jobs, job))
+    assert jobs.get(job.id).state == "done", jobs.get(job.id).error
+    assert resident.resident.holds(Recipe()) and not resident.resident.captioners
+
+
 @pytest.fixture
 def trained(workspace):
     """A finished run whose two saves fit the shipped base and differ."""
