@@ -14,11 +14,9 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
-from peft import LoraConfig
 from torch import Tensor, nn
 
 from studio import checkpoints, families, processes, runtime
-from studio.adapters import adapter_metadata, serialise
 from studio.batches import Cache, Examples, load_examples
 from studio.chance import Purpose, draw
 from studio.checkpoints import Disk
@@ -27,10 +25,13 @@ from studio.config.training import TrainingConfig
 from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family
 from studio.film import Film
+from studio.lora import add_lora, save_adapter
 from studio.runs import Run
 
 SECONDS_BETWEEN_LOOKS = 0.02
 SPARE_BYTES = 50_000_000
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps of each weight's past."""
 
 
 def train(run: Run, disk: Disk) -> None:
@@ -54,6 +55,7 @@ def train(run: Run, disk: Disk) -> None:
     weights = add_lora(denoiser, config, family)
     optimizer = torch.optim.AdamW(weights.values(), lr=training.learning_rate, weight_decay=training.weight_decay)
     step = restore(run, weights, optimizer)
+    end_half_line(run)
     check_room(run, config, weights)
     run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0})
     for note in too_long(family, pipeline, [picture["caption"] for picture in run.snapshot["pictures"]]):
@@ -137,27 +139,6 @@ def too_long(family: Family, pipeline: DiffusionPipeline, captions: list[str]) -
     return [f"{len(cut)} of {len(captions)} captions are longer than this base reads; their ends are ignored, in the first one: “{lost}”."]
 
 
-def add_lora(denoiser: nn.Module, config: TrainConfig, family: Family) -> dict[str, Tensor]:
-    """Fresh trainable halves by file name: A uniform as PEFT makes it (Kaiming, a = sqrt 5), B zero, both functions of the seed alone."""
-    targets = config.lora.target_modules or list(family.target_modules)
-    try:
-        denoiser.add_adapter(LoraConfig(r=config.lora.rank, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout, target_modules=targets))
-    except ValueError as error:
-        raise StudioError(f"These layers cannot be taught: {', '.join(targets)}. Leave the field empty for the usual ones. ({error})") from None
-    weights = {}
-    for index, (name, weight) in enumerate(sorted(denoiser.named_parameters())):
-        if weight.requires_grad:
-            weight.data = weight.data.float()
-            if ".lora_A." in name:
-                bound = 1 / math.sqrt(weight[0].numel())
-                values = draw(Purpose.INIT, config.training.seed, 0, index).uniform(-bound, bound, tuple(weight.shape))
-                weight.data.copy_(torch.from_numpy(values))
-            else:
-                weight.data.zero_()
-            weights[f"{family.denoiser_name}.{name.replace('.default.', '.')}"] = weight
-    return weights
-
-
 def learning_rate(training: TrainingConfig, step: int) -> float:
     """The rate of step `step` (from 0): warmed up linearly, then constant, fading out by half a cosine, or falling in a line to zero."""
     if step < training.lr_warmup_steps:
@@ -170,7 +151,7 @@ def learning_rate(training: TrainingConfig, step: int) -> float:
 def save_state(run: Run, step: int, weights: dict[str, Tensor], optimizer: torch.optim.AdamW, disk: Disk) -> None:
     """A resume state: the halves as they are trained, and AdamW's two moments."""
     tensors = {f"weight/{name}": weight for name, weight in weights.items()}
-    for moment in ("exp_avg", "exp_avg_sq"):
+    for moment in MOMENTS:
         tensors |= {f"{moment}/{name}": optimizer.state[weight][moment] for name, weight in weights.items() if weight in optimizer.state}
     checkpoints.save(run.checkpoints_dir, step, tensors, disk)
     run.append({"kind": "checkpoint", "step": step})
@@ -184,50 +165,17 @@ def restore(run: Run, weights: dict[str, Tensor], optimizer: torch.optim.AdamW) 
     step, tensors = found
     for name, weight in weights.items():
         weight.data.copy_(tensors[f"weight/{name}"])
-        optimizer.state[weight] = {
-            "step": torch.tensor(float(step)),
-            **{moment: tensors[f"{moment}/{name}"].to(weight.device) for moment in ("exp_avg", "exp_avg_sq")},
-        }
+        if f"exp_avg/{name}" in tensors:
+            moments = {moment: tensors[f"{moment}/{name}"].to(weight.device) for moment in MOMENTS}
+            optimizer.state[weight] = {"step": torch.tensor(float(step)), **moments}
     return step
 
 
-def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, family: Family, weights: dict[str, Tensor], disk: Disk) -> Path:
-    """The LoRA as people get it: float32, alpha folded into B so that the file's alpha is its rank, the whole story in its header."""
-    path = run.adapter_at(step)
-    tensors = {name: weight.detach() * (config.lora.scale if ".lora_B." in name else 1.0) for name, weight in weights.items()}
-    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise StudioError(
-            f"Learning broke at step {step}: the LoRA holds numbers that are not finite, so it was not saved. "
-            f"Start again with half the strength of learning (learning rate {config.training.learning_rate / 2:g})."
-        )
-    # Neither the dataset's random id nor a folder's path: two people with the same pictures get the same bytes, and no path leaks.
-    shared = fields.replace(
-        config, {"dataset.id": "", "model.base_model": base.title if Path(config.model.base_model).is_absolute() else config.model.base_model}
-    )
-    facts = {
-        "trained_alpha": config.lora.alpha,
-        "rank": config.lora.rank,
-        "step": step,
-        "trigger_word": config.dataset.trigger_word,
-        "family": family.name,
-        "base_model": shared.model.base_model,
-        "base_revision": base.revision,
-        "dataset_sha256": run.snapshot["sha256"],
-        "config": shared.model_dump(mode="json"),
-    }
-    modelspec = {
-        "sai_model_spec": "1.0.0",
-        "architecture": family.architecture(base),
-        "implementation": "diffusers",
-        "title": run.title,
-        "trigger_phrase": config.dataset.trigger_word,
-        "resolution": f"{config.dataset.resolution}x{config.dataset.resolution}",
-        "prediction_type": "v" if family.prediction_type(base) == "v_prediction" else "epsilon",
-    }
-    targets = config.lora.target_modules or list(family.target_modules)
-    disk.replace(path, serialise(tensors, adapter_metadata(family.denoiser_name, config.lora.rank, targets, facts, modelspec)))
-    run.append({"kind": "adapter", "step": step, "file": path.name})
-    return path
+def end_half_line(run: Run) -> None:
+    """A kill can cut an event in two; without this the first event of the resume would be lost on the same line."""
+    if run.events_file.exists() and not run.events_file.read_bytes().endswith(b"\n"):
+        with open(run.events_file, "ab") as file:
+            file.write(b"\n")
 
 
 def rest_if_asked(run: Run, step: int) -> None:

@@ -326,3 +326,11 @@ def test_a_pause_is_granted_between_two_samples(run):
     train(Impatient(run.path), Asks())
     told = kinds(run)
     assert told[:4] == ["started", "pausing", "resumed", "sample"]
+
+
+def test_an_event_cut_in_two_by_a_kill_costs_no_other_event(run):
+    run.append({"kind": "started", "step": 0, "total": 6, "resumed": False})
+    with open(run.events_file, "ab") as file:
+        file.write(b'{"kind": "st')
+    main(run)
+    assert kinds(run)[:2] == ["started", "started"]

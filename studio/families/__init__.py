@@ -24,12 +24,12 @@ def get(name: str) -> Family:
 def resolve_base(base_model: str, revision: str | None = None, token: SecretStr | None = None) -> BaseFolder:
     """The folder of a base model: the shipped one, a folder on this computer, or a Hub repository, fetched at an exact commit."""
     if base_model == BUILTIN_ID:
-        return _checked(BaseFolder(builtin.MODEL_DIR, None, "Small world"))
+        return _checked(BaseFolder(builtin.MODEL_DIR, None, "Small world", BUILTIN_ID))
     folder = Path(base_model).expanduser()
     if folder.is_absolute() or base_model.startswith((".", "~")) or "\\" in base_model:
         if not (folder / "model_index.json").is_file():
             raise StudioError(f"{base_model!r} is not the folder of a diffusers model: it holds no model_index.json. Choose the folder that does.")
-        return _checked(BaseFolder(folder.resolve(), None, folder.name))
+        return _checked(BaseFolder(folder.resolve(), None, folder.resolve().name, folder.resolve().name))
     return _checked(_fetched(base_model, revision, token))
 
 
@@ -38,13 +38,13 @@ def _fetched(repo_id: str, revision: str | None, token: SecretStr | None) -> Bas
     from studio import hub  # the Hub's client takes half a second to import, and most people never leave the shipped model
 
     index = hub.download_model(repo_id, ["model_index.json"], revision, token)
-    family = _family_of(BaseFolder(index.path, index.revision, repo_id))
+    family = _family_of(BaseFolder(index.path, index.revision, repo_id, repo_id))
     weights = ("model.safetensors", "diffusion_pytorch_model.safetensors", "*-of-?????.safetensors")
     parts = [f"{part}/{name}" for part in family.components for name in ("*.json", "*.txt", *weights)]
     snapshot = hub.download_model(repo_id, ["model_index.json", *parts], index.revision, token)
     if not any((snapshot.path / family.denoiser_name).glob("*.safetensors")):
         hub.download_model(repo_id, [f"{part}/*.fp16.safetensors" for part in family.components], index.revision, token)
-    return BaseFolder(snapshot.path, snapshot.revision, repo_id)
+    return BaseFolder(snapshot.path, snapshot.revision, repo_id, repo_id)
 
 
 def _checked(base: BaseFolder) -> BaseFolder:

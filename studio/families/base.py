@@ -37,11 +37,13 @@ class Offer:
 
 @dataclass(frozen=True)
 class BaseFolder:
-    """A base model on this disk: its folder, the exact commit it came from (None for a local folder), and its name for people."""
+    """A base model on this disk: its folder, the exact commit it came from (None for a local folder), its name for people, and the
+    name that may go into a file that others see: an id, or a local folder's bare name."""
 
     path: Path
     revision: str | None
     title: str
+    id: str
 
     def component_config(self, component: str) -> dict:
         """The config.json of one part, or StudioError when the folder is not a model of this layout."""
