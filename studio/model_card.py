@@ -5,7 +5,6 @@ The YAML comes from ModelCardData, never from string formatting; everything a pe
 
 import json
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from huggingface_hub import ModelCard, ModelCardData
@@ -13,7 +12,9 @@ from huggingface_hub import ModelCard, ModelCardData
 from studio.config import TrainConfig, fields
 from studio.errors import StudioError
 from studio.hub import WEIGHTS_NAME
+from studio.pictures import clean_text
 
+LONGEST_TEXT = 10_000
 BACKSLASHED = "*_#+=:@!-"
 ESCAPED = re.compile(r"[&<>\"'`|$~()\[\]{}\\*_#+=:@!-]")
 LICENCES = {
@@ -162,20 +163,8 @@ def call_code(about: About, here: bool = False, revision: str | None = None) -> 
 
 
 def plain(text: str) -> str:
-    """A person's text as one line without control, direction-changing or unpaired characters, which hide or break what is read."""
-    kept = []
-    for char in unicodedata.normalize("NFC", text):
-        kind = unicodedata.category(char)
-        if kind in ("Zs", "Zl", "Zp") or char in "\t\n\r\v\f\x85":
-            kept.append(" ")
-        elif (kind not in ("Cc", "Cf", "Cs") and not _is_no_character(char)) or char == "\u200d":
-            kept.append(char)
-    return re.sub(" +", " ", "".join(kept)).strip()
-
-
-def _is_no_character(char: str) -> bool:
-    """Code points that Unicode promises never to assign. Others without a name may be newer than this Python's tables."""
-    return ord(char) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(char) <= 0xFDEF
+    """A person's text as one line without characters that hide or reorder what is read."""
+    return clean_text(text, LONGEST_TEXT)
 
 
 def escape(text: str) -> str:

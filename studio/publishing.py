@@ -5,33 +5,28 @@ upload. A failure that may have worked (a lost answer) is looked up before anyth
 """
 
 import hashlib
-import io
 import json
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import BinaryIO
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import httpx
 from pydantic import SecretStr
 
 from studio import hub
 from studio.errors import StudioError
 from studio.jobs import Job
 from studio.model_card import call_code
+from studio.refusals import HUB_ERRORS, explain, is_passing, seconds_to_wait
 from studio.release import CARD, STUDIO_FILE, Plan, PlannedFile, Request, plan
 from studio.report import Report
+from studio.uploads import AFTER_UPLOAD, BEFORE_UPLOAD, CountedAdd, OnProgress, Progress
 from studio.workspace import Home
 
-OnProgress = Callable[[int, int, str], None]
-"""Called with (done, in all, what is being done)."""
-
 GIT_ID = re.compile(r"[0-9a-f]{40}")
-BEFORE_UPLOAD, AFTER_UPLOAD = 10, 85
 TRIES = 4
 LONGEST_WAIT_SECONDS = 120
 
@@ -64,74 +59,6 @@ class Head:
         return known == (file.git_id if GIT_ID.fullmatch(known) else file.sha256)
 
 
-class _Progress:
-    """Where publishing is, in percent, so that a wait in between changes the words and not the bar. Uploads report from several threads."""
-
-    def __init__(self, on_progress: OnProgress):
-        self._on_progress = on_progress
-        self._percent = 0
-        self._sent = self._to_send = 0
-        self._lock = threading.Lock()
-
-    def step(self, percent: int, message: str) -> None:
-        self._percent = percent
-        self.say(message)
-
-    def say(self, message: str) -> None:
-        self._on_progress(self._percent, 100, message)
-
-    def sending(self, total_bytes: int) -> None:
-        """A new try: nothing of it is sent yet."""
-        self._sent, self._to_send = 0, total_bytes
-
-    def sent(self, new_bytes: int) -> None:
-        with self._lock:
-            # The client reads a file again when it tries again.
-            self._sent = min(self._sent + new_bytes, self._to_send)
-            share = self._sent / max(1, self._to_send)
-            self._percent = int(BEFORE_UPLOAD + (AFTER_UPLOAD - BEFORE_UPLOAD) * share)
-            message = f"Sending the files, {self._sent / 1e6:.1f} of {self._to_send / 1e6:.1f} MB"
-        self.say(message)
-
-
-class _CountedAdd(CommitOperationAdd):
-    """A file that says how much of it has been read for the upload. (Xet reads by itself; there the bar waits.)"""
-
-    def counted_by(self, progress: _Progress) -> "_CountedAdd":
-        self._progress = progress
-        return self
-
-    @contextmanager
-    def as_file(self, with_tqdm: bool = False) -> Iterator[BinaryIO]:
-        with super().as_file() as file:
-            yield _CountedFile(file, self._progress) if with_tqdm else file
-
-
-class _CountedFile(io.BufferedIOBase):
-    """As much of a file as an HTTP client needs."""
-
-    def __init__(self, file: BinaryIO, progress: _Progress):
-        self._file = file
-        self._progress = progress
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._progress.sent(len(data))
-        return data
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-
 def publish_job(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
     """What a publish job runs; the token comes in through a pipe and stays in this process."""
     if not secret:
@@ -143,7 +70,7 @@ def publish_job(home: Home, job: Job, report: Report, secret: bytes | None) -> d
 def publish(made: Plan, token: SecretStr, on_progress: OnProgress) -> Published:
     """Send it. Raises StudioError with a plain sentence; what was already sent then stays private on the Hub."""
     made.check()
-    progress = _Progress(on_progress)
+    progress = Progress(on_progress)
     progress.step(0, "Asking the Hub who you are")
     api = hub.api(token)
     account = hub.account(_patiently(api.whoami, progress, "Asking the Hub who you are", ""))
@@ -169,22 +96,22 @@ def page(repo_id: str) -> str:
     return f"{hub.endpoint()}/{repo_id}"
 
 
-def _patiently(action: Callable, progress: _Progress, doing: str, repo_id: str):
+def _patiently(action: Callable, progress: Progress, doing: str, repo_id: str):
     """Do something that may be repeated safely; passing failures get a few more tries, with the wait the Hub asks for."""
     attempt = 0
     while True:
         try:
             return action()
-        except hub.HUB_ERRORS as error:
+        except HUB_ERRORS as error:
             _wait_or_raise(error, attempt, progress, doing, repo_id)
         attempt += 1
 
 
-def _wait_or_raise(error: Exception, attempt: int, progress: _Progress, doing: str, repo_id: str) -> None:
-    asked = hub.seconds_to_wait(error)
+def _wait_or_raise(error: Exception, attempt: int, progress: Progress, doing: str, repo_id: str) -> None:
+    asked = seconds_to_wait(error)
     seconds = 2**attempt if asked is None else asked + 1
-    if attempt == TRIES - 1 or not hub.is_passing(error) or seconds > LONGEST_WAIT_SECONDS:
-        raise StudioError(f"{doing} did not work. {hub.explain(error, repo_id)}") from error
+    if attempt == TRIES - 1 or not is_passing(error) or seconds > LONGEST_WAIT_SECONDS:
+        raise StudioError(f"{doing} did not work. {explain(error, repo_id)}") from error
     for left in range(seconds, 0, -1):
         progress.say(f"The Hub is busy; trying again in {left} s")
         time.sleep(1)
@@ -193,7 +120,7 @@ def _wait_or_raise(error: Exception, attempt: int, progress: _Progress, doing: s
 class _Sending:
     """One attempt to bring a plan to a repository: what was found there, and what had to be said about it."""
 
-    def __init__(self, made: Plan, api: HfApi, progress: _Progress):
+    def __init__(self, made: Plan, api: HfApi, progress: Progress):
         self.plan = made
         self.api = api
         self.progress = progress
@@ -274,12 +201,12 @@ class _Sending:
                 return parent.commit
             try:
                 return self._send(parent.commit)
-            except hub.HUB_ERRORS as error:
+            except HUB_ERRORS as error:
                 self._after_failure(error, attempt)
             except (RuntimeError, json.JSONDecodeError) as error:
                 # LFS uploads wrap the real error; a 5xx page that is not JSON breaks the client's check of the card.
-                cause = error.__cause__ if isinstance(error, RuntimeError) else hub.httpx.NetworkError(str(error))
-                if not isinstance(cause, hub.HUB_ERRORS):
+                cause = error.__cause__ if isinstance(error, RuntimeError) else httpx.NetworkError(str(error))
+                if not isinstance(cause, HUB_ERRORS):
                     raise cause or error from None
                 self._after_failure(cause, attempt)
             parent = self._rebased(parent)
@@ -288,7 +215,7 @@ class _Sending:
     def _send(self, parent: str) -> str:
         # huggingface_hub changes these objects as it goes, so every try needs new ones.
         self.progress.sending(sum(file.size for file in self.files))
-        adds = [_CountedAdd(file.path, file.content).counted_by(self.progress) for file in self.files]
+        adds = [CountedAdd(file.path, file.content).counted_by(self.progress) for file in self.files]
         deletes = [CommitOperationDelete(path) for path in self.outdated]
         title = "Add the LoRA" if not self.outdated and not self.plan.request.update else "Update the LoRA"
         try:
@@ -296,7 +223,7 @@ class _Sending:
         except json.JSONDecodeError:
             raise
         except ValueError as error:
-            if isinstance(error, hub.HUB_ERRORS):
+            if isinstance(error, HUB_ERRORS):
                 raise
             raise StudioError(f"The Hub does not accept the files: {error}") from error
 

@@ -191,7 +191,8 @@ def test_random_text_survives_the_yaml_and_the_page():
 def test_plain_text_keeps_letters_of_every_script_and_drops_what_deceives():
     assert model_card.plain("  naïve 日本語 👩‍🎨 \n x ") == "naïve 日本語 👩‍🎨 x"
     shown = model_card.plain("".join(chr(code) for code in range(0x2100)))
-    assert all(unicodedata.category(char) not in ("Cc", "Cf", "Cs") or char == "\u200d" for char in shown)
+    assert all(unicodedata.category(char) not in ("Cc", "Cs") and not 0x202A <= ord(char) < 0x202F for char in shown)
+    assert model_card.plain("می\u200cخواهم") == "می\u200cخواهم"
 
 
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
