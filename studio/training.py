@@ -5,7 +5,6 @@ A run killed anywhere and started again ends in the same adapter, byte for byte:
 """
 
 import errno
-import functools
 import math
 import shutil
 import sys
@@ -57,17 +56,25 @@ def train(run: Run, disk: Disk) -> None:
     step = restore(run, weights, optimizer)
     end_half_line(run)
     check_room(run, config, weights)
+
+    def rest() -> None:
+        """Give way when asked, with the newest weights on the disk: whoever asked may want to draw with them."""
+        if run.pause_requested:
+            if step and not run.adapter_at(step).exists():
+                save_adapter(run, step, config, base, family, weights, disk)
+            wait_while_paused(run, step)
+
     run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0})
     for note in too_long(family, pipeline, [picture["caption"] for picture in run.snapshot["pictures"]]):
         run.append({"kind": "note", "message": note})
-    film.draw(0, None, functools.partial(rest_if_asked, run, 0))
+    film.draw(0, None, rest)
 
     denoiser.train()
     seconds_per_step = None
     saved_at = step
     while step < total and not run.stop_requested:
         if run.pause_requested:
-            rest_if_asked(run, step)
+            rest()
             continue
         step_began = time.monotonic()
         batch = examples.batch(step)
@@ -86,9 +93,10 @@ def train(run: Run, disk: Disk) -> None:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(weights.values(), training.max_grad_norm)
         if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-            save_adapter(run, step, config, base, family, weights, disk)
+            if step:
+                save_adapter(run, step, config, base, family, weights, disk)
             raise StudioError(
-                f"Learning broke at step {step + 1}: the loss is not a number any more. The LoRA of step {step} is kept. "
+                f"Learning broke at step {step + 1}: the loss is not a number any more. {f'The LoRA of step {step} is kept. ' if step else ''}"
                 f"Start again with half the strength of learning (learning rate {training.learning_rate / 2:g})."
             )
         optimizer.step()
@@ -102,7 +110,7 @@ def train(run: Run, disk: Disk) -> None:
 
         if step % config.samples.every == 0 or step == total:
             adapter = save_adapter(run, step, config, base, family, weights, disk)
-            film.draw(step, adapter, functools.partial(rest_if_asked, run, step))
+            film.draw(step, adapter, rest)
         if step % config.saving.checkpoint_every == 0 or step == total:
             save_state(run, step, weights, optimizer, disk)
             saved_at = step
@@ -178,10 +186,8 @@ def end_half_line(run: Run) -> None:
             file.write(b"\n")
 
 
-def rest_if_asked(run: Run, step: int) -> None:
+def wait_while_paused(run: Run, step: int) -> None:
     """Lend the machine to whoever asked, between two steps or samples; nothing of the run changes meanwhile."""
-    if not run.pause_requested:
-        return
     run.append({"kind": "pausing", "step": step})
     while run.pause_requested and not run.stop_requested:
         time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -334,3 +334,25 @@ def test_an_event_cut_in_two_by_a_kill_costs_no_other_event(run):
         file.write(b'{"kind": "st')
     main(run)
     assert kinds(run)[:2] == ["started", "started"]
+
+
+def test_a_pause_leaves_the_newest_weights_to_draw_with(workspace, tiny_base, run):  # noqa: F811
+    whole = tiny_run(workspace, tiny_base)
+    main(whole)
+
+    class AskedAtTwo(Run):
+        looks = 0
+
+        def append(self, event):
+            super().append(event)
+            if event["kind"] == "step" and event["step"] == 2:
+                self.looks = 2
+
+        @property
+        def pause_requested(self):
+            self.looks -= 1
+            return self.looks >= 0
+
+    train(AskedAtTwo(run.path), Disk())
+    assert [step for step, _ in run.adapters()] == [2, 3, 6]
+    assert adapters(run)[6] == adapters(whole)[6]
