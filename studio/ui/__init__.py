@@ -5,14 +5,14 @@ from studio.ui import quick_import  # noqa: F401, I001 - before anything imports
 import gradio as gr
 from starlette.middleware import Middleware
 
-from studio import doctor, worker
+from studio import doctor
 from studio.access import Access
 from studio.jobs import Jobs
 from studio.ui import endpoints, files, history, jobbar
 from studio.ui.drawing import first_is_shipped
 from studio.ui.gate import Gate
 from studio.ui.html import text
-from studio.ui.studio import Studio
+from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import dataset, generate, publish, train
 from studio.ui.tabs.generate_stack import choices
 from studio.ui.theme import STYLE, theme
@@ -43,8 +43,6 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         bar = jobbar.build(studio)
         endpoints.add(studio)
 
-        quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-
         def look(seen, news, beat, request: gr.Request):
             """Once a second: nothing while no job changed; else the bar, and the two states that tabs listen to."""
             now = studio.jobs.changes()
@@ -58,7 +56,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
             return now, ends if ends != news else gr.skip(), moves if moves != beat else gr.skip(), shown
 
         watched = [seen, news, beat, bar]
-        gr.Timer(POLL_SECONDS).tick(look, [seen, news, beat], watched, **quiet)
+        gr.Timer(POLL_SECONDS).tick(look, [seen, news, beat], watched, **QUIET)
 
         def new_loras(request: gr.Request):
             return gr.update(choices=choices(studio.workspace(request)))
@@ -66,16 +64,16 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         def new_pictures(request: gr.Request):
             return history.strip(studio.workspace(request)), gr.update(choices=choices(studio.workspace(request)))
 
-        news.change(new_loras, None, drawing.choices, **quiet)
-        app.load(look, [seen, news, beat], watched, **quiet)
-        app.load(new_pictures, None, [drawing.strip, drawing.choices], **quiet)
-        app.load(pictures.arrive, chosen, pictures.opened, **quiet)
-        app.load(settle, chosen, filling, **quiet)
-        app.load(run_view.show, open_run, run_view.shown, **quiet)
-        app.load(list_runs, asked, listed, **quiet)
+        news.change(new_loras, None, drawing.choices, **QUIET)
+        app.load(look, [seen, news, beat], watched, **QUIET)
+        app.load(new_pictures, None, [drawing.strip, drawing.choices], **QUIET)
+        app.load(pictures.arrive, chosen, pictures.opened, **QUIET)
+        app.load(settle, chosen, filling, **QUIET)
+        app.load(run_view.show, open_run, run_view.shown, **QUIET)
+        app.load(list_runs, asked, listed, **QUIET)
         if not first_is_shipped():
             app.load(**drawing.draw)
-        app.load(lambda: advise(home), None, advice, **quiet)
+        app.load(lambda: advise(home), None, advice, **QUIET)
     return app, studio
 
 
@@ -84,7 +82,8 @@ def advise(home: Home) -> str:
     troubles = [finding for finding in doctor.examine(home) if finding.level != "ok"]
     kinds = {"warn": "warn", "error": "bad"}
     return "".join(
-        f'<div class="notice {kinds[f.level]}" role="status">{text(f.message)} {f"<code>{text(f.fix)}</code>" if f.fix else ""}</div>' for f in troubles
+        f'<div class="notice {kinds[f.level]}" role="status">{text(f.message)} {f"<code>{text(f.fix)}</code>" if f.fix else ""}</div>'
+        for f in troubles
     )
 
 

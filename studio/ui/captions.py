@@ -1,8 +1,9 @@
 """Pictures with their captions beside them, edited in place and saved while typed."""
 
+from studio.captioning import CAPTIONERS
 from studio.dataset import Dataset
 from studio.ui import files
-from studio.ui.html import empty, text
+from studio.ui.html import counted, empty, text
 
 SOURCES = {"hand": "by hand", "file": "from your file", "sample": "from the samples", "": ""}
 
@@ -34,20 +35,29 @@ def grid(dataset: Dataset | None) -> str:
         return ""
     pictures = dataset.pictures
     if not pictures:
-        return empty("No pictures yet", "Add 10 to 50 pictures of what the LoRA should learn. A .txt file with the same name becomes the caption; a .zip may hold both.")
+        return empty(
+            "No pictures yet",
+            "Add 10 to 50 pictures of what the LoRA should learn. A .txt file with the same name becomes the caption; a .zip may hold both.",
+        )
     return f'<div class="captions">{"".join(_card(dataset, p) for p in pictures)}</div>'
 
 
 def _card(dataset: Dataset, picture) -> str:
-    source = SOURCES.get(picture.caption_source, f"by {picture.caption_source}")
+    source = SOURCES.get(picture.caption_source, f"by {_captioner(picture.caption_source)}")
     caption = text(picture.caption)
     return (
         f'<div class="captioned" data-dataset="{text(dataset.id)}" data-id="{text(picture.id)}">'
         f'<img src="{files.url("thumb", dataset.id, picture.id)}" alt="{caption or "picture without a caption"}" loading="lazy">'
-        f'<textarea rows="3" value="{caption}" placeholder="What is in this picture?" aria-label="Caption of {text(picture.name)}" spellcheck="false">{caption}</textarea>'
+        f'<textarea rows="3" value="{caption}" placeholder="What is in this picture?" spellcheck="false" '
+        f'aria-label="Caption of {text(picture.name)}">{caption}</textarea>'
         f'<div class="foot"><span class="saved small">{text(source)}</span>'
-        f'<button class="x" data-click="leave_out" data-id="{text(picture.id)}" aria-label="Take out {text(picture.name)}" title="Take out">&times;</button></div></div>'
+        f'<button class="x" data-click="leave_out" data-id="{text(picture.id)}" title="Take out" '
+        f'aria-label="Take out {text(picture.name)}">&times;</button></div></div>'
     )
+
+
+def _captioner(name: str) -> str:
+    return CAPTIONERS[name].title if name in CAPTIONERS else name
 
 
 def summary(dataset: Dataset) -> str:
@@ -58,7 +68,7 @@ def summary(dataset: Dataset) -> str:
     bare = sum(1 for p in pictures if not p.caption.strip())
     word = dataset.trigger_word.strip().lower()
     without = sum(1 for p in pictures if p.caption.strip() and word not in p.caption.lower().split()) if word else 0
-    parts = [f"{len(pictures)} picture{'s' if len(pictures) != 1 else ''}"]
+    parts = [counted(len(pictures), "picture")]
     parts.append(f"{bare} without a caption" if bare else "all captioned")
     if word and not bare:
         parts.append(f"{without} captions lack “{dataset.trigger_word}”" if without else f"“{dataset.trigger_word}” stands in every caption")
@@ -71,4 +81,5 @@ def refusals(refused: list[dict]) -> str:
         return ""
     items = "".join(f"<li><b>{text(each['name'])}</b> {text(each['reason'])}</li>" for each in refused[:50])
     more = f"<li>and {len(refused) - 50} more</li>" if len(refused) > 50 else ""
-    return f'<div class="notice warn" role="status"><div><b>{len(refused)} file{"s" if len(refused) != 1 else ""} could not be used; the others are in.</b><ul>{items}{more}</ul></div></div>'
+    said = f"<b>{counted(len(refused), 'file')} could not be used; the others are in.</b>"
+    return f'<div class="notice warn" role="status"><div>{said}<ul>{items}{more}</ul></div></div>'

@@ -23,7 +23,8 @@ def show(made: Plan, run_id: str, step: int) -> tuple[str, str]:
     owner, _, last = name.rpartition("/")
     title = f"{text(owner)}/<b>{text(last)}</b>" if owner else f"<b>{text(last)}</b>"
     lock = '<em class="lock">private</em>' if made.request.private else '<em class="lock open">public</em>'
-    shown = f'<div class="hubhead"><div class="hubname">{title} {lock}</div><div class="hubtags">{labels}</div><div class="hubgallery">{gallery}</div></div>'
+    name = f'<div class="hubname">{title} {lock}</div><div class="hubtags">{labels}</div>'
+    shown = f'<div class="hubhead">{name}<div class="hubgallery">{gallery}</div></div>'
     body = body.replace("<Gallery />", "")
     for path, there in address.items():
         body = body.replace(f"({path})", f"({there})").replace(f'"{path}"', f'"{there}"')
@@ -32,7 +33,11 @@ def show(made: Plan, run_id: str, step: int) -> tuple[str, str]:
 
 def _labels(made: Plan) -> list[str]:
     about = made.about
-    return [label for label in (f"licence: {about.licence or 'none'}", f"base: {about.base.title}", "text-to-image", "lora", *about.family_tags[:1]) if label]
+    return [
+        label
+        for label in (f"licence: {about.licence or 'none'}", f"base: {about.base.title}", "text-to-image", "lora", *about.family_tags[:1])
+        if label
+    ]
 
 
 def _address(path: str, run_id: str, step: int) -> str:

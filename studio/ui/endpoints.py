@@ -31,9 +31,17 @@ def add(studio: Studio) -> None:
         """Every LoRA that can go into a stack: ref, title, source, trigger words, family, base model, rank."""
         cards = library.list_adapters(studio.workspace(request))
         return [
-            {"ref": c.ref, "title": c.title, "source": c.source, "trigger_words": c.trigger_words, "family": c.family, "base_model": c.base_model, "rank": c.rank}
+            {
+                "ref": c.ref,
+                "title": c.title,
+                "source": c.source,
+                "trigger_words": c.trigger_words,
+                "family": c.family,
+                "base_model": c.base_model,
+                "rank": c.rank,
+            }
             for c in cards
-        ]  # fmt: skip
+        ]
 
     def datasets(request: gr.Request) -> list[dict]:
         """Every dataset: id, title, subject, trigger word, number of pictures."""
@@ -59,7 +67,11 @@ def add(studio: Studio) -> None:
         workspace = studio.workspace(request)
         try:
             pictures = Dataset.open(workspace, dataset)
-            words = [f"dataset.id={json.dumps(pictures.id)}", f"dataset.subject={json.dumps(pictures.subject)}", f"dataset.trigger_word={json.dumps(pictures.trigger_word)}"]
+            words = [
+                f"dataset.id={json.dumps(pictures.id)}",
+                f"dataset.subject={json.dumps(pictures.subject)}",
+                f"dataset.trigger_word={json.dumps(pictures.trigger_word)}",
+            ]
             config = configs.preset(preset, *words, *(settings or [])) if preset else configs.build({}, *words, *(settings or []))
             run = Run.create(workspace, config, pictures, title)
         except StudioError as error:
@@ -76,20 +88,40 @@ def add(studio: Studio) -> None:
             raise in_words(error) from None
         curve = opened.curve()
         last = curve[-1] if curve else {}
-        return {"state": opened.state, "step": last.get("step", 0), "loss": last.get("loss"), "adapters": [f"run:{opened.id}@{step}" for step, _ in opened.adapters()]}
+        return {
+            "state": opened.state,
+            "step": last.get("step", 0),
+            "loss": last.get("loss"),
+            "adapters": [f"run:{opened.id}@{step}" for step, _ in opened.adapters()],
+        }
 
     async def generate(
-        prompt: str, request: gr.Request, loras: list[dict] | None = None, seed: int = 7, num_inference_steps: int = 20, guidance_scale: float = 5.0,
-        negative_prompt: str = "", base_model: str = "lora-studio/small-world", count: int = 1,
-    ) -> list[dict]:  # fmt: skip
+        prompt: str,
+        request: gr.Request,
+        loras: list[dict] | None = None,
+        seed: int = 7,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 5.0,
+        negative_prompt: str = "",
+        base_model: str = "lora-studio/small-world",
+        count: int = 1,
+    ) -> list[dict]:
         """Draw; loras is [{"ref": ..., "weight": 1.0}, ...]. Returns the address and the recipe of each picture."""
         workspace = studio.workspace(request)
         try:
-            stack = [StackEntry(adapter=each["ref"], weight=each.get("weight", 1.0), title=library.find(workspace, each["ref"]).title) for each in loras or []]
+            stack = [
+                StackEntry(adapter=each["ref"], weight=each.get("weight", 1.0), title=library.find(workspace, each["ref"]).title)
+                for each in loras or []
+            ]
             recipe = Recipe(
-                prompt=prompt, negative_prompt=negative_prompt, base_model=base_model, stack=stack, seed=seed,
-                num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
-            )  # fmt: skip
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                base_model=base_model,
+                stack=stack,
+                seed=seed,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+            )
         except StudioError as error:
             raise in_words(error) from None
         job = studio.jobs.submit(studio.owner(request), "generate", {"recipe": recipe.to_json(), "count": count})

@@ -15,7 +15,7 @@ from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.runs import Run
 from studio.ui.studio import Studio
-from studio.workspace import Workspace
+from studio.workspace import PLAIN_ID, Workspace, slug
 
 PREFIX = "/studio/file"
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=86400", "Content-Security-Policy": "default-src 'none'"}
@@ -23,7 +23,11 @@ SHIPPED = ("first", "samples", "loras")
 
 
 def url(kind: str, *parts: object) -> str:
-    """Address of a picture: image/<id>, picture/<dataset>/<sha> (and thumb/...), sample/<run>/<step>/<row>, builtin/<path>. Relative, so a path prefix does no harm."""
+    """Address of a picture: image/<id>, picture/<dataset>/<sha> (and thumb/...), sample/<run>/<step>/<row>, builtin/<path>;
+    dataset/<id> is a zip of a dataset, published/<name> one that was made on the Publish tab.
+
+    Relative, so a path prefix does no harm.
+    """
     return f"{PREFIX.lstrip('/')}/{kind}/{'/'.join(quote(str(part)) for part in parts)}"
 
 
@@ -41,10 +45,18 @@ def routes(studio: Studio) -> list[Route]:
             return PlainTextResponse(str(error), status_code=404, headers=HEADERS)
         if not path.is_file():
             return PlainTextResponse("There is no such file (any more).", status_code=404, headers=HEADERS)
-        headers = HEADERS | ({"Content-Disposition": f'attachment; filename="{path.name}"'} if request.query_params.get("save") else {})
-        return FileResponse(path, headers=headers)
+        if path.suffix == ".zip":
+            return FileResponse(path, filename=path.name, headers=HEADERS | {"Cache-Control": "no-store"})
+        return FileResponse(path, headers=HEADERS)
 
     return [Route(PREFIX + "/{path:path}", answer)]
+
+
+def published(workspace: Workspace) -> Path:
+    """Where zips and folders lie that were made to be taken away."""
+    folder = workspace.root / "published"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def find(workspace: Workspace, parts: list[str]) -> Path:
@@ -53,11 +65,16 @@ def find(workspace: Workspace, parts: list[str]) -> Path:
         case ["image", image_id]:
             return workspace.image_path(image_id)
         case ["picture" | "thumb" as size, dataset_id, sha]:
-            for picture in Dataset(workspace.dataset_path(dataset_id)).pictures:
+            for picture in Dataset.open(workspace, dataset_id).pictures:
                 if picture.id == sha:
                     return picture.file if size == "picture" else picture.thumb
+        case ["dataset", dataset_id]:
+            dataset = Dataset.open(workspace, dataset_id)
+            return dataset.export(published(workspace) / f"{slug(dataset.title)}.zip")
+        case ["published", name] if PLAIN_ID.fullmatch(name) and name.endswith(".zip"):
+            return published(workspace) / name
         case ["sample", run_id, step, row] if step.isdigit() and row.isdigit():
-            pictures = Run(workspace.run_path(run_id)).samples().get(int(step), [])
+            pictures = Run.open(workspace, run_id).samples().get(int(step), [])
             if int(row) < len(pictures):
                 return pictures[int(row)]
         case ["builtin", folder, *rest] if folder in SHIPPED and rest:

@@ -34,7 +34,13 @@ class Form:
         """The widget of one setting, here and now. `look` is another component class, `words` its looks (choices, lines, info)."""
         leaf = self.leaves[path]
         kind, kept = _widget(leaf)
-        options = {"value": to_widget(leaf, fields.get(self.config, path)), "label": leaf.title, "info": leaf.help, **(kept if look in (None, kind) else {}), **words}
+        options = {
+            "value": to_widget(leaf, fields.get(self.config, path)),
+            "label": leaf.title,
+            "info": leaf.help,
+            **(kept if look in (None, kind) else {}),
+            **words,
+        }
         self.widgets[path] = (look or kind)(**options)
         return self.widgets[path]
 

@@ -54,7 +54,12 @@ def empty(title: str, sentence: str) -> str:
 
 def bar(done: int, total: int | None) -> str:
     share = 0 if not total else max(0.0, min(1.0, done / total))
-    return f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share * 100:.0f}"><i style="width:{share * 100:.1f}%"></i></div>'
+    value = f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share * 100:.0f}" aria-label="progress"'
+    return f'<div class="bar" role="progressbar" {value}><i style="width:{share * 100:.1f}%"></i></div>'
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ from studio.errors import StudioError
 from studio.jobs import UNFINISHED, Job
 from studio.runs import Run
 from studio.ui.html import bar, duration, panel, text
-from studio.ui.studio import Studio
+from studio.ui.studio import QUIET, Studio
 from studio.workspace import Workspace
 
 WORDS = {
@@ -57,7 +57,8 @@ def how_far(job: Job) -> str:
 
 def _item(workspace: Workspace, job: Job) -> str:
     stop = f'<button data-click="stop" data-job="{job.id}" {"disabled" if job.cancel_requested else ""}>Stop</button>'
-    return f'<li><span class="what">{text(title(workspace, job))}</span>{bar(job.done, job.total)}<span class="left">{text(how_far(job))}</span>{stop}</li>'
+    what = f'<span class="what">{text(title(workspace, job))}</span>'
+    return f'<li>{what}{bar(job.done, job.total)}<span class="left">{text(how_far(job))}</span>{stop}</li>'
 
 
 def build(studio: Studio) -> gr.HTML:
@@ -71,5 +72,5 @@ def build(studio: Studio) -> gr.HTML:
             studio.jobs.cancel(job.id)
         return show(studio.workspace(request), running(studio, owner))
 
-    shown.stop(stop, None, shown, api_visibility="private", show_progress="hidden", concurrency_limit=None)
+    shown.stop(stop, None, shown, **QUIET)
     return shown

@@ -78,7 +78,8 @@ def _item(index: int, r: dict) -> str:
     hot = "hot" if r["weight"] > 1 else ""
     return (
         f'<li class="{"" if r["on"] else "off"}">{picture}'
-        f'<label class="name"><input type="checkbox" {checked} data-change="toggle" data-index="{index}" aria-label="{title} on"><span>{title}</span></label>'
+        f'<label class="name"><input type="checkbox" {checked} data-change="toggle" data-index="{index}" aria-label="{title} on">'
+        f"<span>{title}</span></label>"
         f'<button class="x" data-click="drop" data-index="{index}" aria-label="Take {title} out of the stack" title="Take out">&times;</button>'
         f'<div class="weigh {hot}"><div class="track"><input type="range" min="-1" max="2" step="0.05" value="{r["weight"]:.2f}" '
         f'data-change="weigh" data-index="{index}" aria-label="Weight of {title}">'

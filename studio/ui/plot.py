@@ -40,7 +40,8 @@ def loss(curve: list[dict], total: int) -> str:
     path = "M" + " L".join(f"{x(s):.1f} {y(v):.1f}" for s, v in line)
     circles = "".join(f'<circle cx="{x(s):.1f}" cy="{y(v):.1f}" r="1.6"/>' for s, v in dots)
     marks = "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 8}" y1="{y(v):.1f}" y2="{y(v):.1f}"/><text x="{LEFT - 8}" y="{y(v) + 4:.1f}" text-anchor="end">{v:.2g}</text>'
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 8}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>'
+        f'<text x="{LEFT - 8}" y="{y(v) + 4:.1f}" text-anchor="end">{v:.2g}</text>'
         for v in (0, high / 2, high / 1.08)
     )
     ends = f'<text x="{LEFT}" y="{HEIGHT - 4}">0</text><text x="{WIDTH - 8}" y="{HEIGHT - 4}" text-anchor="end">step {max(total, steps[-1]):,}</text>'

@@ -83,13 +83,17 @@ def film(run: Run, now: Condition) -> str:
     """A row per prompt, a column per checkpoint from the base on, all from the same seed."""
     samples = run.samples()
     if not samples:
-        return "" if now.state not in ("waiting", "running", "paused") else '<div class="small">The first pictures appear here in a moment: one row a prompt, one column a checkpoint.</div>'
+        return (
+            ""
+            if now.state not in ("waiting", "running", "paused")
+            else '<div class="small">The first pictures appear here in a moment: one row a prompt, one column a checkpoint.</div>'
+        )
     steps = list(samples)
     if len(steps) > WIDEST_FILM:
         steps = [steps[0], *steps[-WIDEST_FILM + 1 :]]
     saved = {step for step, _ in run.adapters()}
     heads = "".join(
-        f'<th scope="col">{"base" if step == 0 else f"{step:,}"}'
+        f'<th scope="col">{column(step)}'
         + (f'<button class="tool use" data-click="use" data-ref="run:{text(run.id)}@{step}">Use</button>' if step in saved else "")
         + "</th>"
         for step in steps
@@ -97,17 +101,24 @@ def film(run: Run, now: Condition) -> str:
     rows = ""
     config = run.config
     word = config.dataset.trigger_word.lower()
-    for index, prompt in enumerate(config.samples.prompts):
+    for index, written in enumerate(config.samples.prompts):
+        prompt = " ".join(written.replace("[trigger]", word).split())
         cells = "".join(
-            f'<td><img src="{files.url("sample", run.id, step, index)}" alt="{text(prompt)}, {"base" if step == 0 else f"step {step}"}" loading="lazy"></td>'
+            f'<td><img src="{files.url("sample", run.id, step, index)}" alt="{text(prompt)}, {column(step)}" loading="lazy"></td>'
             if index < len(samples[step])
             else "<td></td>"
             for step in steps
         )
         kind = "with the trigger word" if word in prompt.lower().split() else "without it"
         kind = "another scene" if index > 1 and kind != "without it" else kind
-        rows += f'<tr><th scope="row" colspan="{len(steps)}"><b>{kind if word else "prompt"}</b> <span>{text(prompt)}</span></th></tr><tr>{cells}</tr>'
+        rows += (
+            f'<tr><th scope="row" colspan="{len(steps)}"><b>{kind if word else "prompt"}</b> <span>{text(prompt)}</span></th></tr><tr>{cells}</tr>'
+        )
     return f'<div class="film" tabindex="0" aria-label="Film of samples"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def column(step: int) -> str:
+    return f"step {step:,}" if step else "base"
 
 
 def loss(now: Condition) -> str:
@@ -128,8 +139,10 @@ def listing(studio: Studio, owner: str, runs: list[Run], open_id: str | None) ->
         picture = f'<img class="thumb" src="{files.url("sample", run.id, max(samples), 0)}" alt="">' if samples else '<span class="thumb"></span>'
         current = 'aria-current="true"' if run.id == open_id else ""
         items += (
-            f'<li {current}><button class="open" data-click="open" data-run="{text(run.id)}">{picture}<span><b>{text(run.title)}</b><small>{text(left)}</small></span></button>'
-            f'<button class="x" data-click="remove" data-run="{text(run.id)}" aria-label="Remove {text(run.title)}" title="Remove">&times;</button></li>'
+            f'<li {current}><button class="open" data-click="open" data-run="{text(run.id)}">{picture}'
+            f"<span><b>{text(run.title)}</b><small>{text(left)}</small></span></button>"
+            f'<button class="x" data-click="remove" data-run="{text(run.id)}" title="Remove" '
+            f'aria-label="Remove {text(run.title)}">&times;</button></li>'
         )
     return f'<h3 class="part">All runs</h3><ul class="runs">{items}</ul>' if items else ""
 

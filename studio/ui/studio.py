@@ -1,17 +1,36 @@
 """What every tab needs: the home folder, the mode, the job queue, and whose Workspace a request belongs to."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import gradio as gr
 
 from studio.access import Access
+from studio.errors import StudioError
 from studio.jobs import Job, Jobs
 from studio.workspace import Home, Workspace
 
 POLL_SECONDS = 0.03
 OVER = ("done", "failed", "cancelled", "interrupted")
+
+
+QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+"""For every handler of the page: no public endpoint, no veil over the page, no waiting for another visitor's handler."""
+
+
+def in_words(handler: Callable) -> Callable:
+    """For handlers whose part of the page has no place for a sentence: a StudioError is then shown as a message at the page's edge."""
+
+    @functools.wraps(handler)
+    def shown(*values):
+        try:
+            return handler(*values)
+        except StudioError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return shown
 
 
 @dataclass(frozen=True)

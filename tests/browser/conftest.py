@@ -18,10 +18,17 @@ ROOT = Path(__file__).parents[2]
 ARTIFACTS = Path(__file__).parent / "artifacts"
 CHROMIUM = Path("/usr/bin/chromium")
 SWITCHES = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
     "--disable-dev-shm-usage",
-]  # fmt: skip
+]
 SECONDS_TO_START = 60
+PATIENCE_MS = 60_000
+"""Long, because the machine may be busy with anything else; a test that passes never waits that long."""
 
 
 def missing(what: str) -> None:
@@ -40,7 +47,7 @@ class App:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/"
         self.home = Home(home)
-        self.log = open(home / "app.log", "ab")
+        self.log = open(home / "app.log", "ab")  # noqa: SIM115 - open for as long as the app runs
         here = {"LORA_STUDIO_HOME": str(home), "LORA_STUDIO_PORT": str(self.port), "LORA_STUDIO_BROWSER": "0", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment | here, stdout=self.log, stderr=self.log)
         self.wait_until_ready()
@@ -92,6 +99,7 @@ def browser():
     playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else __import__("playwright.sync_api").sync_api
     if not CHROMIUM.exists():
         missing(f"There is no Chromium at {CHROMIUM}; apt-get install chromium.")
+    playwright.expect.set_options(timeout=PATIENCE_MS)
     with playwright.sync_playwright() as running:
         opened = running.chromium.launch(executable_path=str(CHROMIUM), args=SWITCHES)
         yield opened
@@ -107,7 +115,7 @@ def open_page(browser, app):
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{app.url}?__theme={theme}")
         page.get_by_role("button", name="Draw", exact=True).wait_for()

@@ -7,7 +7,6 @@ from playwright.sync_api import Page, expect
 from studio.recipe import read_recipe
 
 NAME = "my-ink"
-expect.set_options(timeout=60_000)
 
 
 def tab(page: Page, name: str) -> None:
@@ -20,7 +19,8 @@ def shown(page: Page, plate: str) -> str:
 
 def wait_for_another(page: Page, plate: str, before: str) -> None:
     page.wait_for_function(
-        "([plate, before]) => { const img = document.querySelector(plate + ' img'); return img && img.getAttribute('src') !== before && img.complete; }",
+        """([plate, before]) => { const img = document.querySelector(plate + ' img');
+            return img && img.getAttribute('src') !== before && img.complete; }""",
         arg=[plate, before],
     )
 
@@ -165,5 +165,5 @@ def test_a_picture_from_the_history_restores_its_recipe(open_page, app):
     expect(page.locator("#prompt textarea")).to_have_value("a red boat by the sea")
     path = app.home.workspace("local").image_path(image.rpartition("/")[2])
     page.locator("#prompt textarea").fill("a green star")
-    page.locator("#restore input[type=file]").set_input_files(path)
+    page.get_by_test_id("Restore settings from a picture-upload-button").set_input_files(path)
     expect(page.locator("#prompt textarea")).to_have_value("a red boat by the sea")

@@ -5,18 +5,21 @@ import gradio as gr
 from studio import captioning, worker
 from studio.dataset import Dataset
 from studio.errors import StudioError
-from studio.ui import captions, jobbar
-from studio.ui.html import bar, lead, notice, panel, term, text
-from studio.ui.studio import Studio
+from studio.ui import captions, files, jobbar
+from studio.ui.html import LISTEN, bar, counted, lead, notice, panel, term, text
+from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.dataset_new import build_new
 from studio.workspace import Workspace
 
 TITLE = "Pictures & captions"
 
-CAPTION = term("caption", "A sentence that says what is in the picture. What the caption names can be changed later in the prompt; what it leaves out becomes part of the LoRA.")
+CAPTION = term(
+    "caption",
+    "A sentence that says what is in the picture. What it names can be changed later in the prompt; what it leaves out becomes part of the LoRA.",
+)
 LEAD = f"10 to 50 pictures of what the LoRA should learn, each with a {CAPTION}."
-TRIGGER_HELP = "A rare word that will call the LoRA in a prompt, such as ohwx, sks or TOK: letters no model knows yet, so that they can come to mean your pictures."
-CAPTIONER_HELP = "Who looks at the pictures and writes. The built-in one knows the studio's own small world; BLIP and Florence-2 know photographs and are fetched once from the Hub."
+TRIGGER_HELP = "A rare word that will call the LoRA in a prompt, such as ohwx, sks or TOK: letters that mean nothing yet."
+CAPTIONER_HELP = "Who looks at the pictures and writes. BLIP and Florence-2 know photographs and are fetched once from the Hub."
 
 
 def open_dataset(workspace: Workspace, dataset_id: str | None) -> Dataset | None:
@@ -26,23 +29,36 @@ def open_dataset(workspace: Workspace, dataset_id: str | None) -> Dataset | None
 
 def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     """`chosen` holds the id of the dataset in work, on all tabs; `beat` changes when a picture or caption job moves."""
-    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     gr.HTML(lead("What should it learn?", LEAD))
     new = build_new(studio, chosen)
     with gr.Column(visible=False, elem_id="dataset-work") as work:
         with gr.Row(elem_classes="toolbar"):
-            add = gr.UploadButton("Add pictures", file_count="multiple", variant="secondary", size="md", min_width=130, scale=0, elem_id="add-pictures", elem_classes="file-drop")
+            add = gr.UploadButton(
+                "Add pictures",
+                file_count="multiple",
+                variant="secondary",
+                size="md",
+                min_width=130,
+                scale=0,
+                elem_id="add-pictures",
+                elem_classes="file-drop",
+            )
             summary = gr.HTML("")
             undo = gr.Button("Undo", size="md", visible=False, scale=0, min_width=90)
-            export = gr.DownloadButton("Export zip", size="md", scale=0, min_width=110)
-            on = gr.Button("Train with these", variant="primary", scale=0, min_width=160)
+            export = gr.HTML("", elem_id="export", min_width=100)
+            on = gr.Button("Train with these", variant="primary", scale=0, min_width=190)
         with gr.Row(elem_classes="pane captioning"):
             with gr.Column(scale=3, min_width=240):
                 word = gr.Textbox(label="Trigger word", info=TRIGGER_HELP, placeholder="ohwx", max_length=60, elem_id="trigger-word")
                 meaning = gr.HTML("", elem_id="word-meaning")
                 suggest = gr.Button("Suggest one", size="sm", scale=0, min_width=110)
             with gr.Column(scale=4, min_width=240):
-                who = gr.Dropdown([(f"{c.title}: {c.about}", c.name) for c in captioning.CAPTIONERS.values()], value="builtin", label="Captioner", info=CAPTIONER_HELP)
+                who = gr.Dropdown(
+                    [(f"{c.title}: {c.about}", c.name) for c in captioning.CAPTIONERS.values()],
+                    value="builtin",
+                    label="Captioner",
+                    info=CAPTIONER_HELP,
+                )
                 with gr.Row():
                     empty_only = gr.Checkbox(True, label="Only pictures without a caption", min_width=200)
                     write = gr.Button("Write captions", variant="secondary", size="md", min_width=140, elem_id="write-captions")
@@ -50,27 +66,30 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         progress = panel("", ("stop",), elem_id="dataset-progress")
         cards = gr.HTML("", js_on_load=_script(), server_functions=[_saver(studio)], elem_id="captions")
 
-    shown = [work, summary, cards, progress, word, meaning]
+    shown = [work, summary, cards, progress, export, word, meaning]
     removed = gr.State([])
 
+    @in_words
     def show(dataset_id: str | None, request: gr.Request):
         workspace = studio.workspace(request)
         dataset = open_dataset(workspace, dataset_id)
         if dataset is None:
-            return gr.update(visible=False), "", "", "", "", ""
+            return gr.update(visible=False), "", "", "", "", "", ""
         progress = _progress(studio, studio.owner(request), dataset)
-        return gr.update(visible=True), _header(dataset), captions.grid(dataset), progress, dataset.trigger_word, _meaning(dataset.trigger_word)
+        link = f'<a class="tool" href="{files.url("dataset", dataset.id)}" download>Export zip</a>'
+        word = dataset.trigger_word
+        return gr.update(visible=True), _header(dataset), captions.grid(dataset), progress, link, word, _meaning(word)
 
     def move(dataset_id: str | None, request: gr.Request):
         """While pictures come in or captions are written: the same, but the trigger word someone may be typing stays."""
         return show(dataset_id, request)[:-2]
 
-    chosen.change(show, chosen, shown, **quiet)
-    beat.change(move, chosen, shown[:-2], **quiet)
+    chosen.change(show, chosen, shown, **QUIET)
+    beat.change(move, chosen, shown[:-2], **QUIET)
 
-    async def bring(files, dataset_id, request: gr.Request):
+    async def bring(brought, dataset_id, request: gr.Request):
         """Import runs as a job with a decoder of its own; refused files come back with their reasons."""
-        listed = [{"path": str(f), "name": str(f).replace("\\", "/").rpartition("/")[2]} for f in files or []]
+        listed = [{"path": str(f), "name": str(f).replace("\\", "/").rpartition("/")[2]} for f in brought or []]
         job = studio.jobs.submit(studio.owner(request), "import", {"dataset": dataset_id, "files": listed})
         done = await studio.finished(studio.jobs.start(job))
         if done.state != "done":
@@ -78,7 +97,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         notes = "".join(notice(each) for each in done.result.get("notes", []))
         return captions.refusals(done.result.get("refused", [])) + notes
 
-    add.upload(bring, [add, chosen], said, **quiet).then(move, chosen, shown[:-2], **quiet)
+    add.upload(bring, [add, chosen], said, **QUIET).then(move, chosen, shown[:-2], **QUIET)
 
     def set_word(word, dataset_id, request: gr.Request):
         dataset = open_dataset(studio.workspace(request), dataset_id)
@@ -90,10 +109,10 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
             return gr.skip(), notice(str(error), "bad")
         return _header(dataset), _meaning(word)
 
-    word.input(set_word, [word, chosen], [summary, meaning], **quiet)
-    suggest.click(captioning.suggest_trigger, None, word, **quiet).then(set_word, [word, chosen], [summary, meaning], **quiet)
+    word.input(set_word, [word, chosen], [summary, meaning], **QUIET)
+    suggest.click(captioning.suggest_trigger, None, word, **QUIET).then(set_word, [word, chosen], [summary, meaning], **QUIET)
 
-    async def caption(who, empty_only, dataset_id, request: gr.Request):
+    async def write_captions(who, empty_only, dataset_id, request: gr.Request):
         owner = studio.owner(request)
         job = studio.jobs.submit(owner, "caption", {"dataset": dataset_id, "captioner": who, "only_empty": empty_only}, key=f"caption-{dataset_id}")
         worker.ensure(studio.home)
@@ -101,7 +120,8 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
             dataset = open_dataset(studio.workspace(request), dataset_id)
             if now.state == "done":
                 counts = now.result
-                words = f"{counts.get('captioned', 0)} captions written, {counts.get('kept', 0)} kept as they were."
+                words = f"{counted(counts['captioned'], 'caption')} written, {counts['kept']} kept as they were."
+                words += f" {counted(counts['failed'], 'picture')} could not be read." if counts["failed"] else ""
                 yield notice(words, "good"), "", captions.grid(dataset), _header(dataset)
             elif now.state in ("failed", "interrupted"):
                 yield notice(now.error, "bad"), "", captions.grid(dataset), _header(dataset)
@@ -110,34 +130,32 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
             else:
                 yield "", _progress(studio, owner, dataset), gr.skip(), gr.skip()
 
-    write.click(caption, [who, empty_only, chosen], [said, progress, cards, summary], **quiet)
+    write.click(write_captions, [who, empty_only, chosen], [said, progress, cards, summary], **QUIET)
 
+    @in_words
     def stop(request: gr.Request, event: gr.EventData):
         job = studio.jobs.get(int(event.job))
         if job.owner == studio.owner(request):
             studio.jobs.cancel(job.id)
 
-    progress.stop(stop, None, None, **quiet)
+    progress.stop(stop, None, None, **QUIET)
 
+    @in_words
     def leave_out(dataset_id, removed, request: gr.Request, event: gr.EventData):
         dataset = open_dataset(studio.workspace(request), dataset_id)
         dataset.remove([event.id])
         return captions.grid(dataset), _header(dataset), [*removed, event.id], gr.update(visible=True, value=f"Undo ({len(removed) + 1})")
 
+    @in_words
     def put_back(dataset_id, removed, request: gr.Request):
         dataset = open_dataset(studio.workspace(request), dataset_id)
         dataset.restore(removed)
         return captions.grid(dataset), _header(dataset), [], gr.update(visible=False)
 
-    cards.leave_out(leave_out, [chosen, removed], [cards, summary, removed, undo], **quiet)
-    undo.click(put_back, [chosen, removed], [cards, summary, removed, undo], **quiet)
+    cards.leave_out(leave_out, [chosen, removed], [cards, summary, removed, undo], **QUIET)
+    undo.click(put_back, [chosen, removed], [cards, summary, removed, undo], **QUIET)
 
-    def zip_up(dataset_id, request: gr.Request):
-        dataset = Dataset.open(studio.workspace(request), dataset_id)
-        return str(dataset.export(studio.workspace(request).incoming / f"{dataset.id}.zip"))
-
-    export.click(zip_up, chosen, export, **quiet)
-    on.click(lambda: gr.Tabs(selected="train"), None, rooms, **quiet)
+    on.click(lambda: gr.Tabs(selected="train"), None, rooms, **QUIET)
     return new
 
 
@@ -148,7 +166,9 @@ def _meaning(word: str) -> str:
 def _header(dataset: Dataset) -> str:
     plain = ""
     if any(p.looks_like_photo for p in dataset.pictures):
-        plain = notice("These look like photographs. The built-in base draws simple shapes only; for photographs choose another base on the Train tab.", "warn")
+        plain = notice(
+            "These look like photographs. The built-in base draws simple shapes only; for photographs choose another base on the Train tab.", "warn"
+        )
     return captions.summary(dataset) + plain
 
 
@@ -157,13 +177,12 @@ def _progress(studio: Studio, owner: str, dataset: Dataset) -> str:
     for job in studio.jobs.list(owner, kinds=("import", "caption"), states=("waiting", "running")):
         if job.payload.get("dataset") == dataset.id:
             stop = f'<button class="tool" data-click="stop" data-job="{job.id}">Stop</button>'
-            return f'<div class="working"><b>{text(jobbar.WORDS[job.kind])}</b>{bar(job.done, job.total)}<span class="small">{text(jobbar.how_far(job))}</span>{stop}</div>'
+            far = f'<span class="small">{text(jobbar.how_far(job))}</span>'
+            return f'<div class="working"><b>{text(jobbar.WORDS[job.kind])}</b>{bar(job.done, job.total)}{far}{stop}</div>'
     return ""
 
 
 def _script() -> str:
-    from studio.ui.html import LISTEN
-
     return f"{LISTEN}\n{captions.SAVE_WHILE_TYPED}\n// 'leave_out'"
 
 

@@ -9,12 +9,15 @@ from studio import builtin
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.ui import files
-from studio.ui.html import notice, panel, text
-from studio.ui.studio import Studio
+from studio.ui.html import counted, notice, panel, text
+from studio.ui.studio import QUIET, Studio, in_words
 from studio.workspace import Workspace
 
 SUBJECTS = [("A style", "style"), ("A character or person", "character"), ("A product, object or outfit", "object")]
-SAMPLES = {"style": ("Ink style", "a way of drawing that the built-in model cannot do"), "character": ("Little character", "somebody the built-in model has never seen")}
+SAMPLES = {
+    "style": ("Ink style", "a way of drawing that the built-in model cannot do"),
+    "character": ("Little character", "somebody the built-in model has never seen"),
+}
 CONSENT = "This person agreed that I may train on these pictures and share the result."
 
 
@@ -28,7 +31,7 @@ class New:
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """(title with count, id), newest first."""
-    return [(f"{d.title} ({len(d.pictures)})", d.id) for d in Dataset.all(workspace)]
+    return [(f"{d.title} ({counted(len(d.pictures), 'picture')})", d.id) for d in Dataset.all(workspace)]
 
 
 def sample_cards() -> str:
@@ -45,9 +48,10 @@ def sample_cards() -> str:
 
 
 def build_new(studio: Studio, chosen: gr.State) -> New:
-    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     with gr.Row(elem_classes="toolbar"):
-        picker = gr.Dropdown([], label="Dataset", show_label=False, container=False, visible=False, min_width=220, scale=0, elem_id="dataset-picker", filterable=False)
+        picker = gr.Dropdown(
+            [], label="Dataset", show_label=False, container=False, visible=False, min_width=220, scale=0, elem_id="dataset-picker", filterable=False
+        )
         another = gr.Button("New dataset", size="md", scale=0, min_width=130, visible=False, elem_id="new-dataset")
         bin_it = gr.Button("Remove dataset", size="md", scale=0, min_width=130, visible=False)
         back = gr.Button("Undo", size="md", scale=0, min_width=90, visible=False)
@@ -62,7 +66,7 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
         with gr.Column(scale=6, min_width=300):
             samples = panel(sample_cards(), ("take",), elem_id="samples")
 
-    person.change(lambda real: gr.update(visible=real, value=False), person, consent, **quiet)
+    person.change(lambda real: gr.update(visible=real, value=False), person, consent, **QUIET)
     opened = [chosen, picker, another, bin_it, form, said]
 
     def show(workspace: Workspace, dataset_id: str | None, words: str = ""):
@@ -70,7 +74,14 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
         if dataset_id not in [each for _, each in known]:
             dataset_id = known[0][1] if known else None
         some = bool(known)
-        return dataset_id, gr.update(choices=known, value=dataset_id, visible=some), gr.update(visible=some), gr.update(visible=some), gr.update(visible=not some), words
+        return (
+            dataset_id,
+            gr.update(choices=known, value=dataset_id, visible=some),
+            gr.update(visible=some),
+            gr.update(visible=some),
+            gr.update(visible=not some),
+            words,
+        )
 
     def make(title, subject, person, consent, request: gr.Request):
         workspace = studio.workspace(request)
@@ -80,29 +91,32 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
             return *[gr.skip()] * 5, notice(str(error), "bad")
         return show(workspace, dataset.id)
 
+    @in_words
     def take(request: gr.Request, event: gr.EventData):
         workspace = studio.workspace(request)
         return show(workspace, Dataset.from_samples(workspace, str(event.sample)).id)
 
     gone = gr.State(None)
 
+    @in_words
     def throw_away(dataset_id, request: gr.Request):
         workspace = studio.workspace(request)
         name = Dataset.open(workspace, dataset_id).title
         trashed = workspace.remove(workspace.dataset_path(dataset_id))
         return *show(workspace, None), trashed, gr.update(visible=True, value=f"Put {name} back")
 
+    @in_words
     def put_back(trashed, request: gr.Request):
         workspace = studio.workspace(request)
         return *show(workspace, workspace.restore(trashed).name), None, gr.update(visible=False)
 
-    create.click(make, [title, subject, person, consent], opened, **quiet)
-    title.submit(make, [title, subject, person, consent], opened, **quiet)
-    samples.take(take, None, opened, **quiet)
-    bin_it.click(throw_away, chosen, [*opened, gone, back], **quiet)
-    back.click(put_back, gone, [*opened, gone, back], **quiet)
-    picker.input(lambda each: each, picker, chosen, **quiet)
-    another.click(lambda: gr.update(visible=True), None, form, **quiet)
+    create.click(make, [title, subject, person, consent], opened, **QUIET)
+    title.submit(make, [title, subject, person, consent], opened, **QUIET)
+    samples.take(take, None, opened, **QUIET)
+    bin_it.click(throw_away, chosen, [*opened, gone, back], **QUIET)
+    back.click(put_back, gone, [*opened, gone, back], **QUIET)
+    picker.input(lambda each: each, picker, chosen, **QUIET)
+    another.click(lambda: gr.update(visible=True), None, form, **QUIET)
 
     def arrive(dataset_id, request: gr.Request):
         return show(studio.workspace(request), dataset_id)

@@ -11,7 +11,7 @@ from studio.errors import StudioError
 from studio.recipe import Recipe, read_recipe
 from studio.ui import drawing, files, history, loras
 from studio.ui.html import lead, notice, panel, term
-from studio.ui.studio import Studio
+from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.generate_stack import build_adding
 from studio.workspace import Workspace
 
@@ -20,6 +20,8 @@ TITLE = "Generate"
 LORA = term("LoRA", "A small file that teaches a picture model one new thing, a style, a character, a light, without changing the model itself.")
 LEAD = f"A {LORA} is a small file that teaches a picture model one new thing. Left: the model alone. Right: the same words with the LoRAs below."
 SEED_HELP = "The number all chance comes from: the same seed and words give the same picture."
+
+RESTORE = "Restore settings from a picture"
 
 INSERT_WORDS = """
 (prompt) => { document.querySelectorAll('#words .chip').forEach(chip => chip.classList.toggle('missing',
@@ -40,7 +42,7 @@ const page = document.querySelector('.gradio-container');
 const carries = e => [...(e.dataTransfer?.items ?? [])].some(i => i.kind === 'file' && i.type === 'image/png');
 page.addEventListener('dragover', e => { if (carries(e) && element.offsetParent) e.preventDefault(); });
 page.addEventListener('drop', e => {
-  const input = document.querySelector('#restore input[type=file]');
+  const input = document.querySelector('input[data-testid^="Restore settings"]');
   if (!carries(e) || !element.offsetParent || !input || e.target.closest('input[type=file], .file-drop')) return;
   e.preventDefault();
   const carrier = new DataTransfer(); carrier.items.add(e.dataTransfer.files[0]);
@@ -69,9 +71,17 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     gr.HTML(lead("See what a LoRA does", LEAD))
     with gr.Row(elem_classes="promptline"):
         prompt = gr.Textbox(
-            first.prompt, label="Prompt", show_label=False, placeholder="What should the picture show?", lines=1, max_lines=4,
-            elem_id="prompt", elem_classes="prompt", scale=8, submit_btn=False,
-        )  # fmt: skip
+            first.prompt,
+            label="Prompt",
+            show_label=False,
+            placeholder="What should the picture show?",
+            lines=1,
+            max_lines=4,
+            elem_id="prompt",
+            elem_classes="prompt",
+            scale=8,
+            submit_btn=False,
+        )
         go = gr.Button("Draw", variant="primary", size="lg", scale=1, min_width=132)
     words = panel(loras.chips(first_rows, first.prompt), ("insert",), elem_id="words")
     said = gr.HTML("", elem_id="said")
@@ -95,10 +105,19 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
                     count = gr.Slider(1, 4, 1, step=1, label="Pictures", info="Each with the next seed.")
                 with gr.Row():
                     steps = gr.Slider(1, 50, first.num_inference_steps, step=1, label="Drawing steps", info="More is finer and slower.")
-                    guidance = gr.Slider(1, 15, first.guidance_scale, step=0.5, label="Obey the prompt (guidance)", info="Higher follows the words more strictly; too high looks burnt.")
-                negative = gr.Textbox(first.negative_prompt, label="Keep out (negative prompt)", placeholder="What the picture should not show", lines=1)
-                restore = gr.UploadButton("Restore settings from a picture", file_types=[".png"], size="sm", elem_id="restore", type="binary")
+                    guidance = gr.Slider(
+                        1,
+                        15,
+                        first.guidance_scale,
+                        step=0.5,
+                        label="Obey the prompt (guidance)",
+                        info="Higher follows the words more strictly; too high looks burnt.",
+                    )
+                negative = gr.Textbox(
+                    first.negative_prompt, label="Keep out (negative prompt)", placeholder="What the picture should not show", lines=1
+                )
             strip = panel("", ("pick",), elem_id="history")
+            restore = gr.UploadButton(RESTORE, file_types=[".png"], size="sm", scale=0, min_width=230, elem_id="restore", type="binary")
 
     form = [prompt, negative, seed, steps, guidance, count]
     removed = gr.State(None)
@@ -107,9 +126,13 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         if not prompt.strip():
             raise StudioError("The prompt is empty; write what the picture should show, for example: a red boat by the sea.")
         return Recipe(
-            prompt=prompt.strip(), negative_prompt=negative.strip(), stack=loras.stack(workspace, rows), seed=int(seed or 0),
-            num_inference_steps=int(steps), guidance_scale=guidance,
-        )  # fmt: skip
+            prompt=prompt.strip(),
+            negative_prompt=negative.strip(),
+            stack=loras.stack(workspace, rows),
+            seed=int(seed or 0),
+            num_inference_steps=int(steps),
+            guidance_scale=guidance,
+        )
 
     async def draw(rows, prompt, negative, seed, steps, guidance, count, request: gr.Request):
         """Both plates; one that this session already shows comes back at once, as the base does while only weights move."""
@@ -127,8 +150,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             yield gr.skip(), gr.skip(), gr.skip(), notice(str(error), "bad")
 
     shown = [base, with_loras, strip, said]
-    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    drawing_event = {"fn": draw, "inputs": [rows, *form], "outputs": shown, "js": BUSY, "trigger_mode": "always_last", **quiet}
+    drawing_event = {"fn": draw, "inputs": [rows, *form], "outputs": shown, "js": BUSY, "trigger_mode": "always_last", **QUIET}
 
     calm = {"fn": None, "js": CALM, "api_visibility": "private"}
 
@@ -154,13 +176,13 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         place, row = removed
         return *show_rows([*rows[:place], row, *rows[place:]], prompt), None, gr.update(visible=False)
 
-    redraw(stack.weigh(weigh, rows, [rows, stack], **quiet))
-    redraw(stack.toggle(toggle, [rows, prompt], [rows, stack, words], **quiet))
-    redraw(stack.drop(drop, [rows, prompt], [rows, stack, words, removed, undo], **quiet))
-    redraw(undo.click(put_back, [rows, prompt, removed], [rows, stack, words, removed, undo], **quiet))
+    redraw(stack.weigh(weigh, rows, [rows, stack], **QUIET))
+    redraw(stack.toggle(toggle, [rows, prompt], [rows, stack, words], **QUIET))
+    redraw(stack.drop(drop, [rows, prompt], [rows, stack, words, removed, undo], **QUIET))
+    redraw(undo.click(put_back, [rows, prompt, removed], [rows, stack, words, removed, undo], **QUIET))
 
     gr.on([go.click, prompt.submit], **drawing_event).then(**calm)
-    redraw(dice.click(lambda: random.randrange(2**31), None, seed, **quiet))
+    redraw(dice.click(lambda: random.randrange(2**31), None, seed, **QUIET))
 
     def insert(prompt, event: gr.EventData):
         """A trigger word goes to the front, where models listen most; a second click takes it out again."""
@@ -168,7 +190,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         parts = prompt.split()
         return " ".join(p for p in parts if p.lower() != word.lower()) if word.lower() in map(str.lower, parts) else f"{word} {prompt}".strip()
 
-    words.insert(insert, prompt, prompt, **quiet)
+    words.insert(insert, prompt, prompt, **QUIET)
     prompt.change(None, prompt, None, js=INSERT_WORDS, api_visibility="private")
 
     def restored(workspace: Workspace, found: Recipe, image_id: str | None):
@@ -176,12 +198,20 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         message = notice(f"Not here any more: {', '.join(missing)}. The rest of the recipe is restored.", "warn") if missing else ""
         picture = drawing.plate(drawing.STACK_TITLE, [files.url("image", image_id)]) if image_id else gr.skip()
         return (
-            *show_rows(rows, found.prompt), found.prompt, found.negative_prompt, found.seed, found.num_inference_steps,
-            found.guidance_scale, 1, picture, message,
-        )  # fmt: skip
+            *show_rows(rows, found.prompt),
+            found.prompt,
+            found.negative_prompt,
+            found.seed,
+            found.num_inference_steps,
+            found.guidance_scale,
+            1,
+            picture,
+            message,
+        )
 
     restores = [rows, stack, words, *form, with_loras, said]
 
+    @in_words
     def pick(request: gr.Request, event: gr.EventData):
         workspace = studio.workspace(request)
         return restored(workspace, read_recipe(workspace.image_path(event.id).read_bytes()), event.id)
@@ -192,16 +222,17 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         except StudioError as error:
             return *[gr.skip()] * (len(restores) - 1), notice(str(error), "bad")
 
-    redraw(strip.pick(pick, None, restores, **quiet))
-    redraw(restore.upload(from_file, restore, restores, **quiet))
+    redraw(strip.pick(pick, None, restores, **QUIET))
+    redraw(restore.upload(from_file, restore, restores, **QUIET))
 
+    @in_words
     def add(rows, prompt, wanted, request: gr.Request):
         if not wanted or any(r["ref"] == wanted[0] for r in rows):
             return show_rows(rows, prompt)
         return show_rows([*rows, loras.row(library.find(studio.workspace(request), wanted[0]))], prompt)
 
-    redraw(wanted.change(add, [rows, prompt, wanted], [rows, stack, words], **quiet))
-    own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **quiet)
+    redraw(wanted.change(add, [rows, prompt, wanted], [rows, stack, words], **QUIET))
+    own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
     return Generate(strip, choices, drawing_event)
 
 

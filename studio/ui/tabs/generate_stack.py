@@ -7,7 +7,7 @@ import gradio as gr
 from studio import library
 from studio.errors import StudioError
 from studio.ui.html import notice
-from studio.ui.studio import Studio
+from studio.ui.studio import QUIET, Studio
 from studio.workspace import Workspace
 
 SOURCES = {"starter": "starter", "run": "yours", "file": "from a file", "hub": "from the Hub"}
@@ -35,8 +35,6 @@ def build_adding(studio: Studio, wanted: gr.State) -> gr.Dropdown:
             fetch = gr.Button("Fetch from the Hub", size="sm", min_width=120)
             upload = gr.UploadButton("File from this computer", file_types=[".safetensors"], file_count="multiple", size="sm", min_width=120)
         said = gr.HTML("")
-
-    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
     async def take(job, what: str):
         """Follow an import or download to its end, in words."""
@@ -66,7 +64,7 @@ def build_adding(studio: Studio, wanted: gr.State) -> gr.Dropdown:
         except StudioError as error:
             yield gr.skip(), notice(str(error), "bad")
 
-    chosen.input(lambda ref: (wish(ref), None), chosen, [wanted, chosen], **quiet)
-    upload.upload(from_files, upload, [wanted, said], **quiet)
-    gr.on([fetch.click, repo.submit], from_hub, [repo, revision], [wanted, said], **quiet)
+    chosen.input(lambda ref: (wish(ref), None), chosen, [wanted, chosen], **QUIET)
+    upload.upload(from_files, upload, [wanted, said], **QUIET)
+    gr.on([fetch.click, repo.submit], from_hub, [repo, revision], [wanted, said], **QUIET)
     return chosen

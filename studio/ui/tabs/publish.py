@@ -6,7 +6,7 @@ from studio import library
 from studio.errors import StudioError
 from studio.runs import Run
 from studio.ui.html import empty, lead, notice, term
-from studio.ui.studio import Studio
+from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.publish_send import build_send
 from studio.workspace import Workspace, slug
 
@@ -18,7 +18,12 @@ LEAD = f"Put your LoRA on the {HUB} with an honest {CARD}. It stays private unti
 NOTHING = empty("Nothing to publish yet", "Train a LoRA first; its page appears here as it will look.")
 LICENCE_HELP = "What others may do with it. Not chosen means: look, but nobody may reuse it."
 RIGHTS_HELP = "What gives you the right to publish this; it stands on the card. Choose one or write your own."
-RIGHTS = ["I made all the pictures myself.", "The makers of the pictures allowed it.", "The pictures are under a free licence.", "Trained on the sample pictures that ship with LoRA Studio."]
+RIGHTS = [
+    "I made all the pictures myself.",
+    "The makers of the pictures allowed it.",
+    "The pictures are under a free licence.",
+    "Trained on the sample pictures that ship with LoRA Studio.",
+]
 PUBLIC, PRIVATE = "Everybody", "Only me (private)"
 
 
@@ -31,13 +36,18 @@ def build(studio: Studio, news: gr.State):
     """`news` changes when any job begins or ends, so that a run that has just finished can be chosen."""
     from studio.model_card import LICENCES
 
-    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     gr.HTML(lead("Share it", LEAD))
     none = gr.HTML(NOTHING)
     with gr.Row(elem_classes="bench", visible=False) as bench:
         with gr.Column(elem_classes="pane", scale=5, min_width=320):
             adapter = gr.Dropdown([], label="LoRA", elem_id="publish-adapter", filterable=False)
-            repo = gr.Textbox(label="Name on the Hub", placeholder="ink-style", info="Letters, digits and dashes; or owner/name for an organisation.", max_lines=1, elem_id="repo")
+            repo = gr.Textbox(
+                label="Name on the Hub",
+                placeholder="ink-style",
+                info="Letters, digits and dashes; or owner/name for an organisation.",
+                max_lines=1,
+                elem_id="repo",
+            )
             sight = gr.Radio([PRIVATE, PUBLIC], value=PRIVATE, label="Who can see it", elem_id="sight")
             licence = gr.Dropdown([(words, name) for name, words in LICENCES.items()], value="", label="Licence", info=LICENCE_HELP, filterable=False)
             with gr.Row(visible=False) as other:
@@ -51,7 +61,7 @@ def build(studio: Studio, news: gr.State):
                 stated_by = gr.Textbox(label="Your name", max_length=120)
                 update = gr.Checkbox(False, label="Add a new version to a repository I published this to before")
             form = [adapter, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update]
-            send = build_send(studio, form, stand, request_of)
+            build_send(studio, form, stand, request_of)
         with gr.Column(elem_classes="pane card", scale=7, min_width=320):
             gr.HTML('<div class="small">The page as it will look</div>')
             head = gr.HTML("", elem_id="card-head")
@@ -72,9 +82,15 @@ def build(studio: Studio, news: gr.State):
         run_id, _, step = values[0].removeprefix("run:").partition("@")
         return card_view.show(made, run_id, int(step) if step else Run.open(workspace, run_id).adapters()[-1][0])
 
-    gr.on([each.change for each in (adapter, sight, licence, rights, update)] + [each.blur for each in (repo, licence_name, licence_link, title, description, stated_by)],
-          preview, form, [head, body], **quiet)  # fmt: skip
-    licence.change(lambda name: gr.update(visible=name == "other"), licence, other, **quiet)
+    gr.on(
+        [each.change for each in (adapter, sight, licence, rights, update)]
+        + [each.blur for each in (repo, licence_name, licence_link, title, description, stated_by)],
+        preview,
+        form,
+        [head, body],
+        **QUIET,
+    )
+    licence.change(lambda name: gr.update(visible=name == "other"), licence, other, **QUIET)
 
     def arrive(chosen, name, request: gr.Request):
         """List the runs; the newest is chosen, and its name proposed."""
@@ -86,12 +102,13 @@ def build(studio: Studio, news: gr.State):
         label = next(label for label, ref in known if ref == value)
         return gr.update(visible=False), gr.update(visible=True), gr.update(choices=known, value=value), name or slug(label)
 
+    @in_words
     def rename(chosen, request: gr.Request):
         return slug(library.find(studio.workspace(request), chosen).title) if chosen else gr.skip()
 
-    adapter.input(rename, adapter, repo, **quiet)
+    adapter.input(rename, adapter, repo, **QUIET)
     filled = [none, bench, adapter, repo]
-    news.change(arrive, [adapter, repo], filled, **quiet)
+    news.change(arrive, [adapter, repo], filled, **QUIET)
     return arrive, [adapter, repo], filled
 
 
@@ -103,9 +120,18 @@ def request_of(adapter, repo, sight, licence, licence_name, licence_link, rights
 
     try:
         return Request(
-            adapter=adapter or "", repo=(repo or "").strip(), private=sight != PUBLIC, licence=licence or "", licence_name=licence_name or "",
-            licence_link=licence_link or "", rights=rights or "", title=title or "", description=description or "", stated_by=stated_by or "", update=bool(update),
-        )  # fmt: skip
+            adapter=adapter or "",
+            repo=(repo or "").strip(),
+            private=sight != PUBLIC,
+            licence=licence or "",
+            licence_name=licence_name or "",
+            licence_link=licence_link or "",
+            rights=rights or "",
+            title=title or "",
+            description=description or "",
+            stated_by=stated_by or "",
+            update=bool(update),
+        )
     except ValidationError as error:
         first = error.errors()[0]
         raise StudioError(f"{first['loc'][0]}: {str(first['input'])[:60]!r} does not fit. {first['msg']}.") from None

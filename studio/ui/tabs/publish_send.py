@@ -5,8 +5,9 @@ from collections.abc import Callable
 import gradio as gr
 
 from studio.errors import StudioError
+from studio.ui import files
 from studio.ui.html import bar, notice, text
-from studio.ui.studio import Studio
+from studio.ui.studio import QUIET, Studio, in_words
 
 TOKEN_HELP = "From huggingface.co/settings/tokens, with write access. It is used once and kept nowhere."
 STORED_HELP = "This computer is logged in to the Hub; leave this empty to publish with that login. A token typed here is used once and kept nowhere."
@@ -19,19 +20,28 @@ def doing(repo: str, sight: str, private_words: str) -> str:
 
 
 def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Callable):
-    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     repo, sight = form[1], form[2]
     private_words = sight.value
-    token = gr.Textbox(label="Hub token", type="password", info=STORED_HELP if studio.access.machine_token() else TOKEN_HELP, placeholder="hf_…", max_lines=1, elem_id="token")
+    token = gr.Textbox(
+        label="Hub token",
+        type="password",
+        info=STORED_HELP if studio.access.machine_token() else TOKEN_HELP,
+        placeholder="hf_…",
+        max_lines=1,
+        elem_id="token",
+    )
+    if studio.access.oauth:
+        gr.LoginButton("Sign in with Hugging Face", size="md")
     go = gr.Button("Publish privately", variant="primary", size="lg", elem_id="publish")
     said = gr.HTML("", elem_id="publish-said")
-    code = gr.Code("", language="python", label="Call it", visible=False, elem_id="call-it", interactive=False)
+    code = gr.Code(
+        "", language="python", label="Call it", visible=False, elem_id="call-it", interactive=False, show_line_numbers=False, wrap_lines=True
+    )
     with gr.Row():
         as_zip = gr.Button("Save as zip", size="sm", min_width=110, elem_id="save-zip")
-        as_folder = gr.Button("Save as folder", size="sm", min_width=110)
-    download = gr.DownloadButton("Download the zip", visible=False, size="sm")
+        as_folder = gr.Button("Save as folder", size="sm", min_width=110, visible=studio.access.mode == "local")
 
-    gr.on([repo.change, sight.change], lambda repo, sight: doing(repo, sight, private_words), [repo, sight], go, **quiet)
+    gr.on([repo.change, sight.change], lambda repo, sight: doing(repo, sight, private_words), [repo, sight], go, **QUIET)
 
     async def send(request: gr.Request, token: str, stands: bool, *values):
         """Submit the job with the token on its stdin, and follow it. The token is cleared from the page at once."""
@@ -59,7 +69,16 @@ def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Calla
             else:
                 yield "", f'<div class="working"><b>{text(now.message or "Starting")}</b>{bar(now.done, now.total)}</div>', gr.update(visible=False)
 
-    go.click(send, [token, stand, *form], [token, said, code], **quiet)
+    if studio.access.oauth:
+
+        async def send_as_visitor(request: gr.Request, login: gr.OAuthToken | None, typed: str, stands: bool, *values):
+            """On a Space the visitor's own login publishes; nothing needs to be pasted."""
+            async for shown in send(request, typed or (login.token if login else ""), stands, *values):
+                yield shown
+
+        go.click(send_as_visitor, [token, stand, *form], [token, said, code], **QUIET)
+    else:
+        go.click(send, [token, stand, *form], [token, said, code], **QUIET)
 
     def plan_of(request: gr.Request, values):
         from studio import release
@@ -68,16 +87,18 @@ def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Calla
         made.check()
         return made
 
+    @in_words
     def zip_up(request: gr.Request, *values):
         from studio import release
         from studio.workspace import slug
 
         try:
             made = plan_of(request, values)
-            path = release.save_zip(made, studio.workspace(request).incoming / f"{slug(made.repo_id or made.about.title)}.zip")
+            path = release.save_zip(made, files.published(studio.workspace(request)) / f"{slug(made.repo_id or made.about.title)}.zip")
         except StudioError as error:
-            return notice(str(error), "bad"), gr.update(visible=False)
-        return notice("The zip is ready: the LoRA, its card and its pictures.", "good"), gr.update(value=str(path), visible=True)
+            return notice(str(error), "bad")
+        link = f'<a class="tool" href="{files.url("published", path.name)}" download>Download the zip</a>'
+        return f'<div class="notice good" role="status">Ready: the LoRA, its card and its pictures. {link}</div>'
 
     def folder(request: gr.Request, *values):
         from studio import release
@@ -85,13 +106,13 @@ def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Calla
 
         try:
             made = plan_of(request, values)
-            path = release.save_folder(made, studio.workspace(request).root / "published" / new_id(made.repo_id or made.about.title))
+            path = release.save_folder(made, files.published(studio.workspace(request)) / new_id(made.repo_id or made.about.title))
         except StudioError as error:
             return notice(str(error), "bad")
         return f'<div class="notice good" role="status">Saved in <code>{text(path)}</code></div>'
 
-    as_zip.click(zip_up, form, [said, download], **quiet)
-    as_folder.click(folder, form, said, **quiet)
+    as_zip.click(zip_up, form, said, **QUIET)
+    as_folder.click(folder, form, said, **QUIET)
     return token
 
 

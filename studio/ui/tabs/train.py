@@ -10,8 +10,8 @@ from studio.errors import StudioError
 from studio.runs import Run
 from studio.ui import estimate
 from studio.ui.form import Form
-from studio.ui.html import lead, notice, term, text
-from studio.ui.studio import Studio
+from studio.ui.html import counted, lead, notice, term, text
+from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs.train_run import build_run
 from studio.workspace import Workspace
 
@@ -21,21 +21,31 @@ STEPS = term("steps", "One step: the model looks at a picture or a few, guesses,
 RANK = term("rank", "How many numbers the LoRA has for each layer: how much it can remember.")
 LEAD = f"Pick pictures and a goal; the rest is filled in. {RANK} and {STEPS} are the two that matter."
 RANKS = [4, 8, 16, 32, 64, 128]
-SAMPLE_HELP = "One line each: a prompt with the trigger word, the same without it, and a scene that no picture shows. They become the rows of the film."
+SAMPLE_HELP = (
+    "One line each: a prompt with the trigger word, the same without it, and a scene that no picture shows. They become the rows of the film."
+)
 NO_PICTURES = "No pictures yet. Make a dataset under Pictures & captions, or take the sample pictures there."
 
 
 def suggested_prompts(subject: str) -> list[str]:
     """A prompt with the trigger word, the same without it, and a scene no picture shows."""
     if subject == "style":
-        return ["[trigger] illustration of a red boat by the sea", "illustration of a red boat by the sea", "[trigger] illustration of a yellow umbrella at night"]
+        return [
+            "[trigger] illustration of a red boat by the sea",
+            "illustration of a red boat by the sea",
+            "[trigger] illustration of a yellow umbrella at night",
+        ]
     return ["[trigger] on a street", "a street", "[trigger] in the snow at night"]
 
 
 def fitting_preset(subject: str) -> str | None:
     """The first shipped preset for what a dataset is about."""
     presets = configs.presets()
-    fitting = [p for p in presets if p.subject == subject and p.base_model == families.BUILTIN_ID] or [p for p in presets if p.subject == subject] or presets
+    fitting = (
+        [p for p in presets if p.subject == subject and p.base_model == families.BUILTIN_ID]
+        or [p for p in presets if p.subject == subject]
+        or presets
+    )
     return fitting[0].name if fitting else None
 
 
@@ -46,17 +56,21 @@ def filled(preset: str | None, dataset: Dataset | None) -> TrainConfig:
         return config
     word = dataset.trigger_word
     prompts = [" ".join(p.replace("[trigger]", word).split()) for p in config.samples.prompts or suggested_prompts(dataset.subject)]
-    values = {"dataset.id": dataset.id, "dataset.subject": dataset.subject, "dataset.trigger_word": word, "samples.prompts": list(dict.fromkeys(prompts))}
+    values = {
+        "dataset.id": dataset.id,
+        "dataset.subject": dataset.subject,
+        "dataset.trigger_word": word,
+        "samples.prompts": list(dict.fromkeys(prompts)),
+    }
     return configs.fields.replace(config, values)
 
 
 def datasets(workspace: Workspace) -> list[tuple[str, str]]:
-    return [(f"{d.title} ({len(d.pictures)} pictures)", d.id) for d in Dataset.all(workspace) if d.pictures]
+    return [(f"{d.title} ({counted(len(d.pictures), 'picture')})", d.id) for d in Dataset.all(workspace) if d.pictures]
 
 
 def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, wanted: gr.State, open_run: gr.State):
     """`chosen` is the dataset in work on every tab, `open_run` the run that is shown, `beat` changes when a training moves."""
-    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     presets = configs.presets()
     form = Form(TrainConfig())
     form.leave("model.family", "dataset.id", "dataset.subject", "dataset.trigger_word")
@@ -72,13 +86,19 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                 preset = gr.Dropdown([(p.title, p.name) for p in presets], value=None, label="Goal (preset)", elem_id="preset", filterable=False)
                 about = gr.HTML("")
                 base = form.place(
-                    "model.base_model", gr.Dropdown, allow_custom_value=True, choices=[(o.title, o.id) for f in families.FAMILIES for o in f.offers],
-                    info="The model that learns. Also a Hub id (owner/name) or a folder on this computer.", elem_id="base",
-                )  # fmt: skip
+                    "model.base_model",
+                    gr.Dropdown,
+                    allow_custom_value=True,
+                    choices=[(o.title, o.id) for f in families.FAMILIES for o in f.offers],
+                    info="The model that learns. Also a Hub id (owner/name) or a folder on this computer.",
+                    elem_id="base",
+                )
                 rank = form.place("lora.rank", gr.Radio, choices=RANKS, elem_id="rank", elem_classes="ranks")
                 with gr.Row(elem_classes="numbers"):
                     alpha = form.place("lora.alpha", min_width=130, info="Follows the rank until you change it.")
-                    steps = form.place("training.max_train_steps", min_width=130, elem_id="steps", info="More comes closer to your pictures, too many copy them.")
+                    steps = form.place(
+                        "training.max_train_steps", min_width=130, elem_id="steps", info="More comes closer to your pictures, too many copy them."
+                    )
                     form.place("training.learning_rate", min_width=130, info="Higher learns faster and breaks sooner.")
                 form.place("samples.prompts", lines=3, info=SAMPLE_HELP, elem_id="sample-prompts")
                 with gr.Accordion("More settings", open=False, elem_classes="fold"):
@@ -96,14 +116,31 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         ids = [each for _, each in known]
         dataset_id = dataset_id if dataset_id in ids else ids[0] if ids else None
         if dataset_id is None:
-            return [gr.update(visible=True), gr.update(visible=True), gr.update(visible=False), gr.update(choices=[], value=None), None, "", "", False, *[gr.skip()] * len(form.inputs)]
+            return [
+                gr.update(visible=True),
+                gr.update(visible=True),
+                gr.update(visible=False),
+                gr.update(choices=[], value=None),
+                None,
+                "",
+                "",
+                False,
+                *[gr.skip()] * len(form.inputs),
+            ]
         dataset = Dataset.open(workspace, dataset_id)
         preset_name = preset_name or fitting_preset(dataset.subject)
         config = filled(preset_name, dataset)
         return [
-            gr.update(visible=False), gr.update(visible=False), gr.update(visible=True), gr.update(choices=known, value=dataset_id), preset_name,
-            describe(preset_name, dataset), estimated(workspace, config), False, *form.write(config),
-        ]  # fmt: skip
+            gr.update(visible=False),
+            gr.update(visible=False),
+            gr.update(visible=True),
+            gr.update(choices=known, value=dataset_id),
+            preset_name,
+            describe(preset_name, dataset),
+            estimated(workspace, config),
+            False,
+            *form.write(config),
+        ]
 
     filling = [none_yet, to_pictures, settings, pictures, preset, about, size, touched, *form.inputs]
 
@@ -113,13 +150,13 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
     def take_preset(dataset_id, preset_name, request: gr.Request):
         return open_settings(studio.workspace(request), dataset_id, preset_name)
 
-    chosen.change(arrive, chosen, filling, **quiet)
-    pictures.input(arrive, pictures, filling, **quiet)
-    preset.input(take_preset, [pictures, preset], filling, **quiet)
-    to_pictures.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **quiet)
+    chosen.change(arrive, chosen, filling, **QUIET)
+    pictures.input(arrive, pictures, filling, **QUIET)
+    preset.input(take_preset, [pictures, preset], filling, **QUIET)
+    to_pictures.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
 
-    rank.input(lambda rank, touched: gr.skip() if touched else rank, [rank, touched], alpha, **quiet)
-    alpha.input(lambda: True, None, touched, **quiet)
+    rank.input(lambda rank, touched: gr.skip() if touched else rank, [rank, touched], alpha, **QUIET)
+    alpha.input(lambda: True, None, touched, **QUIET)
 
     def sum_up(request: gr.Request, *values):
         try:
@@ -127,7 +164,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         except StudioError as error:
             return notice(str(error), "bad")
 
-    gr.on([rank.change, steps.change, base.change], sum_up, form.inputs, size, **quiet)
+    gr.on([rank.change, steps.change, base.change], sum_up, form.inputs, size, **QUIET)
 
     def begin(dataset_id, name, request: gr.Request, *values):
         """Check, write the run down, queue it. From here on it needs neither this tab nor this server."""
@@ -138,7 +175,9 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             about = {"dataset__id": dataset.id, "dataset__subject": dataset.subject, "dataset__trigger_word": dataset.trigger_word}
             bare = sum(1 for picture in dataset.pictures if not picture.caption.strip())
             if bare:
-                raise StudioError(f"{bare} of {len(dataset.pictures)} pictures have no caption; write them under Pictures & captions (one click), then start.")
+                raise StudioError(
+                    f"{bare} of {len(dataset.pictures)} pictures have no caption; write them under Pictures & captions (one click), then start."
+                )
             run = Run.create(workspace, form.read(list(values), **about), dataset, (name or "").strip())
         except StudioError as error:
             return gr.skip(), notice(str(error), "bad")
@@ -146,7 +185,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         worker.ensure(studio.home)
         return run.id, ""
 
-    start.click(begin, [pictures, name, *form.inputs], [open_run, said], **quiet)
+    start.click(begin, [pictures, name, *form.inputs], [open_run, said], **QUIET)
     return arrive, filling, view
 
 
@@ -154,7 +193,9 @@ def describe(preset_name: str | None, dataset: Dataset) -> str:
     preset = next((p for p in configs.presets() if p.name == preset_name), None)
     words = f'<div class="small">{text(preset.description)}</div>' if preset else ""
     if not dataset.trigger_word:
-        words += notice("This dataset has no trigger word. It learns all the same, but nothing calls the LoRA by name; set one under Pictures & captions.", "warn")
+        words += notice(
+            "This dataset has no trigger word. It learns all the same, but nothing calls the LoRA by name; set one under Pictures & captions.", "warn"
+        )
     return words
 
 

@@ -9,11 +9,13 @@ from studio.errors import StudioError
 from studio.runs import Run
 from studio.ui import runs_view
 from studio.ui.html import empty, notice, panel
-from studio.ui.studio import Studio
+from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.generate_stack import wish
 from studio.workspace import Workspace
 
-NOTHING = empty("Nothing trained yet", "Press Start training. The film of what it learns appears here: one column a checkpoint, from the untouched base on.")
+NOTHING = empty(
+    "Nothing trained yet", "Press Start training. The film of what it learns appears here: one column a checkpoint, from the untouched base on."
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,6 @@ class RunView:
 
 
 def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, open_run: gr.State) -> RunView:
-    quiet = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     with gr.Column(elem_classes="pane", elem_id="run"):
         head = gr.HTML(NOTHING, elem_id="run-head")
         with gr.Row(elem_classes="toolbar"):
@@ -44,6 +45,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         runs = Run.all(workspace)
         return next((run for run in runs if run.id == run_id), runs[0] if runs else None)
 
+    @in_words
     def show(run_id, request: gr.Request):
         owner, workspace = studio.owner(request), studio.workspace(request)
         run = opened(workspace, run_id)
@@ -52,14 +54,20 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         now = runs_view.condition(studio, owner, run)
         busy = now.state in ("waiting", "running", "paused")
         return (
-            runs_view.head(run, now), gr.update(visible=bool(run.adapters())), gr.update(visible=busy), gr.update(visible=now.can_resume),
-            runs_view.film(run, now), runs_view.loss(now), runs_view.listing(studio, owner, Run.all(workspace), run.id),
-        )  # fmt: skip
+            runs_view.head(run, now),
+            gr.update(visible=bool(run.adapters())),
+            gr.update(visible=busy),
+            gr.update(visible=now.can_resume),
+            runs_view.film(run, now),
+            runs_view.loss(now),
+            runs_view.listing(studio, owner, Run.all(workspace), run.id),
+        )
 
     shown = [head, try_it, stop, resume, film, loss, listing]
-    open_run.change(show, open_run, shown, **quiet)
-    beat.change(show, open_run, shown, **quiet)
+    open_run.change(show, open_run, shown, **QUIET)
+    beat.change(show, open_run, shown, **QUIET)
 
+    @in_words
     def ask_to_stop(run_id, request: gr.Request):
         run = opened(studio.workspace(request), run_id)
         job = runs_view.condition(studio, studio.owner(request), run).job
@@ -67,6 +75,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
             studio.jobs.cancel(job.id)
         return show(run_id, request)
 
+    @in_words
     def go_on(run_id, request: gr.Request):
         """From the last safe point, to the same file as if nothing had happened."""
         run = opened(studio.workspace(request), run_id)
@@ -75,24 +84,26 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         worker.ensure(studio.home)
         return show(run.id, request)
 
-    stop.click(ask_to_stop, open_run, shown, **quiet)
-    resume.click(go_on, open_run, shown, **quiet)
+    stop.click(ask_to_stop, open_run, shown, **QUIET)
+    resume.click(go_on, open_run, shown, **QUIET)
 
+    @in_words
     def try_run(run_id, request: gr.Request):
         return wish(f"run:{opened(studio.workspace(request), run_id).id}"), gr.Tabs(selected="generate")
 
-    try_it.click(try_run, open_run, [wanted, rooms], **quiet)
+    try_it.click(try_run, open_run, [wanted, rooms], **QUIET)
 
     def use_column(event: gr.EventData):
         return wish(event.ref), gr.Tabs(selected="generate")
 
-    film.use(use_column, None, [wanted, rooms], **quiet)
+    film.use(use_column, None, [wanted, rooms], **QUIET)
 
     def open_one(event: gr.EventData):
         return event.run
 
-    listing.open(open_one, None, open_run, **quiet)
+    listing.open(open_one, None, open_run, **QUIET)
 
+    @in_words
     def remove(run_id, request: gr.Request, event: gr.EventData):
         workspace = studio.workspace(request)
         run = Run.open(workspace, event.run)
@@ -101,6 +112,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         title, trashed = run.title, workspace.remove(run.path)
         return *show(run_id if run_id != event.run else None, request), trashed, gr.update(visible=True, value=f"Put {title} back"), ""
 
+    @in_words
     def put_back(run_id, trashed, request: gr.Request):
         try:
             studio.workspace(request).restore(trashed)
@@ -108,6 +120,6 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
             return *[gr.skip()] * (len(shown) + 1), gr.update(visible=False), notice(str(error), "bad")
         return *show(run_id, request), None, gr.update(visible=False), ""
 
-    listing.remove(remove, open_run, [*shown, gone, undo, said], **quiet)
-    undo.click(put_back, [open_run, gone], [*shown, gone, undo, said], **quiet)
+    listing.remove(remove, open_run, [*shown, gone, undo, said], **QUIET)
+    undo.click(put_back, [open_run, gone], [*shown, gone, undo, said], **QUIET)
     return RunView(show, shown)

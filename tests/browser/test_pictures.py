@@ -1,0 +1,77 @@
+"""Pictures and captions in the browser: consent, files that cannot be used, taking out and putting back, captions that stay."""
+
+import io
+import zipfile
+
+import pytest
+from playwright.sync_api import expect
+
+from studio import builtin
+from studio.dataset import Dataset
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A good picture, its caption, a zip with another pair, and two files that are no pictures."""
+    samples = sorted(builtin.SAMPLES["character"].glob("*.png"))
+    good = tmp_path / "first.png"
+    good.write_bytes(samples[0].read_bytes())
+    caption = tmp_path / "first.txt"
+    caption.write_text("sks on a white background")
+    packed = tmp_path / "more.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("second.png", samples[1].read_bytes())
+        archive.writestr("second.txt", "a large sks")
+    page = tmp_path / "page.png"
+    page.write_text("<html><script>alert(1)</script>")
+    half = tmp_path / "half.png"
+    half.write_bytes(samples[2].read_bytes()[:400])
+    return [good, caption, packed, page, half]
+
+
+def test_bring_pictures_edit_them_and_find_them_again(open_page, keep, app, files):
+    page = open_page()
+    page.get_by_role("tab", name="Pictures & captions").click()
+    form = page.locator("#dataset-new")
+    if not form.is_visible():
+        page.locator("#new-dataset").click()
+    page.get_by_label("Name", exact=True).fill("Little one")
+    page.get_by_label("A character or person").check()
+    page.get_by_label("The pictures show a real person").check()
+    page.get_by_role("button", name="Create dataset").click()
+    expect(form).to_contain_text("say that they agreed")
+    keep(page, "pictures-consent")
+    page.get_by_label("This person agreed").check()
+    page.get_by_role("button", name="Create dataset").click()
+    expect(page.locator("#captions")).to_contain_text("No pictures yet")
+    keep(page, "pictures-empty")
+
+    page.get_by_test_id("Add pictures-upload-button").set_input_files(files)
+    expect(page.locator(".captioned")).to_have_count(2)
+    expect(page.locator("#dataset-said")).to_contain_text("2 files could not be used; the others are in.")
+    expect(page.locator("#dataset-said")).to_contain_text("page.png")
+    expect(page.locator(".captioned textarea").first).to_have_value("sks on a white background")
+    keep(page, "pictures-refused")
+
+    page.locator(".captioned textarea").first.fill("sks, tiny, on white <b>paper</b>")
+    expect(page.locator(".captioned .saved").first).to_have_text("saved")
+    page.locator(".captioned .x").last.click()
+    expect(page.locator(".captioned")).to_have_count(1)
+    page.get_by_role("button", name="Undo (1)").click()
+    expect(page.locator(".captioned")).to_have_count(2)
+
+    page.reload()
+    page.get_by_role("tab", name="Pictures & captions").click()
+    expect(page.locator(".captioned textarea").first).to_have_value("sks, tiny, on white <b>paper</b>")
+    newest = Dataset.all(app.home.workspace("local"))[0]
+    assert newest.real_person and newest.consent["text"]
+    assert [picture.caption for picture in newest.pictures] == ["sks, tiny, on white <b>paper</b>", "a large sks"]
+
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export zip").click()
+    with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as archive:
+        assert sum(name.endswith(".png") for name in archive.namelist()) == 2
+
+    page.get_by_role("button", name="Remove dataset").click()
+    page.get_by_role("button", name="Put Little one back").click()
+    expect(page.locator(".captioned")).to_have_count(2)

@@ -1,0 +1,133 @@
+"""The page as a whole: what it imports, what it offers to programs, and whose files it serves."""
+
+import subprocess
+import sys
+
+import gradio as gr
+import pytest
+from gradio_client import Client
+from starlette.testclient import TestClient
+
+from studio import ui
+from studio.access import Access, Mode
+from studio.dataset import Dataset
+from studio.errors import StudioError
+from studio.ui import files
+from studio.workspace import Home
+
+ENDPOINTS = {"/adapters", "/datasets", "/use_samples", "/caption", "/train", "/run", "/generate", "/publish"}
+
+
+def test_building_and_loading_every_tab_imports_neither_torch_nor_its_friends(tmp_path):
+    """In a process of its own, since other tests of this one need torch."""
+    code = """
+import sys
+from studio import ui
+from studio.access import Access
+from studio.workspace import Home
+app, studio = ui.build_app(Home(sys.argv[1]), Access())
+events = [fn for fn in app.fns.values() if any(name == "load" for _, name in fn.targets)]
+class Request: headers = {}
+for event in events:
+    given = [component.value for component in event.inputs]
+    if "request" in event.fn.__annotations__ or "request" in event.fn.__code__.co_varnames:
+        given.append(Request())
+    event.fn(*given)
+heavy = {"torch", "transformers", "diffusers", "peft", "accelerate"} & set(sys.modules)
+print(len(events), sorted(heavy))
+assert not heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page without a worker: nothing is drawn, everything else answers."""
+    home = Home(tmp_path_factory.mktemp("page"))
+    app, studio = ui.build_app(home, Access())
+    arguments = ui.launch_arguments(studio) | {"prevent_thread_lock": True, "quiet": True}
+    server, url, _ = app.launch(**arguments)
+    yield server, url, studio
+    app.close()
+
+
+def test_only_named_endpoints_are_public(page):
+    server, url, _ = page
+    public = Client(url, verbose=False).view_api(return_format="dict")
+    assert set(public["named_endpoints"]) == ENDPOINTS
+    assert public["unnamed_endpoints"] == {}
+
+
+def test_a_program_makes_a_dataset_and_sees_it(page):
+    _, url, _ = page
+    client = Client(url, verbose=False)
+    made = client.predict("style", api_name="/use_samples")
+    assert made["pictures"] == 16
+    assert client.predict(api_name="/datasets")[0]["trigger_word"] == "ohwx"
+
+
+def test_a_program_gets_the_sentence_of_an_error(page):
+    _, url, _ = page
+    with pytest.raises(Exception, match="no sample pictures 'cats'"):
+        Client(url, verbose=False).predict("cats", api_name="/use_samples")
+
+
+def test_run_history_is_off_so_that_no_token_stays_in_the_browser(page):
+    _, _, studio = page
+    assert ui.launch_arguments(studio)["run_history"] is False
+
+
+def test_local_mode_listens_on_this_computer_only(page):
+    _, _, studio = page
+    assert ui.launch_arguments(studio)["server_name"] == "127.0.0.1"
+
+
+def test_our_route_serves_what_is_the_callers_and_nothing_else(page):
+    server, _, studio = page
+    workspace = studio.home.workspace("local")
+    dataset = Dataset.from_samples(workspace, "character")
+    picture = dataset.pictures[0]
+    client = TestClient(server, base_url="http://127.0.0.1:7860")
+
+    def fetch(*parts: object):
+        return client.get("/" + files.url(*parts), headers={"host": f"127.0.0.1:{server_port(page)}"})
+
+    assert fetch("picture", dataset.id, picture.id).content == picture.file.read_bytes()
+    assert fetch("thumb", dataset.id, picture.id).status_code == 200
+    assert fetch("dataset", dataset.id).headers["content-type"] == "application/zip"
+    assert fetch("builtin", "samples", "style", "01.png").status_code == 200
+    for parts in (
+        ("picture", dataset.id, "0" * 64), ("picture", "no-such", picture.id), ("image", "../../studio.db"), ("image", "x"),
+        ("builtin", "model", "model_index.json"), ("builtin", "samples", "..", "..", "README.md"), ("builtin", "samples", "style", "01.txt"),
+        ("sample", "x", "0", "0"), ("published", "../studio.db"), ("published", "secret.txt"), ("nothing",),
+    ):  # fmt: skip
+        answer = fetch(*parts)
+        assert answer.status_code == 404, parts
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def server_port(page) -> int:
+    return int(page[1].rstrip("/").rpartition(":")[2])
+
+
+def test_two_visitors_of_a_space_have_different_workspaces(home):
+    class Visitor:
+        def __init__(self, name: str):
+            self.headers = {"x-studio-visitor": name}
+
+    access = Access(mode=Mode.space)
+    mine = Dataset.from_samples(home.workspace(access.owner(Visitor("a" * 20))), "style")
+    with pytest.raises(StudioError):
+        files.find(home.workspace(access.owner(Visitor("b" * 20))), ["dataset", mine.id])
+
+
+def test_no_state_of_the_page_holds_a_token(page):
+    _, _, studio = page
+    app, _ = ui.build_app(studio.home, studio.access)
+    tokens = [block for block in app.blocks.values() if isinstance(block, gr.Textbox) and block.type == "password"]
+    states = {block._id for block in app.blocks.values() if isinstance(block, gr.State)}
+    assert len(tokens) == 1
+    for event in app.fns.values():
+        if tokens[0] in event.inputs:
+            assert not states & {component._id for component in event.outputs}

@@ -1,0 +1,60 @@
+"""The form: every parameter has a widget, values go there and back, and what does not fit is said with its name."""
+
+import gradio as gr
+import pytest
+
+from studio import config as configs
+from studio.config import TrainConfig, fields
+from studio.errors import StudioError
+from studio.ui.form import GROUPS, Form
+
+
+@pytest.fixture
+def form():
+    with gr.Blocks():
+        form = Form(TrainConfig())
+        form.place("lora.rank", gr.Radio, choices=[4, 8, 16])
+        form.place_rest()
+    return form
+
+
+def test_every_parameter_has_exactly_one_widget(form):
+    assert sorted(form.widgets) == sorted(leaf.path for leaf in fields.leaves(TrainConfig()))
+
+
+def test_every_section_has_a_group_in_words():
+    assert {leaf.path.partition(".")[0] for leaf in fields.leaves(TrainConfig())} <= set(GROUPS)
+
+
+def test_every_widget_says_what_its_setting_does(form):
+    assert [path for path, widget in form.widgets.items() if not (widget.label and widget.info)] == []
+
+
+@pytest.mark.parametrize("preset", [None, *[p.name for p in configs.presets()]])
+def test_a_config_goes_into_the_widgets_and_comes_back(form, preset):
+    config = configs.preset(preset) if preset else TrainConfig()
+    assert form.read(form.write(config)) == config
+
+
+def test_a_value_that_does_not_fit_is_named(form):
+    values = dict(zip(form.widgets, form.write(TrainConfig())))
+    values["training.max_train_steps"] = 0
+    with pytest.raises(StudioError, match="Steps: 0 does not fit"):
+        form.read(list(values.values()))
+
+
+def test_empty_optional_fields_are_none_and_lists_are_lines(form):
+    values = dict(zip(form.widgets, form.write(TrainConfig())))
+    values |= {"model.revision": "", "lora.target_modules": "", "samples.prompts": " a cat \n\n a dog", "training.min_snr_gamma": None}
+    config = form.read(list(values.values()))
+    assert config.model.revision is None and config.lora.target_modules is None and config.training.min_snr_gamma is None
+    assert config.samples.prompts == ["a cat", "a dog"]
+
+
+def test_what_is_chosen_elsewhere_does_not_appear_again():
+    with gr.Blocks():
+        form = Form(TrainConfig())
+        form.leave("dataset.id")
+        form.place_rest()
+    assert "dataset.id" not in form.widgets
+    assert form.read(form.write(TrainConfig()), dataset__id="abc").dataset.id == "abc"
