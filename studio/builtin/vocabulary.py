@@ -44,7 +44,7 @@ def merge(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
 
 
 def prompt_tokenizer() -> CLIPTokenizer:
-    """CLIP's own tokenizer with a small vocabulary. Merges are added word by word; a later merge never changes an earlier word, for it ranks lower."""
+    """CLIP's own tokenizer with a small vocabulary. Merges are added word by word; a later one ranks lower, so it changes no earlier word."""
     symbols = byte_symbols()
     tokens = symbols + [f"{symbol}</w>" for symbol in symbols]
     ranks: dict[tuple[str, str], int] = {}
@@ -54,7 +54,9 @@ def prompt_tokenizer() -> CLIPTokenizer:
             if pieces[0] + pieces[1] not in tokens:
                 tokens.append(pieces[0] + pieces[1])
     vocabulary = {token: index for index, token in enumerate([*tokens, START, END])}
-    return CLIPTokenizer(vocab=vocabulary, merges=list(ranks), model_max_length=MAX_TOKENS, bos_token=START, eos_token=END, unk_token=END, pad_token=END)
+    return CLIPTokenizer(
+        vocab=vocabulary, merges=list(ranks), model_max_length=MAX_TOKENS, bos_token=START, eos_token=END, unk_token=END, pad_token=END
+    )
 
 
 def caption_tokenizer() -> BertTokenizer:

@@ -135,7 +135,12 @@ def choose_held_out(seed: int = 2026) -> list[Scene]:
 
 
 def to_json(scene: Scene) -> dict:
-    return {"things": [[thing.name, thing.colour] for thing in scene.things], "setting": scene.setting, "size": scene.size, "position": scene.position}
+    return {
+        "things": [[thing.name, thing.colour] for thing in scene.things],
+        "setting": scene.setting,
+        "size": scene.size,
+        "position": scene.position,
+    }
 
 
 def from_json(entry: dict) -> Scene:

@@ -1,0 +1,75 @@
+"""Trains the U-Net on cached latents: v-prediction (arXiv 2202.00512), caption dropout, averaged weights.
+
+All timesteps weigh alike. Min-SNR weights (arXiv 2303.09556) would all but switch off the noisiest steps, where the colour of the
+ground and of the thing is decided.
+
+The text encoder learns on at a smaller rate: contrastive training gave it one good vector a prompt, the U-Net reads every token.
+"""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler
+from torch.nn import functional as F
+
+from studio.builtin import architecture, pool, text_encoder
+from studio.builtin.progress import Average, Stage, adamw, cosine, generator, set_rate
+from studio.builtin.prompts import training_prompt
+from studio.builtin.vocabulary import prompt_tokenizer
+
+STEPS = 3000
+BATCH = 24
+LEARNING_RATE = 8e-4
+TEXT_SHARE = 0.2
+"""The text encoder's learning rate, as a share of the U-Net's."""
+UNCONDITIONAL_SHARE = 0.1
+
+
+def noise_schedule() -> DDPMScheduler:
+    """The training side of the scheduler the pipeline samples with."""
+    return DDPMScheduler.from_config(architecture.scheduler().config)
+
+
+def timesteps(count: int, random: torch.Generator) -> torch.Tensor:
+    """Stratified: a batch spreads evenly over the schedule, which quietens the loss at no cost."""
+    even = (torch.arange(count) + torch.rand(count, generator=random)) / count
+    return (even * 1000).long().clamp(max=999)
+
+
+def train(folder: Path, steps: int, seed: int, preview=None) -> None:
+    """`preview(folder)` is called after every saved state, to look at pictures on the way."""
+    _, scenes = pool.load(folder, "world")
+    latents = torch.from_numpy(np.load(folder / "latents.npy"))
+    tokenizer, schedule = prompt_tokenizer(), noise_schedule()
+    torch.manual_seed(seed)
+    unet, text = architecture.denoiser().to(memory_format=torch.channels_last).train(), text_encoder.load(folder).train()
+    optimizer = adamw([(unet, LEARNING_RATE), (text, LEARNING_RATE * TEXT_SHARE)])
+    averages = {"unet_average": Average(unet, 0.999), "text_average": Average(text, 0.999)}
+    parts = {"unet": unet, "text": text, "optimizer": optimizer, **averages}
+    stage = Stage(folder, "unet", steps)
+    stage.resume(**parts)
+    for step in stage.steps():
+        chance, rng = generator(seed, step), random.Random(f"unet {seed} {step}")
+        chosen = torch.randint(len(latents), (BATCH,), generator=chance)
+        prompts = ["" if rng.random() < UNCONDITIONAL_SHARE else training_prompt(scenes[index], rng) for index in chosen.tolist()]
+        clean = latents[chosen].float()
+        noise = torch.randn(clean.shape, generator=chance)
+        times = timesteps(BATCH, chance)
+        target = schedule.get_velocity(clean, noise, times)
+        set_rate(optimizer, cosine(step, steps, warmup=100))
+        conditions = text(**text_encoder.tokenize(tokenizer, prompts, whole=True)).last_hidden_state
+        noisy = schedule.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
+        loss = F.mse_loss(unet(noisy, times, conditions).sample, target)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*unet.parameters(), *text.parameters()], 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        averages["unet_average"].update(unet, step)
+        averages["text_average"].update(text, step)
+        stage.note(loss=loss.item())
+        if stage.due:
+            stage.save(**parts)
+            if preview:
+                preview(folder)

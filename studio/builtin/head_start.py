@@ -1,0 +1,91 @@
+"""Lets the autoencoder begin as an averaging of 8 x 8 blocks instead of as noise, so that its steps go into edges and lines, not into colour.
+
+Left to itself a small AutoencoderKL needs most of an hour on two cores to find colour: GroupNorm takes an area's mean away, and
+torch's default weights halve a signal at each convolution that has no skip. Here eight channels (red, green, blue, their
+negatives, and two large constants of opposite sign) are carried unchanged through every layer to the end. The constants make
+the last GroupNorm nearly linear in the other six, and silu(x) - silu(-x) = x makes the last activation exactly so. Everything
+else starts as usual. After 175 steps of 8 crops this stood at an L1 of 0.16 where the usual start stood at 0.27.
+"""
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
+
+CARRIED = 8
+LARGE = 16.0
+SHARE = 0.02
+"""How much a residual branch may disturb the carried channels at first."""
+COLOURS = torch.tensor([[0.7, 0.7, 0.7], [2.0, 0.0, -2.0], [-1.5, 3.0, -1.5]])
+"""Latents 0 to 2 from a block's red, green and blue: brightness and two colour differences, each at about unit spread. In plain
+RGB the differences would be small beside brightness, and a denoiser would get them last."""
+
+
+@torch.no_grad()
+def start_as_average(vae: AutoencoderKL) -> None:
+    """Overwrite the carried channels of a freshly made autoencoder (4 groups, at least 32 channels at every level)."""
+    for half in (vae.encoder, vae.decoder):
+        for module in half.modules():
+            if isinstance(module, ResnetBlock2D):
+                _weaken(module.conv2)
+                if module.conv_shortcut is not None:
+                    _carry(module.conv_shortcut)
+        for attention in half.mid_block.attentions:
+            _weaken(attention.to_out[0])
+    _spread(vae.encoder.conv_in, torch.eye(3))
+    for block in vae.encoder.down_blocks:
+        for downsampler in block.downsamplers or ():
+            _average(downsampler.conv)
+    latents = vae.config.latent_channels
+    _gather(vae.encoder.conv_norm_out, vae.encoder.conv_out, COLOURS)
+    vae.encoder.conv_out.weight[latents:] *= 0.1
+    vae.encoder.conv_out.bias[latents:] = -5.0  # of the logarithm of the variance: hardly any noise yet
+    _spread(vae.decoder.conv_in, torch.linalg.inv(COLOURS))
+    for block in vae.decoder.up_blocks:
+        for upsampler in block.upsamplers or ():
+            _carry(upsampler.conv)
+    _gather(vae.decoder.conv_norm_out, vae.decoder.conv_out, torch.eye(3))
+
+
+def _weaken(layer: nn.Conv2d | nn.Linear) -> None:
+    layer.weight[:CARRIED] *= SHARE
+    layer.bias[:CARRIED] = 0
+
+
+def _centre(conv: nn.Conv2d) -> tuple[int, int]:
+    return conv.kernel_size[0] // 2, conv.kernel_size[1] // 2
+
+
+def _carry(conv: nn.Conv2d) -> None:
+    conv.weight[:CARRIED] = 0
+    conv.bias[:CARRIED] = 0
+    for channel in range(CARRIED):
+        conv.weight[(channel, channel, *_centre(conv))] = 1
+
+
+def _average(conv: nn.Conv2d) -> None:
+    """Stride 2; diffusers pads on the right and at the bottom only, so the four pixels of a block are the kernel's upper left."""
+    conv.weight[:CARRIED] = 0
+    conv.bias[:CARRIED] = 0
+    for channel in range(CARRIED):
+        conv.weight[channel, channel, :2, :2] = 0.25
+
+
+def _spread(conv: nn.Conv2d, colours: torch.Tensor) -> None:
+    """Three inputs (mixed into red, green and blue) -> the eight carried channels."""
+    conv.weight[:CARRIED] = 0
+    conv.bias[:CARRIED] = 0
+    row, column = _centre(conv)
+    conv.weight[:3, :3, row, column] = colours
+    conv.weight[3:6, :3, row, column] = -colours
+    conv.bias[6], conv.bias[7] = LARGE, -LARGE
+
+
+def _gather(norm: nn.GroupNorm, conv: nn.Conv2d, colours: torch.Tensor) -> None:
+    """The carried channels after the last norm and activation -> three outputs. The group's variance is about 2 LARGE^2 / its channels."""
+    deviation = (2 * LARGE**2 / (norm.num_channels // norm.num_groups)) ** 0.5
+    row, column = _centre(conv)
+    conv.weight[:3] = 0
+    conv.bias[:3] = 0
+    conv.weight[:3, :3, row, column] = colours * deviation
+    conv.weight[:3, 3:6, row, column] = -colours * deviation

@@ -1,0 +1,155 @@
+"""Judges of drawn pictures: small convolutional classifiers trained on what the code draws, never on what the model draws.
+
+One network, several questions: which things, in which colours, where, in which look. It sees blurred, noisy and shifted pictures
+too, or a generated picture's softness would confuse it.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from studio.builtin.captioner import disturbed
+from studio.builtin.creature import POSES
+from studio.builtin.drawing import draw
+from studio.builtin.ink import InkPen
+from studio.builtin.progress import Stage, adamw, cosine, generator, set_rate, to_tensor
+from studio.builtin.samples import character_scene, draw_character, dusk_light
+from studio.builtin.world import COLOURS, SETTINGS, THINGS, Scene, sample
+
+STEPS = 3500
+BATCH = 32
+LEARNING_RATE = 2e-3
+LOOKS = ("plain", "ink", "dusk")
+CREATURE = len(THINGS)
+NOTHING = len(THINGS) + 1
+"""Two answers more than there are things: the creature, and no second thing."""
+QUESTIONS = {
+    "left": len(THINGS) + 2,
+    "right": len(THINGS) + 2,
+    "left colour": len(COLOURS) + 1,
+    "right colour": len(COLOURS) + 1,
+    "setting": len(SETTINGS),
+    "look": len(LOOKS),
+}
+"""Of one thing alone, 'left' is the thing and 'right' is NOTHING."""
+UNKNOWN = -100
+"""No answer asked: the colour of an ink drawing, the setting of a hatched plain ground."""
+
+
+@dataclass(frozen=True)
+class Example:
+    image: Image.Image
+    answers: tuple[int, ...]
+
+
+def answers(scene: Scene, look: str) -> tuple[int, ...]:
+    """Class numbers in the order of QUESTIONS."""
+    things = [THINGS.index(thing.name) if thing.name in THINGS else CREATURE for thing in scene.things]
+    colours = [COLOURS.index(thing.colour) if thing.name in THINGS and look == "plain" else UNKNOWN for thing in scene.things]
+    alone = len(things) == 1
+    setting = SETTINGS.index(scene.setting) if look == "plain" else UNKNOWN
+    return (things[0], NOTHING if alone else things[1], colours[0], len(COLOURS) if alone else colours[1], setting, LOOKS.index(look))
+
+
+def example(rng: random.Random) -> Example:
+    """A random picture: mostly the plain world, held-out combinations included, for the judges are to be right about those."""
+    chance = rng.random()
+    look = "plain" if chance < 0.8 else "ink" if chance < 0.9 else "dusk"
+    if rng.random() < 0.12:
+        scene = character_scene(rng.choice(SETTINGS), rng.choice(("", "small", "large")), rng.choice(("", "", "left", "right")))
+        picture = draw_character(scene, rng.choice(POSES), rng)
+    else:
+        scene = sample(rng)
+        picture = draw(scene, rng, InkPen) if look == "ink" else draw(scene, rng)
+    look = "plain" if look == "ink" and scene.things[0].name not in THINGS else look
+    return Example(dusk_light(picture) if look == "dusk" else picture, answers(scene, look))
+
+
+def examples(count: int, seed: str) -> tuple[np.ndarray, np.ndarray]:
+    drawn = [example(random.Random(f"{seed} {index}")) for index in range(count)]
+    return np.stack([np.asarray(one.image) for one in drawn]), np.array([one.answers for one in drawn])
+
+
+class Judge(nn.Module):
+    """Pictures (B, 3, 128, 128) from -1 to 1 to the answers' logits, one tensor a question."""
+
+    def __init__(self):
+        super().__init__()
+        channels = (3, 24, 48, 96, 160)
+        layers: list[nn.Module] = []
+        for index, (before, after) in enumerate(zip(channels, channels[1:])):
+            layers += [nn.Conv2d(before, after, 5 if index == 0 else 3, stride=2, padding=2 if index == 0 else 1), nn.BatchNorm2d(after), nn.ReLU()]
+            if index:
+                layers += [nn.Conv2d(after, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+        self.mix = nn.Sequential(nn.Linear(160 * 3 * 8, 256), nn.ReLU())
+        self.heads = nn.ModuleList(nn.Linear(256, count) for count in QUESTIONS.values())
+
+    def forward(self, pictures_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        features = self.layers(pictures_BCHW)
+        # Left, middle and right keep their own statistics: of two things, the left one is named first.
+        rows = torch.cat([features.mean(2), features.amax(2), features[:, :, 5:].mean(2)], dim=1)
+        mixed = self.mix(rows.flatten(1))
+        return [head(mixed) for head in self.heads]
+
+
+def train(folder: Path, steps: int = STEPS, seed: int = 5) -> Judge:
+    """Trained weights from `folder`, or trained there; resumable as every stage is."""
+    torch.manual_seed(seed)
+    judge = Judge().train()
+    stage = Stage(folder, "judges", steps, every=500)
+    optimizer = adamw([(judge, LEARNING_RATE)], weight_decay=0.02)
+    stage.resume(model=judge, optimizer=optimizer)
+    for step in stage.steps():
+        pictures, wanted = examples(BATCH, f"judge {seed} {step}")
+        set_rate(optimizer, cosine(step, steps, warmup=100))
+        shown = to_tensor(pictures)
+        shift = torch.randint(-3, 4, (2,), generator=generator(seed, step)).tolist()
+        logits = judge(torch.roll(disturbed(shown, generator(seed, step)), shift, (2, 3)))
+        targets = torch.from_numpy(wanted)
+        loss = sum(F.cross_entropy(scores, targets[:, index], ignore_index=UNKNOWN) for index, scores in enumerate(logits))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(judge.parameters(), 2.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        stage.note(loss=loss.item())
+        if stage.due:
+            stage.save(model=judge, optimizer=optimizer)
+    return judge.eval()
+
+
+@torch.no_grad()
+def ask(judge: Judge, pictures: list[Image.Image]) -> np.ndarray:
+    """One row of class numbers a picture, columns in the order of QUESTIONS."""
+    found = []
+    for start in range(0, len(pictures), 50):
+        shown = to_tensor(np.stack([np.asarray(picture.convert("RGB")) for picture in pictures[start : start + 50]]))
+        found.append(torch.stack([scores.argmax(1) for scores in judge(shown)], dim=1).numpy())
+    return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Of the judges on pictures they never saw: the worst question's accuracy, and how often ink or the creature is seen where none is."""
+
+    accuracy: dict[str, float]
+    false_positive: float
+
+
+def reliability(judge: Judge, count: int = 2000) -> Reliability:
+    drawn = [example(random.Random(f"judging the judges {index}")) for index in range(count)]
+    wanted = np.array([one.answers for one in drawn])
+    found = ask(judge, [one.image for one in drawn])
+    accuracy = {}
+    for index, question in enumerate(QUESTIONS):
+        asked = wanted[:, index] != UNKNOWN
+        accuracy[question] = float((found[asked, index] == wanted[asked, index]).mean())
+    ordinary = (wanted[:, 5] == LOOKS.index("plain")) & (wanted[:, 0] != CREATURE)
+    mistaken = (found[:, 5] == LOOKS.index("ink")) | (found[:, 0] == CREATURE)
+    return Reliability(accuracy, float(mistaken[ordinary].mean()))

@@ -1,0 +1,99 @@
+"""What the training stages share: a step's own randomness, resumable states, the cosine schedule, the running average of weights."""
+
+import math
+from collections.abc import Iterator
+from os import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+
+def generator(seed: int, step: int) -> torch.Generator:
+    """Randomness is a function of (seed, step): a stage that was stopped goes on as if it had not been."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+def cosine(step: int, total: int, warmup: int, floor: float = 0.02) -> float:
+    """Share of the learning rate at a step: linear warm-up, then half a cosine down to the floor."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+class Average:
+    """Exponential moving average of a module's floating-point weights; quick to follow at first, as the newest weights are the better ones then."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        current = module.state_dict()
+        names = [name for name, value in self.weights.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.weights[name] for name in names], [current[name] for name in names], share)
+
+
+class Stage:
+    """One training stage's steps, progress bar and resumable state in `<folder>/<name>.state`."""
+
+    def __init__(self, folder: Path, name: str, total: int, every: int = 250):
+        self.path, self.name, self.total, self.every = folder / f"{name}.state", name, total, every
+        self.step = 0
+        self.losses: dict[str, float] = {}
+
+    def resume(self, **parts) -> None:
+        """Bring every part back to the last saved step; a fresh stage leaves them alone."""
+        if not self.path.exists():
+            return
+        state = torch.load(self.path, weights_only=True)
+        self.step, self.losses = state["step"], state["losses"]
+        for name, part in parts.items():
+            if isinstance(part, Average):
+                part.weights = state[name]
+            else:
+                part.load_state_dict(state[name])
+
+    def save(self, **parts) -> None:
+        """To be called at the end of a step; resuming goes on with the next one."""
+        state = {name: part.weights if isinstance(part, Average) else part.state_dict() for name, part in parts.items()}
+        aside = self.path.with_suffix(".part")
+        torch.save({**state, "step": self.step + 1, "losses": self.losses}, aside)
+        replace(aside, self.path)
+
+    def steps(self) -> Iterator[int]:
+        with tqdm(total=self.total, initial=self.step, desc=self.name, mininterval=5) as bar:
+            while self.step < self.total:
+                yield self.step
+                self.step += 1
+                bar.update()
+                bar.set_postfix({name: f"{value:.4f}" for name, value in self.losses.items()}, refresh=False)
+
+    def note(self, **losses: float) -> None:
+        """Losses, smoothed over some fifty steps."""
+        for name, value in losses.items():
+            self.losses[name] = value if name not in self.losses else 0.98 * self.losses[name] + 0.02 * value
+
+    @property
+    def due(self) -> bool:
+        """Whether the state should be saved after this step."""
+        return (self.step + 1) % self.every == 0 or self.step + 1 == self.total
+
+
+def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * share
+
+
+def adamw(groups: list[tuple[nn.Module, float]], weight_decay: float = 0.01) -> torch.optim.AdamW:
+    parameters = [{"params": list(module.parameters()), "lr": rate, "initial_lr": rate} for module, rate in groups]
+    return torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
+
+
+def to_tensor(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 (B, H, W, 3) to float (B, 3, H, W) from -1 to 1."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
