@@ -13,7 +13,8 @@ def test_alpha_follows_rank_until_it_is_given():
 
 
 def test_overrides_are_read_like_toml_or_as_plain_words():
-    built = config.build({}, "training.learning_rate=1e-3", "training.lr_scheduler=cosine", 'samples.prompts=["a", "b"]', "training.min_snr_gamma=none")
+    settings = ("training.learning_rate=1e-3", "training.lr_scheduler=cosine", 'samples.prompts=["a", "b"]', "training.min_snr_gamma=none")
+    built = config.build({}, *settings)
     assert built.training.learning_rate == 1e-3
     assert built.training.lr_scheduler == "cosine"
     assert built.samples.prompts == ["a", "b"]
