@@ -70,8 +70,10 @@ def decode(data: bytes) -> tuple[Image.Image, list[str]]:
     except DAMAGED:
         raise StudioError(_what_it_is(data)) from None
     width, height = picture.size
-    if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDE:
+    if width * height > MOST_PIXELS:
         raise StudioError(_too_large(width, height))
+    if max(width, height) > LONGEST_SIDE:
+        raise StudioError(f"it is {width} x {height} pixels; a side may have {LONGEST_SIDE:,} at most. Cut it into pieces.")
     if min(width, height) < SMALLEST_SIDE:
         raise StudioError(f"it is only {width} x {height} pixels; at least {SMALLEST_SIDE} on each side are needed.")
     if width * height > RATIO_COUNTS_FROM and width * height * 3 > LARGEST_RATIO * len(data):

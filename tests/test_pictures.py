@@ -195,6 +195,7 @@ def hostile():
         "big.png": (encoded(big), "more than the 50 megapixels"),
         "trap.png": (encoded(trap), "look like a trap"),
         "liar.png": (bytes(liar), "more than the 50 megapixels"),
+        "ribbon.png": (encoded(Image.new("L", (40000, 20))), "a side may have 20,000 at most"),
         "tiny.png": (encoded(patch(size=(4, 4))), "only 4 x 4 pixels"),
         "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture that can be read"),
         "float.tiff": (encoded(Image.new("F", (40, 30), 0.5), "TIFF"), "stored as F"),
