@@ -20,6 +20,8 @@ from studio.workspace import Home
 
 BRAND = '<div class="brand"><i></i>LoRA Studio</div>'
 POLL_SECONDS = 1
+MEASURE_TABS = "() => [50, 600, 2500].forEach(wait => setTimeout(() => window.dispatchEvent(new Event('resize')), wait))"
+"""Gradio 6.31 measures its tabs once; on a busy computer that is before the style is there, and they all land in a menu."""
 LARGEST_UPLOAD = "2gb"
 
 
@@ -94,6 +96,7 @@ def launch_arguments(studio: Studio, browser: bool = False) -> dict:
     return {
         "theme": theme(),
         "css_paths": [STYLE],
+        "js": MEASURE_TABS,
         "server_name": access.server_name,
         "server_port": access.port,
         "inbrowser": browser,

@@ -1,6 +1,5 @@
 """From the Generate form to pictures: recipes, jobs, and the two plates that show base and stack."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from studio import builtin, worker
@@ -22,11 +21,14 @@ class Plate:
     """What one of the two frames shows."""
 
     html: str
-    ids: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the worker has to say about it, such as a LoRA that matched only in part."""
 
 
 def plate(title: tuple[str, str], urls: list[str], busy: str = "", blank: str = "") -> str:
     pictures = "".join(f'<img src="{text(u)}" alt="{text(title[0])}">' for u in urls)
+    if len(urls) == 1 and "/image/" in urls[0]:
+        pictures += f'<a class="save" href="{text(urls[0])}" download="picture.png">Save picture</a>'
     inside = pictures or f'<div class="blank">{text(blank)}</div>'
     return (
         f'<figure class="plate {"busy" if busy else ""}"><figcaption><span>{text(title[0])}</span><small>{text(title[1])}</small></figcaption>'
@@ -62,18 +64,15 @@ def submit(studio: Studio, owner: str, recipe: Recipe, count: int) -> Job:
     return job
 
 
-async def draw(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str]) -> AsyncIterator[Plate]:
+async def draw(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str]) -> Plate:
     """The plate's picture: at once when this very recipe was drawn before, else when the worker has drawn it."""
-    workspace = studio.home.workspace(owner)
-    known = history.find(workspace, recipe) if count == 1 else None
+    known = history.find(studio.home.workspace(owner), recipe) if count == 1 else None
     if known:
-        yield Plate(plate(title, [files.url("image", known)]), (known,))
-        return
-    async for job in studio.watch(submit(studio, owner, recipe, count)):
-        if job.state == "done":
-            ids = tuple(job.result["images"])
-            yield Plate(plate(title, [files.url("image", each) for each in ids]), ids)
-        elif job.state in ("failed", "interrupted"):
-            raise StudioError(job.error or "Drawing ended before the picture was done. Press Draw to try again.")
-        elif job.state == "cancelled":
-            raise StudioError("Drawing was stopped. Press Draw to start it again.")
+        return Plate(plate(title, [files.url("image", known)]))
+    job = await studio.finished(submit(studio, owner, recipe, count))
+    if job.state == "cancelled":
+        raise StudioError("Drawing was stopped. Press Draw to start it again.")
+    if job.state != "done":
+        raise StudioError(job.error or "Drawing ended before the picture was done. Press Draw to try again.")
+    addresses = [files.url("image", each) for each in job.result["images"]]
+    return Plate(plate(title, addresses), tuple(job.result.get("notes", [])))

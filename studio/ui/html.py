@@ -45,7 +45,7 @@ def lead(title: str, sentence: str) -> str:
 
 def term(word: str, meaning: str) -> str:
     """A word of the craft, explained where it stands."""
-    return f'<abbr class="term" title="{text(meaning)}" tabindex="0">{text(word)}</abbr>'
+    return f'<span class="term" tabindex="0" data-meaning="{text(meaning)}" aria-label="{text(word)}: {text(meaning)}">{text(word)}</span>'
 
 
 def empty(title: str, sentence: str) -> str:

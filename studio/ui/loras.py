@@ -7,14 +7,27 @@ from studio.library import AdapterCard
 from studio.recipe import StackEntry
 from studio.runs import Run
 from studio.ui import files
-from studio.ui.html import empty, text
+from studio.ui.html import empty, term, text
 from studio.workspace import Workspace
 
+TRIGGER_WORDS = term("Trigger words", "The rare word that calls a LoRA in a prompt. Click to put it in; dashed means it is missing.")
 FIRST_WEIGHTS = {"style": 0.8, "character": 1.0}
 
 
 def row(card: AdapterCard, weight: float = 1.0) -> dict:
-    return {"ref": card.ref, "title": card.title, "weight": weight, "on": True, "words": list(card.trigger_words), "picture": cover(card)}
+    words = list(card.trigger_words)
+    return {"ref": card.ref, "title": card.title, "weight": weight, "on": True, "words": words, "picture": cover(card), "base": base_of(card)}
+
+
+def base_of(card: AdapterCard) -> str:
+    """The base model it was trained on, if that is known; a run knows it exactly, a file only says a name."""
+    return Run(card.path.parents[1]).config.model.base_model if card.source == "run" else card.base_model
+
+
+def fitting(rows: list[dict], base: str) -> tuple[list[dict], list[str]]:
+    """The same rows, those for another base switched off; and the titles of these."""
+    strange = [r["title"] for r in rows if r["on"] and r["base"] and r["base"] != base]
+    return [r | {"on": r["on"] and r["title"] not in strange} for r in rows], strange
 
 
 def cover(card: AdapterCard) -> str:
@@ -97,4 +110,4 @@ def chips(rows: list[dict], prompt: str) -> str:
                 f'<button class="chip {missing}" data-click="insert" data-word="{text(word)}" '
                 f'title="{"Put it into the prompt" if missing else "In the prompt"}"><b>{text(word)}</b> {text(r["title"])}</button>'
             )
-    return f'<div class="chips"><span class="small">Trigger words</span>{"".join(found)}</div>' if found else ""
+    return f'<div class="chips"><span class="small">{TRIGGER_WORDS}</span>{"".join(found)}</div>' if found else ""

@@ -1,5 +1,7 @@
 """The loss of a run as a small drawing: pale points, one smoothed line, numbers only where they help."""
 
+from collections.abc import Sequence
+
 WIDTH, HEIGHT, LEFT, BOTTOM = 560, 170, 44, 24
 MOST_POINTS = 500
 
@@ -20,7 +22,7 @@ def thin(points: list[tuple[int, float]], most: int = MOST_POINTS) -> list[tuple
     return kept if not points or kept[-1] == points[-1] else [*kept[: most - 1], points[-1]]
 
 
-def loss(curve: list[dict], total: int) -> str:
+def loss(curve: Sequence[dict], total: int) -> str:
     """SVG of step events {step, loss}; an empty string while there are too few to draw."""
     if len(curve) < 3:
         return ""

@@ -1,11 +1,13 @@
 """How a training run looks: its state in words, the film of samples, the loss, and the list of all runs."""
 
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 from studio.jobs import Job
 from studio.runs import Run
 from studio.ui import files, plot
-from studio.ui.html import bar, duration, notice, text
+from studio.ui.html import bar, duration, notice, term, text
 from studio.ui.studio import Studio
 
 WORDS = {
@@ -17,6 +19,7 @@ WORDS = {
     "failed": "Failed",
     "interrupted": "Interrupted, nothing lost",
 }
+CHECKPOINT = term("checkpoint", "What was learnt up to a step, saved. Later ones know your pictures better, until they copy them.")
 WIDEST_FILM = 12
 SEPARATOR = " \u00b7 "
 
@@ -27,9 +30,10 @@ class Condition:
 
     state: str
     job: Job | None
-    curve: list[dict]
+    curve: tuple[dict, ...]
     total: int
     message: str
+    notes: tuple[str, ...]
 
     @property
     def step(self) -> int:
@@ -40,21 +44,44 @@ class Condition:
         return self.state in ("stopped", "interrupted", "failed")
 
 
-def condition(studio: Studio, owner: str, run: Run) -> Condition:
-    job = next((j for j in studio.jobs.list(owner, kinds=("train",), limit=200) if j.payload.get("run") == run.id), None)
-    said = run.state
+@dataclass(frozen=True)
+class Told:
+    """What a run's events say, as of one size of their file."""
+
+    state: str
+    curve: tuple[dict, ...]
+    notes: tuple[str, ...]
+    failure: str
+
+
+@functools.lru_cache(maxsize=256)
+def _told(path: Path, size: int, modified_ns: int) -> Told:
+    """Runs that are over are read once; the page asks every second."""
+    run = Run(path)
+    events = run.events()[0]
+    notes = dict.fromkeys(event["message"] for event in events if event["kind"] == "note")
+    failures = [event["message"] for event in events if event["kind"] == "failed"]
+    return Told(run.state, tuple(run.curve()), tuple(notes), failures[-1] if failures else "")
+
+
+def newest_jobs(studio: Studio, owner: str) -> dict[str, Job]:
+    """run id -> its newest training job."""
+    return {job.payload["run"]: job for job in reversed(studio.jobs.list(owner, kinds=("train",), limit=500))}
+
+
+def condition(run: Run, job: Job | None) -> Condition:
+    stat = run.events_file.stat() if run.events_file.exists() else None
+    told = _told(run.path, stat.st_size, stat.st_mtime_ns) if stat else Told("created", (), (), "")
     if job and job.unfinished:
-        state = "waiting" if job.state == "waiting" else "paused" if said == "paused" else "running"
-    elif said in ("finished", "stopped", "failed"):
-        state = said
+        state = "waiting" if job.state == "waiting" else "paused" if told.state == "paused" else "running"
+    elif told.state in ("finished", "stopped", "failed"):
+        state = told.state
     elif job and job.state == "failed":
         state = "failed"
     else:
         state = "interrupted"
-    message = job.error if job and not job.unfinished else ""
-    if state == "failed":
-        message = next((e["message"] for e in reversed(run.events()[0]) if e["kind"] == "failed"), message)
-    return Condition(state, job, run.curve(), run.config.training.max_train_steps, message)
+    message = (told.failure or (job.error if job else "")) if state == "failed" else ""
+    return Condition(state, job, told.curve, run.config.training.max_train_steps, message, told.notes)
 
 
 def head(run: Run, now: Condition) -> str:
@@ -72,10 +99,11 @@ def head(run: Run, now: Condition) -> str:
         facts += [f"file of {size(latest.stat().st_size)}"] if latest else []
     words = now.job.message if now.state == "running" and not now.curve and now.job and now.job.message else WORDS[now.state]
     progress = bar(now.step, now.total) if now.state in ("waiting", "running", "paused", "stopped", "interrupted") else ""
+    notes = "".join(notice(each, "warn") for each in now.notes)
     wrong = notice(now.message or "Training ended without saying why; press Resume.", "bad") if now.state == "failed" else ""
     return (
         f'<div class="runhead"><h3>{text(run.title)}</h3><span class="state {now.state}">{text(words)}</span></div>'
-        f'{progress}<div class="facts">{text(SEPARATOR.join(facts))}</div>{wrong}'
+        f'{progress}<div class="facts">{text(SEPARATOR.join(facts))}</div>{notes}{wrong}'
     )
 
 
@@ -114,7 +142,8 @@ def film(run: Run, now: Condition) -> str:
         rows += (
             f'<tr><th scope="row" colspan="{len(steps)}"><b>{kind if word else "prompt"}</b> <span>{text(prompt)}</span></th></tr><tr>{cells}</tr>'
         )
-    return f'<div class="film" tabindex="0" aria-label="Film of samples"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    explained = f'<div class="small">A column is a {CHECKPOINT}, all from the same seed: take the one that looks best.</div>'
+    return f'{explained}<div class="film" tabindex="0" aria-label="Film of samples"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def column(step: int) -> str:
@@ -125,15 +154,15 @@ def loss(now: Condition) -> str:
     drawing = plot.loss(now.curve, now.total)
     if not drawing:
         return ""
-    explained = "Loss: how wrong the guesses still are. It should fall, then waver; judge by the pictures."
+    explained = "How wrong the guesses still are. It should fall, then waver; judge by the pictures."
     return f'<div class="lossbox"><h3 class="part">Loss</h3>{drawing}<div class="small">{explained}</div></div>'
 
 
-def listing(studio: Studio, owner: str, runs: list[Run], open_id: str | None) -> str:
+def listing(runs: list[Run], jobs: dict[str, Job], open_id: str | None) -> str:
     """Every run: open it, or take it away (with undo)."""
     items = ""
     for run in runs:
-        now = condition(studio, owner, run)
+        now = condition(run, jobs.get(run.id))
         left = f"{WORDS[now.state]}, step {now.step:,} of {now.total:,}" if now.state != "finished" else f"Finished, {now.total:,} steps"
         samples = run.samples()
         picture = f'<img class="thumb" src="{files.url("sample", run.id, max(samples), 0)}" alt="">' if samples else '<span class="thumb"></span>'

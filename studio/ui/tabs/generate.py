@@ -1,12 +1,12 @@
 """The first page: the same picture by the base model and with a stack of LoRAs, side by side."""
 
-import asyncio
+import json
 import random
 from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import library
+from studio import families, library
 from studio.errors import StudioError
 from studio.recipe import Recipe, read_recipe
 from studio.ui import drawing, files, history, loras
@@ -19,6 +19,8 @@ TITLE = "Generate"
 
 LORA = term("LoRA", "A small file that teaches a picture model one new thing, a style, a character, a light, without changing the model itself.")
 LEAD = f"A {LORA} is a small file that teaches a picture model one new thing. Left: the model alone. Right: the same words with the LoRAs below."
+WEIGHT_MEANING = "How strongly a LoRA acts: 0 is the base alone, 1 what it learnt, above 1 more than that, below 0 the opposite."
+WEIGHT = f'<div class="small">Each with a {term("weight", WEIGHT_MEANING)}; let go of a slider to redraw.</div>'
 SEED_HELP = "The number all chance comes from: the same seed and words give the same picture."
 
 RESTORE = "Restore settings from a picture"
@@ -89,7 +91,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     with gr.Row(elem_classes="bench"):
         with gr.Column(scale=5, min_width=320):
             with gr.Column(elem_classes="pane"):
-                gr.HTML('<h3 class="part">LoRAs in this picture</h3>')
+                gr.HTML('<h3 class="part">LoRAs in this picture</h3>' + WEIGHT)
                 stack = panel(loras.show(first_rows), ("toggle", "weigh", "drop"), elem_id="stack")
                 undo = gr.Button("Undo", size="sm", visible=False)
                 choices = build_adding(studio, wanted)
@@ -103,6 +105,14 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
                     seed = gr.Number(first.seed, label="Seed", info=SEED_HELP, precision=0, minimum=0, maximum=2**32 - 1)
                     dice = gr.Button("\u2684 New seed", size="sm", min_width=90, scale=0, elem_classes="dice")
                     count = gr.Slider(1, 4, 1, step=1, label="Pictures", info="Each with the next seed.")
+                base_model = gr.Dropdown(
+                    [(offer.title, offer.id) for family in families.FAMILIES for offer in family.offers],
+                    value=first.base_model,
+                    label="Base model",
+                    info="What draws. A LoRA works with the base it was trained on. Also a Hub id (owner/name) or a folder.",
+                    allow_custom_value=True,
+                    elem_id="draw-base",
+                )
                 with gr.Row():
                     steps = gr.Slider(1, 50, first.num_inference_steps, step=1, label="Drawing steps", info="More is finer and slower.")
                     guidance = gr.Slider(
@@ -119,33 +129,34 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             strip = panel("", ("pick",), elem_id="history")
             restore = gr.UploadButton(RESTORE, file_types=[".png"], size="sm", scale=0, min_width=230, elem_id="restore", type="binary")
 
-    form = [prompt, negative, seed, steps, guidance, count]
+    form = [prompt, negative, base_model, seed, steps, guidance, count]
     removed = gr.State(None)
 
-    def recipe(workspace: Workspace, rows: list[dict], prompt: str, negative: str, seed: float, steps: int, guidance: float) -> Recipe:
+    def recipe(workspace: Workspace, rows: list[dict], prompt: str, negative: str, base: str, seed: float, steps: int, guidance: float) -> Recipe:
         if not prompt.strip():
             raise StudioError("The prompt is empty; write what the picture should show, for example: a red boat by the sea.")
-        return Recipe(
-            prompt=prompt.strip(),
-            negative_prompt=negative.strip(),
-            stack=loras.stack(workspace, rows),
-            seed=int(seed or 0),
-            num_inference_steps=int(steps),
-            guidance_scale=guidance,
-        )
+        wanted = {
+            "prompt": prompt.strip(),
+            "negative_prompt": negative.strip(),
+            "base_model": base,
+            "stack": [entry.model_dump() for entry in loras.stack(workspace, rows)],
+            "seed": int(seed or 0),
+            "num_inference_steps": int(steps),
+            "guidance_scale": guidance,
+        }
+        return Recipe.from_json(json.dumps(wanted))
 
-    async def draw(rows, prompt, negative, seed, steps, guidance, count, request: gr.Request):
-        """Both plates; one that this session already shows comes back at once, as the base does while only weights move."""
+    async def draw(rows, prompt, negative, base, seed, steps, guidance, count, request: gr.Request):
+        """The right plate first; each comes at once if it was drawn before, as the left one was while only weights move."""
         owner = studio.owner(request)
         try:
-            wanted = recipe(studio.home.workspace(owner), rows, prompt, negative, seed, steps, guidance)
-            parts = {
-                "stack": asyncio.create_task(last(studio, owner, wanted, int(count), drawing.STACK_TITLE)),
-                "base": asyncio.create_task(last(studio, owner, wanted.without_stack(), int(count), drawing.BASE_TITLE)),
-            }
-            right = await parts["stack"]
-            yield gr.skip(), right, gr.skip(), ""
-            yield await parts["base"], gr.skip(), history.strip(studio.home.workspace(owner)), gr.skip()
+            wanted = recipe(studio.home.workspace(owner), rows, prompt, negative, base, seed, steps, guidance)
+            if studio.jobs.list(owner, kinds=("train",), states=("running",), limit=1):
+                yield gr.skip(), gr.skip(), gr.skip(), notice("Training pauses for a moment while this is drawn.")
+            right = await drawing.draw(studio, owner, wanted, int(count), drawing.STACK_TITLE)
+            yield gr.skip(), right.html, gr.skip(), notice(" ".join(right.notes), "warn")
+            left = await drawing.draw(studio, owner, wanted.without_stack(), int(count), drawing.BASE_TITLE)
+            yield left.html, gr.skip(), history.strip(studio.home.workspace(owner)), gr.skip()
         except StudioError as error:
             yield gr.skip(), gr.skip(), gr.skip(), notice(str(error), "bad")
 
@@ -201,6 +212,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             *show_rows(rows, found.prompt),
             found.prompt,
             found.negative_prompt,
+            found.base_model,
             found.seed,
             found.num_inference_steps,
             found.guidance_scale,
@@ -226,18 +238,16 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     redraw(restore.upload(from_file, restore, restores, **QUIET))
 
     @in_words
-    def add(rows, prompt, wanted, request: gr.Request):
+    def add(rows, prompt, base, wanted, request: gr.Request):
+        """The base follows the LoRA, since it works with no other; what was made for another base is switched off, in words."""
         if not wanted or any(r["ref"] == wanted[0] for r in rows):
-            return show_rows(rows, prompt)
-        return show_rows([*rows, loras.row(library.find(studio.workspace(request), wanted[0]))], prompt)
+            return *show_rows(rows, prompt), base, ""
+        new = loras.row(library.find(studio.workspace(request), wanted[0]))
+        base = new["base"] if "/" in new["base"] else base
+        rows, strange = loras.fitting([*rows, new], base)
+        changed = f"{new['title']} was trained on {base}, so that draws now. Switched off, made for another base: {', '.join(strange)}."
+        return *show_rows(rows, prompt), base, notice(changed, "warn") if strange else ""
 
-    redraw(wanted.change(add, [rows, prompt, wanted], [rows, stack, words], **QUIET))
+    redraw(wanted.change(add, [rows, prompt, base_model, wanted], [rows, stack, words, base_model, said], **QUIET))
     own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
     return Generate(strip, choices, drawing_event)
-
-
-async def last(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str]) -> str:
-    shown = ""
-    async for each in drawing.draw(studio, owner, recipe, count, title):
-        shown = each.html
-    return shown

@@ -19,7 +19,9 @@ TITLE = "Train"
 
 STEPS = term("steps", "One step: the model looks at a picture or a few, guesses, and is nudged towards the right answer.")
 RANK = term("rank", "How many numbers the LoRA has for each layer: how much it can remember.")
-LEAD = f"Pick pictures and a goal; the rest is filled in. {RANK} and {STEPS} are the two that matter."
+BASE = term("base model", "The picture model that everything starts from. It stays as it is; the LoRA is a small file on top of it.")
+PRESET = term("preset", "Settings that worked before for the same purpose. You may change each of them.")
+LEAD = f"Pick pictures, a {BASE} and a goal ({PRESET}); the rest is filled in. Of the numbers, {RANK} and {STEPS} matter most."
 RANKS = [4, 8, 16, 32, 64, 128]
 SAMPLE_HELP = (
     "One line each: a prompt with the trigger word, the same without it, and a scene that no picture shows. They become the rows of the film."
@@ -191,10 +193,15 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
 
 def describe(preset_name: str | None, dataset: Dataset) -> str:
     preset = next((p for p in configs.presets() if p.name == preset_name), None)
+    on_builtin = preset is None or preset.base_model == families.BUILTIN_ID
     words = f'<div class="small">{text(preset.description)}</div>' if preset else ""
     if not dataset.trigger_word:
         words += notice(
             "This dataset has no trigger word. It learns all the same, but nothing calls the LoRA by name; set one under Pictures & captions.", "warn"
+        )
+    if on_builtin and any(picture.looks_like_photo for picture in dataset.pictures):
+        words += notice(
+            "These look like photographs, and the built-in base draws simple shapes only. Choose another base, such as Stable Diffusion 1.5.", "warn"
         )
     return words
 

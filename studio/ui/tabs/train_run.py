@@ -51,7 +51,8 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         run = opened(workspace, run_id)
         if run is None:
             return NOTHING, gr.update(visible=False), gr.update(visible=False), gr.update(visible=False), "", "", ""
-        now = runs_view.condition(studio, owner, run)
+        jobs = runs_view.newest_jobs(studio, owner)
+        now = runs_view.condition(run, jobs.get(run.id))
         busy = now.state in ("waiting", "running", "paused")
         return (
             runs_view.head(run, now),
@@ -60,7 +61,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
             gr.update(visible=now.can_resume),
             runs_view.film(run, now),
             runs_view.loss(now),
-            runs_view.listing(studio, owner, Run.all(workspace), run.id),
+            runs_view.listing(Run.all(workspace), jobs, run.id),
         )
 
     shown = [head, try_it, stop, resume, film, loss, listing]
@@ -70,7 +71,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     @in_words
     def ask_to_stop(run_id, request: gr.Request):
         run = opened(studio.workspace(request), run_id)
-        job = runs_view.condition(studio, studio.owner(request), run).job
+        job = runs_view.newest_jobs(studio, studio.owner(request)).get(run.id)
         if job and job.unfinished:
             studio.jobs.cancel(job.id)
         return show(run_id, request)
@@ -107,7 +108,8 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     def remove(run_id, request: gr.Request, event: gr.EventData):
         workspace = studio.workspace(request)
         run = Run.open(workspace, event.run)
-        if runs_view.condition(studio, studio.owner(request), run).state in ("waiting", "running", "paused"):
+        job = runs_view.newest_jobs(studio, studio.owner(request)).get(run.id)
+        if job and job.unfinished:
             return *[gr.skip()] * (len(shown) + 2), notice(f"{run.title} is still learning; stop it first.", "warn")
         title, trashed = run.title, workspace.remove(run.path)
         return *show(run_id if run_id != event.run else None, request), trashed, gr.update(visible=True, value=f"Put {title} back"), ""
