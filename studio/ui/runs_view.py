@@ -143,7 +143,8 @@ def film(run: Run, now: Condition) -> str:
             f'<tr><th scope="row" colspan="{len(steps)}"><b>{kind if word else "prompt"}</b> <span>{text(prompt)}</span></th></tr><tr>{cells}</tr>'
         )
     explained = f'<div class="small">A column is a {CHECKPOINT}, all from the same seed: take the one that looks best.</div>'
-    return f'{explained}<div class="film" tabindex="0" aria-label="Film of samples"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    opening = f'{explained}<div class="film" tabindex="0" aria-label="Film of samples">'
+    return f'{opening}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def column(step: int) -> str:
