@@ -116,13 +116,14 @@ class Worker:
         self.last_job = time.monotonic()
         self.last_look = -LOOK_AROUND_SECONDS
         self.lonely_since: float | None = None
+        self.preloaded = False
 
     def run(self) -> None:
         """Until nobody needs it any more."""
         self.adopt()
         began = time.monotonic()
         while self.turn():
-            if not self.resident.device and self.training is None and time.monotonic() - began > PRELOAD_AFTER_SECONDS:
+            if not self.preloaded and time.monotonic() - began > PRELOAD_AFTER_SECONDS:
                 self.preload()
             quick = self.training or time.monotonic() - self.last_job < IDLE_AFTER
             time.sleep(WARM_SECONDS if quick else IDLE_SECONDS)
@@ -163,7 +164,12 @@ class Worker:
                     self.training = child
 
     def preload(self) -> None:
-        """Load the small base and draw one step with it, so that the first slider somebody moves is quick."""
+        """Load the small base and draw one step with it, so that the first slider somebody moves is quick. Once, and only for somebody."""
+        if self.training is not None or self.lonely_since is not None:
+            return
+        self.preloaded = True
+        if self.resident.device:
+            return
         try:
             recipe = Recipe(base_model=families.BUILTIN_ID, num_inference_steps=1)
             self.resident.draw(recipe, self.home.workspace("local"), lambda done, total: None)

@@ -289,7 +289,7 @@ CLIENT = (
 )
 
 
-def test_the_resident_process_is_quick_survives_a_kill_and_leaves_when_nobody_needs_it(home, jobs):
+def test_the_resident_process_is_quick_and_another_takes_over_when_it_is_killed(home, jobs):
     client = subprocess.Popen([sys.executable, "-c", CLIENT, str(home.root)], stdout=subprocess.PIPE, env=processes.environment())
     client.stdout.readline()
     pid = json.loads((home.root / "worker.json").read_text())["pid"]
@@ -319,13 +319,21 @@ def test_the_resident_process_is_quick_survives_a_kill_and_leaves_when_nobody_ne
     wait_for(lambda: jobs.get(job.id).state == "running")
     assert jobs.get(job.id).attempts == 2 and jobs.get(job.id).pid == new
     jobs.cancel(job.id)
-    wait_for(over(jobs, job))
+    for process in (new, client.pid):
+        os.kill(process, signal.SIGKILL)
+    client.wait()
 
+
+def test_the_resident_process_leaves_in_peace_when_nobody_who_asked_for_it_lives(home):
+    client = subprocess.Popen([sys.executable, "-c", CLIENT, str(home.root)], stdout=subprocess.PIPE, env=processes.environment())
+    client.stdout.readline()
+    pid = json.loads((home.root / "worker.json").read_text())["pid"]
     client.kill()
     client.wait()
-    (home.root / "visitors" / str(os.getpid())).unlink()
-    wait_for(lambda: not processes.alive(new))
+    assert processes.alive(pid)
+    wait_for(lambda: not processes.alive(pid))
     assert json.loads((home.root / "worker.json").read_text()) == {}, "leaving in peace is no early death"
+    assert "Loading" not in (home.logs / "worker.log").read_text(), "nor does it load anything for nobody"
 
 
 def test_many_who_ask_at_once_get_one_worker(home, monkeypatch):
