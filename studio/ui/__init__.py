@@ -8,7 +8,7 @@ from starlette.middleware import Middleware
 from studio import doctor
 from studio.access import Access
 from studio.jobs import Jobs
-from studio.ui import endpoints, files, history, jobbar
+from studio.ui import endpoints, files, history, jobbar, loras
 from studio.ui.drawing import first_is_shipped
 from studio.ui.gate import Gate
 from studio.ui.html import text
@@ -61,14 +61,15 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         gr.Timer(POLL_SECONDS).tick(look, [seen, news, beat], watched, **QUIET)
 
         def new_loras(request: gr.Request):
-            return gr.update(choices=choices(studio.workspace(request)))
+            workspace = studio.workspace(request)
+            return gr.update(choices=choices(workspace)), gr.update(choices=loras.bases(workspace))
 
         def new_pictures(request: gr.Request):
-            return history.strip(studio.workspace(request)), gr.update(choices=choices(studio.workspace(request)))
+            return history.strip(studio.workspace(request)), *new_loras(request)
 
-        news.change(new_loras, None, drawing.choices, **QUIET)
+        news.change(new_loras, None, [drawing.choices, drawing.base], **QUIET)
         app.load(look, [seen, news, beat], watched, **QUIET)
-        app.load(new_pictures, None, [drawing.strip, drawing.choices], **QUIET)
+        app.load(new_pictures, None, [drawing.strip, drawing.choices, drawing.base], **QUIET)
         app.load(pictures.arrive, chosen, pictures.opened, **QUIET)
         app.load(settle, chosen, filling, **QUIET)
         app.load(run_view.show, open_run, run_view.shown, **QUIET)

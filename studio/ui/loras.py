@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from studio import builtin, library
+from studio import builtin, families, library
 from studio.library import AdapterCard
 from studio.recipe import StackEntry
 from studio.runs import Run
@@ -22,6 +22,13 @@ def row(card: AdapterCard, weight: float = 1.0) -> dict:
 def base_of(card: AdapterCard) -> str:
     """The base model it was trained on, if that is known; a run knows it exactly, a file only says a name."""
     return Run(card.path.parents[1]).config.model.base_model if card.source == "run" else card.base_model
+
+
+def bases(workspace: Workspace) -> list[tuple[str, str]]:
+    """(title, id) of every base a person may draw with: the families' offers, and those of their own runs."""
+    offered = {offer.id: offer.title for family in families.FAMILIES for offer in family.offers}
+    own = {run.config.model.base_model for run in Run.all(workspace)} - set(offered)
+    return [(title, base) for base, title in offered.items()] + [(base, base) for base in sorted(own)]
 
 
 def fitting(rows: list[dict], base: str) -> tuple[list[dict], list[str]]:

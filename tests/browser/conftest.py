@@ -16,6 +16,8 @@ from tests.fake_hub import FakeHub
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = Path(__file__).parent / "artifacts"
+DOCS = ROOT / "docs"
+FOR_DOCS = os.environ.get("LORA_STUDIO_DOCS") == "1"
 CHROMIUM = Path("/usr/bin/chromium")
 SWITCHES = [
     "--no-sandbox",
@@ -129,10 +131,13 @@ def open_page(browser, app):
 
 @pytest.fixture
 def keep():
-    """keep(page, name): a screenshot of the whole page as a test artefact."""
+    """keep(page, name): a screenshot of the whole page as a test artefact; with LORA_STUDIO_DOCS=1 those with `docs` become README's."""
     ARTIFACTS.mkdir(exist_ok=True)
 
-    def save(page, name: str) -> None:
+    def save(page, name: str, docs: str = "") -> None:
         page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
+        if docs and FOR_DOCS:
+            DOCS.mkdir(exist_ok=True)
+            page.screenshot(path=DOCS / f"{docs}.png")
 
     return save

@@ -1,10 +1,12 @@
 """A run in the browser: stopped with everything saved, resumed, finished; removed and put back."""
 
+import pytest
 from playwright.sync_api import expect
 
 from studio.dataset import Dataset
 
 
+@pytest.mark.timeout(900)
 def test_stop_resume_remove_and_put_back(open_page, keep, app):
     workspace = app.home.workspace("local")
     Dataset.from_samples(workspace, "character")

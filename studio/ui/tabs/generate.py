@@ -59,6 +59,7 @@ class Generate:
 
     strip: gr.HTML
     choices: gr.Dropdown
+    base: gr.Dropdown
     draw: dict
     """The drawing event: what `load` runs where no first picture ships."""
 
@@ -250,4 +251,4 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
 
     redraw(wanted.change(add, [rows, prompt, base_model, wanted], [rows, stack, words, base_model, said], **QUIET))
     own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
-    return Generate(strip, choices, drawing_event)
+    return Generate(strip, choices, base_model, drawing_event)

@@ -1,0 +1,65 @@
+"""The list of LoRAs: rows of plain data, what is drawn from them, and HTML that stays HTML whatever a title says."""
+
+import pytest
+
+from studio.recipe import StackEntry
+from studio.ui import loras
+
+HOSTILE = '"><script>alert(1)</script>'
+
+
+def row(**differs) -> dict:
+    return {"ref": "file:x", "title": "Ink", "weight": 1.0, "on": True, "words": ["ohwx"], "picture": "", "base": "a/base"} | differs
+
+
+def test_a_title_can_only_ever_be_text():
+    shown = loras.show([row(title=HOSTILE, picture=HOSTILE)]) + loras.chips([row(title=HOSTILE, words=[HOSTILE])], HOSTILE)
+    assert "<script" not in shown
+
+
+def test_a_row_shows_its_weight_and_its_switch():
+    shown = loras.show([row(weight=1.25, on=False)])
+    assert 'value="1.25"' in shown and "<output>1.25</output>" in shown
+    assert 'class="off"' in shown and "checked" not in shown
+    assert 'class="weigh hot"' in shown
+
+
+def test_an_empty_list_says_what_to_do():
+    assert "Add one below" in loras.show([])
+
+
+@pytest.mark.parametrize("prompt, missing", [("a cat", True), ("OHWX a cat", False), ("ohwxy a cat", True)])
+def test_a_chip_is_grey_while_the_prompt_lacks_its_word(prompt, missing):
+    assert ('class="chip missing"' in loras.chips([row()], prompt)) == missing
+
+
+def test_rows_that_are_off_have_no_chip():
+    assert loras.chips([row(on=False)], "") == ""
+
+
+def test_only_rows_that_act_are_drawn(workspace, monkeypatch):
+    class Card:
+        sha256 = "0" * 64
+
+    monkeypatch.setattr(loras.library, "find", lambda workspace, ref: Card())
+    rows = [row(), row(ref="file:off", on=False), row(ref="file:zero", weight=0.0), row(ref="file:minus", weight=-0.5)]
+    assert loras.stack(workspace, rows) == [
+        StackEntry(adapter="file:x", weight=1.0, title="Ink", sha256="0" * 64),
+        StackEntry(adapter="file:minus", weight=-0.5, title="Ink", sha256="0" * 64),
+    ]
+
+
+def test_loras_of_another_base_are_switched_off_and_named():
+    rows, strange = loras.fitting([row(title="Old"), row(title="New", base="b/base"), row(title="Unknown", base="")], "b/base")
+    assert [r["on"] for r in rows] == [False, True, True]
+    assert strange == ["Old"]
+
+
+def test_a_recipe_whose_loras_are_gone_says_which(workspace):
+    rows, missing = loras.rows_of(workspace, [StackEntry(adapter="file:gone", title="Ink"), StackEntry(adapter="run:gone@10")])
+    assert rows == []
+    assert missing == ["Ink", "run:gone@10"]
+
+
+def test_every_family_offers_its_bases(workspace):
+    assert "lora-studio/small-world" in [base for _, base in loras.bases(workspace)]
