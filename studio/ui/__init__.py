@@ -38,8 +38,8 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
                 drawing = generate.build(studio, rooms, wanted)
             with gr.Tab(dataset.TITLE, id="dataset"):
                 pictures = dataset.build(studio, rooms, chosen, beat)
-            with gr.Tab(train.TITLE, id="train"):
-                settle, filling, run_view = train.build(studio, rooms, chosen, beat, wanted, open_run)
+            with gr.Tab(train.TITLE, id="train") as train_tab:
+                learning = train.build(studio, rooms, chosen, beat, wanted, open_run)
             with gr.Tab(publish.TITLE, id="publish"):
                 list_runs, asked, listed = publish.build(studio, news)
         bar = jobbar.build(studio)
@@ -71,8 +71,9 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         app.load(look, [seen, news, beat], watched, **QUIET)
         app.load(new_pictures, None, [drawing.strip, drawing.choices, drawing.base], **QUIET)
         app.load(pictures.arrive, chosen, pictures.opened, **QUIET)
-        app.load(settle, chosen, filling, **QUIET)
-        app.load(run_view.show, open_run, run_view.shown, **QUIET)
+        app.load(learning.arrive, chosen, learning.filling, **QUIET)
+        train_tab.select(learning.look_again, [chosen, learning.filled_for], learning.filling, **QUIET)
+        app.load(learning.view.show, open_run, learning.view.shown, **QUIET)
         app.load(list_runs, asked, listed, **QUIET)
         if not first_is_shipped():
             app.load(**drawing.draw)

@@ -79,7 +79,7 @@ def refusals(refused: list[dict]) -> str:
     """Files that could not be used, each with its reason."""
     if not refused:
         return ""
-    items = "".join(f"<li><b>{text(each['name'])}</b> {text(each['reason'])}</li>" for each in refused[:50])
+    items = "".join(f"<li>{text(each['reason'])}</li>" for each in refused[:50])
     more = f"<li>and {len(refused) - 50} more</li>" if len(refused) > 50 else ""
     said = f"<b>{counted(len(refused), 'file')} could not be used; the others are in.</b>"
     return f'<div class="notice warn" role="status"><div>{said}<ul>{items}{more}</ul></div></div>'

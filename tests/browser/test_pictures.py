@@ -52,6 +52,9 @@ def test_bring_pictures_edit_them_and_find_them_again(open_page, keep, app, file
     expect(page.locator("#dataset-said")).to_contain_text("page.png")
     expect(page.locator(".captioned textarea").first).to_have_value("sks on a white background")
     keep(page, "pictures-refused")
+    page.get_by_role("button", name="Train with these").click()
+    expect(page.locator("#start-training")).to_be_visible()
+    page.get_by_role("tab", name="Pictures & captions").click()
 
     page.locator(".captioned textarea").first.fill("sks, tiny, on white <b>paper</b>")
     expect(page.locator(".captioned .saved").first).to_have_text("saved")

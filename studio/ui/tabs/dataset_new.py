@@ -9,7 +9,7 @@ from studio import builtin
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.ui import files
-from studio.ui.html import counted, notice, panel, text
+from studio.ui.html import notice, panel, text
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.workspace import Workspace
 
@@ -30,8 +30,8 @@ class New:
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
-    """(title with count, id), newest first."""
-    return [(f"{d.title} ({counted(len(d.pictures), 'picture')})", d.id) for d in Dataset.all(workspace)]
+    """(title, id), newest first."""
+    return [(d.title, d.id) for d in Dataset.all(workspace)]
 
 
 def sample_cards() -> str:

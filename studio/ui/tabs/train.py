@@ -1,5 +1,8 @@
 """Training: what learns, from which pictures, how long; then the run as it goes, on this or any other tab."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import gradio as gr
 
 from studio import config as configs
@@ -12,7 +15,7 @@ from studio.ui import estimate
 from studio.ui.form import Form
 from studio.ui.html import counted, lead, notice, term, text
 from studio.ui.studio import QUIET, Studio
-from studio.ui.tabs.train_run import build_run
+from studio.ui.tabs.train_run import RunView, build_run
 from studio.workspace import Workspace
 
 TITLE = "Train"
@@ -27,6 +30,17 @@ SAMPLE_HELP = (
     "One line each: a prompt with the trigger word, the same without it, and a scene that no picture shows. They become the rows of the film."
 )
 NO_PICTURES = "No pictures yet. Make a dataset under Pictures & captions, or take the sample pictures there."
+
+
+@dataclass(frozen=True)
+class Train:
+    """For the frame: `arrive` on load and `look_again` when the tab is opened fill `filling`; `view` is the run that is shown."""
+
+    arrive: Callable
+    look_again: Callable
+    filling: list
+    filled_for: gr.State
+    view: RunView
 
 
 def suggested_prompts(subject: str) -> list[str]:
@@ -77,6 +91,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
     form = Form(TrainConfig())
     form.leave("model.family", "dataset.id", "dataset.subject", "dataset.trigger_word")
     touched = gr.State(False)
+    filled_for = gr.State(None)
 
     gr.HTML(lead("Teach it", LEAD))
     with gr.Row(elem_classes="bench"):
@@ -127,6 +142,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                 "",
                 "",
                 False,
+                None,
                 *[gr.skip()] * len(form.inputs),
             ]
         dataset = Dataset.open(workspace, dataset_id)
@@ -141,13 +157,23 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             describe(preset_name, dataset),
             estimated(workspace, config),
             False,
+            (dataset.id, dataset.trigger_word),
             *form.write(config),
         ]
 
-    filling = [none_yet, to_pictures, settings, pictures, preset, about, size, touched, *form.inputs]
+    filling = [none_yet, to_pictures, settings, pictures, preset, about, size, touched, filled_for, *form.inputs]
 
     def arrive(dataset_id, request: gr.Request):
         return open_settings(studio.workspace(request), dataset_id, None)
+
+    def look_again(dataset_id, filled_for, request: gr.Request):
+        """When the tab is opened: new pictures or another trigger word fill the form again; else what was typed stays."""
+        workspace = studio.workspace(request)
+        known = datasets(workspace)
+        wanted = dataset_id if dataset_id in [each for _, each in known] else known[0][1] if known else None
+        if wanted and filled_for == (wanted, Dataset.open(workspace, wanted).trigger_word):
+            return [gr.update(choices=known) if component is pictures else gr.skip() for component in filling]
+        return open_settings(workspace, wanted, None)
 
     def take_preset(dataset_id, preset_name, request: gr.Request):
         return open_settings(studio.workspace(request), dataset_id, preset_name)
@@ -188,7 +214,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         return run.id, ""
 
     start.click(begin, [pictures, name, *form.inputs], [open_run, said], **QUIET)
-    return arrive, filling, view
+    return Train(arrive, look_again, filling, filled_for, view)
 
 
 def describe(preset_name: str | None, dataset: Dataset) -> str:
