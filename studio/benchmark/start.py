@@ -106,6 +106,7 @@ def _interactive_seconds(port: int) -> float:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
         page = browser.new_page()
+        page.set_default_timeout(120_000)
         started = time.perf_counter()
         page.goto(f"http://127.0.0.1:{port}/", wait_until="commit")
         page.get_by_role("button", name="Draw", exact=True).click(trial=True)
