@@ -1,6 +1,7 @@
 """From the Generate form to pictures: recipes, jobs, and the two plates that show base and stack."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from studio import builtin, worker
 from studio.errors import StudioError
@@ -57,6 +58,12 @@ def first_plates() -> tuple[str, str]:
     return plate(BASE_TITLE, [], blank=blank), plate(STACK_TITLE, [], blank=blank)
 
 
+def shipped(recipe: Recipe) -> Path | None:
+    """One of the two pictures that ship, if it was drawn by exactly this recipe."""
+    pictures = [FIRST_DIR / "stack.png", FIRST_DIR / "base.png"] if first_is_shipped() else []
+    return next((path for path in pictures if read_recipe(path.read_bytes()).to_json() == recipe.to_json()), None)
+
+
 def submit(studio: Studio, owner: str, recipe: Recipe, count: int) -> Job:
     """Ask the resident worker for pictures; it is started if it is not there."""
     job = studio.jobs.submit(owner, "generate", {"recipe": recipe.to_json(), "count": count})
@@ -66,9 +73,10 @@ def submit(studio: Studio, owner: str, recipe: Recipe, count: int) -> Job:
 
 async def draw(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str]) -> Plate:
     """The plate's picture: at once when this very recipe was drawn before, else when the worker has drawn it."""
-    known = history.find(studio.home.workspace(owner), recipe) if count == 1 else None
-    if known:
+    if count == 1 and (known := history.find(studio.home.workspace(owner), recipe)):
         return Plate(plate(title, [files.url("image", known)]))
+    if count == 1 and (known := shipped(recipe)):
+        return Plate(plate(title, [files.shipped_url(known)]))
     job = await studio.finished(submit(studio, owner, recipe, count))
     if job.state == "cancelled":
         raise StudioError("Drawing was stopped. Press Draw to start it again.")

@@ -11,7 +11,7 @@ from studio.ui.html import empty, term, text
 from studio.workspace import Workspace
 
 TRIGGER_WORDS = term("Trigger words", "The rare word that calls a LoRA in a prompt. Click to put it in; dashed means it is missing.")
-FIRST_WEIGHTS = {"style": 0.8, "character": 1.0}
+FIRST_WEIGHTS = {"starter:style": 1.0, "starter:character": 1.0}
 
 
 def row(card: AdapterCard, weight: float = 1.0) -> dict:
@@ -55,9 +55,10 @@ def _first_sample(subject: str) -> str:
     return files.shipped_url(pictures[0]) if pictures else ""
 
 
-def starter_rows() -> list[dict]:
-    """What the page opens with: the shipped style and character."""
-    return [row(card, FIRST_WEIGHTS[name]) for card in library.starters() if (name := card.ref.partition(":")[2]) in FIRST_WEIGHTS]
+def starter_rows(weights: dict[str, float] | None = None) -> list[dict]:
+    """What the page opens with: the shipped LoRAs that its first picture was drawn with (ref -> weight), else style and character."""
+    weights = weights or FIRST_WEIGHTS
+    return [row(card, weights[card.ref]) for card in library.starters() if card.ref in weights]
 
 
 def rows_of(workspace: Workspace, stack: list[StackEntry]) -> tuple[list[dict], list[str]]:

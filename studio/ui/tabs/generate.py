@@ -67,7 +67,7 @@ class Generate:
 def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     """Lay the tab out and wire it. `wanted` holds the LoRA that anyone wishes into the stack."""
     first = drawing.first_recipe()
-    first_rows = loras.starter_rows()
+    first_rows = loras.starter_rows({entry.adapter: entry.weight for entry in first.stack})
     base_html, stack_html = drawing.first_plates()
     rows = gr.State(first_rows)
 
