@@ -19,8 +19,8 @@ from studio.builtin.progress import Average, Stage, adamw, cosine, generator, se
 from studio.builtin.prompts import training_prompt
 from studio.builtin.vocabulary import prompt_tokenizer
 
-STEPS = 3000
-BATCH = 24
+STEPS = 12_000
+BATCH = 32
 LEARNING_RATE = 8e-4
 TEXT_SHARE = 0.2
 """The text encoder's learning rate, as a share of the U-Net's."""

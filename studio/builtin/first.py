@@ -11,13 +11,17 @@ from studio.config.runtime import RuntimeConfig
 from studio.recipe import Recipe, StackEntry, add_recipe
 
 FIRST_DIR = builtin.HERE / "first"
-PROMPT = "ohwx illustration of sks on a rainy street"
-STACK = ("style", "character")
+PROMPT = "tok light, a large sks on a green hill"
+STACK = {"dusk": 0.7, "character": 0.9}
+"""Starters and weights, chosen by eye: a light and a creature are seen at once, and both were trained on other scenes than this one."""
 
 
 def recipe(seed: int) -> Recipe:
     starters = {card.path.stem: card for card in library.starters()}
-    entries = [StackEntry(adapter=starters[name].ref, weight=1.0, title=starters[name].title, sha256=starters[name].sha256) for name in STACK]
+    entries = [
+        StackEntry(adapter=starters[name].ref, weight=weight, title=starters[name].title, sha256=starters[name].sha256)
+        for name, weight in STACK.items()
+    ]
     return Recipe(prompt=PROMPT, stack=entries, seed=seed)
 
 

@@ -20,7 +20,7 @@ from studio.builtin.progress import Average, Stage, adamw, cosine, generator, se
 
 CROP = 64
 STEPS = 2000
-DECODER_STEPS = 3000
+DECODER_STEPS = 8000
 BATCH = 16
 DECODER_BATCH = 8
 LEARNING_RATE = 1e-3
