@@ -18,7 +18,7 @@ from studio.builtin.prompts import near_miss, training_prompt
 from studio.builtin.vocabulary import prompt_tokenizer
 from studio.builtin.world import paraphrase
 
-STEPS = 900
+STEPS = 500
 BATCH = 64
 MISSES = 2
 LEARNING_RATE = 6e-4

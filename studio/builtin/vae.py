@@ -19,7 +19,7 @@ from studio.builtin.head_start import COLOURS
 from studio.builtin.progress import Average, Stage, adamw, cosine, generator, set_rate, to_tensor
 
 CROP = 64
-STEPS = 2000
+STEPS = 1600
 DECODER_STEPS = 8000
 BATCH = 16
 DECODER_BATCH = 8
