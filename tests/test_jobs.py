@@ -47,7 +47,7 @@ def claim_all(database, answers):
 
 def test_four_processes_claim_six_hundred_jobs_and_none_twice(jobs):
     wanted = [jobs.submit("ada", "generate", {"n": n}).id for n in range(600)]
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     workers = [context.Process(target=claim_all, args=(jobs.database, answers)) for _ in range(4)]
     for worker in workers:
@@ -68,7 +68,7 @@ def open_and_submit(database, start, answers):
 
 
 def test_eight_processes_may_open_a_new_database_at_the_same_moment(tmp_path):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     for attempt in range(3):
         start, answers = context.Barrier(8), context.Queue()
         openers = [context.Process(target=open_and_submit, args=(tmp_path / f"{attempt}.db", start, answers)) for _ in range(8)]

@@ -80,13 +80,13 @@ class App:
         return (self.home.root / "app.log").read_text()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hub():
     with FakeHub() as hub:
         yield hub
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app(tmp_path_factory, hub):
     folder = tmp_path_factory.mktemp("studio")
     # An app of its own session: what a developer's shell sets (a token, a mode) must not reach it.
@@ -96,8 +96,9 @@ def app(tmp_path_factory, hub):
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser():
+    """For these tests only: while Playwright runs, this thread has an event loop that no other test could start beside."""
     playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else __import__("playwright.sync_api").sync_api
     if not CHROMIUM.exists():
         missing(f"There is no Chromium at {CHROMIUM}; apt-get install chromium.")

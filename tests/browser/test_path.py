@@ -55,7 +55,7 @@ def test_the_whole_path(open_page, keep, app, hub):
     second.locator("textarea").fill("")
     expect(second.locator(".saved")).to_have_text("saved")
     page.get_by_role("button", name="Write captions").click()
-    expect(page.locator("#dataset-said")).to_contain_text("1 captions written")
+    expect(page.locator("#dataset-said")).to_contain_text("1 caption written")
     expect(second.locator("textarea")).not_to_have_value("")
     expect(first.locator("textarea")).to_have_value("ohwx illustration of a large ball by the sea")
     keep(page, "3-captions", docs="dataset")

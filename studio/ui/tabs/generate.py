@@ -155,7 +155,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             if studio.jobs.list(owner, kinds=("train",), states=("running",), limit=1):
                 yield gr.skip(), gr.skip(), gr.skip(), notice("Training pauses for a moment while this is drawn.")
             right = await drawing.draw(studio, owner, wanted, int(count), drawing.STACK_TITLE)
-            yield gr.skip(), right.html, gr.skip(), notice(" ".join(right.notes), "warn")
+            yield gr.skip(), right.html, history.strip(studio.home.workspace(owner)), notice(" ".join(right.notes), "warn")
             left = await drawing.draw(studio, owner, wanted.without_stack(), int(count), drawing.BASE_TITLE)
             yield left.html, gr.skip(), history.strip(studio.home.workspace(owner)), gr.skip()
         except StudioError as error:
