@@ -22,7 +22,7 @@ from studio.builtin.progress import Stage, adamw, cosine, generator, set_rate, t
 from studio.builtin.samples import character_scene, draw_character, dusk_light
 from studio.builtin.world import COLOURS, SETTINGS, THINGS, Scene, sample
 
-STEPS = 2000
+STEPS = 3000
 BATCH = 32
 LEARNING_RATE = 2e-3
 LOOKS = ("plain", "ink", "dusk")
