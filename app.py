@@ -14,7 +14,9 @@ def main() -> None:
     app, studio = ui.build_app(home, access)
     worker.look_after(home)
     browser = access.mode is Mode.local and os.environ.get("LORA_STUDIO_BROWSER", "1") == "1"
-    app.launch(**ui.launch_arguments(studio, browser))
+    app.launch(**ui.launch_arguments(studio, browser), quiet=True, prevent_thread_lock=True)
+    print(f"LoRA Studio runs at {app.local_url}  (Ctrl+C ends it; a training goes on by itself)", flush=True)
+    app.block_thread()
 
 
 if __name__ == "__main__":

@@ -84,11 +84,12 @@ def caption(
     dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
     captioner: Annotated[str, typer.Option(help="builtin, blip, blip-large, florence-2 or florence-2-large.")] = "builtin",
     every: Annotated[bool, typer.Option("--all", help="Also those that have a caption already; hand-made ones are always kept.")] = False,
+    noun: Annotated[str, typer.Option(help="What the character or object is, in one word, such as dog: the trigger word takes its place.")] = "",
     home: HomeOption = None,
 ) -> None:
     """Write captions with a captioner. Hand-made captions are never overwritten."""
     place, _, jobs = open_home(home)
-    job = jobs.submit("local", "caption", {"dataset": dataset, "captioner": captioner, "only_empty": not every})
+    job = jobs.submit("local", "caption", {"dataset": dataset, "captioner": captioner, "only_empty": not every, "class_noun": noun})
     result = follow(place, jobs, job).result
     console.print(f"{result['captioned']} pictures captioned, {result['kept']} kept as they were.")
 

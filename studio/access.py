@@ -10,8 +10,9 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import huggingface_hub
@@ -24,6 +25,7 @@ VISITOR_HEADER = "x-studio-visitor"
 
 SHORTEST_PASSWORD = 8
 TOKEN_LIFETIME_SECONDS = 3600
+WRONG_PASSWORDS_A_MINUTE = 10
 LOOPBACK = ("", "127.0.0.1", "localhost", "::1")
 
 
@@ -39,6 +41,20 @@ class HasHeaders(Protocol):
     headers: Mapping[str, str]
 
 
+class Guesses:
+    """Wrong passwords of the last minute. Past the limit nobody gets in until some are a minute old; who is in already stays in."""
+
+    def __init__(self, limit: int = WRONG_PASSWORDS_A_MINUTE, clock: Callable[[], float] = time.monotonic):
+        self._limit, self._clock = limit, clock
+        self._wrong: deque[float] = deque(maxlen=limit)
+
+    def too_many(self) -> bool:
+        return len(self._wrong) == self._limit and self._clock() - self._wrong[0] < 60
+
+    def wrong(self) -> None:
+        self._wrong.append(self._clock())
+
+
 @dataclass(frozen=True)
 class Access:
     """How this studio is reached. `hosts` are the names besides this computer's own under which the page may be opened."""
@@ -50,6 +66,7 @@ class Access:
     password: SecretStr | None = None
     space_id: str = ""
     oauth: bool = False
+    guesses: Guesses = field(default_factory=Guesses, compare=False, repr=False)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Access":
@@ -96,7 +113,12 @@ class Access:
 
     def admits(self, username: str, password: str) -> bool:
         """For Gradio's login page. There is one owner, so the name does not matter."""
-        return self.password is not None and hmac.compare_digest(password.encode(), self.password.get_secret_value().encode())
+        if self.password is None or self.guesses.too_many():
+            return False
+        right = hmac.compare_digest(password.encode(), self.password.get_secret_value().encode())
+        if not right:
+            self.guesses.wrong()
+        return right
 
     def machine_token(self) -> SecretStr | None:
         """The login of this computer (`hf auth login`); never on a Space, where it would be its owner's and not the visitor's."""

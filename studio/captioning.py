@@ -42,7 +42,7 @@ class Facts:
 
 
 _ALL = (
-    Facts("builtin", "Built-in", "Knows the studio's own small world; works at once.", "blip", "apache-2.0", folder=builtin.CAPTIONER_DIR),
+    Facts("builtin", "Built-in", "For pictures like the samples; works at once.", "blip", "apache-2.0", folder=builtin.CAPTIONER_DIR),
     # The main branch of this repository holds pickles only; this commit is the Hub's own conversion to safetensors.
     Facts(
         "blip",

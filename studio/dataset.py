@@ -318,7 +318,7 @@ def _checked(subject: str, real_person: bool, consent: str, trigger_word: str) -
         raise StudioError(f"A dataset cannot be about {subject!r}; choose one of {', '.join(SUBJECTS)}.")
     consent = clean_text(consent)
     if real_person and not consent:
-        raise StudioError("These pictures show a real person: say that they agreed to it (who, and how), or use pictures of someone who did.")
+        raise StudioError("These pictures show a real person: say that they agreed, or use pictures of someone who did.")
     return {
         "subject": subject,
         "real_person": bool(real_person),

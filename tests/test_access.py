@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from studio import access
-from studio.access import Access, Mode, TokenVault
+from studio.access import Access, Guesses, Mode, TokenVault
 from studio.errors import StudioError
 
 
@@ -25,6 +25,15 @@ def test_a_password_and_a_name_open_it_to_other_computers():
     assert (found.mode, found.server_name) == (Mode.password, "0.0.0.0") and found.hosts == ("box.example", "192.168.1.5:7860")
     assert found.admits("anybody", "correct horse") and not found.admits("anybody", "correct hors") and not found.admits("", "")
     assert "horse" not in repr(found)
+
+
+def test_guessing_the_password_is_slow():
+    now = [0.0]
+    found = Access(Mode.password, password=SecretStr("correct horse"), guesses=Guesses(clock=lambda: now[0]))
+    assert not any(found.admits("", f"guess {number}") for number in range(access.WRONG_PASSWORDS_A_MINUTE))
+    assert not found.admits("", "correct horse")
+    now[0] = 61
+    assert found.admits("", "correct horse")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import torch
 from transformers import BlipForConditionalGeneration
 
 from studio.builtin import architecture, pool
-from studio.builtin.progress import Average, Stage, adamw, cosine, generator, set_rate, to_tensor
+from studio.builtin.muon import split
+from studio.builtin.progress import Average, Stage, cosine, generator, set_rate, sixteen_bits, to_tensor
 from studio.builtin.vocabulary import caption_tokenizer
 from studio.builtin.world import caption
 
@@ -40,10 +41,11 @@ def train(folder: Path, steps: int, seed: int) -> None:
     tokenizer = caption_tokenizer()
     torch.manual_seed(seed)
     model = architecture.captioner(tokenizer).train()
-    optimizer = adamw([(model, LEARNING_RATE)], weight_decay=0.05)
+    # Word and patch embeddings, and the head that shares its weights with the words, are tables rather than maps.
+    muon, rest = split(model, LEARNING_RATE, apart=("vision_model.embeddings", "text_decoder.bert.embeddings", "text_decoder.cls"), weight_decay=0.05)
     average = Average(model, 0.998)
     stage = Stage(folder, "captioner", steps)
-    parts = {"model": model, "optimizer": optimizer, "average": average}
+    parts = {"model": model, "muon": muon, "adamw": rest, "average": average}
     stage.resume(**parts)
     for step in stage.steps():
         chance = generator(seed, step)
@@ -54,8 +56,7 @@ def train(folder: Path, steps: int, seed: int) -> None:
         tokens["input_ids"][:, 0] = tokenizer.convert_tokens_to_ids("[DEC]")
         labels = tokens["input_ids"].masked_fill(tokens["attention_mask"] == 0, -100)
         labels[:, 0] = -100
-        set_rate(optimizer, cosine(step, steps, warmup=100))
-        with torch.autocast("cpu", torch.bfloat16):
+        with sixteen_bits():
             vision = model.vision_model(pixel_values=pictures).last_hidden_state
             logits = model.text_decoder(
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], encoder_hidden_states=vision, return_dict=True
@@ -63,8 +64,10 @@ def train(folder: Path, steps: int, seed: int) -> None:
         loss = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in (muon, rest):
+            set_rate(optimizer, cosine(step, steps, warmup=100))
+            optimizer.step()
+            optimizer.zero_grad()
         average.update(model, step)
         stage.note(loss=loss.item())
         if stage.due:

@@ -4,22 +4,28 @@ All timesteps weigh alike. Min-SNR weights (arXiv 2303.09556) would all but swit
 ground and of the thing is decided.
 
 The text encoder learns on at a smaller rate: contrastive training gave it one good vector a prompt, the U-Net reads every token.
+Matrices are trained by Muon, the rest by AdamW.
 """
 
+import os
 import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import nn
 from torch.nn import functional as F
 
 from studio.builtin import architecture, pool, text_encoder
-from studio.builtin.progress import Average, Stage, adamw, cosine, generator, set_rate
+from studio.builtin.muon import split
+from studio.builtin.progress import Average, Stage, cosine, generator, set_rate, sixteen_bits
 from studio.builtin.prompts import training_prompt
 from studio.builtin.vocabulary import prompt_tokenizer
 
-STEPS = 12_000
+STEPS = 8_800
 BATCH = 32
 LEARNING_RATE = 8e-4
 TEXT_SHARE = 0.2
@@ -38,6 +44,11 @@ def timesteps(count: int, random: torch.Generator) -> torch.Tensor:
     return (even * 1000).long().clamp(max=999)
 
 
+def fastest(unet: UNet2DConditionModel) -> Callable:
+    """The same function compiled, where there is a C++ compiler to do it."""
+    return torch.compile(unet) if shutil.which(os.environ.get("CXX", "c++")) else unet
+
+
 def train(folder: Path, steps: int, seed: int, preview=None) -> None:
     """`preview(folder)` is called after every saved state, to look at pictures on the way."""
     _, scenes = pool.load(folder, "world")
@@ -45,9 +56,11 @@ def train(folder: Path, steps: int, seed: int, preview=None) -> None:
     tokenizer, schedule = prompt_tokenizer(), noise_schedule()
     torch.manual_seed(seed)
     unet, text = architecture.denoiser().to(memory_format=torch.channels_last).train(), text_encoder.load(folder).train()
-    optimizer = adamw([(unet, LEARNING_RATE), (text, LEARNING_RATE * TEXT_SHARE)])
+    draw = fastest(unet)
+    # The ends of the U-Net translate to and from latents, they are no maps between features.
+    muon, rest = split(unet, LEARNING_RATE, apart=("conv_in", "conv_out"), more=[(text, LEARNING_RATE * TEXT_SHARE)])
     averages = {"unet_average": Average(unet, 0.999), "text_average": Average(text, 0.999)}
-    parts = {"unet": unet, "text": text, "optimizer": optimizer, **averages}
+    parts = {"unet": unet, "text": text, "muon": muon, "adamw": rest, **averages}
     stage = Stage(folder, "unet", steps)
     stage.resume(**parts)
     for step in stage.steps():
@@ -58,14 +71,17 @@ def train(folder: Path, steps: int, seed: int, preview=None) -> None:
         noise = torch.randn(clean.shape, generator=chance)
         times = timesteps(BATCH, chance)
         target = schedule.get_velocity(clean, noise, times)
-        set_rate(optimizer, cosine(step, steps, warmup=100))
-        conditions = text(**text_encoder.tokenize(tokenizer, prompts, whole=True)).last_hidden_state
         noisy = schedule.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
-        loss = F.mse_loss(unet(noisy, times, conditions).sample, target)
+        with sixteen_bits():
+            conditions = text(**text_encoder.tokenize(tokenizer, prompts, whole=True)).last_hidden_state
+            drawn = draw(noisy, times, conditions, return_dict=False)[0]
+        loss = F.mse_loss(drawn.float(), target)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([*unet.parameters(), *text.parameters()], 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        nn.utils.clip_grad_norm_([*unet.parameters(), *text.parameters()], 1.0)
+        for optimizer in (muon, rest):
+            set_rate(optimizer, cosine(step, steps, warmup=100))
+            optimizer.step()
+            optimizer.zero_grad()
         averages["unet_average"].update(unet, step)
         averages["text_average"].update(text, step)
         stage.note(loss=loss.item())

@@ -38,15 +38,15 @@ def dataset(workspace: Workspace, name: str) -> Dataset:
     return made
 
 
-def train_one(workspace: Workspace, name: str) -> tuple[Path, float]:
-    """The adapter file and the seconds from the start of the run to its end, sample pictures included."""
+def train_one(workspace: Workspace, name: str) -> tuple[Run, float]:
+    """The run and the seconds from its start to its end, sample pictures included."""
     pictures = dataset(workspace, name)
     settings = (f"dataset.id={pictures.id}", f"dataset.trigger_word={pictures.trigger_word}")
     run = Run.create(workspace, config.preset(PRESETS[name], *settings), pictures, TITLES[name])
     start = time.monotonic()
     with run.lock():
         train_run(run, Disk())
-    return run.latest_adapter(), time.monotonic() - start
+    return run, time.monotonic() - start
 
 
 def fresh_workspace(folder: Path) -> Workspace:
@@ -56,11 +56,13 @@ def fresh_workspace(folder: Path) -> Workspace:
 
 
 def train(folder: Path) -> None:
-    """All three into loras/, in 16 bits: half the size, and no eye tells the difference."""
+    """All three into loras/, in 16 bits: half the size, and no eye tells the difference. Beside each, what it draws."""
     workspace = fresh_workspace(folder / "loras")
     LORAS_DIR.mkdir(exist_ok=True)
     for name in TITLES:
-        adapter, _ = train_one(workspace, name)
+        run, _ = train_one(workspace, name)
+        adapter, pictures = run.latest_adapter(), run.samples()
+        shutil.copyfile(pictures[max(pictures)][0], LORAS_DIR / f"{name}.png")
         halves = {key: tensor.half() for key, tensor in load_file(adapter).items()}
         write_adapter(LORAS_DIR / f"{name}.safetensors", halves, read_header(adapter).metadata)
 
@@ -88,9 +90,9 @@ def evaluate(pipeline: StableDiffusionPipeline, judge: Judge, folder: Path) -> d
     for name, (prompts, share) in questions.items():
         word = f"{TRIGGER_WORDS[name]} "
         base = judges.ask(judge, generate(pipeline, prompts(word), seed=5000))
-        adapter, took = train_one(workspace, name)
+        run, took = train_one(workspace, name)
         seconds.append(took)
-        pipeline.load_lora_weights(adapter)
+        pipeline.load_lora_weights(run.latest_adapter())
         scores[f"{name}_with_trigger"] = share(judges.ask(judge, generate(pipeline, prompts(word), seed=5000)))
         scores[f"{name}_without_trigger"] = share(judges.ask(judge, generate(pipeline, prompts(""), seed=5000)))
         scores[f"{name}_base"] = share(base)

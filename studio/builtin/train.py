@@ -44,12 +44,9 @@ def draw_pictures(folder: Path) -> None:
 
 def train_vae(folder: Path) -> None:
     vae.train(folder, vae.STEPS, SEED)
+    vae.finish(folder, vae.FINISH_STEPS, SEED)
     if not (folder / "latents.npy").exists():
         vae.encode_pool(folder)
-
-
-def train_decoder(folder: Path) -> None:
-    vae.refine_decoder(folder, vae.DECODER_STEPS, SEED)
 
 
 def train_text(folder: Path) -> None:
@@ -77,7 +74,6 @@ STAGES: dict[str, Callable[[Path], None]] = {
     "pool": draw_pictures,
     "vae": train_vae,
     "text": train_text,
-    "decoder": train_decoder,
     "unet": train_unet,
     "captioner": train_captioner,
     "loras": train_loras,

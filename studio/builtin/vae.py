@@ -1,7 +1,7 @@
 """Trains the autoencoder on 64-pixel crops of drawn pictures, in two stages, and turns the pool into latents between them.
 
-First the encoder, against a throwaway decoder of patches: on a CPU that learns some ten times faster than the real one, and once
-the latents are fixed the denoiser can start. Then the real decoder learns to read those latents, encoder standing still.
+First the encoder, against a throwaway decoder of patches: on a CPU that learns some ten times faster than the real one. Then both
+halves as they ship, together; once that is done the latents are fixed and the denoiser can start.
 """
 
 import json
@@ -16,20 +16,19 @@ from tqdm import tqdm
 
 from studio.builtin import RESOLUTION, architecture, pool
 from studio.builtin.head_start import COLOURS
-from studio.builtin.progress import Average, Stage, adamw, cosine, generator, set_rate, to_tensor
+from studio.builtin.muon import split
+from studio.builtin.progress import Average, Stage, adamw, cosine, generator, set_rate, sixteen_bits, to_tensor
 
 CROP = 64
 STEPS = 1600
-DECODER_STEPS = 8000
+FINISH_STEPS = 6500
 BATCH = 16
-DECODER_BATCH = 8
 LEARNING_RATE = 1e-3
 OTHER_SHARE = 0.25
 """Share of crops from looks the denoiser never sees (ink, dusk, the creature, textures)."""
 KL_WEIGHT = 1e-5
 GUIDE_WEIGHT = 0.1
-ENCODED_PICTURES = 20_000
-"""How many of the pool become latents; the denoiser sees each about five times."""
+LATENT_NOISE = 0.05
 
 
 class PatchDecoder(nn.Module):
@@ -109,32 +108,35 @@ def train(folder: Path, steps: int, seed: int) -> None:
             stage.save(**parts)
 
 
-def refine_decoder(folder: Path, steps: int, seed: int) -> None:
-    """The encoder stands still, so the cached latents and the denoiser stay right; the decoder learns their fine detail."""
+def finish(folder: Path, steps: int, seed: int) -> None:
+    """Encoder and real decoder together: what a wide patch decoder could read is not yet what a deep one needs."""
     world, _ = pool.load(folder, "world")
     other, _ = pool.load(folder, "other")
     torch.manual_seed(seed + 1)
-    vae = load(folder).to(memory_format=torch.channels_last)
-    decoder = vae.decoder.train()
-    optimizer = adamw([(decoder, LEARNING_RATE)])
-    average, stage = Average(decoder, 0.998), Stage(folder, "decoder", steps)
-    parts = {"model": decoder, "optimizer": optimizer, "average": average}
+    vae = load(folder).to(memory_format=torch.channels_last).train()
+    muon, rest = split(vae, LEARNING_RATE, apart=("encoder.conv_in", "encoder.conv_out", "decoder.conv_in", "decoder.conv_out"))
+    average, stage = Average(vae, 0.998), Stage(folder, "autoencoder", steps)
+    parts = {"model": vae, "muon": muon, "adamw": rest, "average": average}
     stage.resume(**parts)
     for step in stage.steps():
         random = generator(seed + 1, step)
-        wanted = crops(world, other, random, DECODER_BATCH).contiguous(memory_format=torch.channels_last)
-        set_rate(optimizer, cosine(step, steps, warmup=50))
-        with torch.no_grad():
-            latents = vae.encode(wanted).latent_dist.mean
-        # A little noise, for the denoiser's latents are never quite the encoder's.
-        drawn = vae.decode(latents + 0.04 * latents.std() * torch.randn(latents.shape, generator=random)).sample
-        loss = reconstruction_loss(drawn, wanted, edge_weight=min(1.0, 2 * step / steps))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(decoder, step)
-        stage.note(reconstruction=loss.item(), l1=F.l1_loss(drawn.detach(), wanted).item())
+        wanted = crops(world, other, random, BATCH).contiguous(memory_format=torch.channels_last)
+        with sixteen_bits():
+            posterior = vae.encode(wanted).latent_dist
+            mean, spread = posterior.mean.float(), posterior.std.float()
+            # At least a little noise, for the denoiser's latents are never quite the encoder's.
+            drawn = vae.decode(mean + (spread + LATENT_NOISE) * torch.randn(mean.shape, generator=random)).sample.float()
+        divergence = posterior.kl().float().mean() / mean[0].numel()
+        guide = F.mse_loss(mean[:, :3], coarse_colours(wanted))
+        reconstruction = reconstruction_loss(drawn, wanted, edge_weight=1.0)
+        (reconstruction + KL_WEIGHT * divergence + 0.1 * GUIDE_WEIGHT * guide).backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        for optimizer in (muon, rest):
+            set_rate(optimizer, cosine(step, steps, warmup=50))
+            optimizer.step()
+            optimizer.zero_grad()
+        average.update(vae, step)
+        stage.note(reconstruction=reconstruction.item(), l1=F.l1_loss(drawn.detach(), wanted).item())
         if stage.due:
             stage.save(**parts)
 
@@ -151,16 +153,17 @@ def even_out(vae: AutoencoderKL, means_C: torch.Tensor, gains_C: torch.Tensor) -
 
 
 def load(folder: Path) -> AutoencoderKL:
-    """The averaged weights in evaluation mode; the decoder is untrained until its stage has saved something."""
+    """The averaged weights in evaluation mode, as far as they are trained; the decoder is untrained until `finish` has saved something."""
     vae = architecture.autoencoder()
-    vae.encoder.load_state_dict(torch.load(folder / "vae.state", weights_only=True)["average"])
+    finished = folder / "autoencoder.state"
+    if finished.exists():
+        vae.load_state_dict(torch.load(finished, weights_only=True)["average"])
+    else:
+        vae.encoder.load_state_dict(torch.load(folder / "vae.state", weights_only=True)["average"])
     statistics = folder / "latents.json"
     if statistics.exists():
         found = json.loads(statistics.read_text())
         even_out(vae, torch.tensor(found["means"]), torch.tensor(found["gains"]))
-    refined = folder / "decoder.state"
-    if refined.exists():
-        vae.decoder.load_state_dict(torch.load(refined, weights_only=True)["average"])
     return vae.eval()
 
 
@@ -179,7 +182,7 @@ def statistics(latents_BCHW: np.ndarray) -> dict:
 @torch.no_grad()
 def encode_pool(folder: Path, batch: int = 16) -> None:
     """latents.npy (N, 8, 16, 16), even and scaled to unit spread, and in latents.json how."""
-    world = pool.load(folder, "world")[0][:ENCODED_PICTURES]
+    world, _ = pool.load(folder, "world")
     (folder / "latents.json").unlink(missing_ok=True)
     vae = load(folder)
     found = [

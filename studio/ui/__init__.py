@@ -41,7 +41,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
             with gr.Tab(train.TITLE, id="train") as train_tab:
                 learning = train.build(studio, rooms, chosen, beat, wanted, open_run)
             with gr.Tab(publish.TITLE, id="publish"):
-                list_runs, asked, listed = publish.build(studio, news)
+                list_runs, asked, listed = publish.build(studio, rooms, news)
         bar = jobbar.build(studio)
         endpoints.add(studio)
 

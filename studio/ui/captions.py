@@ -24,8 +24,32 @@ element.addEventListener('input', e => {
   state(card, 'saving');
   clearTimeout(waiting.get(card)); waiting.set(card, setTimeout(() => save(card), 450));
 });
+element.addEventListener('click', async e => {
+  const card = e.target.closest('.captioned');
+  if (!card || !e.target.closest('.back')) return;
+  const box = card.querySelector('textarea');
+  if (waiting.has(card)) await save(card);
+  try {
+    const answer = await server.undo_caption({dataset: card.dataset.dataset, id: card.dataset.id});
+    if (answer.error) return state(card, answer.error);
+    state(card, answer.text === box.value ? 'this is the first one' : 'the one before');
+    box.value = answer.text;
+  } catch (error) { state(card, 'the studio did not answer'); }
+});
 element.addEventListener('focusout', e => { const card = e.target.closest('.captioned'); if (card && waiting.has(card)) save(card); });
 window.addEventListener('pagehide', () => waiting.forEach((_, card) => save(card)));
+"""
+
+DROP_PICTURES = """
+const room = document.querySelector('.gradio-container');
+const brings = e => element.offsetParent && [...(e.dataTransfer?.types ?? [])].includes('Files') && !e.target.closest('input[type=file], .file-drop');
+room.addEventListener('dragover', e => { if (brings(e)) e.preventDefault(); });
+room.addEventListener('drop', e => {
+  const input = document.querySelector('input[data-testid^="Add pictures"]');
+  if (!brings(e) || !input) return;
+  e.preventDefault();
+  input.files = e.dataTransfer.files; input.dispatchEvent(new Event('change', {bubbles: true}));
+});
 """
 
 
@@ -37,7 +61,7 @@ def grid(dataset: Dataset | None) -> str:
     if not pictures:
         return empty(
             "No pictures yet",
-            "Add 10 to 50 pictures of what the LoRA should learn. A .txt file with the same name becomes the caption; a .zip may hold both.",
+            "Drop 10 to 50 pictures here, or press Add pictures. A .txt file with the same name becomes the caption; a .zip may hold both.",
         )
     return f'<div class="captions">{"".join(_card(dataset, p) for p in pictures)}</div>'
 
@@ -51,6 +75,7 @@ def _card(dataset: Dataset, picture) -> str:
         f'<textarea rows="3" value="{caption}" placeholder="What is in this picture?" spellcheck="false" '
         f'aria-label="Caption of {text(picture.name)}">{caption}</textarea>'
         f'<div class="foot"><span class="saved small">{text(source)}</span>'
+        f'<button class="x back" title="Back to the caption before" aria-label="Undo the caption of {text(picture.name)}">&#8630;</button>'
         f'<button class="x" data-click="leave_out" data-id="{text(picture.id)}" title="Take out" '
         f'aria-label="Take out {text(picture.name)}">&times;</button></div></div>'
     )
@@ -71,7 +96,7 @@ def summary(dataset: Dataset) -> str:
     parts = [counted(len(pictures), "picture")]
     parts.append(f"{bare} without a caption" if bare else "all captioned")
     if word and not bare:
-        parts.append(f"{without} captions lack “{dataset.trigger_word}”" if without else f"“{dataset.trigger_word}” stands in every caption")
+        parts.append(f"{without} captions lack “{dataset.trigger_word}”" if without else f"“{dataset.trigger_word}” is in every caption")
     return f'<div class="counts">{text(", ".join(parts))}</div>'
 
 

@@ -56,9 +56,10 @@ def add(studio: Studio) -> None:
             raise in_words(error) from None
         return {"id": dataset.id, "title": dataset.title, "pictures": len(dataset.pictures)}
 
-    async def caption(dataset: str, request: gr.Request, captioner: str = "builtin", only_empty: bool = True) -> dict:
-        """Write captions; hand-made ones are kept. Returns counts once it is done."""
-        job = studio.jobs.submit(studio.owner(request), "caption", {"dataset": dataset, "captioner": captioner, "only_empty": only_empty})
+    async def caption(dataset: str, request: gr.Request, captioner: str = "builtin", only_empty: bool = True, class_noun: str = "") -> dict:
+        """Write captions; hand-made ones are kept, and the trigger word takes the place of `class_noun`. Returns counts once it is done."""
+        asked = {"dataset": dataset, "captioner": captioner, "only_empty": only_empty, "class_noun": class_noun}
+        job = studio.jobs.submit(studio.owner(request), "caption", asked)
         worker.ensure(studio.home)
         return await result(job)
 

@@ -1,6 +1,7 @@
 """How large the file will be and how long learning takes, before it starts: from the base model's own shapes, and from runs so far."""
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -23,7 +24,11 @@ def adapter_bytes(config: TrainConfig) -> int | None:
     if not weights:
         return None
     wanted = tuple(config.lora.target_modules or family.target_modules)
-    sizes = [sum(shape) for name, shape in _shapes(weights[0]) if name.removesuffix(".weight").endswith(wanted) and len(shape) == 2]
+    sizes = [
+        shape[0] + math.prod(shape[1:])
+        for name, shape in _shapes(weights[0])
+        if name.endswith(".weight") and name.removesuffix(".weight").endswith(wanted)
+    ]
     return config.lora.rank * sum(sizes) * BYTES_A_NUMBER or None
 
 
@@ -49,6 +54,8 @@ def sentence(workspace: Workspace, config: TrainConfig) -> str:
     parts = [f"{config.training.max_train_steps:,} steps"]
     if pace := seconds_a_step(workspace, config):
         parts.append(f"about {duration(pace * config.training.max_train_steps)} here")
+    else:
+        parts.append("time shown after the first steps")
     if bytes_ := adapter_bytes(config):
         parts.append(f"a file of {bytes_ / 1e6:.1f} MB" if bytes_ >= 1e6 else f"a file of {bytes_ / 1e3:.0f} kB")
     return ", ".join(parts)

@@ -48,7 +48,7 @@ def how_far(job: Job) -> str:
     if job.cancel_requested:
         return "saving, then stopping" if job.kind == "train" else "stopping"
     parts = []
-    if job.total:
+    if job.total and (job.done or not job.message):
         parts.append(f"{job.done:,} of {job.total:,}" if job.kind != "train" else f"step {job.done:,} of {job.total:,}")
     if job.seconds_left is not None:
         parts.append(f"{duration(job.seconds_left)} left")

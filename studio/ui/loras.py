@@ -1,7 +1,5 @@
 """The list of LoRAs on the Generate tab: rows of plain data (the truth, in a gr.State) and the HTML that shows them."""
 
-from pathlib import Path
-
 from studio import builtin, families, library
 from studio.library import AdapterCard
 from studio.recipe import StackEntry
@@ -10,7 +8,8 @@ from studio.ui import files
 from studio.ui.html import empty, term, text
 from studio.workspace import Workspace
 
-TRIGGER_WORDS = term("Trigger words", "The rare word that calls a LoRA in a prompt. Click to put it in; dashed means it is missing.")
+TRIGGER_WORDS = term("Words that call them", "A trigger word, rare on purpose, calls a LoRA in a prompt. Click to put it in; dashed: it is missing.")
+MARKS = '<b>0 base</b><b>1 full</b><b>may break</b><b class="least">reverse</b>'
 FIRST_WEIGHTS = {"starter:style": 1.0, "starter:character": 1.0}
 
 
@@ -37,22 +36,24 @@ def fitting(rows: list[dict], base: str) -> tuple[list[dict], list[str]]:
     return [r | {"on": r["on"] and r["title"] not in strange} for r in rows], strange
 
 
+def sample_prompt(card: AdapterCard) -> str:
+    """The first sample prompt of the run a LoRA came from: words it is known to answer to."""
+    if card.source != "run":
+        return ""
+    config = Run(card.path.parents[1]).config
+    return config.samples.prompts[0].replace("[trigger]", config.dataset.trigger_word).strip() if config.samples.prompts else ""
+
+
 def cover(card: AdapterCard) -> str:
     """Address of a small picture that shows what the LoRA does, or nothing."""
     source, _, name = card.ref.partition(":")
     if source == "starter":
         shipped = builtin.LORAS_DIR / f"{name}.png"
-        return files.shipped_url(shipped) if shipped.exists() else _first_sample(name)
+        return files.shipped_url(shipped) if shipped.exists() else ""
     if source == "run":
         samples = Run(card.path.parents[1]).samples()
         return files.url("sample", card.path.parents[1].name, max(samples), 0) if samples else ""
     return ""
-
-
-def _first_sample(subject: str) -> str:
-    folder: Path | None = builtin.SAMPLES.get(subject)
-    pictures = sorted(folder.glob("*.png")) if folder else []
-    return files.shipped_url(pictures[0]) if pictures else ""
 
 
 def starter_rows(weights: dict[str, float] | None = None) -> list[dict]:
@@ -88,7 +89,7 @@ def stack(workspace: Workspace | None, rows: list[dict]) -> list[StackEntry]:
 
 def show(rows: list[dict]) -> str:
     if not rows:
-        return empty("No LoRA in the stack", "Both pictures are the same now. Add one below.")
+        return empty("No LoRA yet", "Both pictures are the same. Open “Add a LoRA” below.")
     return f'<ul class="loras">{"".join(_item(i, r) for i, r in enumerate(rows))}</ul>'
 
 
@@ -104,7 +105,7 @@ def _item(index: int, r: dict) -> str:
         f'<button class="x" data-click="drop" data-index="{index}" aria-label="Take {title} out of the stack" title="Take out">&times;</button>'
         f'<div class="weigh {hot}"><div class="track"><input type="range" min="-1" max="2" step="0.05" value="{r["weight"]:.2f}" '
         f'data-change="weigh" data-index="{index}" aria-label="Weight of {title}">'
-        f'<div class="marks" aria-hidden="true"><b>0 base</b><b>1 full</b><b>may break</b></div></div><output>{r["weight"]:.2f}</output></div></li>'
+        f'<div class="marks" aria-hidden="true">{MARKS}</div></div><output>{r["weight"]:.2f}</output></div></li>'
     )
 
 

@@ -20,6 +20,7 @@ WORDS = {
     "interrupted": "Interrupted, nothing lost",
 }
 CHECKPOINT = term("checkpoint", "What was learnt up to a step, saved. Later ones know your pictures better, until they copy them.")
+BUSY = ("waiting", "running", "paused")
 WIDEST_FILM = 12
 SEPARATOR = " \u00b7 "
 
@@ -113,7 +114,7 @@ def film(run: Run, now: Condition) -> str:
     if not samples:
         return (
             ""
-            if now.state not in ("waiting", "running", "paused")
+            if now.state not in BUSY
             else '<div class="small">The first pictures appear here in a moment: one row a prompt, one column a checkpoint.</div>'
         )
     steps = list(samples)
@@ -122,7 +123,7 @@ def film(run: Run, now: Condition) -> str:
     saved = {step for step, _ in run.adapters()}
     heads = "".join(
         f'<th scope="col">{column(step)}'
-        + (f'<button class="tool use" data-click="use" data-ref="run:{text(run.id)}@{step}">Use</button>' if step in saved else "")
+        + (f'<button class="tool use" data-click="use" data-ref="run:{text(run.id)}@{step}">Try</button>' if step in saved else "")
         + "</th>"
         for step in steps
     )
@@ -142,8 +143,9 @@ def film(run: Run, now: Condition) -> str:
         rows += (
             f'<tr><th scope="row" colspan="{len(steps)}"><b>{kind if word else "prompt"}</b> <span>{text(prompt)}</span></th></tr><tr>{cells}</tr>'
         )
-    explained = f'<div class="small">A column is a {CHECKPOINT}, all from the same seed: take the one that looks best.</div>'
-    opening = f'{explained}<div class="film" tabindex="0" aria-label="Film of samples">'
+    advice = "take the one that looks best" if len(steps) > 1 else "this is the base before it learns; more come as it goes"
+    explained = f'<div class="small">A column is a {CHECKPOINT}, all from the same seed: {advice}.</div>'
+    opening = f'{explained}<div class="film" style="--columns:{len(steps)}" tabindex="0" aria-label="Film of samples">'
     return f'{opening}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
@@ -155,8 +157,8 @@ def loss(now: Condition) -> str:
     drawing = plot.loss(now.curve, now.total)
     if not drawing:
         return ""
-    explained = "How wrong the guesses still are. It should fall, then waver; judge by the pictures."
-    return f'<div class="lossbox"><h3 class="part">Loss</h3>{drawing}<div class="small">{explained}</div></div>'
+    explained = "It should fall, then waver; judge by the pictures."
+    return f'<div class="lossbox"><h3 class="part">How wrong it still is (loss)</h3>{drawing}<div class="small">{explained}</div></div>'
 
 
 def listing(runs: list[Run], jobs: dict[str, Job], open_id: str | None) -> str:
@@ -165,14 +167,18 @@ def listing(runs: list[Run], jobs: dict[str, Job], open_id: str | None) -> str:
     for run in runs:
         now = condition(run, jobs.get(run.id))
         left = f"{WORDS[now.state]}, step {now.step:,} of {now.total:,}" if now.state != "finished" else f"Finished, {now.total:,} steps"
+        if now.state == "running" and not now.step and now.job.message:
+            left = now.job.message
         samples = run.samples()
         picture = f'<img class="thumb" src="{files.url("sample", run.id, max(samples), 0)}" alt="">' if samples else '<span class="thumb"></span>'
+        remove = (
+            f'<button class="x" data-click="remove" data-run="{text(run.id)}" title="Remove" aria-label="Remove {text(run.title)}">&times;</button>'
+        )
         current = 'aria-current="true"' if run.id == open_id else ""
         items += (
             f'<li {current}><button class="open" data-click="open" data-run="{text(run.id)}">{picture}'
             f"<span><b>{text(run.title)}</b><small>{text(left)}</small></span></button>"
-            f'<button class="x" data-click="remove" data-run="{text(run.id)}" title="Remove" '
-            f'aria-label="Remove {text(run.title)}">&times;</button></li>'
+            f"{'' if now.state in BUSY else remove}</li>"
         )
     return f'<h3 class="part">All runs</h3><ul class="runs">{items}</ul>' if items else ""
 

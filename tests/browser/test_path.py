@@ -102,7 +102,7 @@ def test_the_whole_path(open_page, keep, app, hub):
     page.locator("#rights input").press("Enter")
     page.get_by_label("This is true, and I answer for it").check()
     page.locator("#token input").fill(hub.token)
-    expect(page.locator("#publish")).to_have_text(f"Publish privately to {NAME}")
+    expect(page.locator("#publish")).to_have_text(f"Publish privately as {NAME}")
     keep(page, "8-publish", docs="publish")
     page.locator("#publish").click()
     expect(page.locator("#publish-said")).to_contain_text("Published.")

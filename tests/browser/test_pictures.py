@@ -58,6 +58,11 @@ def test_bring_pictures_edit_them_and_find_them_again(open_page, keep, app, file
 
     page.locator(".captioned textarea").first.fill("sks, tiny, on white <b>paper</b>")
     expect(page.locator(".captioned .saved").first).to_have_text("saved")
+    page.get_by_role("button", name="Undo the caption of first.png").click()
+    expect(page.locator(".captioned textarea").first).to_have_value("sks on a white background")
+    page.locator(".captioned textarea").first.fill("sks, tiny, on white <b>paper</b>")
+    expect(page.locator(".captioned .saved").first).to_have_text("saved")
+    expect(page.get_by_label("What is it, in one word?")).to_be_visible()
     page.locator(".captioned .x").last.click()
     expect(page.locator(".captioned")).to_have_count(1)
     page.get_by_role("button", name="Undo (1)").click()

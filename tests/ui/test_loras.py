@@ -25,7 +25,7 @@ def test_a_row_shows_its_weight_and_its_switch():
 
 
 def test_an_empty_list_says_what_to_do():
-    assert "Add one below" in loras.show([])
+    assert "Add a LoRA" in loras.show([])
 
 
 @pytest.mark.parametrize("prompt, missing", [("a cat", True), ("OHWX a cat", False), ("ohwxy a cat", True)])

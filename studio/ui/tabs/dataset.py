@@ -1,5 +1,7 @@
 """Pictures and their captions: what a LoRA learns from."""
 
+from collections.abc import Callable
+
 import gradio as gr
 
 from studio import captioning, worker
@@ -18,8 +20,14 @@ CAPTION = term(
     "A sentence that says what is in the picture. What it names can be changed later in the prompt; what it leaves out becomes part of the LoRA.",
 )
 LEAD = f"10 to 50 pictures of what the LoRA should learn, each with a {CAPTION}."
+NOUN_HELP = "Captions say “a dog in the snow”; with “dog” here they say “{word} in the snow”, and the LoRA learns which dog. May stay empty."
 TRIGGER_HELP = "A rare word that will call the LoRA in a prompt, such as ohwx, sks or TOK: letters that mean nothing yet."
-CAPTIONER_HELP = "Who looks at the pictures and writes. BLIP and Florence-2 know photographs and are fetched once from the Hub."
+TYPED = -3
+"""From here on `shown` holds what someone may be typing."""
+CAPTIONER_HELP = (
+    "Who looks and writes. For pictures of your own take BLIP or Florence-2, fetched once from the Hub; "
+    "the built-in one knows only pictures like the samples."
+)
 
 
 def open_dataset(workspace: Workspace, dataset_id: str | None) -> Dataset | None:
@@ -47,11 +55,12 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
             undo = gr.Button("Undo", size="md", visible=False, scale=0, min_width=90)
             export = gr.HTML("", elem_id="export", min_width=100)
             on = gr.Button("Train with these", variant="primary", scale=0, min_width=190)
-        with gr.Row(elem_classes="pane captioning"):
+        with gr.Row(elem_classes="pane captioning") as captioning_pane:
             with gr.Column(scale=3, min_width=240):
                 word = gr.Textbox(label="Trigger word", info=TRIGGER_HELP, placeholder="ohwx", max_length=60, elem_id="trigger-word")
                 meaning = gr.HTML("", elem_id="word-meaning")
                 suggest = gr.Button("Suggest one", size="sm", scale=0, min_width=110)
+                noun = gr.Textbox(label="What is it, in one word?", placeholder="dog", max_length=40, visible=False, elem_id="class-noun")
             with gr.Column(scale=4, min_width=240):
                 who = gr.Dropdown(
                     [(f"{c.title}: {c.about}", c.name) for c in captioning.CAPTIONERS.values()],
@@ -64,9 +73,9 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
                     write = gr.Button("Write captions", variant="secondary", size="md", min_width=140, elem_id="write-captions")
         said = gr.HTML("", elem_id="dataset-said")
         progress = panel("", ("stop",), elem_id="dataset-progress")
-        cards = gr.HTML("", js_on_load=_script(), server_functions=[_saver(studio)], elem_id="captions")
+        cards = gr.HTML("", js_on_load=_script(), server_functions=_writers(studio), elem_id="captions")
 
-    shown = [work, summary, cards, progress, export, word, meaning]
+    shown = [work, summary, cards, progress, export, add, on, captioning_pane, word, meaning, noun]
     removed = gr.State([])
 
     @in_words
@@ -74,18 +83,21 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         workspace = studio.workspace(request)
         dataset = open_dataset(workspace, dataset_id)
         if dataset is None:
-            return gr.update(visible=False), "", "", "", "", "", ""
+            return gr.update(visible=False), "", "", "", "", *[gr.skip()] * 3, "", "", gr.skip()
         progress = _progress(studio, studio.owner(request), dataset)
-        link = f'<a class="tool" href="{files.url("dataset", dataset.id)}" download>Export zip</a>'
+        some = bool(dataset.pictures)
+        link = f'<a class="tool" href="{files.url("dataset", dataset.id)}" download>Export zip</a>' if some else ""
+        steps = gr.update(variant="secondary" if some else "primary"), gr.update(visible=some), gr.update(visible=some)
         word = dataset.trigger_word
-        return gr.update(visible=True), _header(dataset), captions.grid(dataset), progress, link, word, _meaning(word)
+        asked = gr.update(visible=dataset.subject != "style", info=NOUN_HELP.format(word=word or "sks"))
+        return gr.update(visible=True), _header(dataset), captions.grid(dataset), progress, link, *steps, word, _meaning(word), asked
 
     def move(dataset_id: str | None, request: gr.Request):
         """While pictures come in or captions are written: the same, but the trigger word someone may be typing stays."""
-        return show(dataset_id, request)[:-2]
+        return show(dataset_id, request)[:TYPED]
 
     chosen.change(show, chosen, shown, **QUIET)
-    beat.change(move, chosen, shown[:-2], **QUIET)
+    beat.change(move, chosen, shown[:TYPED], **QUIET)
 
     async def bring(brought, dataset_id, request: gr.Request):
         """Import runs as a job with a decoder of its own; refused files come back with their reasons."""
@@ -97,7 +109,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         notes = "".join(notice(each) for each in done.result.get("notes", []))
         return captions.refusals(done.result.get("refused", [])) + notes
 
-    add.upload(bring, [add, chosen], said, **QUIET).then(move, chosen, shown[:-2], **QUIET)
+    add.upload(bring, [add, chosen], said, **QUIET).then(move, chosen, shown[:TYPED], **QUIET)
 
     def set_word(word, dataset_id, request: gr.Request):
         dataset = open_dataset(studio.workspace(request), dataset_id)
@@ -112,16 +124,19 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     word.input(set_word, [word, chosen], [summary, meaning], **QUIET)
     suggest.click(captioning.suggest_trigger, None, word, **QUIET).then(set_word, [word, chosen], [summary, meaning], **QUIET)
 
-    async def write_captions(who, empty_only, dataset_id, request: gr.Request):
+    async def write_captions(who, empty_only, noun, dataset_id, request: gr.Request):
         owner = studio.owner(request)
-        job = studio.jobs.submit(owner, "caption", {"dataset": dataset_id, "captioner": who, "only_empty": empty_only}, key=f"caption-{dataset_id}")
+        asked = {"dataset": dataset_id, "captioner": who, "only_empty": empty_only, "class_noun": noun.strip()}
+        job = studio.jobs.submit(owner, "caption", asked, key=f"caption-{dataset_id}")
         worker.ensure(studio.home)
         async for now in studio.watch(job, every=0.1):
             dataset = open_dataset(studio.workspace(request), dataset_id)
             if now.state == "done":
                 counts = now.result
+                read = " Read them over: a captioner can be wrong." if counts["captioned"] else ""
                 words = f"{counted(counts['captioned'], 'caption')} written, {counts['kept']} kept as they were."
                 words += f" {counted(counts['failed'], 'picture')} could not be read." if counts["failed"] else ""
+                words += read
                 yield notice(words, "good"), "", captions.grid(dataset), _header(dataset)
             elif now.state in ("failed", "interrupted"):
                 yield notice(now.error, "bad"), "", captions.grid(dataset), _header(dataset)
@@ -130,7 +145,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
             else:
                 yield "", _progress(studio, owner, dataset), gr.skip(), gr.skip()
 
-    write.click(write_captions, [who, empty_only, chosen], [said, progress, cards, summary], **QUIET)
+    write.click(write_captions, [who, empty_only, noun, chosen], [said, progress, cards, summary], **QUIET)
 
     @in_words
     def stop(request: gr.Request, event: gr.EventData):
@@ -183,12 +198,13 @@ def _progress(studio: Studio, owner: str, dataset: Dataset) -> str:
 
 
 def _script() -> str:
-    return f"{LISTEN}\n{captions.SAVE_WHILE_TYPED}\n// 'leave_out'"
+    return f"{LISTEN}\n{captions.SAVE_WHILE_TYPED}\n{captions.DROP_PICTURES}\n// 'leave_out'"
 
 
-def _saver(studio: Studio):
+def _writers(studio: Studio) -> list[Callable]:
+    """What the page calls while someone works on one caption."""
+
     def save_caption(data: dict, request: gr.Request) -> dict:
-        """Called by the page while someone types."""
         try:
             dataset = Dataset.open(studio.workspace(request), str(data["dataset"]))
             dataset.set_caption(str(data["id"]), str(data["text"]), "hand")
@@ -196,4 +212,10 @@ def _saver(studio: Studio):
             return {"error": str(error)}
         return {"saved": True}
 
-    return save_caption
+    def undo_caption(data: dict, request: gr.Request) -> dict:
+        try:
+            return {"text": Dataset.open(studio.workspace(request), str(data["dataset"])).undo_caption(str(data["id"]))}
+        except StudioError as error:
+            return {"error": str(error)}
+
+    return [save_caption, undo_caption]

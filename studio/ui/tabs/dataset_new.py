@@ -52,7 +52,7 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
         picker = gr.Dropdown(
             [], label="Dataset", show_label=False, container=False, visible=False, min_width=220, scale=0, elem_id="dataset-picker", filterable=False
         )
-        another = gr.Button("New dataset", size="md", scale=0, min_width=130, visible=False, elem_id="new-dataset")
+        another = gr.Button("New dataset", size="md", scale=0, min_width=160, visible=False, elem_id="new-dataset")
         bin_it = gr.Button("Remove dataset", size="md", scale=0, min_width=130, visible=False)
         back = gr.Button("Undo", size="md", scale=0, min_width=90, visible=False)
     with gr.Row(elem_classes="bench", elem_id="dataset-new") as form:

@@ -241,14 +241,22 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     @in_words
     def add(rows, prompt, base, wanted, request: gr.Request):
         """The base follows the LoRA, since it works with no other; what was made for another base is switched off, in words."""
-        if not wanted or any(r["ref"] == wanted[0] for r in rows):
-            return *show_rows(rows, prompt), base, ""
-        new = loras.row(library.find(studio.workspace(request), wanted[0]))
+        if not wanted:
+            return *show_rows(rows, prompt), base, prompt, ""
+        card = library.find(studio.workspace(request), wanted.ref)
+        if wanted.alone:
+            rows = [r | {"on": r["ref"] == card.ref} for r in rows]
+            prompt = loras.sample_prompt(card) or prompt
+        if any(r["ref"] == card.ref for r in rows):
+            return *show_rows(rows, prompt), base, prompt, ""
+        new = loras.row(card)
         base = new["base"] if "/" in new["base"] else base
         rows, strange = loras.fitting([*rows, new], base)
         changed = f"{new['title']} was trained on {base}, so that draws now. Switched off, made for another base: {', '.join(strange)}."
-        return *show_rows(rows, prompt), base, notice(changed, "warn") if strange else ""
+        alone = f"Only {new['title']} is on, with one of its sample prompts. Tick others to mix them in."
+        said = notice(changed, "warn") if strange else notice(alone) if wanted.alone and len(rows) > 1 else ""
+        return *show_rows(rows, prompt), base, prompt, said
 
-    redraw(wanted.change(add, [rows, prompt, base_model, wanted], [rows, stack, words, base_model, said], **QUIET))
+    redraw(wanted.change(add, [rows, prompt, base_model, wanted], [rows, stack, words, base_model, prompt, said], **QUIET))
     own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
     return Generate(strip, choices, base_model, drawing_event)

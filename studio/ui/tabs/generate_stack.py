@@ -1,6 +1,7 @@
 """Adding a LoRA to the stack: one of your own or a starter, a file from this computer, or a Hub repository."""
 
 import time
+from dataclasses import dataclass, field
 
 import gradio as gr
 
@@ -18,9 +19,14 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
     return [(f"{card.title} ({SOURCES[card.source]})", card.ref) for card in library.list_adapters(workspace)]
 
 
-def wish(ref: str) -> tuple[str, float]:
-    """A LoRA wanted in the stack; the time makes the same wish twice a new one."""
-    return ref, time.time()
+@dataclass(frozen=True)
+class Wish:
+    """A LoRA wanted in the stack, or to be tried alone: the others switched off, one of its own sample prompts in the field."""
+
+    ref: str
+    alone: bool = False
+    time: float = field(default_factory=time.time)
+    """Makes the same wish twice a new one."""
 
 
 def build_adding(studio: Studio, wanted: gr.State) -> gr.Dropdown:
@@ -42,7 +48,7 @@ def build_adding(studio: Studio, wanted: gr.State) -> gr.Dropdown:
             if now.state == "done":
                 refs = now.result.get("adapters") or [ref for ref in [now.result.get("adapter")] if ref]
                 refused = "; ".join(f"{each['name']}: {each['reason']}" for each in now.result.get("refused", []))
-                yield (wish(refs[0]) if refs else gr.skip()), notice(refused, "bad") if refused else notice(f"{what} is in the stack.", "good")
+                yield (Wish(refs[0]) if refs else gr.skip()), notice(refused, "bad") if refused else notice(f"{what} is in the stack.", "good")
             elif now.state in ("failed", "interrupted", "cancelled"):
                 yield gr.skip(), notice(now.error or "That was stopped.", "bad")
             else:
@@ -64,7 +70,7 @@ def build_adding(studio: Studio, wanted: gr.State) -> gr.Dropdown:
         except StudioError as error:
             yield gr.skip(), notice(str(error), "bad")
 
-    chosen.input(lambda ref: (wish(ref), None), chosen, [wanted, chosen], **QUIET)
+    chosen.input(lambda ref: (Wish(ref), None), chosen, [wanted, chosen], **QUIET)
     upload.upload(from_files, upload, [wanted, said], **QUIET)
     gr.on([fetch.click, repo.submit], from_hub, [repo, revision], [wanted, said], **QUIET)
     return chosen

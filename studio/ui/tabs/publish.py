@@ -32,12 +32,13 @@ def publishable(workspace: Workspace) -> list[tuple[str, str]]:
     return [(card.title, card.ref) for card in library.list_adapters(workspace) if card.source == "run"]
 
 
-def build(studio: Studio, news: gr.State):
+def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
     """`news` changes when any job begins or ends, so that a run that has just finished can be chosen."""
     from studio.model_card import LICENCES
 
     gr.HTML(lead("Share it", LEAD))
     none = gr.HTML(NOTHING)
+    to_train = gr.Button("Go to Train", variant="primary", size="md", scale=0)
     with gr.Row(elem_classes="bench", visible=False) as bench:
         with gr.Column(elem_classes="pane", scale=5, min_width=320):
             adapter = gr.Dropdown([], label="LoRA", elem_id="publish-adapter", filterable=False)
@@ -97,17 +98,18 @@ def build(studio: Studio, news: gr.State):
         known = publishable(studio.workspace(request))
         refs = [ref for _, ref in known]
         if not refs:
-            return gr.update(visible=True), gr.update(visible=False), gr.skip(), gr.skip()
+            return gr.update(visible=True), gr.update(visible=True), gr.update(visible=False), gr.skip(), gr.skip()
         value = chosen if chosen in refs else refs[0]
         label = next(label for label, ref in known if ref == value)
-        return gr.update(visible=False), gr.update(visible=True), gr.update(choices=known, value=value), name or slug(label)
+        return gr.update(visible=False), gr.update(visible=False), gr.update(visible=True), gr.update(choices=known, value=value), name or slug(label)
 
     @in_words
     def rename(chosen, request: gr.Request):
         return slug(library.find(studio.workspace(request), chosen).title) if chosen else gr.skip()
 
     adapter.input(rename, adapter, repo, **QUIET)
-    filled = [none, bench, adapter, repo]
+    filled = [none, to_train, bench, adapter, repo]
+    to_train.click(lambda: gr.Tabs(selected="train"), None, rooms, **QUIET)
     news.change(arrive, [adapter, repo], filled, **QUIET)
     return arrive, [adapter, repo], filled
 

@@ -16,7 +16,7 @@ STORED_HELP = "This computer is logged in to the Hub; leave this empty to publis
 def doing(repo: str, sight: str, private_words: str) -> str:
     """What the button does, in words."""
     how = "privately" if sight == private_words else "for everybody"
-    return f"Publish {how} to {repo.strip()}" if (repo or "").strip() else f"Publish {how}"
+    return f"Publish {how} as {repo.strip()}" if (repo or "").strip() else f"Publish {how}"
 
 
 def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Callable):
@@ -34,12 +34,19 @@ def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Calla
         gr.LoginButton("Sign in with Hugging Face", size="md")
     go = gr.Button("Publish privately", variant="primary", size="lg", elem_id="publish")
     said = gr.HTML("", elem_id="publish-said")
-    code = gr.Code(
-        "", language="python", label="Call it", visible=False, elem_id="call-it", interactive=False, show_line_numbers=False, wrap_lines=True
-    )
     with gr.Row():
         as_zip = gr.Button("Save as zip", size="sm", min_width=110, elem_id="save-zip")
         as_folder = gr.Button("Save as folder", size="sm", min_width=110, visible=studio.access.mode == "local")
+    code = gr.Code(
+        "",
+        language="python",
+        label="Call it: the same picture in Python",
+        visible=False,
+        elem_id="call-it",
+        interactive=False,
+        show_line_numbers=False,
+        wrap_lines=True,
+    )
 
     gr.on([repo.change, sight.change], lambda repo, sight: doing(repo, sight, private_words), [repo, sight], go, **QUIET)
 
@@ -122,6 +129,6 @@ def done(result: dict) -> str:
     sight = "Only you can see it." if result.get("private") else "Everybody can see it."
     notes = "".join(notice(each, "warn") for each in result.get("notes", []))
     return (
-        f'<div class="notice good" role="status"><b>Published.</b> {sight} <a href="{url}" target="_blank" rel="noopener">{url}</a> '
-        f'<a class="tool" href="{url}" target="_blank" rel="noopener">Try it</a></div>{notes}'
+        f'<div class="notice good" role="status"><b>Published.</b> {sight} {url} '
+        f'<a class="tool" href="{url}" target="_blank" rel="noopener">Try it on the Hub</a></div>{notes}'
     )

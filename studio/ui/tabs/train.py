@@ -24,7 +24,7 @@ STEPS = term("steps", "One step: the model looks at a picture or a few, guesses,
 RANK = term("rank", "How many numbers the LoRA has for each layer: how much it can remember.")
 BASE = term("base model", "The picture model that everything starts from. It stays as it is; the LoRA is a small file on top of it.")
 PRESET = term("preset", "Settings that worked before for the same purpose. You may change each of them.")
-LEAD = f"Pick pictures, a {BASE} and a goal ({PRESET}); the rest is filled in. Of the numbers, {RANK} and {STEPS} matter most."
+LEAD = f"Pick pictures, a {BASE} and a goal ({PRESET}), then press Start training. The numbers are filled in; {RANK} and {STEPS} matter most."
 RANKS = [4, 8, 16, 32, 64, 128]
 SAMPLE_HELP = (
     "One line each: a prompt with the trigger word, the same without it, and a scene that no picture shows. They become the rows of the film."
@@ -97,7 +97,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
     with gr.Row(elem_classes="bench"):
         with gr.Column(elem_classes="pane", scale=5, min_width=320):
             none_yet = gr.HTML(notice(NO_PICTURES))
-            to_pictures = gr.Button("Go to Pictures & captions", size="md")
+            to_pictures = gr.Button("Go to Pictures & captions", size="md", variant="primary")
             with gr.Column(visible=False, elem_classes="bare") as settings:
                 pictures = gr.Dropdown([], label="Pictures", elem_id="train-dataset", filterable=False)
                 preset = gr.Dropdown([(p.title, p.name) for p in presets], value=None, label="Goal (preset)", elem_id="preset", filterable=False)
@@ -117,15 +117,16 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                         "training.max_train_steps", min_width=130, elem_id="steps", info="More comes closer to your pictures, too many copy them."
                     )
                     form.place("training.learning_rate", min_width=130, info="Higher learns faster and breaks sooner.")
-                form.place("samples.prompts", lines=3, info=SAMPLE_HELP, elem_id="sample-prompts")
-                with gr.Accordion("More settings", open=False, elem_classes="fold"):
-                    name = gr.Textbox(label="Name of this run", placeholder="as the dataset", max_length=80)
-                    form.place_rest()
                 size = gr.HTML("", elem_id="estimate")
                 start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-training")
                 said = gr.HTML("", elem_id="train-said")
+                with gr.Accordion("Sample prompts", open=False, elem_classes="fold"):
+                    form.place("samples.prompts", lines=3, info=SAMPLE_HELP, elem_id="sample-prompts")
+                with gr.Accordion("More settings", open=False, elem_classes="fold"):
+                    name = gr.Textbox(label="Name of this run", placeholder="as the dataset", max_length=80)
+                    form.place_rest()
         with gr.Column(scale=7, min_width=320):
-            view = build_run(studio, rooms, beat, wanted, open_run)
+            view = build_run(studio, rooms, beat, wanted, open_run, start)
 
     def open_settings(workspace: Workspace, dataset_id: str | None, preset_name: str | None):
         """Everything the form shows for this dataset and preset."""

@@ -10,11 +10,11 @@ from studio.runs import Run
 from studio.ui import runs_view
 from studio.ui.html import empty, notice, panel
 from studio.ui.studio import QUIET, Studio, in_words
-from studio.ui.tabs.generate_stack import wish
+from studio.ui.tabs.generate_stack import Wish
 from studio.workspace import Workspace
 
 NOTHING = empty(
-    "Nothing trained yet", "Press Start training. The film of what it learns appears here: one column a checkpoint, from the untouched base on."
+    "Nothing trained yet", "While it learns, sample pictures appear here, one column every few steps, so you can watch it improve."
 )
 
 
@@ -26,7 +26,8 @@ class RunView:
     shown: list
 
 
-def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, open_run: gr.State) -> RunView:
+def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, open_run: gr.State, start: gr.Button) -> RunView:
+    """`start` steps back once there is a run: the result is what matters then."""
     with gr.Column(elem_classes="pane", elem_id="run"):
         head = gr.HTML(NOTHING, elem_id="run-head")
         with gr.Row(elem_classes="toolbar"):
@@ -50,21 +51,23 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         owner, workspace = studio.owner(request), studio.workspace(request)
         run = opened(workspace, run_id)
         if run is None:
-            return NOTHING, gr.update(visible=False), gr.update(visible=False), gr.update(visible=False), "", "", ""
+            hidden = gr.update(visible=False)
+            return NOTHING, hidden, hidden, hidden, "", "", "", gr.update(variant="primary", value="Start training")
         jobs = runs_view.newest_jobs(studio, owner)
         now = runs_view.condition(run, jobs.get(run.id))
-        busy = now.state in ("waiting", "running", "paused")
+        busy = now.state in runs_view.BUSY
         return (
             runs_view.head(run, now),
-            gr.update(visible=bool(run.adapters())),
+            gr.update(visible=bool(run.adapters()), variant="secondary" if now.can_resume else "primary"),
             gr.update(visible=busy),
-            gr.update(visible=now.can_resume),
+            gr.update(visible=now.can_resume, variant="primary"),
             runs_view.film(run, now),
             runs_view.loss(now),
             runs_view.listing(Run.all(workspace), jobs, run.id),
+            gr.update(variant="secondary", value="Train another"),
         )
 
-    shown = [head, try_it, stop, resume, film, loss, listing]
+    shown = [head, try_it, stop, resume, film, loss, listing, start]
     open_run.change(show, open_run, shown, **QUIET)
     beat.change(show, open_run, shown, **QUIET)
 
@@ -90,12 +93,12 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
 
     @in_words
     def try_run(run_id, request: gr.Request):
-        return wish(f"run:{opened(studio.workspace(request), run_id).id}"), gr.Tabs(selected="generate")
+        return Wish(f"run:{opened(studio.workspace(request), run_id).id}", alone=True), gr.Tabs(selected="generate")
 
     try_it.click(try_run, open_run, [wanted, rooms], **QUIET)
 
     def use_column(event: gr.EventData):
-        return wish(event.ref), gr.Tabs(selected="generate")
+        return Wish(event.ref, alone=True), gr.Tabs(selected="generate")
 
     film.use(use_column, None, [wanted, rooms], **QUIET)
 
