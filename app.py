@@ -15,7 +15,7 @@ def main() -> None:
     worker.look_after(home)
     browser = access.mode is Mode.local and os.environ.get("LORA_STUDIO_BROWSER", "1") == "1"
     app.launch(**ui.launch_arguments(studio, browser), quiet=True, prevent_thread_lock=True)
-    print(f"LoRA Studio runs at {app.local_url}  (Ctrl+C ends it; a training goes on by itself)", flush=True)
+    print(f"LoRA Studio runs at {app.local_url}  (Ctrl+C ends it; a training goes on by itself)", flush=True)  # noqa: T201 - the one line a person needs
     app.block_thread()
 
 

@@ -9,13 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from studio import config as configs
 from studio import library, worker
 from studio.dataset import Dataset
 from studio.doctor import examine
-from studio.errors import StudioError
+from studio.errors import StudioError, validated
 from studio.jobs import DEVICE_KINDS, Job, Jobs
 from studio.recipe import Recipe, StackEntry
 from studio.release import Request, plan, save_folder, save_zip
@@ -23,7 +22,7 @@ from studio.runs import Run
 from studio.workspace import Home
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Caption pictures, train a LoRA, try it, publish it.")
-console = Console()
+console = Console(markup=False, soft_wrap=True)
 HomeOption = Annotated[Path | None, typer.Option("--home", help="The studio's folder; default: LORA_STUDIO_HOME or your data folder.")]
 
 
@@ -55,9 +54,9 @@ def follow(home: Home, jobs: Jobs, job: Job, secret: bytes | None = None) -> Job
 
 @app.command()
 def dataset(
-    title: Annotated[str, typer.Argument(help="What to call it.")],
+    title: Annotated[str, typer.Argument(help="What to call it; a sample set has a title already.")] = "",
     files: Annotated[list[Path] | None, typer.Argument(help="Pictures, .txt captions of the same name, or a .zip of both.")] = None,
-    subject: Annotated[str, typer.Option(help="What the pictures share: style, character or object.")] = "style",
+    subject: Annotated[str, typer.Option(help="What the pictures share: style (unless said), character or object.")] = "",
     sample: Annotated[str | None, typer.Option(help="Take a shipped sample set instead of files: style or character.")] = None,
     trigger: Annotated[str, typer.Option(help="The rare word that will call the LoRA.")] = "",
     consent: Annotated[str, typer.Option(help="If a real person is shown: how they agreed. Goes onto the card.")] = "",
@@ -66,10 +65,15 @@ def dataset(
     """Make a dataset from pictures and captions, or from a sample set."""
     place, workspace, jobs = open_home(home)
     if sample:
+        if files or subject or trigger or consent:
+            raise StudioError("A sample set comes with its own pictures, captions, subject and trigger word; give --sample with a title at most.")
         made = Dataset.from_samples(workspace, sample)
+        made.describe(title=title.strip())
         console.print(f"{made.id}\n{len(made.pictures)} pictures with captions.")
         return
-    made = Dataset.create(workspace, title, subject, real_person=bool(consent), consent=consent)
+    if not title.strip():
+        raise StudioError('The dataset has no title; give one, for example: python -m studio dataset "Ink drawings" pictures.zip')
+    made = Dataset.create(workspace, title, subject or "style", real_person=bool(consent), consent=consent)
     if trigger:
         made.set_trigger_word(trigger)
     listing = [{"path": str(path.resolve()), "name": path.name} for path in files or []]
@@ -77,6 +81,8 @@ def dataset(
     console.print(f"{made.id}\n{result['added']} pictures and {result['captions']} captions added.")
     for refused in result["refused"]:
         console.print(f"  not used: {refused['name']}: {refused['reason']}")
+    for note in result["notes"]:
+        console.print(f"  {note}")
 
 
 @app.command()
@@ -98,18 +104,16 @@ def caption(
 def train(
     dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as lora.rank=8 training.max_train_steps=300.")] = None,
-    preset: Annotated[str, typer.Option(help="A starting point; `python -m studio show presets` lists them.")] = "small-world-style",
+    preset: Annotated[str, typer.Option(help="A starting point instead of the one that fits the dataset; `show presets` lists them.")] = "",
     title: Annotated[str, typer.Option(help="What to call the LoRA.")] = "",
     home: HomeOption = None,
 ) -> None:
     """Train a LoRA on a dataset. Ctrl-C stops it and saves first; `resume` goes on to the same bytes."""
     place, workspace, jobs = open_home(home)
     pictures = Dataset.open(workspace, dataset)
-    given = overrides or []
-    config = configs.preset(preset, f"dataset.id={dataset}", f"dataset.trigger_word={pictures.trigger_word}", *given)
-    run = Run.create(workspace, config, pictures, title)
+    run = Run.create(workspace, configs.for_dataset(pictures, preset, *(overrides or [])), pictures, title)
     console.print(run.id)
-    result = follow(place, jobs, jobs.submit("local", "train", {"run": run.id}, key=f"train {run.id}")).result
+    result = follow(place, jobs, jobs.submit("local", "train", {"run": run.id}, key=run.job_key)).result
     console.print(f"{run.latest_adapter()}\n{result}")
 
 
@@ -118,7 +122,7 @@ def resume(run: Annotated[str, typer.Argument(help="The run's id.")], home: Home
     """Go on with a run that was stopped or interrupted."""
     place, workspace, jobs = open_home(home)
     opened = Run.open(workspace, run)
-    follow(place, jobs, jobs.submit("local", "train", {"run": opened.id}, key=f"train {opened.id}"))
+    follow(place, jobs, jobs.submit("local", "train", {"run": opened.id}, key=opened.job_key))
     console.print(str(opened.latest_adapter()))
 
 
@@ -140,10 +144,12 @@ def generate(
         ref, _, weight = entry.partition("=")
         card = library.find(workspace, ref)
         try:
-            stack.append(StackEntry(adapter=card.ref, weight=float(weight or 1), title=card.title, sha256=card.sha256))
+            entry = StackEntry(adapter=card.ref, weight=float(weight or 1), title=card.title, sha256=card.sha256)
         except ValueError:
             raise StudioError(f"{weight!r} is not a weight for {ref}; give a number from -1 to 2, for example {ref}=0.8.") from None
-    recipe = Recipe(prompt=prompt, base_model=base, stack=stack, seed=seed, num_inference_steps=steps, guidance_scale=guidance)
+        stack.append(entry.model_dump())
+    wanted = {"prompt": prompt, "base_model": base, "stack": stack, "seed": seed, "num_inference_steps": steps, "guidance_scale": guidance}
+    recipe = validated(Recipe, wanted)
     job = follow(place, jobs, jobs.submit("local", "generate", {"recipe": recipe.to_json(), "count": 1}))
     out.write_bytes(workspace.image_path(job.result["images"][0]).read_bytes())
     console.print(str(out))
@@ -167,8 +173,9 @@ def publish(
     if not token:
         raise StudioError("You are not logged in to the Hub: run `hf auth login` first, or use `save` to get a folder or zip instead.")
     place, _, jobs = open_home(home)
-    request = Request(adapter=adapter, repo=repo, private=not public, rights=rights, licence=licence, title=title, update=update)
-    job = jobs.submit("local", "publish", request.model_dump(), key=f"publish {repo}")
+    asked = {"adapter": adapter, "repo": repo, "private": not public, "rights": rights, "licence": licence, "title": title, "update": update}
+    request = validated(Request, asked)
+    job = jobs.submit("local", "publish", request.model_dump(), key=request.job_key)
     result = follow(place, jobs, job, secret=token.encode()).result
     console.print(f"{result['url']}\n{'private' if result['private'] else 'public'}, commit {result['commit']}")
     for note in result["notes"]:
@@ -185,7 +192,7 @@ def save(
 ) -> None:
     """Save a LoRA with its card and pictures as a folder or zip, just as it would be published. Needs no network."""
     _, workspace, _ = open_home(home)
-    made = plan(workspace, Request(adapter=adapter, rights=rights, licence=licence))
+    made = plan(workspace, validated(Request, {"adapter": adapter, "rights": rights, "licence": licence}))
     console.print(str(save_zip(made, out) if out.suffix == ".zip" else save_folder(made, out)))
 
 
@@ -216,10 +223,13 @@ def show(
     if what not in listings:
         raise StudioError(f"There is nothing called {what!r} to list; choose one of {', '.join(listings)}.")
     columns, rows = listings[what]()
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table if rows else f"No {what} yet.")
+    if not rows:
+        console.print(f"No {what} yet.")
+        return
+    # Plain columns: a table as wide as the terminal would cut ids, which people copy from here.
+    widths = [max(map(len, column)) for column in zip(columns, *rows)]
+    for line in (columns, *rows):
+        console.print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip(), highlight=False)
 
 
 def main() -> None:
@@ -228,7 +238,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except StudioError as error:
-        Console(stderr=True).print(str(error), style="red", highlight=False)
+        Console(stderr=True, markup=False, soft_wrap=True).print(str(error), style="red", highlight=False)
         sys.exit(1)
 
 

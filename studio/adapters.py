@@ -68,7 +68,7 @@ def read_header(path: Path) -> Header:
     try:
         items = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
         metadata = items.pop("__metadata__", {})
-        entries = {name: (entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"]) for name, entry in items.items()}
+        entries = {name: _described(entry) for name, entry in items.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StudioError(f"{path.name} is not a .safetensors file that can be read: its header is damaged. Get it again.") from None
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -173,14 +173,21 @@ def _without_duplicates(pairs: list[tuple]) -> dict:
     return dict(pairs)
 
 
+def _described(entry: dict) -> tuple[str, tuple[int, ...], int, int]:
+    """dtype, shape, begin and end of one tensor; ValueError, KeyError or TypeError for anything but a word and whole numbers."""
+    dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    if not isinstance(dtype, str) or any(type(number) is not int for number in (*shape, begin, end)):
+        raise TypeError("a word and whole numbers are needed")
+    return dtype, shape, begin, end
+
+
 def _check_layout(file_name: str, entries: dict, data_size: int) -> None:
     """Every byte belongs to exactly one tensor: no holes, no overlaps, nothing empty, nothing beyond the end."""
     position = 0
     for name, (dtype, shape, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
         if not SAFE_NAME.fullmatch(name) or ".." in name:
             raise StudioError(f"{file_name} has a tensor with an unusable name ({name[:60]!r}); it is damaged or made to do harm.")
-        plain = all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end))
-        if dtype not in BYTES or not plain or (0 in shape) or begin != position or end - begin != math.prod(shape) * BYTES[dtype]:
+        if dtype not in BYTES or min((*shape, begin)) < 0 or (0 in shape) or begin != position or end - begin != math.prod(shape) * BYTES[dtype]:
             raise StudioError(f"{file_name} is damaged: tensor {name[:60]!r} does not describe its bytes. Get the file again.")
         position = end
     if position != data_size:
@@ -207,7 +214,15 @@ def _stated_scale(metadata: dict[str, str], layer: str, rank: int) -> float:
     config = {key.removeprefix(f"{part}."): value for key, value in stated.items() if key.startswith(f"{part}.")}
     if "lora_alpha" not in config:
         return 1.0
-    # PEFT's rule for patterns: the first one that matches the end of the module's name wins.
     patterns = config.get("alpha_pattern") or {}
-    alpha = next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module)), config["lora_alpha"])
+    if not isinstance(patterns, dict) or not all(SAFE_NAME.fullmatch(pattern.removeprefix("^")) for pattern in patterns):
+        raise StudioError("This LoRA states the alpha of single layers in a way that cannot be read; look for a version in kohya's format.")
+    alpha = next((value for pattern, value in patterns.items() if _names(pattern, module)), config["lora_alpha"])
+    if type(alpha) not in (int, float) or not math.isfinite(alpha):
+        raise StudioError(f"This LoRA's header states the alpha {str(alpha)[:40]!r}, which is no number; get the file again or ask its maker.")
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _names(pattern: str, module: str) -> bool:
+    """PEFT's rule: a pattern is a module's name or its end, with ^ the whole name. PEFT reads it as an expression; a stranger's may run for ever."""
+    return module == pattern.removeprefix("^") or module.endswith(f".{pattern}")

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H and W height and width (of pixels or latents).
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,11 +113,14 @@ def load_examples(
     folder: Path,
     config: DatasetConfig,
     cache: "Cache",
-) -> tuple[list[Example], Conditions]:
-    """Every picture of a run's snapshot as an Example, and the conditions of an empty caption."""
+    stopping: Callable[[], bool],
+) -> tuple[list[Example], Conditions] | None:
+    """Every picture of a run's snapshot as an Example, and the conditions of an empty caption. None when `stopping()`, asked before each."""
     buckets = generate_aspect_ratio_buckets(config.resolution, divisibility=cache.family.bucket_step(cache.base))
     examples = []
     for picture in pictures:
+        if stopping():
+            return None
         height, width = buckets[find_nearest_bucket(picture["height"], picture["width"], buckets)]
         path, sha256 = folder / picture["file"], picture["sha256"]
         mean, std = cache.latents(path, sha256, (height, width), mirror=False)

@@ -187,7 +187,13 @@ class Dataset:
                 elif text:
                     captions[picture_id] = text
             self._write_listing(listing)
+            now = self._captions()
+            kept = sum(_is_kept(now, picture_id, source) and now[picture_id][-1][0] != clean_text(text) for picture_id, text in captions.items())
             written = sum(self._append_caption(picture_id, text, source) for picture_id, text in captions.items())
+        if kept == 1:
+            notes.append("1 caption you wrote by hand was kept; empty it first to take the one in the file.")
+        elif kept:
+            notes.append(f"{kept} captions you wrote by hand were kept; empty them first to take the ones in the files.")
         return {"added": added, "captions": written, "refused": decoded.refused, "notes": notes}
 
     def remove(self, picture_ids: Iterable[str]) -> int:
@@ -295,10 +301,9 @@ class Dataset:
     def _append_caption(self, picture_id: str, text: str, source: str) -> bool:
         """Within the lock: what a person made is looked up and kept in the same breath."""
         text = clean_text(text)
-        old_text, old_source = self._captions().get(picture_id, [("", "")])[-1]
-        if (text, source) == (old_text, old_source) or (not text and not old_text):
-            return False
-        if source not in KEPT_SOURCES and old_source in KEPT_SOURCES and old_text:
+        captions = self._captions()
+        old_text, old_source = captions.get(picture_id, [("", "")])[-1]
+        if (text, source) == (old_text, old_source) or (not text and not old_text) or _is_kept(captions, picture_id, source):
             return False
         self._append({"id": picture_id, "text": text, "source": source, "time": time.time()})
         return True
@@ -311,6 +316,13 @@ class Dataset:
             file.write(json.dumps(change).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _is_kept(captions: dict[str, list[tuple[str, str]]], picture_id: str, source: str) -> bool:
+    """Whether a picture's caption stays although `source` brings another: a file never writes over a hand, a captioner over neither."""
+    text, old_source = captions.get(picture_id, [("", "")])[-1]
+    kept = () if source == "hand" else ("hand",) if source == "file" else KEPT_SOURCES
+    return bool(text) and old_source in kept
 
 
 def _checked(subject: str, real_person: bool, consent: str, trigger_word: str) -> dict:

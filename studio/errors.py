@@ -1,5 +1,21 @@
 """The one error that reaches people: a sentence with what happened, the value, what is allowed, what to do."""
 
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
 
 class StudioError(Exception):
     """A sentence a user can act on. It is shown as it stands; every other exception is a bug and keeps its traceback."""
+
+
+def validated(kind: type[Model], values: dict) -> Model:
+    """Values that a person or a program gave as a model, or a StudioError about the first that does not fit."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise StudioError(f"{where}: {repr(first['input'])[:60]} does not fit. {first['msg']}.") from None

@@ -37,21 +37,30 @@ class Film:
         columns = total // every - step // every + (total % every > 0)
         return columns * self.seconds_per_column
 
-    def draw(self, step: int, adapter: Path | None, rest: Callable[[], None]) -> None:
-        """One column. Training's own halves are switched off meanwhile, and no random number of training is touched.
+    def has_column(self, step: int) -> bool:
+        """Whether the run saves its LoRA and draws with it after this step."""
+        return step % self.config.samples.every == 0 or step == self.config.training.max_train_steps
+
+    def draw(self, step: int, adapter: Path | None, rest: Callable[[], None]) -> bool:
+        """One column; False when a wish to stop cut it short. Training's own halves are switched off meanwhile, and no random number of
+        training is touched.
 
         `rest` is called before each picture: whoever waits for the machine need not wait for the whole column.
         """
         folder = self.run.samples_dir / f"{step:06d}"
         files = [folder / f"{row:02d}.png" for row in range(len(self.prompts))]
         if not self.prompts or all(file.exists() for file in files):
-            return
+            return True
         began = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         self.denoiser.eval()
         self.denoiser.disable_adapters()
+        whole = True
         for prompt, file in zip(self.prompts, files):
             rest()
+            if self.run.stop_requested:
+                whole = False
+                break
             recipe = self._recipe(prompt, step, adapter)
             picture = self.generator.draw(recipe, [(adapter, 1.0)] if adapter else [])
             png = io.BytesIO()
@@ -60,8 +69,10 @@ class Film:
         self.generator.stack.clear()
         self.denoiser.enable_adapters()
         self.denoiser.train()
-        self.run.append({"kind": "sample", "step": step, "files": [file.name for file in files], "prompts": self.prompts})
-        self.seconds_per_column = time.monotonic() - began
+        if whole:
+            self.run.append({"kind": "sample", "step": step, "files": [file.name for file in files], "prompts": self.prompts})
+            self.seconds_per_column = time.monotonic() - began
+        return whole
 
     def _recipe(self, prompt: str, step: int, adapter: Path | None) -> Recipe:
         samples = self.config.samples

@@ -5,6 +5,7 @@ Every family of the ecosystem that people bring is named here, also those the st
 """
 
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -91,8 +92,11 @@ def _alpha(metadata: dict[str, str], rank: int) -> float:
     try:
         config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
         known = [value for key, value in config.items() if key.endswith("lora_alpha")]
-        return float(known[0] if known else metadata.get("ss_network_alpha", rank))
-    except (ValueError, AttributeError, TypeError):
+        alpha = float(known[0] if known else metadata.get("ss_network_alpha", rank))
+        if not math.isfinite(alpha):
+            raise ValueError(alpha)
+        return alpha
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         raise StudioError("This LoRA's header states an alpha that cannot be read; get the file again or ask its maker.") from None
 
 

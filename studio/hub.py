@@ -6,19 +6,20 @@ read, so that no repr, log line or traceback shows it.
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub import HfApi, errors
-from huggingface_hub.utils import httpx, set_client_factory, validate_repo_id
+from huggingface_hub import HfApi, errors, try_to_load_from_cache
+from huggingface_hub.utils import filter_repo_objects, httpx, set_client_factory, validate_repo_id
 from huggingface_hub.utils import tqdm as hub_tqdm
 from huggingface_hub.utils._http import default_client_factory
 from pydantic import SecretStr
 
 from studio.errors import StudioError
-from studio.refusals import endpoint, sentences
+from studio.refusals import HUB_ERRORS, endpoint, sentences
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
@@ -26,9 +27,11 @@ Progress = Callable[[int, int], None]
 SECONDS_TO_CONNECT = 10
 SECONDS_OF_SILENCE = 60
 LARGEST_ADAPTER = 4 * 1024**3
+KEPT_FREE = 2 * 10**9
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+
 
 def _client() -> httpx.Client:
     """huggingface_hub 2.4 waits for an answer for ever; a Hub that says nothing must become a sentence instead."""
@@ -136,17 +139,42 @@ def download_model(
     repo_id: str, patterns: Iterable[str], revision: str | None = None, token: SecretStr | None = None, on_progress: Progress | None = None
 ) -> Snapshot:
     """The files of a repository that match, at one exact commit. Files already here are not fetched again."""
-    sha = resolve(repo_id, revision, token)
+    sha, patterns = resolve(repo_id, revision, token), list(patterns)
+    _refuse_what_does_not_fit(check_repo_id(repo_id), sha, patterns, token)
     with sentences(f"Fetching {repo_id}", repo_id):
         folder = huggingface_hub.snapshot_download(
             check_repo_id(repo_id),
             revision=sha,
-            allow_patterns=list(patterns),
+            allow_patterns=patterns,
             token=token.get_secret_value() if token else False,
             endpoint=endpoint(),
             tqdm_class=_counter(on_progress),
         )
     return Snapshot(Path(folder), sha)
+
+
+def _refuse_what_does_not_fit(repo_id: str, sha: str, patterns: list[str], token: SecretStr | None) -> None:
+    """StudioError when the files that are not here yet would fill the disk. Asks the Hub only when something is missing."""
+    try:
+        huggingface_hub.snapshot_download(repo_id, revision=sha, allow_patterns=patterns, local_files_only=True)
+        return
+    except errors.LocalEntryNotFoundError:
+        pass
+    try:
+        files = api(token).model_info(repo_id, revision=sha, files_metadata=True).siblings or []
+    except HUB_ERRORS:
+        # The download that follows meets the same, and says what it means.
+        return
+    names = set(filter_repo_objects([file.rfilename for file in files], allow_patterns=patterns))
+    missing = [f for f in files if f.rfilename in names and not isinstance(try_to_load_from_cache(repo_id, f.rfilename, revision=sha), str)]
+    needed = sum(file.size or 0 for file in missing)
+    cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
+    if needed > free - KEPT_FREE:
+        raise StudioError(
+            f"{repo_id} takes {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free, of which {KEPT_FREE / 1e9:.0f} GB stay free "
+            "for the studio's own work. Free some space, or choose a smaller model."
+        )
 
 
 def download_adapter(

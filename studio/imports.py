@@ -1,6 +1,7 @@
 """What people bring into the studio, as jobs of the direct lane: pictures and captions, LoRA files, LoRAs from the Hub."""
 
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,10 @@ from studio.jobs import Job
 from studio.pictures import clean_text, decode_files
 from studio.report import Report
 from studio.workspace import Home, Workspace, new_id, write_atomically
+
+log = logging.getLogger(__name__)
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What code that reads a stranger's bytes may stumble over."""
 
 
 def import_pictures(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
@@ -34,6 +39,12 @@ def import_adapters(home: Home, job: Job, report: Report, secret: bytes | None) 
             refs.append(keep_adapter(workspace, Path(file["path"]), Path(name).stem, {"file": name}))
         except StudioError as error:
             refused.append({"name": name, "reason": f"{name}: {error}"})
+        except OSError as error:
+            refused.append({"name": name, "reason": f"{name} could not be read or kept ({error.strerror or error}); bring it again."})
+        except DAMAGE as error:
+            # A file that the checks did not foresee: a fault of ours, but no reason to lose the others.
+            log.exception("reading a header failed")
+            refused.append({"name": name, "reason": f"{name} is damaged in a way the studio does not know ({type(error).__name__}); get it again."})
     return {"adapters": refs, "refused": refused}
 
 

@@ -35,6 +35,8 @@ DIRECT_KINDS = {
 UNFINISHED = ("waiting", "running")
 AGAIN_AFTER_A_CRASH = ("generate", "caption")
 """Kinds that may simply be run again. The others wait for a person: of a publish job the token is gone, and half an import is there."""
+MOST_TRAININGS, MOST_UNFINISHED = 1, 8
+"""What one visitor of a Space may have in the queue, where everybody shares one machine. Who is alone with the studio has no limit."""
 MOST_ATTEMPTS = 3
 SECONDS_TO_APPEAR = 60
 """A direct job whose process never showed up by then was lost between the row and the start."""
@@ -103,18 +105,32 @@ class Jobs:
         self._watch_lock = threading.Lock()
 
     def submit(self, owner: str, kind: str, payload: dict, key: str | None = None) -> Job:
-        """Put a job in the queue. While a job of this owner with the same key is unfinished, that one is returned instead."""
+        """Put a job in the queue. While a job of this owner with the same key is unfinished, that one is returned instead.
+
+        StudioError when a visitor of a Space has as many as fit there beside the others'.
+        """
         if kind not in DEVICE_KINDS and kind not in DIRECT_KINDS:
             raise StudioError(f"Unknown kind of job {kind!r}; known kinds: {', '.join((*DEVICE_KINDS, *DIRECT_KINDS))}.")
         text = json.dumps(payload)
-        while True:
-            row = self._connection.execute(
-                "INSERT INTO jobs (owner, kind, payload, key, created) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING *",
-                (owner, kind, text, key, time.time()),
-            ).fetchone()
-            row = row or self._one("SELECT * FROM jobs WHERE owner = ? AND key = ? AND state IN ('waiting', 'running')", owner, key)
-            if row:
-                return _job(row)
+        with self._connection as connection:
+            # From here on nobody else writes: what is counted now is still true when the row goes in.
+            connection.execute("BEGIN IMMEDIATE")
+            row = self._one("SELECT * FROM jobs WHERE owner = ? AND key = ? AND state IN ('waiting', 'running')", owner, key)
+            if row is None:
+                self._refuse_beyond_quota(owner, kind)
+                row = self._one(
+                    "INSERT INTO jobs (owner, kind, payload, key, created) VALUES (?, ?, ?, ?, ?) RETURNING *", owner, kind, text, key, time.time()
+                )
+        return _job(row)
+
+    def _refuse_beyond_quota(self, owner: str, kind: str) -> None:
+        if owner == "local":
+            return
+        kinds = [job.kind for job in self.list(owner, states=UNFINISHED)]
+        if kind == "train" and kinds.count("train") >= MOST_TRAININGS:
+            raise StudioError("A visitor has one training at a time here, and yours is not over yet. Wait for it, or stop it first.")
+        if len(kinds) >= MOST_UNFINISHED:
+            raise StudioError(f"You have {len(kinds)} jobs that wait or run, as many as one visitor may have here. Wait for one, or stop one.")
 
     def start(self, job: Job, secret: bytes | None = None) -> Job:
         """Give a direct job its process. The secret (a token) goes to its stdin and is written nowhere."""

@@ -3,14 +3,20 @@
 import functools
 import hashlib
 import json
+import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from studio import builtin
 from studio.adapters import fingerprint, read_header
+from studio.dataset import LONGEST_TRIGGER
 from studio.errors import StudioError
+from studio.pictures import clean_text
 from studio.runs import Run
 from studio.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,14 @@ class AdapterCard:
 
 
 def list_adapters(workspace: Workspace) -> list[AdapterCard]:
-    """All of a workspace's LoRAs, newest first, then the shipped starters."""
-    cards = [_run_card(run, None) for run in Run.all(workspace) if run.adapters()]
-    cards += [_file_card(path) for path in workspace.adapters.glob("*.safetensors")]
+    """All of a workspace's LoRAs, newest first, then the shipped starters. A damaged file is left out, so that it hides no other."""
+    cards = []
+    makers = [functools.partial(_run_card, run, None) for run in Run.all(workspace) if run.adapters()]
+    for make in makers + [functools.partial(_file_card, path) for path in workspace.adapters.glob("*.safetensors")]:
+        try:
+            cards.append(make())
+        except StudioError as error:
+            log.warning("a LoRA is left out of the list: %s", error)
     cards.sort(key=lambda card: card.created, reverse=True)
     return cards + starters()
 
@@ -70,6 +81,16 @@ def find(workspace: Workspace, ref: str) -> AdapterCard:
     raise StudioError(f"The LoRA {ref!r} is not here (any more); choose one from the list or add its file again.")
 
 
+def with_hash(workspace: Workspace, ref: str, sha256: str) -> AdapterCard | None:
+    """The save of a run that is exactly this file, for a recipe older than the run's newest LoRA; of other LoRAs there is one file only."""
+    source, _, name = ref.partition(":")
+    if source != "run":
+        return None
+    run_id = name.partition("@")[0]
+    saves = (find(workspace, f"run:{run_id}@{step}") for step, _ in reversed(Run.open(workspace, run_id).adapters()))
+    return next((card for card in saves if card.sha256 == sha256), None)
+
+
 def _run_card(run: Run, step: int | None) -> AdapterCard:
     path = run.latest_adapter() if step is None else run.adapter_at(step)
     ref = f"run:{run.id}" if step is None else f"run:{run.id}@{step}"
@@ -98,14 +119,24 @@ def _facts(path: Path, modified_ns: int, size: int) -> dict:
     """What the file's header says; remembered for as long as the file does not change."""
     header = read_header(path)
     print_ = fingerprint(header)
-    studio = json.loads(header.metadata.get("studio", "{}"))
+    alpha, base_model, word = (_stated(header.metadata).get(key) for key in ("trained_alpha", "base_model", "trigger_word"))
+    word = word if isinstance(word, str) else header.metadata.get("modelspec.trigger_phrase", "")
     return {
         "family": print_.family,
         "rank": print_.rank,
-        "alpha": studio.get("trained_alpha", print_.alpha),
-        "base_model": studio.get("base_model", ""),
-        "trigger_word": studio.get("trigger_word", header.metadata.get("modelspec.trigger_phrase", "")),
+        "alpha": alpha if type(alpha) in (int, float) and math.isfinite(alpha) else print_.alpha,
+        "base_model": base_model if isinstance(base_model, str) else "",
+        "trigger_word": clean_text(word, LONGEST_TRIGGER),
     }
+
+
+def _stated(metadata: dict[str, str]) -> dict:
+    """What a studio wrote into the header. Anybody can write there, so anything but a JSON object counts as nothing said."""
+    try:
+        said = json.loads(metadata.get("studio", "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 @functools.lru_cache(maxsize=1024)

@@ -156,6 +156,11 @@ class _Sending:
             raise StudioError(f"{self.repo_id} already exists and holds something else; nothing was changed there. Choose another name.")
         if all(head.holds(file) for file in self.files):
             return
+        if self.plan.request.private and not head.private:
+            raise StudioError(
+                f"{self.repo_id} is public, and you chose private; nothing was sent. "
+                "Make it private in its settings on the Hub first, choose public, or choose another name."
+            )
         if not self.plan.request.update:
             raise StudioError(f"This LoRA is already published as {self.repo_id}. Choose 'update' to add this version to it, or another name.")
         sent = before.get("files", {})

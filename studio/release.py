@@ -48,6 +48,11 @@ class Request(BaseModel):
     update: bool = False
     """Add a new version to a repository that this run was already published to."""
 
+    @property
+    def job_key(self) -> str:
+        """Under this key the queue holds one unfinished sending of this LoRA to this repository at most."""
+        return f"publish-{self.adapter}-{self.repo}"
+
 
 @dataclass(frozen=True)
 class PlannedFile:

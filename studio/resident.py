@@ -79,6 +79,8 @@ class Resident:
         """(PNG without a recipe, the recipe as it was really drawn, notes)."""
         generator = self.generator(recipe)
         adapters, recipe, notes = _adapters(recipe, workspace)
+        if generator.base.revision:
+            recipe = recipe.model_copy(update={"revision": generator.base.revision})
         picture = generator.draw(recipe, adapters, on_step)
         png = io.BytesIO()
         picture.save(png, format="PNG", compress_level=4)
@@ -124,24 +126,13 @@ def _adapters(recipe: Recipe, workspace: Workspace) -> tuple[list[tuple[Path, fl
         if entry.on and entry.weight:
             card = library.find(workspace, entry.adapter)
             if entry.sha256 and card.sha256 != entry.sha256:
-                card = _with_hash(workspace, entry.adapter, entry.sha256) or card
+                card = library.with_hash(workspace, entry.adapter, entry.sha256) or card
                 if card.sha256 != entry.sha256:
                     notes.append(f"{card.title} has changed since this recipe was written; it was drawn as it is now.")
                     entry = entry.model_copy(update={"sha256": card.sha256})
             files.append((card.path, entry.weight))
         entries.append(entry)
     return files, recipe.model_copy(update={"stack": entries}), notes
-
-
-def _with_hash(workspace: Workspace, ref: str, sha256: str) -> library.AdapterCard | None:
-    source, _, name = ref.partition(":")
-    if source != "run":
-        return None
-    from studio.runs import Run
-
-    run_id = name.partition("@")[0]
-    saves = (library.find(workspace, f"run:{run_id}@{step}") for step, _ in reversed(Run.open(workspace, run_id).adapters()))
-    return next((card for card in saves if card.sha256 == sha256), None)
 
 
 def _bytes(generator: "Generator") -> int:

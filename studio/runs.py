@@ -83,6 +83,11 @@ class Run:
         return sorted(runs, key=lambda run: run.snapshot["created"], reverse=True)
 
     @property
+    def job_key(self) -> str:
+        """Under this key the queue holds one unfinished training of this run at most, whoever asks for it."""
+        return f"train-{self.id}"
+
+    @property
     def config(self) -> TrainConfig:
         return configs.load(self.path / "config.json")
 

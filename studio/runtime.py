@@ -3,15 +3,24 @@
 import os
 
 from studio.config.runtime import RuntimeConfig
+from studio.errors import StudioError
 
 
 def choose(asked: RuntimeConfig) -> RuntimeConfig:
     """Fill in what was left open. With patient threads (see `processes.environment`) every core computes. Impatient ones spin while they
     wait for each other, and one busy neighbour then makes a picture thirty times slower (on 2 cores 28 s instead of 0.9), so one core stays free.
+
+    StudioError for a device that is not here.
     """
     import torch
 
-    device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    there = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
+    device = asked.device or there[0]
+    if device not in there:
+        raise StudioError(
+            f"The device {device!r} is not on this computer, which has: {', '.join(there)}. Leave it empty to take the best one; "
+            "a run that began on another device has to be started anew here."
+        )
     cores = torch.get_num_threads()
     patient = os.environ.get("OMP_WAIT_POLICY") == "PASSIVE"
     return RuntimeConfig(

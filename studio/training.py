@@ -36,6 +36,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def train(run: Run, disk: Disk) -> None:
     """Train from the newest state to the end, or until asked to stop. Progress is told in the run's events alone."""
     started = time.monotonic()
+    end_half_line(run)
     config, base, family = settle(run)
     runtime.apply(config.runtime)
     device, training, total = torch.device(config.runtime.device), config.training, config.training.max_train_steps
@@ -43,18 +44,17 @@ def train(run: Run, disk: Disk) -> None:
     pipeline = family.load(base, torch.bfloat16 if config.runtime.dtype == "bfloat16" else torch.float32).to(device)
     objective = family.objective(pipeline, device)
     cache = Cache(run.path / "cache", base, family, pipeline)
-    examples = Examples(
-        *load_examples(run.snapshot["pictures"], run.dataset_dir / "pictures", config.dataset, cache),
-        training.train_batch_size,
-        training.seed,
-        config.dataset.caption_dropout,
-    )
+    loaded = load_examples(run.snapshot["pictures"], run.dataset_dir / "pictures", config.dataset, cache, lambda: run.stop_requested)
+    if loaded is None:
+        run.clear_stop()
+        run.append({"kind": "stopped", "step": last_step(run)})
+        return
+    examples = Examples(*loaded, training.train_batch_size, training.seed, config.dataset.caption_dropout)
     film = Film(run, config, base, family, pipeline, disk)
     denoiser = pipeline.components[family.denoiser_name]
     weights = add_lora(denoiser, config, family)
     optimizer = torch.optim.AdamW(weights.values(), lr=training.learning_rate, weight_decay=training.weight_decay)
     step = restore(run, weights, optimizer)
-    end_half_line(run)
     check_room(run, config, weights)
 
     def rest() -> None:
@@ -67,7 +67,10 @@ def train(run: Run, disk: Disk) -> None:
     run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0})
     for note in too_long(family, pipeline, [picture["caption"] for picture in run.snapshot["pictures"]]):
         run.append({"kind": "note", "message": note})
-    film.draw(0, None, rest)
+    drawn = film.draw(0, None, rest)
+    if step and film.has_column(step) and run.adapter_at(step).exists():
+        # Where a stop came in the middle of a column, the rest of it is drawn now.
+        drawn = film.draw(step, run.adapter_at(step), rest) and drawn
 
     denoiser.train()
     seconds_per_step = None
@@ -108,15 +111,15 @@ def train(run: Run, disk: Disk) -> None:
         left = seconds_per_step * (total - step) + film.seconds_left(step)
         run.append({"kind": "step", "step": step, "loss": loss.item(), "lr": rate, "seconds_per_step": seconds_per_step, "seconds_left": left})
 
-        if step % config.samples.every == 0 or step == total:
+        if film.has_column(step):
             adapter = save_adapter(run, step, config, base, family, weights, disk)
-            film.draw(step, adapter, rest)
+            drawn = film.draw(step, adapter, rest)
         if step % config.saving.checkpoint_every == 0 or step == total:
             save_state(run, step, weights, optimizer, disk)
             saved_at = step
 
     run.clear_stop()
-    if step < total:
+    if step < total or not drawn:
         if saved_at < step:
             save_state(run, step, weights, optimizer, disk)
         if step:
@@ -179,6 +182,11 @@ def restore(run: Run, weights: dict[str, Tensor], optimizer: torch.optim.AdamW) 
     return step
 
 
+def last_step(run: Run) -> int:
+    """How far the run has told that it came."""
+    return (run.curve() or [{"step": 0}])[-1]["step"]
+
+
 def end_half_line(run: Run) -> None:
     """A kill can cut an event in two; without this the first event of the resume would be lost on the same line."""
     if run.events_file.exists() and not run.events_file.read_bytes().endswith(b"\n"):
@@ -223,17 +231,19 @@ def main(argv: list[str]) -> int:
                 _fail(run, f"The computer refused something the run needs: {error}.")
                 raise
             return _fail(run, "The disk is full (or cannot be written). Free some space and resume: nothing up to the last safe point is lost.")
-        except RuntimeError as error:
+        except Exception as error:
             # torch has no class of its own for a CPU that runs out of memory.
-            if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            if isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "not enough memory" in str(error)):
                 return _fail(run, _out_of_memory(run))
-            _fail(run, f"Something unexpected broke: {str(error).splitlines()[0]} The log has the details.")
+            # Not swallowed: a run without a last word would look interrupted for ever.
+            said = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+            _fail(run, f"Something unexpected broke ({said}); the details are in logs/{run.id}.log in the studio's folder.")
             raise
     return 0
 
 
 def _fail(run: Run, message: str) -> int:
-    run.append({"kind": "failed", "step": (run.curve() or [{"step": 0}])[-1]["step"], "message": message})
+    run.append({"kind": "failed", "step": last_step(run), "message": message})
     return 1
 
 

@@ -1,8 +1,10 @@
 """A training as the worker sees it: a detached process that writes events, obeys two wishes (stop, pause), and may die at any moment."""
 
+import contextlib
 from pathlib import Path
 
 from studio import processes
+from studio.errors import StudioError
 from studio.jobs import Job, Jobs
 from studio.runs import Run
 
@@ -78,15 +80,22 @@ class TrainingChild:
 
     def _close(self) -> None:
         kind, result = self.last.get("kind"), {"run": self.run.id, "step": self.last.get("step", self.step)}
+        where = f" at step {self.step}" if self.step else " before the first step"
         if kind == "finished":
             self.jobs.finish(self.job.id, {**result, "adapter": f"run:{self.run.id}", "seconds": self.last.get("seconds")})
         elif kind == "stopped":
             self.jobs.mark_cancelled(self.job.id, result)
         elif kind == "failed":
             self.jobs.fail(self.job.id, self.last.get("message") or "Training failed without saying why; press Resume to go on from the last save.")
+        elif self.status == 1:
+            # It broke before it could say so itself, while importing or because another process has the run; then that one has the word.
+            log = f"logs/{self.run.id}.log in the studio's folder"
+            message = f"Training broke off{where}; {log} says why. Resume goes on from the last save."
+            with contextlib.suppress(StudioError, OSError), self.run.lock():
+                self.run.append({"kind": "failed", "step": self.step, "message": message})
+            self.jobs.fail(self.job.id, message)
         else:
             how = f" (killed by signal {-self.status})" if self.status and self.status < 0 else ""
-            where = f" at step {self.step}" if self.step else " before the first step"
             self.jobs.interrupt(self.job.id, f"Training stopped unexpectedly{where}{how}; nothing is lost: press Resume.", result)
         self.run.clear_stop()
         self.run.clear_pause()

@@ -9,7 +9,7 @@ from diffusers.utils import convert_state_dict_to_kohya
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from studio.adapters import fingerprint, load_adapter, read_header, refuse_other_base, serialise
+from studio.adapters import _stated_scale, fingerprint, load_adapter, read_header, refuse_other_base, serialise
 from studio.errors import StudioError
 from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
 
@@ -79,6 +79,10 @@ BROKEN = {
     "metadata of numbers": header_bytes('{"__metadata__":{"a":1}}'),
     "no tensors": header_bytes("{}"),
     "float as shape": header_bytes('{"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}}', bytes(4)),
+    "letters as offsets": header_bytes('{"a":{"dtype":"F32","shape":[1],"data_offsets":["a",1]}}', bytes(4)),
+    "letters and numbers": header_bytes(ONE + ',"b":{"dtype":"F32","shape":[1],"data_offsets":["a",8]}}', bytes(8)),
+    "three offsets": header_bytes('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,2,4]}}', bytes(4)),
+    "list as dtype": header_bytes('{"a":{"dtype":["F32"],"shape":[1],"data_offsets":[0,4]}}', bytes(4)),
     "many": header_bytes(json.dumps({f"t{i}": {"dtype": "U8", "shape": [1], "data_offsets": [i, i + 1]} for i in range(20_001)}), bytes(20_001)),
 }
 
@@ -188,6 +192,36 @@ def test_an_alpha_in_diffusers_metadata_is_applied_layer_by_layer(tmp_path, tiny
     for name, low_rank in adapter.layers.items():
         scale = 0.5 if "mid_block.attentions.0.transformer_blocks.0.attn1.to_q" in name else 2.0
         assert torch.equal(low_rank.B, tensors[f"{name}.lora_B.weight"] * scale)
+
+
+@pytest.mark.parametrize("pattern", ["to_q", "attn1.to_q", "^mid_block.attentions.0.transformer_blocks.0.attn1.to_q"])
+def test_an_alpha_pattern_names_a_module_or_its_end(pattern):
+    stated = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 8, "unet.alpha_pattern": {"q": 1, pattern: 2}})}
+    layer_name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    assert _stated_scale(stated, layer_name, 4) == 0.5
+    assert _stated_scale(stated, layer_name + "_too", 4) == 2.0
+
+
+STATED = {
+    "a trap": ({"unet.lora_alpha": 8, "unet.alpha_pattern": {"(_*)*(_*)*(_*)*x": 2}}, "cannot be read"),
+    "a list of patterns": ({"unet.lora_alpha": 8, "unet.alpha_pattern": ["to_q"]}, "cannot be read"),
+    "no number": ({"unet.lora_alpha": "8"}, "alpha '8'"),
+    "no number in a pattern": ({"unet.lora_alpha": 8, "unet.alpha_pattern": {"to_q": [2]}}, "alpha '.2.'"),
+    "not finite": ({"unet.lora_alpha": 8, "unet.alpha_pattern": {"to_q": float("nan")}}, "alpha 'nan'"),
+}
+
+
+@pytest.mark.parametrize("kind", STATED)
+def test_an_alpha_that_cannot_be_applied_is_refused_at_once(kind):
+    stated, words = STATED[kind]
+    with pytest.raises(StudioError, match=words):
+        _stated_scale({"lora_adapter_metadata": json.dumps(stated)}, "unet.down_blocks_________________________________________.to_q", 4)
+
+
+@pytest.mark.parametrize("stated", ["[" * 50_000, '{"unet.lora_alpha": NaN}', f'{{"unet.lora_alpha": {10**400}}}'], ids=["deep", "no number", "huge"])
+def test_a_header_with_an_alpha_nobody_can_read_is_refused(stated, tmp_path):
+    with pytest.raises(StudioError, match="alpha that cannot be read"):
+        fingerprint(read_header(saved(tmp_path / "a.safetensors", PAIR, {"lora_adapter_metadata": stated})))
 
 
 def test_half_precision_is_read_exactly(tmp_path, tiny_pipeline):  # noqa: F811

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from studio import config
@@ -19,6 +21,19 @@ def test_overrides_are_read_like_toml_or_as_plain_words():
     assert built.training.lr_scheduler == "cosine"
     assert built.samples.prompts == ["a", "b"]
     assert built.training.min_snr_gamma is None
+
+
+@pytest.mark.parametrize("word", ["42", "true", "", "ohwx", 'a "b" \\ ü 🦊'])
+def test_a_datasets_trigger_word_stays_the_word_it_is(word):
+    about = SimpleNamespace(id="ink-1", subject="character", trigger_word=word)
+    built = config.for_dataset(about, "", "lora.rank=8")
+    assert (built.dataset.id, built.dataset.subject, built.dataset.trigger_word, built.lora.rank) == ("ink-1", "character", word, 8)
+
+
+@pytest.mark.parametrize("subject", ["style", "character", "object"])
+def test_every_subject_has_a_preset_for_the_base_that_ships(subject):
+    fitting = config.preset(config.fitting_preset(subject))
+    assert (fitting.dataset.subject, fitting.model.base_model) == (subject, TrainConfig().model.base_model)
 
 
 def test_a_wrong_value_names_the_setting_the_value_and_what_is_allowed():

@@ -92,6 +92,23 @@ def test_a_caption_file_finds_the_picture_that_came_earlier(dataset, tmp_path):
     assert result["captions"] == 1 and "nobody.txt has no picture with the same name" in result["notes"][0]
 
 
+def test_a_caption_file_never_writes_over_a_hand_and_that_is_said(dataset, tmp_path):
+    red, green, blue = dataset.pictures
+    dataset.set_caption(red.id, "my words")
+    dataset.set_caption(green.id, "my green")
+    for name, text in (("red", "a red card"), ("green", "my  green"), ("blue", "a blue card")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    result = bring(dataset, *(tmp_path / f"{name}.txt" for name in ("red", "green", "blue")))
+    assert [(p.caption, p.caption_source) for p in dataset.pictures] == [("my words", "hand"), ("my green", "hand"), ("a blue card", "file")]
+    assert result["captions"] == 1 and result["notes"] == ["1 caption you wrote by hand was kept; empty it first to take the one in the file."]
+    dataset.set_caption(red.id, "")
+    dataset.set_caption(blue.id, "my blue")
+    dataset.set_caption(green.id, "my other green")
+    result = bring(dataset, *(tmp_path / f"{name}.txt" for name in ("red", "green", "blue")))
+    assert [p.caption for p in dataset.pictures] == ["a red card", "my other green", "my blue"]
+    assert result["notes"] == ["2 captions you wrote by hand were kept; empty them first to take the ones in the files."]
+
+
 def test_a_captioner_never_writes_over_what_a_person_made(dataset):
     red, green, blue = dataset.pictures
     assert not dataset.set_caption(red.id, "machine words", "blip"), "it came in a file"

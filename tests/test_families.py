@@ -92,6 +92,13 @@ def test_a_hostile_id_is_refused_before_anything_is_sent(hostile):
         resolve_base(hostile)
 
 
+@pytest.mark.parametrize("share", ["\\\\evil.example\\share", "//evil.example/share", "\\/evil.example/share", "  //evil.example/share"])
+def test_a_folder_on_another_computer_is_refused_before_anything_is_opened(share, monkeypatch):
+    monkeypatch.setattr(families, "Path", None)
+    with pytest.raises(StudioError, match="another computer"):
+        resolve_base(share)
+
+
 def test_a_hub_model_is_fetched_at_an_exact_commit_and_only_in_the_needed_parts(tmp_path):
     folder = save_tiny_model(tmp_path / "repo")
     (folder / "safety_checker").mkdir()

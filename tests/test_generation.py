@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import numpy
@@ -8,6 +9,7 @@ from diffusers import StableDiffusionPipeline
 from studio.errors import StudioError
 from studio.generation import Generator
 from studio.recipe import Recipe
+from studio.resident import Resident
 from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
 
 RECIPE = Recipe(prompt="a red cat", negative_prompt="blue", seed=5, num_inference_steps=3)
@@ -30,6 +32,15 @@ def test_the_same_recipe_is_the_same_picture(tmp_path, generator, tiny_pipeline)
     generator.draw(RECIPE.model_copy(update={"seed": 6}), [])
     assert pixels(generator.draw(RECIPE, [(lora, 0.8)])) == pixels(first)
     assert pixels(generator.draw(RECIPE.model_copy(update={"seed": 6}), [(lora, 0.8)])) != pixels(first)
+
+
+def test_a_picture_says_which_version_of_its_base_drew_it(workspace, tiny_base, tiny_pipeline):  # noqa: F811
+    resident = Resident()
+    resident.device = "cpu"
+    fetched = dataclasses.replace(tiny_base, revision="c0ffee")
+    resident.generators[(RECIPE.family, RECIPE.base_model, None)] = Generator(fetched, FAMILY, pipeline=tiny_pipeline)
+    _, drawn, _ = resident.draw(RECIPE, workspace, lambda done, total: None)
+    assert drawn == RECIPE.model_copy(update={"revision": "c0ffee"})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

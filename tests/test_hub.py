@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -108,6 +109,24 @@ def test_a_model_is_pinned_and_only_what_was_asked_for_is_fetched(fake_hub):
     assert snapshot.revision == commit
     names = sorted(path.relative_to(snapshot.path).as_posix() for path in snapshot.path.rglob("*") if path.is_file())
     assert names == ["model_index.json", "unet/w.safetensors"]
+
+
+def test_a_model_that_would_fill_the_disk_is_refused_before_it_is_fetched(fake_hub, monkeypatch):
+    fake_hub.seed_files("big/base", {"model_index.json": b"{}", "unet/w.safetensors": WEIGHTS, "README.md": CARD})
+
+    def free(size):
+        monkeypatch.setattr(hub.shutil, "disk_usage", lambda folder: SimpleNamespace(free=hub.KEPT_FREE + size))
+
+    free(len(WEIGHTS) - 1)
+    with pytest.raises(StudioError, match="big/base takes 0.0 GB of disk and 2.0 GB is free, of which 2 GB stay free"):
+        hub.download_model("big/base", ["unet/*"])
+    assert not any("/resolve/" in seen.path for seen in fake_hub.seen)
+    free(len(WEIGHTS))
+    here = hub.download_model("big/base", ["unet/*"])
+    free(-hub.KEPT_FREE)
+    assert hub.download_model("big/base", ["unet/*"]) == here, "what is here already takes no room"
+    with pytest.raises(StudioError, match="of disk"):
+        hub.download_model("big/base", ["unet/*", "README.md"])
 
 
 def test_a_model_that_is_here_needs_no_network(fake_hub, impatient, monkeypatch):

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from studio import library
+from studio import imports, library
 from studio.dataset import Dataset
 from studio.jobs import Jobs
+from studio.report import Report
 from tests.trained import png, write_tiny_adapter
 
 
@@ -46,6 +47,26 @@ def test_a_lora_file_is_kept_under_its_name_and_a_pickle_is_not(jobs, workspace,
     card = library.find(workspace, job.result["adapters"][0])
     assert (card.title, card.source, card.trigger_words, card.rank) == ("Ink Dreams", "file", ["ohwx"], 4)
     assert len(job.result["adapters"]) == 1 and "pickle" in job.result["refused"][0]["reason"]
+
+
+def test_one_bad_lora_does_not_cost_the_others(home, workspace, tmp_path, monkeypatch):
+    real = imports.fingerprint
+
+    def stumbles(header):
+        if "stumble" in header.metadata["studio"]:
+            raise IndexError("a shape nobody thought of")
+        return real(header)
+
+    monkeypatch.setattr(imports, "fingerprint", stumbles)
+    for name, facts in (("odd", {"stumble": 1}), ("good", {})):
+        write_tiny_adapter(tmp_path / f"{name}.safetensors", facts)
+    files = [{"path": str(tmp_path / f"{name}.safetensors"), "name": f"{name}.safetensors"} for name in ("gone", "odd", "good")]
+    jobs = Jobs(home.database)
+    job = jobs.submit("local", "adapter", {"files": files})
+    result = imports.import_adapters(home, job, Report(jobs, job.id), None)
+    assert [refusal["name"] for refusal in result["refused"]] == ["gone.safetensors", "odd.safetensors"]
+    assert [library.find(workspace, ref).title for ref in result["adapters"]] == ["good"]
+    assert not list(workspace.adapters.glob("*.part"))
 
 
 def test_a_lora_from_the_hub_remembers_its_exact_commit(jobs, workspace, tmp_path, fake_hub):

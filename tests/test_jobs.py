@@ -1,5 +1,6 @@
 """The queue: nothing is done twice, nothing is lost, and every end has a reason."""
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -46,7 +47,7 @@ def claim_all(database, answers):
 
 
 def test_four_processes_claim_six_hundred_jobs_and_none_twice(jobs):
-    wanted = [jobs.submit("ada", "generate", {"n": n}).id for n in range(600)]
+    wanted = [jobs.submit("local", "generate", {"n": n}).id for n in range(600)]
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     workers = [context.Process(target=claim_all, args=(jobs.database, answers)) for _ in range(4)]
@@ -265,3 +266,40 @@ def test_old_jobs_are_forgotten_but_not_how_trainings_ended(jobs):
 def test_an_unknown_kind_is_refused_with_the_known_ones(jobs):
     with pytest.raises(StudioError, match="known kinds: generate, caption, train, import"):
         jobs.submit("ada", "mine-bitcoin", {})
+
+
+def test_a_visitor_has_one_training_at_a_time(jobs):
+    first = jobs.submit("ada", "train", {"run": "r"}, key="train-r")
+    assert jobs.submit("ada", "train", {"run": "r"}, key="train-r") == first
+    with pytest.raises(StudioError, match="one training at a time"):
+        jobs.submit("ada", "train", {"run": "s"}, key="train-s")
+    assert jobs.submit("bob", "train", {"run": "s"}).unfinished and jobs.submit("ada", "generate", {}).unfinished
+    jobs.cancel(first.id)
+    assert jobs.submit("ada", "train", {"run": "s"}).unfinished
+    assert [jobs.submit("local", "train", {"run": str(n)}).state for n in range(3)] == ["waiting"] * 3
+
+
+def submit_many(database, start, answers):
+    jobs, taken = Jobs(database), 0
+    start.wait()
+    for _ in range(20):
+        with contextlib.suppress(StudioError):
+            jobs.submit("ada", "generate", {})
+            taken += 1
+    answers.put(taken)
+
+
+def test_a_visitor_has_eight_unfinished_jobs_even_from_many_tabs(jobs):
+    context = multiprocessing.get_context("fork")
+    start, answers = context.Barrier(4), context.Queue()
+    tabs = [context.Process(target=submit_many, args=(jobs.database, start, answers)) for _ in range(4)]
+    for tab in tabs:
+        tab.start()
+    assert sum(answers.get(timeout=30) for _ in tabs) == 8
+    for tab in tabs:
+        tab.join()
+    with pytest.raises(StudioError, match="You have 8 jobs"):
+        jobs.submit("ada", "import", {})
+    jobs.finish(jobs.claim(("generate",), os.getpid()).id, {})
+    assert jobs.submit("ada", "import", {}).unfinished
+    assert all(jobs.submit("local", "generate", {}).unfinished for _ in range(20))

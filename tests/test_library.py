@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -6,6 +7,7 @@ from studio import builtin, config, library
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.runs import Run
+from tests.trained import write_tiny_adapter
 
 
 @pytest.fixture
@@ -45,3 +47,27 @@ def test_an_imported_file_is_found_again(workspace, starter):
 def test_a_reference_to_nothing_is_refused_in_words(workspace, ref):
     with pytest.raises(StudioError):
         library.find(workspace, ref)
+
+
+@pytest.mark.parametrize(
+    "studio",
+    ["{nonsense", "[1]", "null", "[" * 50_000, '{"trained_alpha": "8", "base_model": {}, "trigger_word": ["a"]}', '{"trained_alpha": NaN}'],
+    ids=["no json", "a list", "nothing", "deep", "wrong types", "no number"],
+)
+def test_what_a_file_says_about_itself_may_be_nonsense(workspace, studio):
+    write_tiny_adapter(workspace.adapter_path("odd"), studio)
+    card = library.list_adapters(workspace)[0]
+    assert (card.ref, card.rank, card.alpha, card.base_model, card.trigger_words) == ("file:odd", 4, 4.0, "", [])
+
+
+def test_a_trigger_word_from_a_file_is_one_short_visible_line(workspace):
+    write_tiny_adapter(workspace.adapter_path("long"), json.dumps({"trigger_word": "\u202eohwx\n" + "y" * 500}))
+    assert library.find(workspace, "file:long").trigger_words == ["ohwx " + "y" * 55]
+
+
+def test_a_damaged_file_hides_no_other(workspace, starter):
+    shutil.copy(starter.path, workspace.adapter_path("good"))
+    workspace.adapter_path("bad").write_bytes(b"no LoRA at all")
+    assert [card.ref for card in library.list_adapters(workspace) if card.source == "file"] == ["file:good"]
+    with pytest.raises(StudioError, match="not a whole .safetensors file"):
+        library.find(workspace, "file:bad")

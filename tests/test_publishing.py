@@ -222,6 +222,15 @@ def test_a_public_repository_is_not_taken_for_something_private(workspace, run, 
     assert "README.md" not in fake_hub.repos["maker/ink"].head.files
 
 
+def test_a_private_version_is_not_sent_to_a_public_repository(workspace, run, token, fake_hub):
+    publish(workspace, run, token, adapter=f"run:{run.id}@100", private=False)
+    before = fake_hub.repos["maker/ink"].head.id
+    with pytest.raises(StudioError, match="is public, and you chose private; nothing was sent"):
+        publish(workspace, run, token, update=True)
+    assert fake_hub.repos["maker/ink"].head.id == before
+    assert publish(workspace, run, token, update=True, private=False).commit != before
+
+
 def test_a_token_that_cannot_write_is_told_before_anything_is_made(workspace, run, fake_hub):
     with pytest.raises(StudioError, match="can read but not write"):
         publish(workspace, run, hub.read_token(fake_hub.read_token))

@@ -7,6 +7,7 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from studio import families, processes, training
 from studio.adapters import load_adapter, read_header
@@ -169,6 +170,46 @@ def test_stop_saves_first_and_a_resume_ends_in_the_same_bytes(workspace, tiny_ba
     assert adapters(run) == adapters(whole)
 
 
+@pytest.mark.parametrize("column", [0, 3, 6])
+def test_stop_is_heard_between_two_pictures_and_a_resume_draws_the_rest(column, workspace, tiny_base):  # noqa: F811
+    two = 'samples.prompts=["a", "b"]'
+    whole, run = tiny_run(workspace, tiny_base, two), tiny_run(workspace, tiny_base, two)
+    main(whole)
+
+    class StopsAtAPicture(Disk):
+        def replace(self, path, data):
+            super().replace(path, data)
+            if path.parent.name == f"{column:06d}" and path.suffix == ".png":
+                run.request_stop()
+
+    train(run, StopsAtAPicture())
+    assert run.events()[0][-1]["kind"] == "stopped" and run.events()[0][-1]["step"] == column and not run.stop_requested
+    assert len(run.samples()[column]) == 1
+    assert [event["step"] for event in run.events()[0] if event["kind"] == "sample"] == [step for step in (0, 3, 6) if step < column]
+    main(run)
+    assert run.state == "finished" and adapters(run) == adapters(whole)
+    assert [event["step"] for event in run.events()[0] if event["kind"] == "sample"] == [0, 3, 6]
+    assert [len(files) for files in run.samples().values()] == [2, 2, 2]
+
+
+def test_stop_is_heard_while_pictures_are_encoded(workspace, tiny_base, run, monkeypatch):  # noqa: F811
+    whole = tiny_run(workspace, tiny_base)
+    main(whole)
+    honest, calls = FAMILY.__class__.encode_images, []
+
+    def asks(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            run.request_stop()
+        return honest(*arguments)
+
+    monkeypatch.setattr(FAMILY.__class__, "encode_images", asks)
+    main(run)
+    assert kinds(run) == ["stopped"] and run.state == "stopped" and not run.stop_requested and len(calls) == 2
+    main(run)
+    assert run.state == "finished" and adapters(run) == adapters(whole)
+
+
 def test_a_pause_waits_at_a_step_and_changes_nothing(workspace, tiny_base, run):  # noqa: F811
     whole = tiny_run(workspace, tiny_base)
     main(whole)
@@ -221,6 +262,26 @@ def test_running_out_of_memory_names_what_helps(error, run, monkeypatch):
     message = main(run)
     assert "memory" in message and "pictures at a time 1" in message
     assert run.state == "failed"
+
+
+@pytest.mark.parametrize("error", [AssertionError(), KeyError("unet"), SafetensorError("header"), RuntimeError("no kernel\nat line 3")], ids=repr)
+def test_a_fault_nobody_foresaw_is_told_in_the_events_and_keeps_its_traceback(error, run, monkeypatch):
+    def breaks(*_):
+        raise error
+
+    monkeypatch.setattr(Objective, "loss", breaks)
+    with pytest.raises(type(error)):
+        training.main([str(run.path)])
+    last = run.events()[0][-1]
+    assert run.state == "failed" and type(error).__name__ in last["message"] and f"logs/{run.id}.log" in last["message"]
+
+
+def test_a_device_that_is_not_there_is_refused_in_words(workspace, tiny_base):  # noqa: F811
+    run = tiny_run(workspace, tiny_base, "runtime.device=abacus")
+    with open(run.events_file, "ab") as file:
+        file.write(b'{"kind": "st')
+    assert "'abacus' is not on this computer" in main(run)
+    assert run.state == "failed", "even behind half a line that a kill left"
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4], ids=["sample", "state", "manifest", "lora"])

@@ -35,6 +35,7 @@ with run.lock():
         if run.stop_requested:
             run.append({"kind": "stopped", "step": step}); sys.exit(0)
         if step == 30 and ending == "killed": os.kill(os.getpid(), signal.SIGKILL)
+        if step == 30 and ending == "broken": sys.exit(1)
         if step == 30 and ending == "failed":
             run.append({"kind": "failed", "step": step, "message": "The memory is not enough for this run. Choose rank 4."}); sys.exit(1)
         run.append({"kind": "step", "step": step, "loss": 0.1, "lr": 1e-4, "seconds_per_step": 0.01, "seconds_left": 0.6 - step / 100})
@@ -120,6 +121,7 @@ def test_wishes_left_over_from_before_do_not_stop_a_new_training(home, jobs, run
     ("ending", "state", "words"),
     [
         ("killed", "interrupted", "Training stopped unexpectedly at step 29 (killed by signal 9); nothing is lost: press Resume."),
+        ("broken", "failed", "Training broke off at step 29; logs/{run}.log in the studio's folder says why. Resume goes on from the last save."),
         ("failed", "failed", "The memory is not enough for this run. Choose rank 4."),
     ],
 )
@@ -128,7 +130,8 @@ def test_a_training_that_ends_badly_says_how_and_can_be_started_again(home, jobs
     job = jobs.submit("local", "train", {"run": run.id})
     resident = Worker(home)
     turn_until(resident, over(jobs, job))
-    assert (jobs.get(job.id).state, jobs.get(job.id).error) == (state, words)
+    assert (jobs.get(job.id).state, jobs.get(job.id).error) == (state, words.format(run=run.id))
+    assert run.state == ("failed" if state == "failed" else "running")
     training("finished")
     again = jobs.submit("local", "train", {"run": run.id})
     turn_until(resident, over(jobs, again))

@@ -34,14 +34,14 @@ def png(shade: int, size: int = 8) -> bytes:
     return PNG_SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def write_tiny_adapter(path: Path, studio: dict, strength: float = 0.1) -> None:
+def write_tiny_adapter(path: Path, studio: dict | str, strength: float = 0.1) -> None:
     """Rank 4 on one attention layer of the shipped base, so that a plain pipeline loads it and draws something else."""
     width = json.loads((builtin.MODEL_DIR / "unet" / "config.json").read_text())["block_out_channels"][-1]
     tensors = {
         f"{LAYER}.lora_A.weight": numpy.full((4, width), strength, numpy.float32),
         f"{LAYER}.lora_B.weight": numpy.full((width, 4), strength, numpy.float32),
     }
-    save_file(tensors, path, metadata={"format": "pt", "studio": json.dumps(studio)})
+    save_file(tensors, path, metadata={"format": "pt", "studio": studio if isinstance(studio, str) else json.dumps(studio)})
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from studio.builtin.progress import Average, Stage, cosine, generator, set_rate,
 from studio.builtin.vocabulary import caption_tokenizer
 from studio.builtin.world import caption
 
-STEPS = 9000
+STEPS = 11_000
 BATCH = 32
 LEARNING_RATE = 8e-4
 SHIFT = 5

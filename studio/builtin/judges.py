@@ -14,17 +14,21 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from studio.builtin import pool
 from studio.builtin.captioner import disturbed
 from studio.builtin.creature import POSES
 from studio.builtin.drawing import draw
 from studio.builtin.ink import InkPen
-from studio.builtin.progress import Stage, adamw, cosine, generator, set_rate, to_tensor
+from studio.builtin.muon import split
+from studio.builtin.progress import Stage, cosine, generator, set_rate, sixteen_bits, to_tensor
 from studio.builtin.samples import character_scene, draw_character, dusk_light
 from studio.builtin.world import COLOURS, SETTINGS, THINGS, Scene, sample
 
-STEPS = 3000
-BATCH = 32
+STEPS = 3500
+BATCH = 48
 LEARNING_RATE = 2e-3
+FRESH_SHARE = 0.1
+"""Of the plain pictures, so many are drawn anew: the pool has no held-out combinations, and the judges are to be right about those."""
 LOOKS = ("plain", "ink", "dusk")
 CREATURE = len(THINGS)
 NOTHING = len(THINGS) + 1
@@ -48,6 +52,9 @@ class Example:
     answers: tuple[int, ...]
 
 
+Pool = tuple[np.ndarray, list[Scene]]
+
+
 def answers(scene: Scene, look: str) -> tuple[int, ...]:
     """Class numbers in the order of QUESTIONS."""
     things = [THINGS.index(thing.name) if thing.name in THINGS else CREATURE for thing in scene.things]
@@ -57,13 +64,16 @@ def answers(scene: Scene, look: str) -> tuple[int, ...]:
     return (things[0], NOTHING if alone else things[1], colours[0], len(COLOURS) if alone else colours[1], setting, LOOKS.index(look))
 
 
-def example(rng: random.Random) -> Example:
-    """A random picture: mostly the plain world, held-out combinations included, for the judges are to be right about those."""
+def example(rng: random.Random, drawn: Pool | None = None) -> Example:
+    """A random picture, mostly of the plain world; from the pool, which spares drawing it, or without one drawn anew."""
     chance = rng.random()
     look = "plain" if chance < 0.8 else "ink" if chance < 0.9 else "dusk"
     if rng.random() < 0.12:
         scene = character_scene(rng.choice(SETTINGS), rng.choice(("", "small", "large")), rng.choice(("", "", "left", "right")))
         picture = draw_character(scene, rng.choice(POSES), rng)
+    elif drawn and look != "ink" and rng.random() >= FRESH_SHARE:
+        index = rng.randrange(len(drawn[1]))
+        scene, picture = drawn[1][index], Image.fromarray(drawn[0][index])
     else:
         scene = sample(rng)
         picture = draw(scene, rng, InkPen) if look == "ink" else draw(scene, rng)
@@ -71,9 +81,9 @@ def example(rng: random.Random) -> Example:
     return Example(dusk_light(picture) if look == "dusk" else picture, answers(scene, look))
 
 
-def examples(count: int, seed: str) -> tuple[np.ndarray, np.ndarray]:
-    drawn = [example(random.Random(f"{seed} {index}")) for index in range(count)]
-    return np.stack([np.asarray(one.image) for one in drawn]), np.array([one.answers for one in drawn])
+def examples(count: int, seed: str, drawn: Pool) -> tuple[np.ndarray, np.ndarray]:
+    chosen = [example(random.Random(f"{seed} {index}"), drawn) for index in range(count)]
+    return np.stack([np.asarray(one.image) for one in chosen]), np.array([one.answers for one in chosen])
 
 
 class Judge(nn.Module):
@@ -81,14 +91,14 @@ class Judge(nn.Module):
 
     def __init__(self):
         super().__init__()
-        channels = (3, 24, 48, 96, 160)
+        channels = (3, 32, 64, 128, 192)
         layers: list[nn.Module] = []
         for index, (before, after) in enumerate(zip(channels, channels[1:])):
             layers += [nn.Conv2d(before, after, 5 if index == 0 else 3, stride=2, padding=2 if index == 0 else 1), nn.BatchNorm2d(after), nn.ReLU()]
             if index:
                 layers += [nn.Conv2d(after, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
-        self.mix = nn.Sequential(nn.Linear(160 * 3 * 8, 256), nn.ReLU())
+        self.mix = nn.Sequential(nn.Linear(192 * 3 * 8, 256), nn.ReLU())
         self.heads = nn.ModuleList(nn.Linear(256, count) for count in QUESTIONS.values())
 
     def forward(self, pictures_BCHW: torch.Tensor) -> list[torch.Tensor]:
@@ -101,26 +111,31 @@ class Judge(nn.Module):
 
 def train(folder: Path, steps: int = STEPS, seed: int = 5) -> Judge:
     """Trained weights from `folder`, or trained there; resumable as every stage is."""
+    pool.make(folder, "world", pool.WORLD_PICTURES, pool.SEED)
+    world = pool.load(folder, "world")
     torch.manual_seed(seed)
     judge = Judge().train()
     stage = Stage(folder, "judges", steps, every=500)
-    optimizer = adamw([(judge, LEARNING_RATE)], weight_decay=0.02)
-    stage.resume(model=judge, optimizer=optimizer)
+    muon, rest = split(judge, LEARNING_RATE, apart=("layers.0.", "heads"), weight_decay=0.02)
+    parts = {"model": judge, "muon": muon, "adamw": rest}
+    stage.resume(**parts)
     for step in stage.steps():
-        pictures, wanted = examples(BATCH, f"judge {seed} {step}")
-        set_rate(optimizer, cosine(step, steps, warmup=100))
+        pictures, wanted = examples(BATCH, f"judge {seed} {step}", world)
         shown = to_tensor(pictures)
         shift = torch.randint(-3, 4, (2,), generator=generator(seed, step)).tolist()
-        logits = judge(torch.roll(disturbed(shown, generator(seed, step)), shift, (2, 3)))
+        with sixteen_bits():
+            logits = judge(torch.roll(disturbed(shown, generator(seed, step)), shift, (2, 3)))
         targets = torch.from_numpy(wanted)
-        loss = sum(F.cross_entropy(scores, targets[:, index], ignore_index=UNKNOWN) for index, scores in enumerate(logits))
+        loss = sum(F.cross_entropy(scores.float(), targets[:, index], ignore_index=UNKNOWN) for index, scores in enumerate(logits))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(judge.parameters(), 2.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in (muon, rest):
+            set_rate(optimizer, cosine(step, steps, warmup=100))
+            optimizer.step()
+            optimizer.zero_grad()
         stage.note(loss=loss.item())
         if stage.due:
-            stage.save(model=judge, optimizer=optimizer)
+            stage.save(**parts)
     return judge.eval()
 
 

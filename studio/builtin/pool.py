@@ -20,6 +20,9 @@ from studio.builtin.ink import InkPen
 from studio.builtin.samples import character_scene, draw_character, dusk_light
 from studio.builtin.world import SETTINGS, Scene, from_json, sample_for_training, to_json
 
+SEED = 0
+WORLD_PICTURES = 28_000
+OTHER_PICTURES = 3_200
 CHUNK = 250
 LOOKS = ("ink", "dusk", "creature", "texture")
 """What the autoencoder must be able to draw besides the world, or no LoRA could bring it."""

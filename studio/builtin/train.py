@@ -16,11 +16,7 @@ import platformdirs
 import torch
 
 from studio.builtin import CAPTIONER_DIR, MODEL_DIR, captioner, denoiser, export, pool, samples, text_encoder, vae
-
-SEED = 0
-WORLD_PICTURES = 28_000
-OTHER_PICTURES = 3_200
-
+from studio.builtin.pool import SEED
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 """Numbers from glibc's malloc.h."""
@@ -37,8 +33,8 @@ def keep_freed_memory() -> None:
 
 
 def draw_pictures(folder: Path) -> None:
-    pool.make(folder, "other", OTHER_PICTURES, SEED)
-    pool.make(folder, "world", WORLD_PICTURES, SEED)
+    pool.make(folder, "other", pool.OTHER_PICTURES, SEED)
+    pool.make(folder, "world", pool.WORLD_PICTURES, SEED)
     samples.write_all()
 
 

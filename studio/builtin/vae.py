@@ -184,10 +184,11 @@ def encode_pool(folder: Path, batch: int = 16) -> None:
     """latents.npy (N, 8, 16, 16), even and scaled to unit spread, and in latents.json how."""
     world, _ = pool.load(folder, "world")
     (folder / "latents.json").unlink(missing_ok=True)
-    vae = load(folder)
-    found = [
-        vae.encode(to_tensor(world[start : start + batch])).latent_dist.mean.numpy() for start in tqdm(range(0, len(world), batch), desc="latents")
-    ]
+    vae = load(folder).to(memory_format=torch.channels_last)
+    found = []
+    for start in tqdm(range(0, len(world), batch), desc="latents"):
+        pictures_BCHW = to_tensor(world[start : start + batch]).contiguous(memory_format=torch.channels_last)
+        found.append(vae.encode(pictures_BCHW).latent_dist.mean.numpy())
     raw_BCHW = np.concatenate(found)
     numbers = statistics(raw_BCHW)
     means, gains = (np.array(numbers[name], np.float32)[:, None, None] for name in ("means", "gains"))

@@ -4,6 +4,7 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,6 +17,9 @@ from studio.config.samples import SamplesConfig
 from studio.config.saving import SavingConfig
 from studio.config.training import TrainingConfig
 from studio.errors import StudioError
+
+if TYPE_CHECKING:
+    from studio.dataset import Dataset
 
 PRESETS_DIR = Path(__file__).parents[2] / "presets"
 VERSION = 1
@@ -86,6 +90,38 @@ def preset(name: str, *overrides: str) -> TrainConfig:
         if known.name == name:
             return load(known.path, *overrides)
     raise StudioError(f"Unknown preset {name!r}; known presets: {', '.join(p.name for p in presets())}.")
+
+
+def fitting_preset(subject: str) -> str | None:
+    """The first shipped preset for what a dataset is about, for the shipped base if there is one."""
+    known = presets()
+    shipped = ModelConfig().base_model
+    fitting = [p for p in known if p.subject == subject and p.base_model == shipped] or [p for p in known if p.subject == subject] or known
+    return fitting[0].name if fitting else None
+
+
+def suggested_prompts(subject: str) -> list[str]:
+    """A prompt with the trigger word, the same without it, and a scene no picture shows."""
+    if subject == "style":
+        return [
+            "[trigger] illustration of a red boat by the sea",
+            "illustration of a red boat by the sea",
+            "[trigger] illustration of a yellow umbrella at night",
+        ]
+    return ["[trigger] on a street", "a street", "[trigger] in the snow at night"]
+
+
+def for_dataset(dataset: "Dataset", preset_name: str = "", *overrides: str) -> TrainConfig:
+    """The named preset, or the fitting one, with what the dataset says about itself in it, and the words for its film."""
+    about = {"id": dataset.id, "subject": dataset.subject, "trigger_word": dataset.trigger_word}
+    # Quoted, so that the trigger words 42, true and the empty one are words as well.
+    words = [f"dataset.{name}={json.dumps(value, ensure_ascii=False)}" for name, value in about.items()]
+    name = preset_name or fitting_preset(dataset.subject)
+    config = preset(name, *words, *overrides) if name else build({}, *words, *overrides)
+    unsaid = not any(override.strip().startswith("samples.prompts") for override in overrides)
+    prompts = config.samples.prompts or (suggested_prompts(dataset.subject) if unsaid else [])
+    named = dict.fromkeys(" ".join(prompt.replace("[trigger]", config.dataset.trigger_word).split()) for prompt in prompts)
+    return fields.replace(config, {"samples.prompts": list(named)})
 
 
 def presets() -> list[Preset]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from studio.errors import StudioError
 
@@ -34,14 +35,6 @@ def leaves(model: BaseModel) -> list[Leaf]:
             continue
         for name, field in type(value).model_fields.items():
             kind, optional, choices = _unwrap(field.annotation)
-            bounds = {}
-            for limit in field.metadata:
-                if isinstance(limit, annotated_types.Ge):
-                    bounds["ge"] = limit.ge
-                elif isinstance(limit, annotated_types.Gt):
-                    bounds["gt"] = limit.gt
-                elif isinstance(limit, annotated_types.Le):
-                    bounds["le"] = limit.le
             found.append(
                 Leaf(
                     path=f"{section}.{name}",
@@ -51,9 +44,22 @@ def leaves(model: BaseModel) -> list[Leaf]:
                     optional=optional,
                     default=field.get_default(call_default_factory=True),
                     choices=choices,
-                    **bounds,
+                    **bounds(field),
                 )
             )
+    return found
+
+
+def bounds(field: FieldInfo) -> dict[str, float]:
+    """What a number may be: its ge, gt and le, as far as it has them."""
+    found = {}
+    for limit in field.metadata:
+        if isinstance(limit, annotated_types.Ge):
+            found["ge"] = limit.ge
+        elif isinstance(limit, annotated_types.Gt):
+            found["gt"] = limit.gt
+        elif isinstance(limit, annotated_types.Le):
+            found["le"] = limit.le
     return found
 
 

@@ -21,10 +21,17 @@ def get(name: str) -> Family:
     raise StudioError(f"Unknown family {name!r}; known families: {', '.join(family.name for family in FAMILIES)}.")
 
 
+def on_another_computer(base_model: str) -> bool:
+    """Windows greets the server of such a path with the person's own name and password hash, at the first look at a file."""
+    return base_model.strip()[:2].replace("\\", "/") == "//"
+
+
 def resolve_base(base_model: str, revision: str | None = None, token: SecretStr | None = None) -> BaseFolder:
     """The folder of a base model: the shipped one, a folder on this computer, or a Hub repository, fetched at an exact commit."""
     if base_model == BUILTIN_ID:
         return _checked(BaseFolder(builtin.MODEL_DIR, None, "Small world", BUILTIN_ID))
+    if on_another_computer(base_model):
+        raise StudioError(f"{base_model[:100]!r} is a folder on another computer, which is not opened; copy it to this one and choose it there.")
     folder = Path(base_model).expanduser()
     if folder.is_absolute() or base_model.startswith((".", "~")) or "\\" in base_model:
         if not (folder / "model_index.json").is_file():

@@ -23,6 +23,8 @@ POLL_SECONDS = 1
 MEASURE_TABS = "() => [50, 600, 2500].forEach(wait => setTimeout(() => window.dispatchEvent(new Event('resize')), wait))"
 """Gradio 6.31 measures its tabs once; on a busy computer that is before the style is there, and they all land in a menu."""
 LARGEST_UPLOAD = "2gb"
+MOVING = ("train", "caption", "import")
+"""Kinds of job whose every step shows on a tab."""
 
 
 def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
@@ -51,10 +53,12 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
             if now == seen:
                 return [gr.skip()] * 4
             owner = studio.owner(request)
-            jobs = studio.jobs.list(owner, limit=20)
-            ends = tuple((job.id, job.state) for job in jobs if job.kind != "generate")
-            moves = tuple((job.id, job.state, job.done, job.message) for job in jobs if job.kind in ("train", "caption", "import"))
-            shown = jobbar.show(studio.home.workspace(owner), jobbar.running(studio, owner))
+            running = jobbar.running(studio, owner)
+            # The running ones again: a long training is no longer among the newest once enough has come after it.
+            jobs = [*studio.jobs.list(owner, kinds=jobbar.SLOW, limit=20), *running]
+            ends = tuple((job.id, job.state) for job in jobs)
+            moves = tuple((job.id, job.state, job.done, job.message) for job in jobs if job.kind in MOVING)
+            shown = jobbar.show(studio.home.workspace(owner), running)
             return now, ends if ends != news else gr.skip(), moves if moves != beat else gr.skip(), shown
 
         watched = [seen, news, beat, bar]

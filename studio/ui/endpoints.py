@@ -1,18 +1,17 @@
 """The same six nouns for programs: named API endpoints with type hints. Every other handler of the page is private."""
 
-import json
-
 import gradio as gr
 
 from studio import config as configs
 from studio import library, worker
 from studio.dataset import Dataset
-from studio.errors import StudioError
+from studio.errors import StudioError, validated
 from studio.jobs import Job
-from studio.recipe import Recipe, StackEntry
+from studio.recipe import Recipe, read_recipe
 from studio.runs import Run
 from studio.ui import files
-from studio.ui.studio import Studio
+from studio.ui.studio import Studio, in_words
+from studio.workspace import Workspace
 
 
 def add(studio: Studio) -> None:
@@ -21,11 +20,8 @@ def add(studio: Studio) -> None:
     async def result(job: Job) -> dict:
         done = await studio.finished(job)
         if done.state != "done":
-            raise gr.Error(done.error or f"The {done.kind} job ended as {done.state}.", print_exception=False)
+            raise StudioError(done.error or f"The {done.kind} job ended as {done.state}.")
         return done.result
-
-    def in_words(error: StudioError) -> gr.Error:
-        return gr.Error(str(error), print_exception=False)
 
     def adapters(request: gr.Request) -> list[dict]:
         """Every LoRA that can go into a stack: ref, title, source, trigger words, family, base model, rank."""
@@ -50,10 +46,7 @@ def add(studio: Studio) -> None:
 
     def use_samples(name: str, request: gr.Request) -> dict:
         """A new dataset with the sample pictures: style or character."""
-        try:
-            dataset = Dataset.from_samples(studio.workspace(request), name)
-        except StudioError as error:
-            raise in_words(error) from None
+        dataset = Dataset.from_samples(studio.workspace(request), name)
         return {"id": dataset.id, "title": dataset.title, "pictures": len(dataset.pictures)}
 
     async def caption(dataset: str, request: gr.Request, captioner: str = "builtin", only_empty: bool = True, class_noun: str = "") -> dict:
@@ -64,29 +57,18 @@ def add(studio: Studio) -> None:
         return await result(job)
 
     def train(dataset: str, request: gr.Request, preset: str = "", settings: list[str] | None = None, title: str = "") -> dict:
-        """Start a training, with settings such as "lora.rank=8" on top of the preset; returns the run and its job at once. Ask /run how it goes."""
+        """Start a training, with settings such as "lora.rank=8" on top of the preset, or of the one that fits the pictures where none is named;
+        returns the run and its job at once. Ask /run how it goes."""
         workspace = studio.workspace(request)
-        try:
-            pictures = Dataset.open(workspace, dataset)
-            words = [
-                f"dataset.id={json.dumps(pictures.id)}",
-                f"dataset.subject={json.dumps(pictures.subject)}",
-                f"dataset.trigger_word={json.dumps(pictures.trigger_word)}",
-            ]
-            config = configs.preset(preset, *words, *(settings or [])) if preset else configs.build({}, *words, *(settings or []))
-            run = Run.create(workspace, config, pictures, title)
-        except StudioError as error:
-            raise in_words(error) from None
-        job = studio.jobs.submit(studio.owner(request), "train", {"run": run.id}, key=f"train-{run.id}")
+        pictures = Dataset.open(workspace, dataset)
+        run = Run.create(workspace, configs.for_dataset(pictures, preset, *(settings or [])), pictures, title)
+        job = studio.jobs.submit(studio.owner(request), "train", {"run": run.id}, key=run.job_key)
         worker.ensure(studio.home)
         return {"run": run.id, "job": job.id}
 
     def run(run: str, request: gr.Request) -> dict:
         """How a run is doing: state, step, loss, saved LoRAs by step."""
-        try:
-            opened = Run.open(studio.workspace(request), run)
-        except StudioError as error:
-            raise in_words(error) from None
+        opened = Run.open(studio.workspace(request), run)
         curve = opened.curve()
         last = curve[-1] if curve else {}
         return {
@@ -109,36 +91,39 @@ def add(studio: Studio) -> None:
     ) -> list[dict]:
         """Draw; loras is [{"ref": ..., "weight": 1.0}, ...]. Returns the address and the recipe of each picture."""
         workspace = studio.workspace(request)
-        try:
-            stack = [
-                StackEntry(adapter=each["ref"], weight=each.get("weight", 1.0), title=library.find(workspace, each["ref"]).title)
-                for each in loras or []
-            ]
-            recipe = Recipe(
-                prompt=prompt,
-                negative_prompt=negative_prompt,
-                base_model=base_model,
-                stack=stack,
-                seed=seed,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-            )
-        except StudioError as error:
-            raise in_words(error) from None
-        job = studio.jobs.submit(studio.owner(request), "generate", {"recipe": recipe.to_json(), "count": count})
+        wanted = {
+            "prompt": prompt,
+            "negative_prompt": negative_prompt,
+            "base_model": base_model,
+            "stack": [stack_entry(workspace, each) for each in loras or []],
+            "seed": seed,
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+        }
+        job = studio.jobs.submit(studio.owner(request), "generate", {"recipe": validated(Recipe, wanted).to_json(), "count": count})
         worker.ensure(studio.home)
         images = (await result(job))["images"]
-        return [{"id": each, "address": "/" + files.url("image", each), "recipe": recipe.to_json()} for each in images]
+        drawn = {each: read_recipe(workspace.image_path(each).read_bytes()) for each in images}
+        return [{"id": each, "address": "/" + files.url("image", each), "recipe": recipe.to_json()} for each, recipe in drawn.items()]
 
     async def publish(adapter: str, repo: str, rights: str, token: str, request: gr.Request, private: bool = True, licence: str = "") -> dict:
         """Publish one of your runs with its card; returns the address, the commit and code that calls it. The token is kept nowhere."""
         from studio import hub
         from studio.release import Request
 
-        wish = Request(adapter=adapter, repo=repo, rights=rights, private=private, licence=licence)
-        job = studio.jobs.submit(studio.owner(request), "publish", wish.model_dump())
+        asked = {"adapter": adapter, "repo": repo, "rights": rights, "private": private, "licence": licence}
+        wish = validated(Request, asked)
         secret = studio.access.publishing_token(hub.read_token(token) if token else None)
+        job = studio.jobs.submit(studio.owner(request), "publish", wish.model_dump(), key=wish.job_key)
         return await result(studio.jobs.start(job, secret=secret.get_secret_value().encode()))
 
     for endpoint in (adapters, datasets, use_samples, caption, train, run, generate, publish):
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
+        gr.api(in_words(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
+
+
+def stack_entry(workspace: Workspace, asked: dict) -> dict:
+    """One of the LoRAs that a program asks for, with the hash of its file as it is now."""
+    if not isinstance(asked, dict) or "ref" not in asked or set(asked) - {"ref", "weight"}:
+        raise StudioError(f'{repr(asked)[:60]} is not a LoRA of a stack; write {{"ref": "starter:style", "weight": 1.0}}. /adapters lists the refs.')
+    card = library.find(workspace, str(asked["ref"]))
+    return {"adapter": card.ref, "weight": asked.get("weight", 1.0), "title": card.title, "sha256": card.sha256}

@@ -20,7 +20,8 @@ def adapter_bytes(config: TrainConfig) -> int | None:
     """rank x (in + out) numbers for each layer that learns; None while the base is not on this computer."""
     folder = MODEL_DIR if config.model.base_model == families.BUILTIN_ID else Path(config.model.base_model)
     family = families.get(config.model.family)
-    weights = sorted((folder / family.denoiser_name).glob("*.safetensors")) if folder.is_absolute() else []
+    here = folder.is_absolute() and not families.on_another_computer(config.model.base_model)
+    weights = sorted((folder / family.denoiser_name).glob("*.safetensors")) if here else []
     if not weights:
         return None
     wanted = tuple(config.lora.target_modules or family.target_modules)

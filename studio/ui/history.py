@@ -27,9 +27,23 @@ def drawn(workspace: Workspace, limit: int = SHOWN * 3) -> list[Drawn]:
 
 
 def find(workspace: Workspace, recipe: Recipe) -> str | None:
-    """The id of a picture drawn by exactly this recipe: the same recipe is the same picture, so it need not be drawn again."""
-    wanted = recipe.to_json()
-    return next((each.id for each in drawn(workspace) if each.recipe.to_json() == wanted), None)
+    """The id of a picture drawn by exactly this recipe: the same recipe is the same picture, so it need not be drawn again.
+
+    A recipe without a revision takes the base as it was fetched; what drew the picture knows which one that was.
+    """
+    wanted = _pixels(recipe)
+    found = (each.id for each in drawn(workspace) if _pixels(each.recipe) == wanted and recipe.revision in (None, each.recipe.revision))
+    return next(found, None)
+
+
+def _pixels(recipe: Recipe) -> str:
+    """What decides over the pixels: of a LoRA its bytes, not what it is called or where it lies."""
+    acting = [
+        entry.model_copy(update={"adapter": "", "title": ""} if entry.sha256 else {"title": ""})
+        for entry in recipe.stack
+        if entry.on and entry.weight
+    ]
+    return recipe.model_copy(update={"revision": None, "stack": acting}).to_json()
 
 
 def strip(workspace: Workspace) -> str:

@@ -6,7 +6,7 @@ from studio.errors import StudioError
 from studio.jobs import UNFINISHED, Job
 from studio.runs import Run
 from studio.ui.html import bar, duration, panel, text
-from studio.ui.studio import QUIET, Studio
+from studio.ui.studio import QUIET, Studio, in_words
 from studio.workspace import Workspace
 
 WORDS = {
@@ -18,13 +18,13 @@ WORDS = {
     "download": "Fetching a LoRA",
     "publish": "Publishing",
 }
-QUICK = ("generate",)
-"""Kinds that their own tab shows well enough: no bar for a second's work."""
+SLOW = tuple(kind for kind in WORDS if kind != "generate")
+"""All but drawing, which its own tab shows well enough: no bar for a second's work."""
 
 
 def running(studio: Studio, owner: str) -> list[Job]:
     """What the bar shows, oldest first."""
-    return [job for job in reversed(studio.jobs.list(owner, states=UNFINISHED)) if job.kind not in QUICK]
+    return list(reversed(studio.jobs.list(owner, kinds=SLOW, states=UNFINISHED)))
 
 
 def show(workspace: Workspace, jobs: list[Job]) -> str:
@@ -65,11 +65,12 @@ def build(studio: Studio) -> gr.HTML:
     """The bar; its Stop asks the job to stop (a training saves first)."""
     shown = panel("", ("stop",), elem_id="jobbar")
 
+    @in_words
     def stop(request: gr.Request, event: gr.EventData):
         owner = studio.owner(request)
         job = studio.jobs.get(int(event.job))
         if job.owner == owner:
-            studio.jobs.cancel(job.id)
+            studio.stop(job)
         return show(studio.workspace(request), running(studio, owner))
 
     shown.stop(stop, None, shown, **QUIET)

@@ -1,6 +1,7 @@
 """The list of LoRAs on the Generate tab: rows of plain data (the truth, in a gr.State) and the HTML that shows them."""
 
 from studio import builtin, families, library
+from studio.errors import StudioError
 from studio.library import AdapterCard
 from studio.recipe import StackEntry
 from studio.runs import Run
@@ -32,8 +33,15 @@ def bases(workspace: Workspace) -> list[tuple[str, str]]:
 
 def fitting(rows: list[dict], base: str) -> tuple[list[dict], list[str]]:
     """The same rows, those for another base switched off; and the titles of these."""
-    strange = [r["title"] for r in rows if r["on"] and r["base"] and r["base"] != base]
-    return [r | {"on": r["on"] and r["title"] not in strange} for r in rows], strange
+    strange = [bool(r["on"] and r["base"] and r["base"] != base) for r in rows]
+    return [r | {"on": r["on"] and not other} for r, other in zip(rows, strange)], [r["title"] for r, other in zip(rows, strange) if other]
+
+
+def known_base(workspace: Workspace, wanted: str, present: str) -> tuple[str, str]:
+    """(base to draw with, what to say): a recipe or a file that somebody brought fetches nothing by itself."""
+    if wanted in ("", present) or wanted in [base for _, base in bases(workspace)]:
+        return wanted or present, ""
+    return present, f"Made with {wanted}; choose it under Base model to fetch it."
 
 
 def sample_prompt(card: AdapterCard) -> str:
@@ -62,19 +70,29 @@ def starter_rows(weights: dict[str, float] | None = None) -> list[dict]:
     return [row(card, weights[card.ref]) for card in library.starters() if card.ref in weights]
 
 
-def rows_of(workspace: Workspace, stack: list[StackEntry]) -> tuple[list[dict], list[str]]:
-    """Rows for a recipe's stack, and the titles of LoRAs that are not here any more."""
-    rows, missing = [], []
-    known = {card.ref: card for card in library.list_adapters(workspace)}
+def rows_of(workspace: Workspace, stack: list[StackEntry]) -> tuple[list[dict], list[str], list[str]]:
+    """Rows for a recipe's stack; the titles of LoRAs that are not here any more, and of those whose file is another one by now."""
+    rows, missing, changed = [], [], []
     for entry in stack:
-        card = known.get(entry.adapter)
-        if card is None and "@" in entry.adapter and entry.adapter.partition("@")[0] in known:
-            card = library.find(workspace, entry.adapter)
+        card = _recorded(workspace, entry)
         if card is None:
             missing.append(entry.title or entry.adapter)
-        else:
-            rows.append(row(card, entry.weight) | {"on": entry.on})
-    return rows, missing
+            continue
+        rows.append(row(card, entry.weight) | {"on": entry.on})
+        if entry.sha256 and card.sha256 != entry.sha256:
+            changed.append(card.title)
+    return rows, missing, changed
+
+
+def _recorded(workspace: Workspace, entry: StackEntry) -> AdapterCard | None:
+    """The very file that a recipe was drawn with; else what its reference leads to now; else nothing."""
+    try:
+        card = library.find(workspace, entry.adapter)
+    except StudioError:
+        return None
+    if entry.sha256 and card.sha256 != entry.sha256:
+        return library.with_hash(workspace, entry.adapter, entry.sha256) or card
+    return card
 
 
 def stack(workspace: Workspace | None, rows: list[dict]) -> list[StackEntry]:

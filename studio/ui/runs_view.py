@@ -66,8 +66,13 @@ def _told(path: Path, size: int, modified_ns: int) -> Told:
 
 
 def newest_jobs(studio: Studio, owner: str) -> dict[str, Job]:
-    """run id -> its newest training job."""
-    return {job.payload["run"]: job for job in reversed(studio.jobs.list(owner, kinds=("train",), limit=500))}
+    """run id -> its newest training job; one that runs counts before one that waits behind it."""
+    newest = {}
+    for job in studio.jobs.list(owner, kinds=("train",), limit=500):
+        known = newest.setdefault(job.payload["run"], job)
+        if (known.state, job.state) == ("waiting", "running"):
+            newest[job.payload["run"]] = job
+    return newest
 
 
 def condition(run: Run, job: Job | None) -> Condition:
@@ -81,7 +86,9 @@ def condition(run: Run, job: Job | None) -> Condition:
         state = "failed"
     else:
         state = "interrupted"
-    message = (told.failure or (job.error if job else "")) if state == "failed" else ""
+    message = told.failure if told.state == state == "failed" else ""
+    if not message and state in ("failed", "interrupted"):
+        message = job.error if job else ""
     return Condition(state, job, told.curve, run.config.training.max_train_steps, message, told.notes)
 
 
@@ -101,7 +108,7 @@ def head(run: Run, now: Condition) -> str:
     words = now.job.message if now.state == "running" and not now.curve and now.job and now.job.message else WORDS[now.state]
     progress = bar(now.step, now.total) if now.state in ("waiting", "running", "paused", "stopped", "interrupted") else ""
     notes = "".join(notice(each, "warn") for each in now.notes)
-    wrong = notice(now.message or "Training ended without saying why; press Resume.", "bad") if now.state == "failed" else ""
+    wrong = notice(now.message or "Training ended without saying why; press Resume.", "bad") if now.state == "failed" else notice(now.message, "warn")
     return (
         f'<div class="runhead"><h3>{text(run.title)}</h3><span class="state {now.state}">{text(words)}</span></div>'
         f'{progress}<div class="facts">{text(SEPARATOR.join(facts))}</div>{notes}{wrong}'

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import gradio as gr
 from studio.access import Access
 from studio.errors import StudioError
 from studio.jobs import Job, Jobs
+from studio.runs import Run
 from studio.workspace import Home, Workspace
 
 POLL_SECONDS = 0.03
@@ -21,7 +23,8 @@ QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_li
 
 
 def in_words(handler: Callable) -> Callable:
-    """For handlers whose part of the page has no place for a sentence: a StudioError is then shown as a message at the page's edge."""
+    """For handlers whose part of the page has no place for a sentence, and for the API: a StudioError is then a message at the page's edge,
+    or what the caller gets to read."""
 
     @functools.wraps(handler)
     def shown(*values):
@@ -30,7 +33,14 @@ def in_words(handler: Callable) -> Callable:
         except StudioError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    return shown
+    @functools.wraps(handler)
+    async def shown_later(*values):
+        try:
+            return await handler(*values)
+        except StudioError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return shown_later if inspect.iscoroutinefunction(handler) else shown
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,11 @@ class Studio:
     def workspace(self, request: gr.Request) -> Workspace:
         """The caller's own things; nobody else's can be named through it."""
         return self.home.workspace(self.owner(request))
+
+    def stop(self, job: Job) -> None:
+        """Ask a job to stop. A training hears it from its run, since the worker may be busy with pictures for minutes."""
+        if self.jobs.cancel(job.id).state == "running" and job.kind == "train":
+            Run.open(self.home.workspace(job.owner), job.payload["run"]).request_stop()
 
     async def watch(self, job: Job, every: float = POLL_SECONDS) -> AsyncIterator[Job]:
         """The job again each time it has changed, the last time when it is over. It goes on if nobody watches."""

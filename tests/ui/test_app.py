@@ -73,6 +73,55 @@ def test_a_program_gets_the_sentence_of_an_error(page):
         Client(url, verbose=False).predict("cats", api_name="/use_samples")
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"loras": [{"weight": 1.0}]}, "is not a LoRA of a stack"),
+        ({"loras": ["starter:style"]}, "is not a LoRA of a stack"),
+        ({"loras": [{"ref": "starter:style", "weight": 9}]}, "stack.0.weight: 9 does not fit"),
+        ({"loras": [{"ref": "starter:gone"}]}, "is not here"),
+        ({"num_inference_steps": 500}, "num_inference_steps: 500 does not fit. Input should be less than or equal to 200"),
+        ({"seed": -1}, "seed: -1 does not fit"),
+    ],
+)
+def test_a_program_is_told_what_does_not_fit_into_a_recipe(page, asked, words):
+    _, url, studio = page
+    with pytest.raises(Exception, match=words):
+        Client(url, verbose=False).predict("a cat", **asked, api_name="/generate")
+    assert not studio.jobs.list(kinds=("generate",))
+
+
+def test_publishing_without_a_token_leaves_no_job_behind(page, monkeypatch):
+    _, url, studio = page
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    client = Client(url, verbose=False)
+    with pytest.raises(Exception, match="needs a Hugging Face login"):
+        client.predict("run:x", "ink", "I made them.", "", api_name="/publish")
+    with pytest.raises(Exception, match="repo: '.* does not fit"):
+        client.predict("run:x", "i" * 300, "I made them.", "hf_x", api_name="/publish")
+    assert not studio.jobs.list(kinds=("publish",))
+
+
+def test_a_training_is_watched_however_many_pictures_are_drawn_meanwhile(home):
+    class Request:
+        headers: dict = {}
+
+    app, studio = ui.build_app(home, Access())
+    look = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "look")
+    training = studio.jobs.submit("local", "train", {"run": "gone"})
+    studio.jobs.claim(("train",), 1)
+    for kind in ("generate", "caption"):
+        for _ in range(25):
+            studio.jobs.submit("local", kind, {})
+    seen, news, beat, _ = look(None, None, None, Request())
+    studio.jobs.progress(training.id, 5, 60)
+    seen, same, moved, _ = look(seen, news, beat, Request())
+    assert same == gr.skip() and (training.id, "running", 5, "") in moved
+    studio.jobs.finish(training.id, {})
+    seen, ended, moved, _ = look(seen, news, moved, Request())
+    assert ended != gr.skip() and moved != gr.skip()
+
+
 def test_run_history_is_off_so_that_no_token_stays_in_the_browser(page):
     _, _, studio = page
     assert ui.launch_arguments(studio)["run_history"] is False

@@ -2,8 +2,10 @@
 
 import pytest
 
+from studio import library
 from studio.recipe import StackEntry
 from studio.ui import loras
+from tests.trained import finished_run
 
 HOSTILE = '"><script>alert(1)</script>'
 
@@ -55,10 +57,35 @@ def test_loras_of_another_base_are_switched_off_and_named():
     assert strange == ["Old"]
 
 
+def test_of_two_with_the_same_title_only_the_one_for_another_base_is_switched_off():
+    rows, strange = loras.fitting([row(), row(base="b/base")], "b/base")
+    assert [r["on"] for r in rows] == [False, True]
+    assert strange == ["Ink"]
+
+
 def test_a_recipe_whose_loras_are_gone_says_which(workspace):
-    rows, missing = loras.rows_of(workspace, [StackEntry(adapter="file:gone", title="Ink"), StackEntry(adapter="run:gone@10")])
-    assert rows == []
-    assert missing == ["Ink", "run:gone@10"]
+    gone = [StackEntry(adapter="file:gone", title="Ink"), StackEntry(adapter="run:gone@10"), StackEntry(adapter="file:../../x")]
+    rows, missing, changed = loras.rows_of(workspace, gone)
+    assert rows == changed == []
+    assert missing == ["Ink", "run:gone@10", "file:../../x"]
+
+
+def test_a_recipe_finds_the_save_it_was_drawn_with_or_says_that_there_is_none(workspace):
+    run = finished_run(workspace)
+    early = library.find(workspace, f"run:{run.id}@100")
+    rows, missing, changed = loras.rows_of(workspace, [StackEntry(adapter=f"run:{run.id}", weight=0.5, sha256=early.sha256)])
+    assert [r["ref"] for r in rows] == [early.ref] and missing == changed == []
+    assert loras.stack(workspace, rows)[0].sha256 == early.sha256
+    rows, missing, changed = loras.rows_of(workspace, [StackEntry(adapter=f"run:{run.id}", sha256="0" * 64)])
+    assert [r["ref"] for r in rows] == [f"run:{run.id}"] and changed == ["Ink"]
+
+
+def test_only_a_known_base_is_taken_from_a_file(workspace):
+    run = finished_run(workspace, "model.base_model=ada/own")
+    assert loras.known_base(workspace, run.config.model.base_model, "a/base") == ("ada/own", "")
+    assert loras.known_base(workspace, "", "a/base") == ("a/base", "")
+    kept, said = loras.known_base(workspace, "mallory/huge", "a/base")
+    assert kept == "a/base" and said == "Made with mallory/huge; choose it under Base model to fetch it."
 
 
 def test_every_family_offers_its_bases(workspace):

@@ -60,7 +60,6 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
                 word = gr.Textbox(label="Trigger word", info=TRIGGER_HELP, placeholder="ohwx", max_length=60, elem_id="trigger-word")
                 meaning = gr.HTML("", elem_id="word-meaning")
                 suggest = gr.Button("Suggest one", size="sm", scale=0, min_width=110)
-                noun = gr.Textbox(label="What is it, in one word?", placeholder="dog", max_length=40, visible=False, elem_id="class-noun")
             with gr.Column(scale=4, min_width=240):
                 who = gr.Dropdown(
                     [(f"{c.title}: {c.about}", c.name) for c in captioning.CAPTIONERS.values()],
@@ -68,6 +67,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
                     label="Captioner",
                     info=CAPTIONER_HELP,
                 )
+                noun = gr.Textbox(label="What is it, in one word?", placeholder="dog", max_length=40, visible=False, elem_id="class-noun")
                 with gr.Row():
                     empty_only = gr.Checkbox(True, label="Only pictures without a caption", min_width=200)
                     write = gr.Button("Write captions", variant="secondary", size="md", min_width=140, elem_id="write-captions")

@@ -1,13 +1,13 @@
 """The first page: the same picture by the base model and with a stack of LoRAs, side by side."""
 
-import json
 import random
 from dataclasses import dataclass
 
 import gradio as gr
 
 from studio import families, library
-from studio.errors import StudioError
+from studio.config import fields
+from studio.errors import StudioError, validated
 from studio.recipe import Recipe, read_recipe
 from studio.ui import drawing, files, history, loras
 from studio.ui.html import lead, notice, panel, term
@@ -103,7 +103,8 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
                 with_loras = panel(stack_html, elem_id="stack-plate")
             with gr.Accordion("More settings", open=False, elem_classes="fold"):
                 with gr.Row():
-                    seed = gr.Number(first.seed, label="Seed", info=SEED_HELP, precision=0, minimum=0, maximum=2**32 - 1)
+                    least, most = limits("seed")
+                    seed = gr.Number(first.seed, label="Seed", info=SEED_HELP, precision=0, minimum=least, maximum=most)
                     dice = gr.Button("\u2684 New seed", size="sm", min_width=90, scale=0, elem_classes="dice")
                     count = gr.Slider(1, 4, 1, step=1, label="Pictures", info="Each with the next seed.")
                 base_model = gr.Dropdown(
@@ -115,10 +116,11 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
                     elem_id="draw-base",
                 )
                 with gr.Row():
-                    steps = gr.Slider(1, 50, first.num_inference_steps, step=1, label="Drawing steps", info="More is finer and slower.")
+                    steps = gr.Slider(
+                        *limits("num_inference_steps"), first.num_inference_steps, step=1, label="Drawing steps", info="More is finer and slower."
+                    )
                     guidance = gr.Slider(
-                        1,
-                        15,
+                        *limits("guidance_scale"),
                         first.guidance_scale,
                         step=0.5,
                         label="Obey the prompt (guidance)",
@@ -145,7 +147,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             "num_inference_steps": int(steps),
             "guidance_scale": guidance,
         }
-        return Recipe.from_json(json.dumps(wanted))
+        return validated(Recipe, wanted)
 
     async def draw(rows, prompt, negative, base, seed, steps, guidance, count, request: gr.Request):
         """The right plate first; each comes at once if it was drawn before, as the left one was while only weights move."""
@@ -161,13 +163,20 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         except StudioError as error:
             yield gr.skip(), gr.skip(), gr.skip(), notice(str(error), "bad")
 
+    async def draw_and_keep(words, request: gr.Request, *values):
+        """What restoring or adding had to say stays, beside what drawing has to say."""
+        async for *plates, news in draw(*values, request):
+            yield *plates, words + news if isinstance(news, str) else news
+
     shown = [base, with_loras, strip, said]
     drawing_event = {"fn": draw, "inputs": [rows, *form], "outputs": shown, "js": BUSY, "trigger_mode": "always_last", **QUIET}
 
     calm = {"fn": None, "js": CALM, "api_visibility": "private"}
 
-    def redraw(event):
-        event.then(**drawing_event).then(**calm)
+    keeping_event = drawing_event | {"fn": draw_and_keep, "inputs": [said, rows, *form]}
+
+    def redraw(event, after=drawing_event):
+        event.then(**after).then(**calm)
 
     def show_rows(rows, prompt):
         return rows, loras.show(rows), loras.chips(rows, prompt)
@@ -205,15 +214,18 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     words.insert(insert, prompt, prompt, **QUIET)
     prompt.change(None, prompt, None, js=INSERT_WORDS, api_visibility="private")
 
-    def restored(workspace: Workspace, found: Recipe, image_id: str | None):
-        rows, missing = loras.rows_of(workspace, found.stack)
-        message = notice(f"Not here any more: {', '.join(missing)}. The rest of the recipe is restored.", "warn") if missing else ""
+    def restored(workspace: Workspace, found: Recipe, base: str, image_id: str | None):
+        rows, missing, changed = loras.rows_of(workspace, found.stack)
+        base, strange = (found.base_model, "") if image_id else loras.known_base(workspace, found.base_model, base)
+        messages = [f"Not here any more: {', '.join(missing)}. The rest of the recipe is restored."] if missing else []
+        messages += [f"{title} has changed since this picture." for title in changed]
+        message = notice(" ".join([*messages, strange]).strip(), "warn")
         picture = drawing.plate(drawing.STACK_TITLE, [files.url("image", image_id)]) if image_id else gr.skip()
         return (
             *show_rows(rows, found.prompt),
             found.prompt,
             found.negative_prompt,
-            found.base_model,
+            base,
             found.seed,
             found.num_inference_steps,
             found.guidance_scale,
@@ -225,38 +237,48 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     restores = [rows, stack, words, *form, with_loras, said]
 
     @in_words
-    def pick(request: gr.Request, event: gr.EventData):
+    def pick(base, request: gr.Request, event: gr.EventData):
+        """One of their own pictures: whatever drew it was chosen and fetched before."""
         workspace = studio.workspace(request)
-        return restored(workspace, read_recipe(workspace.image_path(event.id).read_bytes()), event.id)
+        return restored(workspace, read_recipe(workspace.image_path(event.id).read_bytes()), base, event.id)
 
-    def from_file(data: bytes, request: gr.Request):
+    def from_file(data: bytes, base, request: gr.Request):
         try:
-            return restored(studio.workspace(request), read_recipe(data), None)
+            return restored(studio.workspace(request), read_recipe(data), base, None)
         except StudioError as error:
             return *[gr.skip()] * (len(restores) - 1), notice(str(error), "bad")
 
-    redraw(strip.pick(pick, None, restores, **QUIET))
-    redraw(restore.upload(from_file, restore, restores, **QUIET))
+    redraw(strip.pick(pick, base_model, restores, **QUIET), keeping_event)
+    redraw(restore.upload(from_file, [restore, base_model], restores, **QUIET), keeping_event)
 
     @in_words
     def add(rows, prompt, base, wanted, request: gr.Request):
-        """The base follows the LoRA, since it works with no other; what was made for another base is switched off, in words."""
+        """The base follows the LoRA, since it works with no other, if it is a known one; what was made for another is switched off, in words."""
         if not wanted:
             return *show_rows(rows, prompt), base, prompt, ""
-        card = library.find(studio.workspace(request), wanted.ref)
+        workspace = studio.workspace(request)
+        card = library.find(workspace, wanted.ref)
         if wanted.alone:
             rows = [r | {"on": r["ref"] == card.ref} for r in rows]
             prompt = loras.sample_prompt(card) or prompt
         if any(r["ref"] == card.ref for r in rows):
             return *show_rows(rows, prompt), base, prompt, ""
         new = loras.row(card)
-        base = new["base"] if "/" in new["base"] else base
+        base, other = loras.known_base(workspace, new["base"], base)
         rows, strange = loras.fitting([*rows, new], base)
         changed = f"{new['title']} was trained on {base}, so that draws now. Switched off, made for another base: {', '.join(strange)}."
+        if other:
+            changed = f"Switched off, made for another base: {', '.join(strange)}. {other}"
         alone = f"Only {new['title']} is on, with one of its sample prompts. Tick others to mix them in."
         said = notice(changed, "warn") if strange else notice(alone) if wanted.alone and len(rows) > 1 else ""
         return *show_rows(rows, prompt), base, prompt, said
 
-    redraw(wanted.change(add, [rows, prompt, base_model, wanted], [rows, stack, words, base_model, prompt, said], **QUIET))
+    redraw(wanted.change(add, [rows, prompt, base_model, wanted], [rows, stack, words, base_model, prompt, said], **QUIET), keeping_event)
     own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
     return Generate(strip, choices, base_model, drawing_event)
+
+
+def limits(name: str) -> tuple[float, float]:
+    """Least and most of a recipe's number, so that every recipe can be restored."""
+    bounds = fields.bounds(Recipe.model_fields[name])
+    return bounds["ge"], bounds["le"]

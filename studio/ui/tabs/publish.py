@@ -3,7 +3,7 @@
 import gradio as gr
 
 from studio import library
-from studio.errors import StudioError
+from studio.errors import StudioError, validated
 from studio.runs import Run
 from studio.ui.html import empty, lead, notice, term
 from studio.ui.studio import QUIET, Studio, in_words
@@ -116,24 +116,19 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
 
 def request_of(adapter, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update):
     """The form as the payload of a publish job."""
-    from pydantic import ValidationError
-
     from studio.release import Request
 
-    try:
-        return Request(
-            adapter=adapter or "",
-            repo=(repo or "").strip(),
-            private=sight != PUBLIC,
-            licence=licence or "",
-            licence_name=licence_name or "",
-            licence_link=licence_link or "",
-            rights=rights or "",
-            title=title or "",
-            description=description or "",
-            stated_by=stated_by or "",
-            update=bool(update),
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise StudioError(f"{first['loc'][0]}: {str(first['input'])[:60]!r} does not fit. {first['msg']}.") from None
+    wanted = {
+        "adapter": adapter or "",
+        "repo": (repo or "").strip(),
+        "private": sight != PUBLIC,
+        "licence": licence or "",
+        "licence_name": licence_name or "",
+        "licence_link": licence_link or "",
+        "rights": rights or "",
+        "title": title or "",
+        "description": description or "",
+        "stated_by": stated_by or "",
+        "update": bool(update),
+    }
+    return validated(Request, wanted)

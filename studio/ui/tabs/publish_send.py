@@ -63,7 +63,7 @@ def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Calla
             if not wish.repo:
                 raise StudioError("Give it a name on the Hub, for example ink-style.")
             secret = studio.access.publishing_token(hub.read_token(token) if (token or "").strip() else None)
-            job = studio.jobs.submit(studio.owner(request), "publish", wish.model_dump(), key=f"publish-{wish.adapter}-{wish.repo}")
+            job = studio.jobs.submit(studio.owner(request), "publish", wish.model_dump(), key=wish.job_key)
             job = studio.jobs.start(job, secret=secret.get_secret_value().encode())
         except StudioError as error:
             yield gr.skip(), notice(str(error), "bad"), gr.update(visible=False)

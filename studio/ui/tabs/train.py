@@ -43,44 +43,6 @@ class Train:
     view: RunView
 
 
-def suggested_prompts(subject: str) -> list[str]:
-    """A prompt with the trigger word, the same without it, and a scene no picture shows."""
-    if subject == "style":
-        return [
-            "[trigger] illustration of a red boat by the sea",
-            "illustration of a red boat by the sea",
-            "[trigger] illustration of a yellow umbrella at night",
-        ]
-    return ["[trigger] on a street", "a street", "[trigger] in the snow at night"]
-
-
-def fitting_preset(subject: str) -> str | None:
-    """The first shipped preset for what a dataset is about."""
-    presets = configs.presets()
-    fitting = (
-        [p for p in presets if p.subject == subject and p.base_model == families.BUILTIN_ID]
-        or [p for p in presets if p.subject == subject]
-        or presets
-    )
-    return fitting[0].name if fitting else None
-
-
-def filled(preset: str | None, dataset: Dataset | None) -> TrainConfig:
-    """The preset's config with this dataset's words in it."""
-    config = configs.preset(preset) if preset else TrainConfig()
-    if dataset is None:
-        return config
-    word = dataset.trigger_word
-    prompts = [" ".join(p.replace("[trigger]", word).split()) for p in config.samples.prompts or suggested_prompts(dataset.subject)]
-    values = {
-        "dataset.id": dataset.id,
-        "dataset.subject": dataset.subject,
-        "dataset.trigger_word": word,
-        "samples.prompts": list(dict.fromkeys(prompts)),
-    }
-    return configs.fields.replace(config, values)
-
-
 def datasets(workspace: Workspace) -> list[tuple[str, str]]:
     return [(f"{d.title} ({counted(len(d.pictures), 'picture')})", d.id) for d in Dataset.all(workspace) if d.pictures]
 
@@ -147,8 +109,8 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                 *[gr.skip()] * len(form.inputs),
             ]
         dataset = Dataset.open(workspace, dataset_id)
-        preset_name = preset_name or fitting_preset(dataset.subject)
-        config = filled(preset_name, dataset)
+        preset_name = preset_name or configs.fitting_preset(dataset.subject)
+        config = configs.for_dataset(dataset, preset_name or "")
         return [
             gr.update(visible=False),
             gr.update(visible=False),
@@ -210,7 +172,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             run = Run.create(workspace, form.read(list(values), **about), dataset, (name or "").strip())
         except StudioError as error:
             return gr.skip(), notice(str(error), "bad")
-        studio.jobs.submit(owner, "train", {"run": run.id}, key=f"train-{run.id}")
+        studio.jobs.submit(owner, "train", {"run": run.id}, key=run.job_key)
         worker.ensure(studio.home)
         return run.id, ""
 

@@ -76,7 +76,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         run = opened(studio.workspace(request), run_id)
         job = runs_view.newest_jobs(studio, studio.owner(request)).get(run.id)
         if job and job.unfinished:
-            studio.jobs.cancel(job.id)
+            studio.stop(job)
         return show(run_id, request)
 
     @in_words
@@ -84,7 +84,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         """From the last safe point, to the same file as if nothing had happened."""
         run = opened(studio.workspace(request), run_id)
         run.clear_stop()
-        studio.jobs.submit(studio.owner(request), "train", {"run": run.id}, key=f"train-{run.id}")
+        studio.jobs.submit(studio.owner(request), "train", {"run": run.id}, key=run.job_key)
         worker.ensure(studio.home)
         return show(run.id, request)
 
