@@ -9,7 +9,7 @@ from studio import families
 from studio.builtin import MODEL_DIR
 from studio.config import TrainConfig
 from studio.runs import Run
-from studio.ui.html import duration
+from studio.ui.html import duration, size
 from studio.workspace import Workspace
 
 BYTES_A_NUMBER = 4
@@ -58,5 +58,5 @@ def sentence(workspace: Workspace, config: TrainConfig) -> str:
     else:
         parts.append("time shown after the first steps")
     if bytes_ := adapter_bytes(config):
-        parts.append(f"a file of {bytes_ / 1e6:.1f} MB" if bytes_ >= 1e6 else f"a file of {bytes_ / 1e3:.0f} kB")
+        parts.append(f"a file of {size(bytes_)}")
     return ", ".join(parts)

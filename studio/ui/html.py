@@ -71,3 +71,8 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.1f} hours"
+
+
+def size(bytes_: int) -> str:
+    """A file's size as a person says it; number and unit stay on one line."""
+    return f"{bytes_ / 1e6:.1f}\u00a0MB" if bytes_ >= 1e6 else f"{bytes_ / 1e3:.0f}\u00a0kB"

@@ -7,7 +7,7 @@ from pathlib import Path
 from studio.jobs import Job
 from studio.runs import Run
 from studio.ui import files, plot
-from studio.ui.html import bar, duration, notice, term, text
+from studio.ui.html import bar, duration, notice, size, term, text
 from studio.ui.studio import Studio
 
 WORDS = {
@@ -188,7 +188,3 @@ def listing(runs: list[Run], jobs: dict[str, Job], open_id: str | None) -> str:
             f"{'' if now.state in BUSY else remove}</li>"
         )
     return f'<h3 class="part">All runs</h3><ul class="runs">{items}</ul>' if items else ""
-
-
-def size(bytes_: int) -> str:
-    return f"{bytes_ / 1e6:.1f} MB" if bytes_ >= 1e6 else f"{bytes_ / 1e3:.0f} kB"

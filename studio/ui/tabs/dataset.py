@@ -126,7 +126,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
 
     async def write_captions(who, empty_only, noun, dataset_id, request: gr.Request):
         owner = studio.owner(request)
-        asked = {"dataset": dataset_id, "captioner": who, "only_empty": empty_only, "class_noun": noun.strip()}
+        asked = {"dataset": dataset_id, "captioner": who, "only_empty": empty_only, "class_noun": (noun or "").strip()}
         job = studio.jobs.submit(owner, "caption", asked, key=f"caption-{dataset_id}")
         worker.ensure(studio.home)
         async for now in studio.watch(job, every=0.1):

@@ -1,0 +1,96 @@
+"""LoRAs from elsewhere in the browser: a file, a Hub repository, a picture dropped onto the page; and the studio behind a password."""
+
+import base64
+import os
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from studio import builtin
+from studio.recipe import Recipe, StackEntry, add_recipe
+from tests.browser.conftest import App
+
+STARTERS = sorted(builtin.LORAS_DIR.glob("*.safetensors"))
+DROP = """([name, data]) => {
+  const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0)), carrier = new DataTransfer();
+  carrier.items.add(new File([bytes], name, {type: 'image/png'}));
+  const place = document.querySelector('#base-plate');
+  for (const kind of ['dragover', 'drop']) place.dispatchEvent(new DragEvent(kind, {dataTransfer: carrier, bubbles: true, cancelable: true}));
+}"""
+
+
+def drop(page: Page, png: bytes) -> None:
+    page.evaluate(DROP, ["picture.png", base64.b64encode(png).decode()])
+
+
+def test_a_lora_comes_from_a_file_and_from_the_hub(open_page, keep, hub):
+    hub.add_user("someone")
+    hub.seed_files("someone/their-lora", {"pytorch_lora_weights.safetensors": STARTERS[0].read_bytes(), "README.md": b"---\ntags: [lora]\n---\n"})
+    page = open_page()
+    rows = page.locator(".loras li")
+    before = rows.count()
+    page.get_by_role("button", name="Add a LoRA").click()
+    page.get_by_test_id("File from this computer-upload-button").set_input_files(STARTERS[1])
+    expect(rows).to_have_count(before + 1)
+    page.get_by_label("From the Hugging Face Hub").fill("someone/their-lora")
+    page.get_by_role("button", name="Fetch from the Hub").click()
+    expect(rows).to_have_count(before + 2)
+    expect(page.locator("#add-lora")).to_contain_text("is in the stack")
+    page.wait_for_function("!document.querySelector('#stack-plate .busy')")
+    keep(page, "stack-from-file-and-hub")
+
+    page.get_by_label("From the Hugging Face Hub").fill("someone/nothing-here")
+    page.get_by_role("button", name="Fetch from the Hub").click()
+    expect(page.locator("#add-lora .notice.bad")).to_contain_text("someone/nothing-here")
+    page.get_by_label("From the Hugging Face Hub").fill("their-lora")
+    page.get_by_role("button", name="Fetch from the Hub").click()
+    expect(page.locator("#add-lora .notice.bad")).to_contain_text("write owner/name")
+    expect(rows).to_have_count(before + 2)
+
+
+def test_a_dropped_picture_restores_the_form_but_fetches_no_base(open_page, keep, hub):
+    picture = (builtin.HERE / "first" / "base.png").read_bytes()
+    page = open_page()
+    known = Recipe(prompt="a small purple fish by the sea", seed=11, stack=[StackEntry(adapter="starter:dusk", weight=0.45)])
+    drop(page, add_recipe(picture, known))
+    expect(page.locator("#prompt textarea")).to_have_value(known.prompt)
+    expect(page.locator(".loras li")).to_have_count(1)
+    expect(page.locator(".loras output")).to_have_text("0.45")
+
+    asked = len(hub.seen)
+    drop(page, add_recipe(picture, known.model_copy(update={"prompt": "from a stranger", "base_model": "stranger/huge-base"})))
+    expect(page.locator("#prompt textarea")).to_have_value("from a stranger")
+    expect(page.locator("#said")).to_contain_text("stranger/huge-base")
+    page.wait_for_timeout(1500)
+    assert not [seen for seen in hub.seen[asked:] if "huge-base" in seen.path]
+    page.get_by_role("button", name="More settings").first.click()
+    expect(page.locator("#draw-base input")).to_have_value("Small world (ships with the studio)")
+    keep(page, "restored-from-a-stranger")
+
+
+@pytest.fixture
+def locked(tmp_path):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("LORA_STUDIO_", "HF_", "GRADIO_"))}
+    secret = {"LORA_STUDIO_PASSWORD": "correct horse", "LORA_STUDIO_HOST": "studio.example"}
+    running = App(tmp_path, clean | secret | {"GRADIO_ANALYTICS_ENABLED": "False"})
+    yield running
+    running.stop()
+
+
+def test_a_password_lets_in_and_keeps_out(browser, keep, locked):
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(locked.url)
+    page.get_by_label("username").fill("me")
+    page.get_by_label("password").fill("wrong horse")
+    page.get_by_role("button", name="Login").click()
+    expect(page.get_by_text("Incorrect")).to_be_visible()
+    assert page.request.get(f"{locked.url}studio/sample/x/1/0").status == 401
+    keep(page, "password")
+    # Gradio's login page forgets the name after a refusal.
+    page.get_by_label("username").fill("me")
+    page.get_by_label("password").fill("correct horse")
+    page.get_by_role("button", name="Login").click()
+    page.get_by_role("button", name="Draw", exact=True).wait_for()
+    context.close()
