@@ -1,5 +1,6 @@
 """How the studio looks: Gradio's theme told to use the colours and sizes that style.css names, in light and in dark."""
 
+import re
 from pathlib import Path
 
 import gradio as gr
@@ -108,6 +109,18 @@ SIZES = {
 }
 
 
+def values(selector: str) -> dict[str, str]:
+    """The variables that style.css names in its first block for `selector`."""
+    block = re.search(rf"^{re.escape(selector)} \{{(.+?)^\}}", STYLE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return dict(re.findall(r"--([\w-]+): ([^;]+);", block[1]))
+
+
+def with_fallback(colour: str, known: dict[str, str]) -> str:
+    """`var(--ink)` as `var(--ink, #211c16)`: Gradio's login page loads the theme without style.css, and its fields would be invisible."""
+    name = colour.removeprefix("var(--").removesuffix(")")
+    return f"var(--{name}, {known[name]})" if name in known else colour
+
+
 def theme() -> gr.themes.Base:
     """One accent and warm greys; every colour is a variable of style.css, so light and dark are designed in one place."""
     base = gr.themes.Base(
@@ -119,5 +132,7 @@ def theme() -> gr.themes.Base:
         text_size=gr.themes.sizes.text_md,
     )
     known = set(vars(base))
-    both = {f"{name}_dark": value for name, value in COLOURS.items() if f"{name}_dark" in known}
-    return base.set(**COLOURS, **both, **SIZES)
+    light, dark = values(":root"), values(".dark")
+    day = {name: with_fallback(value, light) for name, value in COLOURS.items()}
+    night = {f"{name}_dark": with_fallback(value, dark) for name, value in COLOURS.items() if f"{name}_dark" in known}
+    return base.set(**day, **night, **SIZES)
