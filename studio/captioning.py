@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio import builtin
-from studio.dataset import KEPT_SOURCES, Dataset, Picture
+from studio.captions import KEPT_SOURCES
+from studio.dataset import Dataset, Picture
 from studio.errors import StudioError
 
 if TYPE_CHECKING:

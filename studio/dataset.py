@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio import builtin
+from studio.captions import Captions
 from studio.errors import StudioError
 from studio.pictures import Decoded, clean_text, decode_files, need_pictures
 from studio.processes import FileLock
 from studio.workspace import Workspace, new_id, slug, write_atomically
 
 SUBJECTS = ("style", "character", "object")
-KEPT_SOURCES = ("hand", "file")
-"""Captions that people wrote or brought: no captioner overwrites them."""
 LONGEST_TRIGGER = 60
 
 
@@ -143,13 +142,13 @@ class Dataset:
     @property
     def pictures(self) -> list[Picture]:
         """The pictures that are in use, in the order they were added."""
-        captions = self._captions()
+        captions = self._captions
         return [self._picture(entry, captions) for entry in self._listing() if not entry["removed"]]
 
     @property
     def removed(self) -> list[Picture]:
         """The pictures in the trash, newest removal first."""
-        captions = self._captions()
+        captions = self._captions
         gone = sorted((entry for entry in self._listing() if entry["removed"]), key=lambda entry: entry["removed"], reverse=True)
         return [self._picture(entry, captions) for entry in gone]
 
@@ -187,9 +186,9 @@ class Dataset:
                 elif text:
                     captions[picture_id] = text
             self._write_listing(listing)
-            now = self._captions()
-            kept = sum(_is_kept(now, picture_id, source) and now[picture_id][-1][0] != clean_text(text) for picture_id, text in captions.items())
-            written = sum(self._append_caption(picture_id, text, source) for picture_id, text in captions.items())
+            now = self._captions
+            kept = sum(now.is_kept(picture_id, source) and now.of(picture_id)[0] != clean_text(text) for picture_id, text in captions.items())
+            written = sum(now.set(picture_id, text, source) for picture_id, text in captions.items())
         if kept == 1:
             notes.append("1 caption you wrote by hand was kept; empty it first to take the one in the file.")
         elif kept:
@@ -216,22 +215,22 @@ class Dataset:
             self._write_listing(listing)
         return moved
 
-    def set_caption(self, picture_id: str, text: str, source: str = "hand") -> bool:
+    def set_caption(self, picture_id: str, text: str, source: str = "hand", typing: bool = False) -> bool:
         """Write a caption; False when nothing was written: it is the same, or a captioner met one that a person made."""
         with self._locked():
             if picture_id not in {entry["id"] for entry in self._listing()}:
                 raise StudioError("This picture is not in the dataset any more; reload the page.")
-            return self._append_caption(picture_id, text, source)
+            # Within the lock: what a person made is looked up and kept in the same breath.
+            return self._captions.set(picture_id, text, source, typing)
 
     def undo_caption(self, picture_id: str) -> str:
         """Back to the caption before the last change; returns it."""
         with self._locked():
-            self._append({"id": picture_id, "undo": True, "time": time.time()})
-        return self._captions().get(picture_id, [("", "")])[-1][0]
+            return self._captions.undo(picture_id)
 
     def caption_history(self, picture_id: str) -> list[tuple[str, str]]:
         """(text, source) from the first to the present one."""
-        return self._captions().get(picture_id, [])
+        return self._captions.history(picture_id)
 
     def sha256(self) -> str:
         """One hash over every picture and its caption, whatever their order."""
@@ -274,55 +273,15 @@ class Dataset:
     def _write_listing(self, listing: list[dict]) -> None:
         write_atomically(self.path / "pictures.json", json.dumps(listing, indent=1).encode())
 
-    def _picture(self, entry: dict, captions: dict[str, list[tuple[str, str]]]) -> Picture:
-        text, source = captions.get(entry["id"], [("", "")])[-1]
+    def _picture(self, entry: dict, captions: Captions) -> Picture:
+        text, source = captions.of(entry["id"])
         file = self.path / ("trash" if entry["removed"] else "pictures") / f"{entry['id']}.png"
         thumb = self.path / "thumbs" / f"{entry['id']}.jpg"
         return Picture(entry["id"], entry["name"], file, thumb, text, source, entry["width"], entry["height"], entry["looks_like_photo"])
 
-    def _captions(self) -> dict[str, list[tuple[str, str]]]:
-        """picture id -> its captions (text, source) so far, the present one last."""
-        history: dict[str, list[tuple[str, str]]] = {}
-        file = self.path / "captions.jsonl"
-        if file.exists():
-            for line in file.read_bytes().splitlines():
-                try:
-                    change = json.loads(line)
-                except json.JSONDecodeError:
-                    # Half a line, left by a power loss in the middle of a write.
-                    continue
-                stack = history.setdefault(change["id"], [("", "")])
-                if "undo" not in change:
-                    stack.append((change["text"], change["source"]))
-                elif len(stack) > 1:
-                    stack.pop()
-        return history
-
-    def _append_caption(self, picture_id: str, text: str, source: str) -> bool:
-        """Within the lock: what a person made is looked up and kept in the same breath."""
-        text = clean_text(text)
-        captions = self._captions()
-        old_text, old_source = captions.get(picture_id, [("", "")])[-1]
-        if (text, source) == (old_text, old_source) or (not text and not old_text) or _is_kept(captions, picture_id, source):
-            return False
-        self._append({"id": picture_id, "text": text, "source": source, "time": time.time()})
-        return True
-
-    def _append(self, change: dict) -> None:
-        with open(self.path / "captions.jsonl", "a+b") as file:
-            # A half line must not swallow the next whole one.
-            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                file.write(b"\n")
-            file.write(json.dumps(change).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _is_kept(captions: dict[str, list[tuple[str, str]]], picture_id: str, source: str) -> bool:
-    """Whether a picture's caption stays although `source` brings another: a file never writes over a hand, a captioner over neither."""
-    text, old_source = captions.get(picture_id, [("", "")])[-1]
-    kept = () if source == "hand" else ("hand",) if source == "file" else KEPT_SOURCES
-    return bool(text) and old_source in kept
+    @property
+    def _captions(self) -> Captions:
+        return Captions(self.path / "captions.jsonl")
 
 
 def _checked(subject: str, real_person: bool, consent: str, trigger_word: str) -> dict:

@@ -1,27 +1,20 @@
 """The queue: every long thing is a row in one SQLite file with a process behind it, so that no tab, server or crash can lose it.
 
 Two lanes. The device lane (caption, generate, train) is claimed by the one resident worker; each job of the direct lane gets a
-process of its own, `python -m studio.jobs DATABASE JOB`, which runs the kind's function.
+process of its own, `python -m studio.direct DATABASE JOB`, which runs the kind's function.
 """
 
-import contextlib
-import importlib
 import json
-import logging
 import os
-import signal
 import sqlite3
-import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from studio import processes
 from studio.errors import StudioError
-from studio.report import Border, Cancelled, Report
-from studio.workspace import Home
 
 DEVICE_KINDS = ("generate", "caption", "train")
 DIRECT_KINDS = {
@@ -140,7 +133,7 @@ class Jobs:
             return job
         log = self.database.parent / "logs" / f"job-{job.id}.log"
         child = processes.spawn(
-            processes.module_command("studio.jobs", self.database, job.id),
+            processes.module_command("studio.direct", self.database, job.id),
             log,
             secret=secret or b"",
             on_exit=lambda status: self.lost(job.id, status),
@@ -310,48 +303,3 @@ class Jobs:
 def _job(row: sqlite3.Row) -> Job:
     values = {name: row[name] for name in Job.__dataclass_fields__ if name != "cancel_requested"}
     return Job(**{**values, "payload": json.loads(row["payload"]), "result": json.loads(row["result"])}, cancel_requested=bool(row["cancel"]))
-
-
-def run_direct(database: Path, job_id: int, secret: bytes | None) -> bool:
-    """Do one direct job in this process; True when it is done."""
-    home, jobs = Home(database.parent), Jobs(database)
-    job = jobs.claim_one(job_id, os.getpid())
-    if job is None:
-        return False
-    module, _, name = DIRECT_KINDS[job.kind].partition(":")
-    with Border(jobs, job, home.logs / f"job-{job.id}.log"), _interrupted_by_cancel(jobs, job.id):
-        # The kinds differ in what they import, and each pays only for its own.
-        function = vars(importlib.import_module(module))[name]
-        result = function(home, job, Report(jobs, job.id), secret)
-        return jobs.finish(job.id, result)
-    return False
-
-
-@contextlib.contextmanager
-def _interrupted_by_cancel(jobs: Jobs, job_id: int) -> Iterator[None]:
-    """Within the block, a cancelled job ends with Cancelled even while it waits for the network."""
-    over = threading.Event()
-    # A parent that ignores SIGINT (a shell's background job) hands that down.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def watch() -> None:
-        while not over.wait(0.2):
-            if jobs.cancel_requested(job_id):
-                processes.interrupt_main_thread()
-                return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Cancelled from None
-    finally:
-        over.set()
-        watcher.join()
-
-
-if __name__ == "__main__":
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    done = run_direct(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer.read() or None)
-    sys.exit(0 if done else 1)

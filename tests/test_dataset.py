@@ -173,8 +173,9 @@ def test_a_line_cut_in_two_by_a_power_loss_costs_only_itself(dataset):
 
 def test_a_caption_is_saved_quickly_enough_for_every_pause_in_typing(dataset):
     ids = [p.id for p in dataset.pictures]
+    history = dataset._captions
     for n in range(500):
-        dataset._append({"id": ids[n % 3], "text": f"long history {n}", "source": "hand", "time": 0})
+        history._append({"id": ids[n % 3], "text": f"long history {n}", "source": "hand", "time": 0})
     began = time.perf_counter()
     for n in range(20):
         dataset.set_caption(ids[0], f"typed {n}")

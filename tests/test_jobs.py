@@ -221,10 +221,10 @@ SLEEPER = (
 def test_cancelling_reaches_a_direct_job_that_waits_for_the_network(jobs, monkeypatch, tmp_path):
     # The child blocks in a read nobody answers, like a download from a hub that hangs.
     code = (
-        "import sys, os, socket; from pathlib import Path; from studio import jobs\n"
+        "import sys, os, socket; from pathlib import Path; from studio import direct\n"
         "import types; m = types.ModuleType('hang'); sys.modules['hang'] = m; a, b = socket.socketpair()\n"
         "m.f = lambda home, job, report, secret: a.recv(1)\n"
-        "jobs.DIRECT_KINDS['download'] = 'hang:f'; jobs.run_direct(Path(sys.argv[1]), int(sys.argv[2]), None)"
+        "direct.DIRECT_KINDS['download'] = 'hang:f'; direct.run_direct(Path(sys.argv[1]), int(sys.argv[2]), None)"
     )
     real = processes.module_command
     monkeypatch.setattr(processes, "module_command", lambda *a: [*real(*a)[:1], "-c", code, *real(*a)[3:]])

@@ -207,7 +207,7 @@ def _writers(studio: Studio) -> list[Callable]:
     def save_caption(data: dict, request: gr.Request) -> dict:
         try:
             dataset = Dataset.open(studio.workspace(request), str(data["dataset"]))
-            dataset.set_caption(str(data["id"]), str(data["text"]), "hand")
+            dataset.set_caption(str(data["id"]), str(data["text"]), "hand", typing=True)
         except StudioError as error:
             return {"error": str(error)}
         return {"saved": True}
