@@ -1,6 +1,7 @@
 """Scores of what ships: `python -m studio.builtin.evaluate [--prompts 200] [--skip-loras] [--work DIR]`.
 
-Judged by classifiers of drawn pictures (judges.py) on held-out combinations. Prints a table and, as its last line, one JSON object.
+Judged by classifiers of drawn pictures (judges.py) on held-out combinations; where there are none yet, they are trained first, which takes
+half an hour on two cores. Prints a table and, as its last line, one JSON object.
 """
 
 import argparse
