@@ -109,16 +109,10 @@ SIZES = {
 }
 
 
-def values(selector: str) -> dict[str, str]:
-    """The variables that style.css names in its first block for `selector`."""
-    block = re.search(rf"^{re.escape(selector)} \{{(.+?)^\}}", STYLE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return dict(re.findall(r"--([\w-]+): ([^;]+);", block[1]))
-
-
-def with_fallback(colour: str, known: dict[str, str]) -> str:
-    """`var(--ink)` as `var(--ink, #211c16)`: Gradio's login page loads the theme without style.css, and its fields would be invisible."""
-    name = colour.removeprefix("var(--").removesuffix(")")
-    return f"var(--{name}, {known[name]})" if name in known else colour
+def login_css() -> str:
+    """For Gradio's login page, which loads the theme without style.css: the variables that the theme speaks of, and no grey bands in the form."""
+    blocks = re.findall(r"^(?::root|\.dark) \{.+?^\}", STYLE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return "\n".join([*blocks, ".form { background: none !important; }"])
 
 
 def theme() -> gr.themes.Base:
@@ -132,7 +126,7 @@ def theme() -> gr.themes.Base:
         text_size=gr.themes.sizes.text_md,
     )
     known = set(vars(base))
-    light, dark = values(":root"), values(".dark")
-    day = {name: with_fallback(value, light) for name, value in COLOURS.items()}
-    night = {f"{name}_dark": with_fallback(value, dark) for name, value in COLOURS.items() if f"{name}_dark" in known}
-    return base.set(**day, **night, **SIZES)
+    both = {f"{name}_dark": value for name, value in COLOURS.items() if f"{name}_dark" in known}
+    made = base.set(**COLOURS, **both, **SIZES)
+    made.custom_css = login_css()
+    return made
