@@ -8,7 +8,7 @@ from transformers import BlipForConditionalGeneration
 
 from studio.builtin import architecture, pool
 from studio.builtin.muon import split
-from studio.builtin.progress import Average, Stage, cosine, generator, set_rate, sixteen_bits, to_tensor
+from studio.builtin.progress import Average, Stage, cosine, generator, sixteen_bits, take_step, to_tensor
 from studio.builtin.vocabulary import caption_tokenizer
 from studio.builtin.world import caption
 
@@ -64,10 +64,7 @@ def train(folder: Path, steps: int, seed: int) -> None:
         loss = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in (muon, rest):
-            set_rate(optimizer, cosine(step, steps, warmup=100))
-            optimizer.step()
-            optimizer.zero_grad()
+        take_step((muon, rest), cosine(step, steps, warmup=100))
         average.update(model, step)
         stage.note(loss=loss.item())
         if stage.due:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from studio.builtin import architecture, pool, text_encoder
 from studio.builtin.muon import split
-from studio.builtin.progress import Average, Stage, cosine, generator, set_rate, sixteen_bits
+from studio.builtin.progress import Average, Stage, cosine, generator, sixteen_bits, take_step
 from studio.builtin.prompts import training_prompt
 from studio.builtin.vocabulary import prompt_tokenizer
 
@@ -78,10 +78,7 @@ def train(folder: Path, steps: int, seed: int, preview=None) -> None:
         loss = F.mse_loss(drawn.float(), target)
         loss.backward()
         nn.utils.clip_grad_norm_([*unet.parameters(), *text.parameters()], 1.0)
-        for optimizer in (muon, rest):
-            set_rate(optimizer, cosine(step, steps, warmup=100))
-            optimizer.step()
-            optimizer.zero_grad()
+        take_step((muon, rest), cosine(step, steps, warmup=100))
         averages["unet_average"].update(unet, step)
         averages["text_average"].update(text, step)
         stage.note(loss=loss.item())

@@ -20,7 +20,7 @@ from studio.builtin.creature import POSES
 from studio.builtin.drawing import draw
 from studio.builtin.ink import InkPen
 from studio.builtin.muon import split
-from studio.builtin.progress import Stage, cosine, generator, set_rate, sixteen_bits, to_tensor
+from studio.builtin.progress import Stage, cosine, generator, sixteen_bits, take_step, to_tensor
 from studio.builtin.samples import character_scene, draw_character, dusk_light
 from studio.builtin.world import COLOURS, SETTINGS, THINGS, Scene, sample
 
@@ -129,10 +129,7 @@ def train(folder: Path, steps: int = STEPS, seed: int = 5) -> Judge:
         loss = sum(F.cross_entropy(scores.float(), targets[:, index], ignore_index=UNKNOWN) for index, scores in enumerate(logits))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(judge.parameters(), 2.0)
-        for optimizer in (muon, rest):
-            set_rate(optimizer, cosine(step, steps, warmup=100))
-            optimizer.step()
-            optimizer.zero_grad()
+        take_step((muon, rest), cosine(step, steps, warmup=100))
         stage.note(loss=loss.item())
         if stage.due:
             stage.save(**parts)

@@ -1,7 +1,7 @@
 """What the training stages share: a step's own randomness, resumable states, the cosine schedule, the running average of weights."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import replace
 from pathlib import Path
 
@@ -89,9 +89,13 @@ def sixteen_bits() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=torch.backends.cpu.get_cpu_capability() == "AVX512")
 
 
-def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * share
+def take_step(optimizers: Sequence[torch.optim.Optimizer], share: float) -> None:
+    """One update by all of them at this share of their learning rates; the gradients are gone afterwards."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * share
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def adamw(groups: list[tuple[nn.Module, float]], weight_decay: float = 0.01) -> torch.optim.AdamW:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from studio.builtin import architecture, pool
-from studio.builtin.progress import Stage, adamw, cosine, generator, set_rate, to_tensor
+from studio.builtin.progress import Stage, adamw, cosine, generator, take_step, to_tensor
 from studio.builtin.prompts import near_miss, training_prompt
 from studio.builtin.vocabulary import prompt_tokenizer
 from studio.builtin.world import paraphrase
@@ -85,12 +85,10 @@ def train(folder: Path, steps: int, seed: int) -> None:
         shown = [scenes[index] for index in chosen]
         prompts = [training_prompt(scene, rng) for scene in shown]
         prompts += [paraphrase(near_miss(scene, rng), rng) for _ in range(MISSES) for scene in shown]
-        set_rate(optimizer, cosine(step, steps, warmup=60))
         loss, right = pair.loss(to_tensor(world[chosen]), tokenize(tokenizer, prompts, whole=False))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(pair.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        take_step([optimizer], cosine(step, steps, warmup=60))
         stage.note(loss=loss.item(), right=right)
         if stage.due:
             stage.save(model=pair, optimizer=optimizer)

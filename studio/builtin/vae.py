@@ -17,7 +17,7 @@ from tqdm import tqdm
 from studio.builtin import RESOLUTION, architecture, pool
 from studio.builtin.head_start import COLOURS
 from studio.builtin.muon import split
-from studio.builtin.progress import Average, Stage, adamw, cosine, generator, set_rate, sixteen_bits, to_tensor
+from studio.builtin.progress import Average, Stage, adamw, cosine, generator, sixteen_bits, take_step, to_tensor
 
 CROP = 64
 STEPS = 1600
@@ -91,7 +91,6 @@ def train(folder: Path, steps: int, seed: int) -> None:
     for step in stage.steps():
         random = generator(seed, step)
         wanted = crops(world, other, random, BATCH).contiguous(memory_format=torch.channels_last)
-        set_rate(optimizer, cosine(step, steps, warmup=50))
         posterior = vae.encode(wanted).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=random)
         drawn = patches(posterior.mean + posterior.std * noise)
@@ -100,8 +99,7 @@ def train(folder: Path, steps: int, seed: int) -> None:
         guide = F.mse_loss(posterior.mean[:, :3], coarse_colours(wanted))
         (reconstruction + KL_WEIGHT * divergence + GUIDE_WEIGHT * guide).backward()
         torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *patches.parameters()], 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        take_step([optimizer], cosine(step, steps, warmup=50))
         average.update(encoder, step)
         stage.note(reconstruction=reconstruction.item(), l1=F.l1_loss(drawn.detach(), wanted).item(), kl=divergence.item())
         if stage.due:
@@ -131,10 +129,7 @@ def finish(folder: Path, steps: int, seed: int) -> None:
         reconstruction = reconstruction_loss(drawn, wanted, edge_weight=1.0)
         (reconstruction + KL_WEIGHT * divergence + 0.1 * GUIDE_WEIGHT * guide).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        for optimizer in (muon, rest):
-            set_rate(optimizer, cosine(step, steps, warmup=50))
-            optimizer.step()
-            optimizer.zero_grad()
+        take_step((muon, rest), cosine(step, steps, warmup=50))
         average.update(vae, step)
         stage.note(reconstruction=reconstruction.item(), l1=F.l1_loss(drawn.detach(), wanted).item())
         if stage.due:
