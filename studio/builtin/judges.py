@@ -110,15 +110,17 @@ class Judge(nn.Module):
 
 
 def train(folder: Path, steps: int = STEPS, seed: int = 5) -> Judge:
-    """Trained weights from `folder`, or trained there; resumable as every stage is."""
-    pool.make(folder, "world", pool.WORLD_PICTURES, pool.SEED)
-    world = pool.load(folder, "world")
+    """Trained weights from `folder`, or trained there; resumable as every stage is. Only training needs the pool of pictures."""
     torch.manual_seed(seed)
     judge = Judge().train()
     stage = Stage(folder, "judges", steps, every=500)
     muon, rest = split(judge, LEARNING_RATE, apart=("layers.0.", "heads"), weight_decay=0.02)
     parts = {"model": judge, "muon": muon, "adamw": rest}
     stage.resume(**parts)
+    if stage.step == steps:
+        return judge.eval()
+    pool.make(folder, "world", pool.WORLD_PICTURES, pool.SEED)
+    world = pool.load(folder, "world")
     for step in stage.steps():
         pictures, wanted = examples(BATCH, f"judge {seed} {step}", world)
         shown = to_tensor(pictures)
