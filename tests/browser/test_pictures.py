@@ -33,6 +33,7 @@ def test_bring_pictures_edit_them_and_find_them_again(open_page, keep, app, file
     page = open_page()
     page.get_by_role("tab", name="Pictures & captions").click()
     form = page.locator("#dataset-new")
+    page.locator("#dataset-new:visible, #new-dataset:visible").first.wait_for()
     if not form.is_visible():
         page.locator("#new-dataset").click()
     page.get_by_label("Name", exact=True).fill("Little one")

@@ -55,7 +55,8 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
         another = gr.Button("New dataset", size="md", scale=0, min_width=160, visible=False, elem_id="new-dataset")
         bin_it = gr.Button("Remove dataset", size="md", scale=0, min_width=130, visible=False)
         back = gr.Button("Undo", size="md", scale=0, min_width=90, visible=False)
-    with gr.Row(elem_classes="bench", elem_id="dataset-new") as form:
+    # Hidden until the page knows whether there are datasets: a form that went away again would take with it what somebody had begun to fill in.
+    with gr.Row(visible=False, elem_classes="bench", elem_id="dataset-new") as form:
         with gr.Column(elem_classes="pane", scale=5, min_width=300):
             title = gr.Textbox(label="Name", placeholder="My ink drawings", max_length=80)
             subject = gr.Radio(SUBJECTS, value="style", label="It should learn")
