@@ -98,6 +98,8 @@ def caption(
     job = jobs.submit("local", "caption", {"dataset": dataset, "captioner": captioner, "only_empty": not every, "class_noun": noun})
     result = follow(place, jobs, job).result
     console.print(f"{result['captioned']} pictures captioned, {result['kept']} kept as they were.")
+    if result["failed"]:
+        console.print(f"{result['failed']} pictures could not be read.")
 
 
 @app.command()

@@ -46,6 +46,9 @@ class Run:
         pictures = dataset.pictures
         if not pictures:
             raise StudioError(f"The dataset {dataset.title!r} has no pictures; add 10 to 50 under Pictures & captions.")
+        bare = sum(1 for picture in pictures if not picture.caption.strip())
+        if bare:
+            raise StudioError(f"{bare} of {len(pictures)} pictures have no caption; write them under Pictures & captions (one click), then start.")
         run = cls(workspace.run_path(new_id(title or config.dataset.trigger_word or dataset.title)))
         for folder in (run.dataset_dir / "pictures", run.samples_dir, run.checkpoints_dir, run.adapters_dir):
             folder.mkdir(parents=True)

@@ -43,6 +43,12 @@ def test_a_run_needs_pictures(workspace):
         Run.create(workspace, config.build({}), empty)
 
 
+def test_a_run_needs_a_caption_for_every_picture(workspace, dataset):
+    dataset.set_caption(dataset.pictures[3].id, " ", "hand")
+    with pytest.raises(StudioError, match="1 of 16 pictures have no caption"):
+        Run.create(workspace, config.build({}), dataset)
+
+
 def test_half_a_line_is_not_read_until_it_is_whole(run):
     run.append({"kind": "started", "step": 0, "total": 10})
     with open(run.events_file, "ab") as file:

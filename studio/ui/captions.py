@@ -40,18 +40,6 @@ element.addEventListener('focusout', e => { const card = e.target.closest('.capt
 window.addEventListener('pagehide', () => waiting.forEach((_, card) => save(card)));
 """
 
-DROP_PICTURES = """
-const room = document.querySelector('.gradio-container');
-const brings = e => element.offsetParent && [...(e.dataTransfer?.types ?? [])].includes('Files') && !e.target.closest('input[type=file], .file-drop');
-room.addEventListener('dragover', e => { if (brings(e)) e.preventDefault(); });
-room.addEventListener('drop', e => {
-  const input = document.querySelector('input[data-testid^="Add pictures"]');
-  if (!brings(e) || !input) return;
-  e.preventDefault();
-  input.files = e.dataTransfer.files; input.dispatchEvent(new Event('change', {bubbles: true}));
-});
-"""
-
 
 def grid(dataset: Dataset | None) -> str:
     """One card a picture: the picture, its caption, who wrote it, and a way to take it out."""

@@ -22,6 +22,28 @@ element.addEventListener('input', e => {
 """
 
 
+def drop_anywhere(upload: str, only: str = "", several: bool = False) -> str:
+    """JavaScript: what is dropped anywhere on the page while this component is in sight goes into the upload button of that name.
+    `only` is a media type; what is dropped on an upload of its own is left to that."""
+    held = f"items.some(item => item.kind === 'file' && item.type === '{only}')" if only else "items.some(item => item.kind === 'file')"
+    return f"""
+const room = document.querySelector('.gradio-container');
+const takes = e => {{
+  const items = [...(e.dataTransfer?.items ?? [])];
+  return element.offsetParent && !e.target.closest('input[type=file], .file-drop') && {held};
+}};
+room.addEventListener('dragover', e => {{ if (takes(e)) e.preventDefault(); }});
+room.addEventListener('drop', e => {{
+  const input = document.querySelector('input[data-testid^="{upload}"]');
+  if (!takes(e) || !input) return;
+  e.preventDefault();
+  const carrier = new DataTransfer();
+  for (const file of [...e.dataTransfer.files]{"" if several else ".slice(0, 1)"}) carrier.items.add(file);
+  input.files = carrier.files; input.dispatchEvent(new Event('change', {{bubbles: true}}));
+}});
+"""
+
+
 def panel(value: str = "", events: tuple[str, ...] = (), script: str = "", **place) -> gr.HTML:
     """HTML whose buttons (`data-click="event"`) and inputs (`data-change="event"`) call handlers with their data attributes."""
     names = " ".join(f"'{event}'" for event in events)

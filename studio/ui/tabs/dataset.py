@@ -8,7 +8,7 @@ from studio import captioning, worker
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.ui import captions, files, jobbar
-from studio.ui.html import LISTEN, bar, counted, lead, notice, panel, term, text
+from studio.ui.html import LISTEN, bar, counted, drop_anywhere, lead, notice, panel, term, text
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.dataset_new import build_new
 from studio.workspace import Workspace
@@ -22,8 +22,6 @@ CAPTION = term(
 LEAD = f"10 to 50 pictures of what the LoRA should learn, each with a {CAPTION}."
 NOUN_HELP = "Captions say “a dog in the snow”; with “dog” here they say “{word} in the snow”, and the LoRA learns which dog. May stay empty."
 TRIGGER_HELP = "A rare word that will call the LoRA in a prompt, such as ohwx, sks or TOK: letters that mean nothing yet."
-TYPED = -3
-"""From here on `shown` holds what someone may be typing."""
 CAPTIONER_HELP = (
     "Who looks and writes. For pictures of your own take BLIP or Florence-2, fetched once from the Hub; "
     "the built-in one knows only pictures like the samples."
@@ -75,7 +73,8 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         progress = panel("", ("stop",), elem_id="dataset-progress")
         cards = gr.HTML("", js_on_load=_script(), server_functions=_writers(studio), elem_id="captions")
 
-    shown = [work, summary, cards, progress, export, add, on, captioning_pane, word, meaning, noun]
+    moving = [work, summary, cards, progress, export, add, on, captioning_pane]
+    shown = [*moving, word, meaning, noun]
     removed = gr.State([])
 
     @in_words
@@ -94,10 +93,10 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
 
     def move(dataset_id: str | None, request: gr.Request):
         """While pictures come in or captions are written: the same, but the trigger word someone may be typing stays."""
-        return show(dataset_id, request)[:TYPED]
+        return show(dataset_id, request)[: len(moving)]
 
     chosen.change(show, chosen, shown, **QUIET)
-    beat.change(move, chosen, shown[:TYPED], **QUIET)
+    beat.change(move, chosen, moving, **QUIET)
 
     async def bring(brought, dataset_id, request: gr.Request):
         """Import runs as a job with a decoder of its own; refused files come back with their reasons."""
@@ -109,7 +108,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         notes = "".join(notice(each) for each in done.result.get("notes", []))
         return captions.refusals(done.result.get("refused", [])) + notes
 
-    add.upload(bring, [add, chosen], said, **QUIET).then(move, chosen, shown[:TYPED], **QUIET)
+    add.upload(bring, [add, chosen], said, **QUIET).then(move, chosen, moving, **QUIET)
 
     def set_word(word, dataset_id, request: gr.Request):
         dataset = open_dataset(studio.workspace(request), dataset_id)
@@ -198,7 +197,7 @@ def _progress(studio: Studio, owner: str, dataset: Dataset) -> str:
 
 
 def _script() -> str:
-    return f"{LISTEN}\n{captions.SAVE_WHILE_TYPED}\n{captions.DROP_PICTURES}\n// 'leave_out'"
+    return f"{LISTEN}\n{captions.SAVE_WHILE_TYPED}\n{drop_anywhere('Add pictures', several=True)}\n// 'leave_out'"
 
 
 def _writers(studio: Studio) -> list[Callable]:

@@ -10,7 +10,7 @@ from studio.config import fields
 from studio.errors import StudioError, validated
 from studio.recipe import Recipe, read_recipe
 from studio.ui import drawing, files, history, loras
-from studio.ui.html import lead, notice, panel, term
+from studio.ui.html import drop_anywhere, lead, notice, panel, term
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.generate_stack import build_adding
 from studio.workspace import Workspace
@@ -37,19 +37,6 @@ BUSY = """
 
 CALM = """
 () => document.querySelectorAll('#stack-plate .busy').forEach(plate => plate.classList.remove('busy'))
-"""
-
-DROP_RECIPE = """
-const page = document.querySelector('.gradio-container');
-const carries = e => [...(e.dataTransfer?.items ?? [])].some(i => i.kind === 'file' && i.type === 'image/png');
-page.addEventListener('dragover', e => { if (carries(e) && element.offsetParent) e.preventDefault(); });
-page.addEventListener('drop', e => {
-  const input = document.querySelector('input[data-testid^="Restore settings"]');
-  if (!carries(e) || !element.offsetParent || !input || e.target.closest('input[type=file], .file-drop')) return;
-  e.preventDefault();
-  const carrier = new DataTransfer(); carrier.items.add(e.dataTransfer.files[0]);
-  input.files = carrier.files; input.dispatchEvent(new Event('change', {bubbles: true}));
-});
 """
 
 
@@ -99,7 +86,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             own = gr.Button("Make your own", variant="secondary", elem_id="make-your-own")
         with gr.Column(scale=9, min_width=320, elem_classes="first-on-phone"):
             with gr.Row(elem_classes="stage"):
-                base = panel(base_html, script=DROP_RECIPE, elem_id="base-plate")
+                base = panel(base_html, script=drop_anywhere("Restore settings", only="image/png"), elem_id="base-plate")
                 with_loras = panel(stack_html, elem_id="stack-plate")
             with gr.Accordion("More settings", open=False, elem_classes="fold"):
                 with gr.Row():

@@ -164,11 +164,6 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         try:
             dataset = Dataset.open(workspace, dataset_id)
             about = {"dataset__id": dataset.id, "dataset__subject": dataset.subject, "dataset__trigger_word": dataset.trigger_word}
-            bare = sum(1 for picture in dataset.pictures if not picture.caption.strip())
-            if bare:
-                raise StudioError(
-                    f"{bare} of {len(dataset.pictures)} pictures have no caption; write them under Pictures & captions (one click), then start."
-                )
             run = Run.create(workspace, form.read(list(values), **about), dataset, (name or "").strip())
         except StudioError as error:
             return gr.skip(), notice(str(error), "bad")
