@@ -1,5 +1,6 @@
 """A real Chromium in front of a real `python app.py` with a home, a port and a Hub of its own. Screenshots stay in artifacts/."""
 
+import base64
 import os
 import signal
 import socket
@@ -31,6 +32,19 @@ SWITCHES = [
 SECONDS_TO_START = 60
 PATIENCE_MS = 60_000
 """Long, because the machine may be busy with anything else; a test that passes never waits that long."""
+
+DROP = """([place, files]) => {
+  const carrier = new DataTransfer();
+  for (const [name, data] of files)
+    carrier.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], name, {type: 'image/png'}));
+  const under = document.querySelector(place);
+  for (const kind of ['dragover', 'drop']) under.dispatchEvent(new DragEvent(kind, {dataTransfer: carrier, bubbles: true, cancelable: true}));
+}"""
+
+
+def drop(page, place: str, pictures: dict[str, bytes]) -> None:
+    """Let go of PNG files over whatever the selector `place` finds."""
+    page.evaluate(DROP, [place, [[name, base64.b64encode(data).decode()] for name, data in pictures.items()]])
 
 
 def missing(what: str) -> None:

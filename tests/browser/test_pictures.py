@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from studio import builtin
 from studio.dataset import Dataset
+from tests.browser.conftest import drop
 
 
 @pytest.fixture
@@ -84,3 +85,13 @@ def test_bring_pictures_edit_them_and_find_them_again(open_page, keep, app, file
     page.get_by_role("button", name="Remove dataset").click()
     page.get_by_role("button", name="Put Little one back").click()
     expect(page.locator(".captioned")).to_have_count(2)
+
+
+def test_pictures_dropped_anywhere_on_the_page_come_in(open_page, app):
+    dataset = Dataset.create(app.home.workspace("local"), "Dropped", "style", real_person=False, consent="")
+    page = open_page()
+    page.get_by_role("tab", name="Pictures & captions").click()
+    expect(page.locator("#captions")).to_contain_text("No pictures yet")
+    drop(page, "#captions", {path.name: path.read_bytes() for path in sorted(builtin.SAMPLES["character"].glob("*.png"))[:2]})
+    expect(page.locator(".captioned")).to_have_count(2)
+    assert len(dataset.pictures) == 2

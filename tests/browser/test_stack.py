@@ -1,26 +1,15 @@
 """LoRAs from elsewhere in the browser: a file, a Hub repository, a picture dropped onto the page; and the studio behind a password."""
 
-import base64
 import os
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from studio import builtin
 from studio.recipe import Recipe, StackEntry, add_recipe
-from tests.browser.conftest import App
+from tests.browser.conftest import App, drop
 
 STARTERS = sorted(builtin.LORAS_DIR.glob("*.safetensors"))
-DROP = """([name, data]) => {
-  const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0)), carrier = new DataTransfer();
-  carrier.items.add(new File([bytes], name, {type: 'image/png'}));
-  const place = document.querySelector('#base-plate');
-  for (const kind of ['dragover', 'drop']) place.dispatchEvent(new DragEvent(kind, {dataTransfer: carrier, bubbles: true, cancelable: true}));
-}"""
-
-
-def drop(page: Page, png: bytes) -> None:
-    page.evaluate(DROP, ["picture.png", base64.b64encode(png).decode()])
 
 
 def test_a_lora_comes_from_a_file_and_from_the_hub(open_page, keep, hub):
@@ -52,13 +41,14 @@ def test_a_dropped_picture_restores_the_form_but_fetches_no_base(open_page, keep
     picture = (builtin.HERE / "first" / "base.png").read_bytes()
     page = open_page()
     known = Recipe(prompt="a small purple fish by the sea", seed=11, stack=[StackEntry(adapter="starter:dusk", weight=0.45)])
-    drop(page, add_recipe(picture, known))
+    drop(page, "#base-plate", {"picture.png": add_recipe(picture, known)})
     expect(page.locator("#prompt textarea")).to_have_value(known.prompt)
     expect(page.locator(".loras li")).to_have_count(1)
     expect(page.locator(".loras output")).to_have_text("0.45")
 
     asked = len(hub.seen)
-    drop(page, add_recipe(picture, known.model_copy(update={"prompt": "from a stranger", "base_model": "stranger/huge-base"})))
+    strange = known.model_copy(update={"prompt": "from a stranger", "base_model": "stranger/huge-base"})
+    drop(page, "#base-plate", {"picture.png": add_recipe(picture, strange)})
     expect(page.locator("#prompt textarea")).to_have_value("from a stranger")
     expect(page.locator("#said")).to_contain_text("stranger/huge-base")
     page.wait_for_timeout(1500)
