@@ -59,11 +59,10 @@ def read_header(path: Path) -> Header:
     with open(path, "rb") as file:
         start = file.read(8)
         size = path.stat().st_size
-        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
-            raise StudioError(f"{path.name} is a pickle, which can run code when opened; only .safetensors files are used. Look for that version.")
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        # The length comes first: a good file's may begin with the very bytes that mark a zip (19,280) or a pickle (640, 1,152).
         if not 2 <= length <= min(LARGEST_HEADER, size - 8):
-            raise StudioError(f"{path.name} is not a whole .safetensors file: it is damaged, cut off or of another kind. Get it again.")
+            raise StudioError(f"{path.name} {_kind(start)}")
         raw = file.read(length)
     try:
         items = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
@@ -165,6 +164,17 @@ def _raw_bytes(tensor: "torch.Tensor") -> bytes:
     import torch
 
     return tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _kind(start: bytes) -> str:
+    """What a file is instead of a safetensors file, told from its first bytes, and what to do about it."""
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "is a pickle, which can run code when opened; only .safetensors files are used. Look for that version."
+    if start[:4] == b"PK\x03\x04":
+        return "is a zip: an archive to unpack first, or a pickle (.pt, .ckpt), which can run code when opened. Only .safetensors files are used."
+    if start == b"version ":
+        return "is a git-lfs pointer, a note of where the file lies; fetch the file itself with `git lfs pull` or from its page."
+    return "is not a whole .safetensors file: it is damaged, cut off or of another kind. Get it again."
 
 
 def _without_duplicates(pairs: list[tuple]) -> dict:

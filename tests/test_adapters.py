@@ -1,4 +1,5 @@
 import json
+import pickle
 import struct
 import subprocess
 import sys
@@ -58,6 +59,7 @@ BROKEN = {
     "seven bytes": b"1234567",
     "zip": b"PK\x03\x04" + bytes(100),
     "pickle": b"\x80\x02}q\x00." + bytes(100),
+    "git-lfs pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234\n",
     "html": b"<!doctype html><html>" + bytes(100),
     "huge header": struct.pack("<Q", 2**40) + bytes(100),
     "header beyond the end": header_bytes("{}")[:-1],
@@ -93,6 +95,32 @@ def test_a_broken_file_is_refused_with_a_sentence(kind, tmp_path):
     path.write_bytes(BROKEN[kind])
     with pytest.raises(StudioError, match="[.]$"):
         fingerprint(read_header(path))
+
+
+KINDS_BY_THEIR_START = {
+    "zip": "is a zip",
+    "pickle": "is a pickle",
+    "pickle of protocol 4": "is a pickle",
+    "git-lfs pointer": "git-lfs pointer",
+    "html": "not a whole .safetensors file",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_BY_THEIR_START)
+def test_a_file_of_another_kind_is_called_what_it_is(kind, tmp_path):
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(BROKEN.get(kind, pickle.dumps({"a": list(range(100))}, 4)))
+    with pytest.raises(StudioError, match=KINDS_BY_THEIR_START[kind]):
+        read_header(path)
+
+
+@pytest.mark.parametrize("length", [640, 1152, 19280, 65536 + 640, 65536 + 19280])
+def test_a_header_whose_length_begins_like_a_pickle_or_a_zip_is_read(length, tmp_path):
+    """The first bytes of a safetensors file are a number: these lengths begin with the marks of pickle protocols 2 and 4, and of zip."""
+    data = header_bytes((ONE + "}").ljust(length), bytes(4))
+    assert data[:2] in (b"\x80\x02", b"\x80\x04", b"PK")
+    (tmp_path / "a.safetensors").write_bytes(data)
+    assert read_header(tmp_path / "a.safetensors").tensors == {"a.lora_A.weight": ("F32", (1, 1))}
 
 
 REFUSED = {
