@@ -4,7 +4,6 @@ All are native transformers classes (no remote code), from safetensors alone; th
 """
 
 import re
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from studio import builtin
 from studio.captions import KEPT_SOURCES
 from studio.dataset import Dataset, Picture
 from studio.errors import StudioError
+from studio.trigger_words import with_trigger
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -164,34 +164,6 @@ def tidy(text: str) -> str:
     return " ".join(text.split()).strip(" .,")
 
 
-MEDIUM = re.compile(r"(?:an? |the )?((?:\w+ )?(?:painting|drawing|illustration|photograph|photo|picture|sketch|cartoon|image|rendering)) of (.+)")
-
-
-def with_trigger(caption: str, trigger_word: str, subject: str, looks_like_photo: bool = False, class_noun: str = "") -> str:
-    """The caption with the trigger word where this subject wants it.
-
-    style: "ohwx illustration of a red house" (or "photo of"; the captioner's own medium, "a painting of", is kept): the word qualifies
-    how the picture is made. character and object: the class noun with its article and adjectives becomes the word ("a small dog in the
-    snow" -> "sks in the snow") when that noun is known, since whatever else the caption names would not be learned; otherwise the word
-    comes first ("sks, a small dog in the snow"). A caption that already has the word stays as it is.
-    """
-    if not trigger_word or re.search(rf"(?<!\w){re.escape(trigger_word)}(?!\w)", caption, flags=re.IGNORECASE):
-        return caption
-    if not caption:
-        return trigger_word
-    if subject == "style":
-        named = MEDIUM.fullmatch(caption)
-        medium, rest = named.groups() if named else ("photo" if looks_like_photo else "illustration", caption)
-        return f"{trigger_word} {medium} of {rest}"
-    if class_noun:
-        adjectives = r"(?:(?!(?:and|or|with|of|on|in|at|by|an?|the)\b)\w+ ){0,3}?"
-        phrase = rf"\b(?:an?|the|one) {adjectives}{re.escape(class_noun)}\b|\b{re.escape(class_noun)}\b"
-        replaced, count = re.subn(phrase, lambda match: trigger_word, caption, count=1, flags=re.IGNORECASE)
-        if count:
-            return replaced
-    return f"{trigger_word}, {caption}"
-
-
 def caption_dataset(dataset: Dataset, name: str, captioner: Captioner, only_empty: bool, report: "Report", class_noun: str = "") -> dict:
     """Caption a dataset's pictures; each caption is saved as it comes, so that a stop or crash loses none. {"captioned", "kept", "failed"}.
 
@@ -219,35 +191,3 @@ def caption_dataset(dataset: Dataset, name: str, captioner: Captioner, only_empt
             written += dataset.set_caption(picture.id, text, name)
     report(len(wanted), len(wanted), "Done")
     return {"captioned": written, "kept": len(pictures) - written - failed, "failed": failed}
-
-
-ONSETS = ("v", "z", "k", "b", "d", "g", "zh", "vr", "kl", "dr", "gr", "zl", "kr", "bl", "tr", "pl")
-VOWELS = ("a", "e", "i", "o", "u")
-ENDINGS = ("x", "zk", "q", "v", "kt", "zz", "rx", "vv")
-
-
-def suggest_trigger() -> str:
-    """A word that can be said but hardly exists: two syllables and an ending that no English word has ("vrazokt")."""
-    syllables = (secrets.choice(ONSETS) + secrets.choice(VOWELS) for _ in range(2))
-    return "".join(syllables) + secrets.choice(ENDINGS)
-
-
-NOTES = {
-    "ohwx": "ohwx is a classic: four letters that mean nothing to any base model, so all their meaning will come from your pictures.",
-    "sks": "sks is a classic from the first DreamBooth scripts. It is also the name of a rifle, so a base that knows photos may draw one.",
-    "tok": "TOK, short for token, is what many trainers and diffusers' advanced scripts put in by default. Two LoRAs that share it mix in a stack.",
-}
-
-
-def explain_trigger(word: str) -> str:
-    """A sentence about the word a person typed; never a refusal."""
-    plain = word.strip()
-    if not plain:
-        return "Without a trigger word the LoRA works on every prompt it is switched on for."
-    if plain.lower() in NOTES:
-        return NOTES[plain.lower()]
-    if " " in plain:
-        return "Several words work too, but one rare word is easier to call and less likely to carry a meaning of its own."
-    if len(plain) < 3:
-        return "One or two letters mean something in many captions already; three to eight letters are safer."
-    return f"Put {plain!r} into a prompt to call the LoRA. If it is an everyday word, what the base knows of it will mix in."

@@ -16,6 +16,7 @@ from studio.families.base import BaseFolder, Family
 from studio.generation import Generator
 from studio.recipe import Recipe, StackEntry, add_recipe
 from studio.runs import Run
+from studio.trigger_words import spoken
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -90,8 +91,3 @@ class Film:
             num_inference_steps=samples.num_inference_steps,
             guidance_scale=samples.guidance_scale,
         )
-
-
-def spoken(prompt: str, trigger_word: str) -> str:
-    """A sample prompt with the dataset's own word in place of "[trigger]", so that a preset's prompts fit every trigger word."""
-    return " ".join(prompt.replace("[trigger]", trigger_word).split())

@@ -20,6 +20,7 @@ from studio.errors import StudioError
 from studio.model_card import LICENCES, About, Base, Rights, Sample, Trained
 from studio.recipe import bare_png, read_recipe
 from studio.runs import Run
+from studio.trigger_words import has_word
 from studio.workspace import Workspace, slug
 
 STUDIO_FILE = "lora_studio.json"
@@ -257,7 +258,7 @@ def _trained(run: Run, step: int, adapter_sha256: str) -> Trained:
         steps=step,
         seconds=_seconds(run, step),
         pictures=len(snapshot["pictures"]),
-        captioned_with_trigger=sum(bool(trigger) and trigger in picture["caption"] for picture in snapshot["pictures"]),
+        captioned_with_trigger=sum(has_word(picture["caption"], trigger) for picture in snapshot["pictures"]),
         dataset_sha256=snapshot["sha256"],
         adapter_sha256=adapter_sha256,
         stopped_early=step < run.config.training.max_train_steps,

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from studio import builtin, captioning, processes
-from studio.captioning import CAPTIONERS, caption_dataset, explain_trigger, suggest_trigger, tidy, with_trigger
+from studio.captioning import CAPTIONERS, caption_dataset, tidy
 from studio.errors import StudioError
 from studio.report import Cancelled
 from tests.trained import captioned_dataset
@@ -181,33 +181,6 @@ def test_a_picture_file_that_was_lost_does_not_stop_the_others(dataset):
     assert dataset.pictures[2].caption == "picture 1"
 
 
-@pytest.mark.parametrize(
-    ("caption", "subject", "noun", "photo", "expected"),
-    [
-        ("a red house on a hill", "style", "", False, "ohwx illustration of a red house on a hill"),
-        ("a red house on a hill", "style", "", True, "ohwx photo of a red house on a hill"),
-        ("an oil painting of a dog", "style", "", False, "ohwx oil painting of a dog"),
-        ("a small brown dog in the snow", "character", "dog", True, "ohwx in the snow"),
-        ("a cat and the dog", "character", "dog", True, "a cat and ohwx"),
-        ("a doghouse", "character", "dog", True, "ohwx, a doghouse"),
-        ("a woman with a hat", "character", "", True, "ohwx, a woman with a hat"),
-        ("a mug on a table", "object", "mug", True, "ohwx on a table"),
-        ("Ohwx on a table", "object", "mug", True, "Ohwx on a table"),
-        ("", "style", "", False, "ohwx"),
-    ],
-)
-def test_the_trigger_word_stands_where_the_subject_wants_it(caption, subject, noun, photo, expected):
-    assert with_trigger(caption, "ohwx", subject, photo, noun) == expected
-    assert with_trigger(caption, "", subject, photo, noun) == caption
-
-
 def test_what_decoders_leave_behind_is_removed():
     assert tidy("[DEC] there is arafed dog on a hill.") == "dog on a hill"
     assert tidy("</s><s>A dog.</s><pad><pad>") == "A dog"
-
-
-def test_suggested_words_can_be_said_and_every_word_is_explained_and_none_refused():
-    words = {suggest_trigger() for _ in range(200)}
-    assert len(words) > 150 and all(re.fullmatch(r"[a-z]{5,10}", word) and re.search("[aeiou]", word) for word in words)
-    assert "rifle" in explain_trigger("sks") and "classic" in explain_trigger("ohwx") and "token" in explain_trigger("TOK")
-    assert all(explain_trigger(word) for word in ("", "x", "two words", "zorvex"))

@@ -15,7 +15,6 @@ from studio.batches import Examples
 from studio.checkpoints import Disk
 from studio.diffusion import Objective
 from studio.errors import StudioError
-from studio.film import spoken
 from studio.generation import Generator
 from studio.lora import save_adapter
 from studio.recipe import read_recipe
@@ -128,11 +127,6 @@ def test_the_film_is_drawn_from_the_file_itself(run, tiny_base):  # noqa: F811
         assert [entry.adapter for entry in recipe.stack] == ([f"run:{run.id}@{step}"] if step else [])
         again = generator.draw(recipe, [(run.adapter_at(step), 1.0)] if step else [])
         assert numpy.array_equal(numpy.asarray(again), numpy.asarray(Image.open(files[0])))
-
-
-def test_the_trigger_word_replaces_its_place_in_sample_prompts():
-    assert spoken("a [trigger] cat", "ohwx") == "a ohwx cat"
-    assert spoken("[trigger] cat", "") == "cat"
 
 
 def test_sampling_does_not_change_what_is_learnt(workspace, tiny_base, run):  # noqa: F811

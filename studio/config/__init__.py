@@ -17,6 +17,7 @@ from studio.config.samples import SamplesConfig
 from studio.config.saving import SavingConfig
 from studio.config.training import TrainingConfig
 from studio.errors import StudioError
+from studio.trigger_words import spoken
 
 if TYPE_CHECKING:
     from studio.dataset import Dataset
@@ -120,7 +121,7 @@ def for_dataset(dataset: "Dataset", preset_name: str = "", *overrides: str) -> T
     config = preset(name, *words, *overrides) if name else build({}, *words, *overrides)
     unsaid = not any(override.strip().startswith("samples.prompts") for override in overrides)
     prompts = config.samples.prompts or (suggested_prompts(dataset.subject) if unsaid else [])
-    named = dict.fromkeys(" ".join(prompt.replace("[trigger]", config.dataset.trigger_word).split()) for prompt in prompts)
+    named = dict.fromkeys(spoken(prompt, config.dataset.trigger_word) for prompt in prompts)
     return fields.replace(config, {"samples.prompts": list(named)})
 
 

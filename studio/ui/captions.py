@@ -2,43 +2,60 @@
 
 from studio.captioning import CAPTIONERS
 from studio.dataset import Dataset
+from studio.trigger_words import has_word
 from studio.ui import files
 from studio.ui.html import counted, empty, text
 
 SOURCES = {"hand": "by hand", "file": "from your file", "sample": "from the samples", "": ""}
 
 SAVE_WHILE_TYPED = """
-const waiting = new Map();
+const drafts = new Map();
 const state = (card, words) => { card.querySelector('.saved').textContent = words; };
-const save = async card => {
-  clearTimeout(waiting.get(card)); waiting.delete(card);
-  const box = card.querySelector('textarea');
+const box = card => card.querySelector('textarea');
+const save = async (card, draft) => {
+  clearTimeout(draft.timer);
+  const {dataset, id, words} = draft;
   try {
-    const answer = await server.save_caption({dataset: card.dataset.dataset, id: card.dataset.id, text: box.value});
-    state(card, answer.error || 'saved');
+    const answer = await server.save_caption({dataset, id, text: words});
+    if (answer.error) return state(card, answer.error);
+    if (drafts.get(card) !== draft || draft.words !== words) return;
+    drafts.delete(card);
+    box(card).defaultValue = words;
+    state(card, 'saved');
   } catch (error) { state(card, 'not saved: the studio did not answer. Keep this page open and type on.'); }
 };
 element.addEventListener('input', e => {
   const card = e.target.closest('.captioned');
   if (!card) return;
   state(card, 'saving');
-  clearTimeout(waiting.get(card)); waiting.set(card, setTimeout(() => save(card), 450));
+  const {dataset, id} = card.dataset, begun = drafts.get(card);
+  const draft = begun?.id === id ? begun : {dataset, id};
+  clearTimeout(draft.timer);
+  draft.words = box(card).value;
+  draft.timer = setTimeout(() => save(card, draft), 450);
+  drafts.set(card, draft);
 });
 element.addEventListener('click', async e => {
   const card = e.target.closest('.captioned');
   if (!card || !e.target.closest('.back')) return;
-  const box = card.querySelector('textarea');
-  if (waiting.has(card)) await save(card);
+  if (drafts.has(card)) await save(card, drafts.get(card));
   try {
     const answer = await server.undo_caption({dataset: card.dataset.dataset, id: card.dataset.id});
     if (answer.error) return state(card, answer.error);
-    state(card, answer.text === box.value ? 'this is the first one' : 'the one before');
-    box.value = answer.text;
+    state(card, answer.text === box(card).value ? 'this is the first one' : 'the one before');
+    box(card).value = box(card).defaultValue = answer.text;
   } catch (error) { state(card, 'the studio did not answer'); }
 });
-element.addEventListener('focusout', e => { const card = e.target.closest('.captioned'); if (card && waiting.has(card)) save(card); });
-window.addEventListener('pagehide', () => waiting.forEach((_, card) => save(card)));
+element.addEventListener('focusout', e => { const card = e.target.closest('.captioned'); if (drafts.has(card)) save(card, drafts.get(card)); });
+window.addEventListener('pagehide', () => drafts.forEach((draft, card) => save(card, draft)));
+new MutationObserver(() => element.querySelectorAll('.captioned').forEach(card => {
+  const words = box(card);
+  if (drafts.has(card) && drafts.get(card).id !== card.dataset.id) drafts.delete(card);
+  if (!drafts.has(card) && words !== document.activeElement && words.value !== words.defaultValue) words.value = words.defaultValue;
+})).observe(element, {childList: true, subtree: true, characterData: true});
 """
+"""The page is drawn again while captions come in, and cards change places when one is taken out. So the words being typed belong to a draft
+with a picture of its own, and a box takes the drawn words only when nobody is in it and nothing of it waits to be saved."""
 
 
 def grid(dataset: Dataset | None) -> str:
@@ -60,7 +77,7 @@ def _card(dataset: Dataset, picture) -> str:
     return (
         f'<div class="captioned" data-dataset="{text(dataset.id)}" data-id="{text(picture.id)}">'
         f'<img src="{files.url("thumb", dataset.id, picture.id)}" alt="{caption or "picture without a caption"}" loading="lazy">'
-        f'<textarea rows="3" value="{caption}" placeholder="What is in this picture?" spellcheck="false" '
+        f'<textarea rows="3" placeholder="What is in this picture?" spellcheck="false" '
         f'aria-label="Caption of {text(picture.name)}">{caption}</textarea>'
         f'<div class="foot"><span class="saved small">{text(source)}</span>'
         f'<button class="x back" title="Back to the caption before" aria-label="Undo the caption of {text(picture.name)}">&#8630;</button>'
@@ -79,12 +96,12 @@ def summary(dataset: Dataset) -> str:
     if not pictures:
         return ""
     bare = sum(1 for p in pictures if not p.caption.strip())
-    word = dataset.trigger_word.strip().lower()
-    without = sum(1 for p in pictures if p.caption.strip() and word not in p.caption.lower().split()) if word else 0
+    word = dataset.trigger_word
+    without = sum(1 for p in pictures if p.caption.strip() and not has_word(p.caption, word)) if word else 0
     parts = [counted(len(pictures), "picture")]
     parts.append(f"{bare} without a caption" if bare else "all captioned")
     if word and not bare:
-        parts.append(f"{without} captions lack “{dataset.trigger_word}”" if without else f"“{dataset.trigger_word}” is in every caption")
+        parts.append(f"{counted(without, 'caption')} {'lacks' if without == 1 else 'lack'} “{word}”" if without else f"“{word}” is in every caption")
     return f'<div class="counts">{text(", ".join(parts))}</div>'
 
 

@@ -5,6 +5,7 @@ from studio.errors import StudioError
 from studio.library import AdapterCard
 from studio.recipe import StackEntry
 from studio.runs import Run
+from studio.trigger_words import has_word, spoken
 from studio.ui import files
 from studio.ui.html import empty, term, text
 from studio.workspace import Workspace
@@ -49,7 +50,7 @@ def sample_prompt(card: AdapterCard) -> str:
     if card.source != "run":
         return ""
     config = Run(card.path.parents[1]).config
-    return config.samples.prompts[0].replace("[trigger]", config.dataset.trigger_word).strip() if config.samples.prompts else ""
+    return spoken(config.samples.prompts[0], config.dataset.trigger_word) if config.samples.prompts else ""
 
 
 def cover(card: AdapterCard) -> str:
@@ -132,7 +133,7 @@ def chips(rows: list[dict], prompt: str) -> str:
     found = []
     for r in rows:
         for word in r["words"] if r["on"] else ():
-            missing = "" if word.lower() in prompt.lower().split() else "missing"
+            missing = "" if has_word(prompt, word) else "missing"
             found.append(
                 f'<button class="chip {missing}" data-click="insert" data-word="{text(word)}" '
                 f'title="{"Put it into the prompt" if missing else "In the prompt"}"><b>{text(word)}</b> {text(r["title"])}</button>'

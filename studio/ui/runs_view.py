@@ -6,6 +6,7 @@ from pathlib import Path
 
 from studio.jobs import Job
 from studio.runs import Run
+from studio.trigger_words import has_word, spoken
 from studio.ui import files, plot
 from studio.ui.html import bar, duration, notice, size, term, text
 from studio.ui.studio import Studio
@@ -136,16 +137,16 @@ def film(run: Run, now: Condition) -> str:
     )
     rows = ""
     config = run.config
-    word = config.dataset.trigger_word.lower()
+    word = config.dataset.trigger_word
     for index, written in enumerate(config.samples.prompts):
-        prompt = " ".join(written.replace("[trigger]", word).split())
+        prompt = spoken(written, word)
         cells = "".join(
             f'<td><img src="{files.url("sample", run.id, step, index)}" alt="{text(prompt)}, {column(step)}" loading="lazy"></td>'
             if index < len(samples[step])
             else "<td></td>"
             for step in steps
         )
-        kind = "with the trigger word" if word in prompt.lower().split() else "without it"
+        kind = "with the trigger word" if has_word(prompt, word) else "without it"
         kind = "another scene" if index > 1 and kind != "without it" else kind
         rows += (
             f'<tr><th scope="row" colspan="{len(steps)}"><b>{kind if word else "prompt"}</b> <span>{text(prompt)}</span></th></tr><tr>{cells}</tr>'

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 ARTIFACTS = Path(__file__).parent / "artifacts"
 DOCS = ROOT / "docs"
 FOR_DOCS = os.environ.get("LORA_STUDIO_DOCS") == "1"
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 SWITCHES = [
     "--no-sandbox",
     "--disable-gpu",
@@ -115,7 +115,7 @@ def browser():
     """For these tests only: while Playwright runs, this thread has an event loop that no other test could start beside."""
     playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else __import__("playwright.sync_api").sync_api
     if not CHROMIUM.exists():
-        missing(f"There is no Chromium at {CHROMIUM}; apt-get install chromium.")
+        missing(f"There is no Chromium at {CHROMIUM}; install it (apt-get install chromium) or name another in CHROMIUM.")
     playwright.expect.set_options(timeout=PATIENCE_MS)
     with playwright.sync_playwright() as running:
         opened = running.chromium.launch(executable_path=str(CHROMIUM), args=SWITCHES)

@@ -1,6 +1,7 @@
 """Pictures and captions in the browser: consent, files that cannot be used, taking out and putting back, captions that stay."""
 
 import io
+import os
 import zipfile
 
 import pytest
@@ -8,6 +9,8 @@ from playwright.sync_api import expect
 
 from studio import builtin
 from studio.dataset import Dataset
+from studio.jobs import Jobs
+from studio.report import Report
 from tests.browser.conftest import drop
 
 
@@ -95,3 +98,27 @@ def test_pictures_dropped_anywhere_on_the_page_come_in(open_page, app):
     drop(page, "#captions", {path.name: path.read_bytes() for path in sorted(builtin.SAMPLES["character"].glob("*.png"))[:2]})
     expect(page.locator(".captioned")).to_have_count(2)
     assert len(dataset.pictures) == 2
+
+
+def test_a_caption_that_is_being_typed_stays_while_others_are_written(open_page, app):
+    dataset = Dataset.from_samples(app.home.workspace("local"), "character")
+    page = open_page()
+    page.get_by_role("tab", name="Pictures & captions").click()
+    boxes = page.locator(".captioned textarea")
+    expect(boxes).to_have_count(20)
+    jobs = Jobs(app.home.database)
+    job = jobs.submit("local", "import", {"dataset": dataset.id, "files": []})
+    jobs.claim(("import",), os.getpid())
+    report = Report(jobs, job.id)
+    boxes.nth(1).fill("")
+    for index, word in enumerate(("sks ", "in ", "a ", "boat")):
+        boxes.nth(1).press_sequentially(word, delay=40)
+        dataset.set_caption(dataset.pictures[5].id, f"caption {index}", "builtin")
+        report(index, 4, f"Picture {index}")
+        expect(boxes.nth(5)).to_have_value(f"caption {index}")
+    expect(boxes.nth(1)).to_have_value("sks in a boat")
+    expect(boxes.nth(1)).to_be_focused()
+    jobs.finish(job.id, {})
+    expect(page.locator("#dataset-progress")).to_be_empty()
+    expect(boxes.nth(1)).to_have_value("sks in a boat")
+    assert dataset.pictures[1].caption == "sks in a boat"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from studio import captioning, worker
+from studio import captioning, trigger_words, worker
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.ui import captions, files, jobbar
@@ -91,12 +91,19 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         asked = gr.update(visible=dataset.subject != "style", info=NOUN_HELP.format(word=word or "sks"))
         return gr.update(visible=True), _header(dataset), captions.grid(dataset), progress, link, *steps, word, _meaning(word), asked
 
-    def move(dataset_id: str | None, request: gr.Request):
-        """While pictures come in or captions are written: the same, but the trigger word someone may be typing stays."""
+    def refresh(dataset_id: str | None, request: gr.Request):
+        """The same, but the trigger word someone may be typing stays."""
         return show(dataset_id, request)[: len(moving)]
 
+    def move(dataset_id: str | None, busy: bool, request: gr.Request):
+        """Once a second while any job moves: nothing, unless pictures or captions of this very dataset come in, or just did."""
+        dataset = open_dataset(studio.workspace(request), dataset_id)
+        now_busy = bool(dataset and _progress(studio, studio.owner(request), dataset))
+        return (*(refresh(dataset_id, request) if busy or now_busy else [gr.skip()] * len(moving)), now_busy)
+
+    busy = gr.State(False)
     chosen.change(show, chosen, shown, **QUIET)
-    beat.change(move, chosen, moving, **QUIET)
+    beat.change(move, [chosen, busy], [*moving, busy], **QUIET)
 
     async def bring(brought, dataset_id, request: gr.Request):
         """Import runs as a job with a decoder of its own; refused files come back with their reasons."""
@@ -108,7 +115,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         notes = "".join(notice(each) for each in done.result.get("notes", []))
         return captions.refusals(done.result.get("refused", [])) + notes
 
-    add.upload(bring, [add, chosen], said, **QUIET).then(move, chosen, moving, **QUIET)
+    add.upload(bring, [add, chosen], said, **QUIET).then(refresh, chosen, moving, **QUIET)
 
     def set_word(word, dataset_id, request: gr.Request):
         dataset = open_dataset(studio.workspace(request), dataset_id)
@@ -121,7 +128,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         return _header(dataset), _meaning(word)
 
     word.input(set_word, [word, chosen], [summary, meaning], **QUIET)
-    suggest.click(captioning.suggest_trigger, None, word, **QUIET).then(set_word, [word, chosen], [summary, meaning], **QUIET)
+    suggest.click(trigger_words.suggest_trigger, None, word, **QUIET).then(set_word, [word, chosen], [summary, meaning], **QUIET)
 
     async def write_captions(who, empty_only, noun, dataset_id, request: gr.Request):
         owner = studio.owner(request)
@@ -174,7 +181,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
 
 
 def _meaning(word: str) -> str:
-    return f'<div class="small">{text(captioning.explain_trigger(word))}</div>'
+    return f'<div class="small">{text(trigger_words.explain_trigger(word))}</div>'
 
 
 def _header(dataset: Dataset) -> str:

@@ -9,6 +9,7 @@ from studio import families, library
 from studio.config import fields
 from studio.errors import StudioError, validated
 from studio.recipe import Recipe, read_recipe
+from studio.trigger_words import has_word, without_word
 from studio.ui import drawing, files, history, loras
 from studio.ui.html import drop_anywhere, lead, notice, panel, term
 from studio.ui.studio import QUIET, Studio, in_words
@@ -26,8 +27,10 @@ SEED_HELP = "The number all chance comes from: the same seed and words give the 
 RESTORE = "Restore settings from a picture"
 
 INSERT_WORDS = """
-(prompt) => { document.querySelectorAll('#words .chip').forEach(chip => chip.classList.toggle('missing',
-  !prompt.toLowerCase().split(/[\\s,.;]+/).includes(chip.dataset.word.toLowerCase()))); }
+(prompt) => {
+  const plain = words => ` ${words.toLowerCase().replace(/[^\\p{L}\\p{N}_]+/gu, ' ').trim()} `;
+  document.querySelectorAll('#words .chip').forEach(chip => chip.classList.toggle('missing', !plain(prompt).includes(plain(chip.dataset.word))));
+}
 """
 
 BUSY = """
@@ -194,9 +197,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
 
     def insert(prompt, event: gr.EventData):
         """A trigger word goes to the front, where models listen most; a second click takes it out again."""
-        word = event.word
-        parts = prompt.split()
-        return " ".join(p for p in parts if p.lower() != word.lower()) if word.lower() in map(str.lower, parts) else f"{word} {prompt}".strip()
+        return without_word(prompt, event.word) if has_word(prompt, event.word) else f"{event.word} {prompt}".strip()
 
     words.insert(insert, prompt, prompt, **QUIET)
     prompt.change(None, prompt, None, js=INSERT_WORDS, api_visibility="private")
