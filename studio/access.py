@@ -1,14 +1,11 @@
 """Who may use this studio, whose Workspace a request means, and where a token for publishing may come from.
 
 local: one person at this computer. password: one person, from elsewhere. space: many strangers on a Hugging Face Space.
-Tokens are held in this process's memory only, behind handles that mean nothing elsewhere.
 """
 
 import enum
 import hmac
 import re
-import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -24,7 +21,6 @@ VISITOR_HEADER = "x-studio-visitor"
 """Set by the gate from the visitor's cookie, and taken from every incoming request before that."""
 
 SHORTEST_PASSWORD = 8
-TOKEN_LIFETIME_SECONDS = 3600
 WRONG_PASSWORDS_A_MINUTE = 10
 LOOPBACK = ("", "127.0.0.1", "localhost", "::1")
 
@@ -138,40 +134,6 @@ class Access:
                 "Without one, save the LoRA as a folder or zip."
             )
         return token
-
-
-class TokenVault:
-    """Tokens of this process, each behind a random handle that works for one owner and an hour after its last use."""
-
-    def __init__(self, lifetime_seconds: float = TOKEN_LIFETIME_SECONDS):
-        self._lifetime = lifetime_seconds
-        self._held: dict[str, tuple[str, SecretStr, float]] = {}
-        self._lock = threading.Lock()
-
-    def put(self, owner: str, token: SecretStr) -> str:
-        handle = secrets.token_urlsafe(24)
-        with self._lock:
-            self._forget_old()
-            self._held[handle] = (owner, token, time.monotonic())
-        return handle
-
-    def get(self, owner: str, handle: str) -> SecretStr | None:
-        """The token, or None when it is another owner's, dropped, or too old."""
-        with self._lock:
-            self._forget_old()
-            held_by, token, _ = self._held.get(handle, ("", None, 0))
-            if token is None or held_by != owner:
-                return None
-            self._held[handle] = (owner, token, time.monotonic())
-            return token
-
-    def drop(self, handle: str) -> None:
-        with self._lock:
-            self._held.pop(handle, None)
-
-    def _forget_old(self) -> None:
-        oldest = time.monotonic() - self._lifetime
-        self._held = {handle: held for handle, held in self._held.items() if held[2] >= oldest}
 
 
 def _port(environ: Mapping[str, str]) -> int | None:

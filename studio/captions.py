@@ -35,10 +35,6 @@ class Captions:
     def of(self, picture_id: str) -> Caption:
         return self._history.get(picture_id, [NONE])[-1]
 
-    def history(self, picture_id: str) -> list[Caption]:
-        """From the first, which is empty, to the present one."""
-        return self._history.get(picture_id, [])
-
     def is_kept(self, picture_id: str, source: str) -> bool:
         """Whether a picture's caption stays although `source` brings another: a file never writes over a hand, a captioner over neither."""
         text, old_source = self.of(picture_id)

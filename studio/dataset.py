@@ -228,10 +228,6 @@ class Dataset:
         with self._locked():
             return self._captions.undo(picture_id)
 
-    def caption_history(self, picture_id: str) -> list[tuple[str, str]]:
-        """(text, source) from the first to the present one."""
-        return self._captions.history(picture_id)
-
     def sha256(self) -> str:
         """One hash over every picture and its caption, whatever their order."""
         lines = sorted(json.dumps([picture.id, picture.caption]) for picture in self.pictures)
@@ -248,11 +244,6 @@ class Dataset:
                 archive.writestr(_member(f"{name}.txt"), picture.caption + "\n")
         os.replace(aside, path)
         return path
-
-    def export_zip(self, folder: Path) -> Path:
-        """The export under the dataset's own name in `folder`, for a download button."""
-        folder.mkdir(parents=True, exist_ok=True)
-        return self.export(folder / f"{slug(self.title, 'dataset')}.zip")
 
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:

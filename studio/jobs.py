@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     payload TEXT NOT NULL, result TEXT NOT NULL DEFAULT '{}',
     done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0, seconds_left REAL, message TEXT NOT NULL DEFAULT '',
     error TEXT NOT NULL DEFAULT '', created REAL NOT NULL, started REAL, finished REAL, ticks REAL, seconds REAL,
-    pid INTEGER, mark TEXT, attempts INTEGER NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0, heartbeat REAL);
+    pid INTEGER, mark TEXT, attempts INTEGER NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX IF NOT EXISTS one_unfinished_job_a_key ON jobs (owner, key) WHERE key IS NOT NULL AND state IN ('waiting', 'running');
 CREATE INDEX IF NOT EXISTS unfinished ON jobs (state, kind, id) WHERE state IN ('waiting', 'running');
 """
@@ -174,9 +174,9 @@ class Jobs:
 
     def _take(self, choose: str, values: Sequence, pid: int) -> Job | None:
         row = self._one(
-            f"""UPDATE jobs SET state = 'running', started = ?, ticks = ?, heartbeat = ?, pid = ?, mark = ?, attempts = attempts + 1,
+            f"""UPDATE jobs SET state = 'running', started = ?, ticks = ?, pid = ?, mark = ?, attempts = attempts + 1,
             done = 0, total = 0, seconds_left = NULL, message = '' WHERE id = ({choose}) AND state = 'waiting' RETURNING *""",
-            *(time.time(), time.monotonic(), time.time(), pid, processes.start_mark(pid), *values),
+            *(time.time(), time.monotonic(), pid, processes.start_mark(pid), *values),
         )
         return _job(row) if row else None
 
@@ -186,12 +186,9 @@ class Jobs:
 
     def progress(self, job_id: int, done: int, total: int, seconds_left: float | None = None, message: str = "") -> None:
         self._write(
-            "UPDATE jobs SET done = ?, total = ?, seconds_left = ?, message = ?, heartbeat = ? WHERE id = ? AND state = 'running'",
-            *(done, total, seconds_left, message, time.time(), job_id),
+            "UPDATE jobs SET done = ?, total = ?, seconds_left = ?, message = ? WHERE id = ? AND state = 'running'",
+            *(done, total, seconds_left, message, job_id),
         )
-
-    def heartbeat(self, job_id: int) -> None:
-        self._write("UPDATE jobs SET heartbeat = ? WHERE id = ? AND state = 'running'", time.time(), job_id)
 
     def finish(self, job_id: int, result: dict) -> bool:
         """Done. False when the job was not running any more, as with the three below."""

@@ -1,6 +1,6 @@
 """Where everything lives on disk: one Home per installation, one Workspace per owner, and the only maker of paths.
 
-    Home/studio.db, cache/, logs/, owners/<owner>/{datasets,runs,adapters,images,incoming,trash}/
+    Home/studio.db, logs/, owners/<owner>/{datasets,runs,adapters,images,trash}/
 """
 
 import json
@@ -58,9 +58,8 @@ class Workspace:
         self.runs = root / "runs"
         self.adapters = root / "adapters"
         self.images = root / "images"
-        self.incoming = root / "incoming"
         self.trash = root / "trash"
-        for folder in (self.datasets, self.runs, self.adapters, self.images, self.incoming, self.trash):
+        for folder in (self.datasets, self.runs, self.adapters, self.images, self.trash):
             folder.mkdir(parents=True, exist_ok=True)
 
     def dataset_path(self, dataset_id: str) -> Path:
@@ -117,7 +116,7 @@ class Workspace:
 
 
 class Home:
-    """One installation: the job database, caches, logs, and every owner's Workspace."""
+    """One installation: the job database, logs, and every owner's Workspace."""
 
     def __init__(self, root: Path | str | None = None):
         if root is None:
@@ -128,10 +127,8 @@ class Home:
             root = platformdirs.user_data_path("lora-studio")
         self.root = Path(root).expanduser().resolve()
         self.database = self.root / "studio.db"
-        self.cache = self.root / "cache"
         self.logs = self.root / "logs"
-        for folder in (self.cache, self.logs):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(parents=True, exist_ok=True)
 
     def workspace(self, owner: str) -> Workspace:
         if not PLAIN_ID.fullmatch(owner) or ".." in owner:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from studio import access
-from studio.access import Access, Guesses, Mode, TokenVault
+from studio.access import Access, Guesses, Mode
 from studio.errors import StudioError
 
 
@@ -94,31 +94,3 @@ def test_at_home_the_computers_login_is_used_unless_another_is_given(monkeypatch
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     with pytest.raises(StudioError, match="hf auth login"):
         Access().publishing_token(None)
-
-
-def test_a_handle_gives_its_token_to_its_owner_alone():
-    vault = TokenVault()
-    handle = vault.put("ana", SecretStr("hf_canary"))
-    assert vault.get("ana", handle).get_secret_value() == "hf_canary"
-    assert vault.get("ben", handle) is None and vault.get("ana", "guess") is None
-    assert "canary" not in handle + repr(vault) + repr(vars(vault))
-    vault.drop(handle)
-    assert vault.get("ana", handle) is None
-
-
-def test_a_token_is_forgotten_after_a_while_unless_it_is_used(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(access, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    vault = TokenVault(lifetime_seconds=60)
-    handle = vault.put("ana", SecretStr("hf_canary"))
-    for _ in range(5):
-        now[0] += 50
-        assert vault.get("ana", handle)
-    now[0] += 61
-    assert vault.get("ana", handle) is None and "SecretStr" not in repr(vars(vault))
-
-
-def test_handles_cannot_be_guessed():
-    vault = TokenVault()
-    handles = {vault.put("ana", SecretStr("hf_x")) for _ in range(100)}
-    assert len(handles) == 100 and min(map(len, handles)) >= 32

@@ -40,5 +40,5 @@ def test_two_pictures_are_typed_on_side_by_side(tmp_path, clock):
     for words in ("a", "a b", "a b c"):
         written.set("red", words, "hand", typing=True)
         written.set("blue", words.upper(), "hand", typing=True)
-    assert written.history("red") == [captions.NONE, ("a b c", "hand")]
-    assert written.history("blue") == [captions.NONE, ("A B C", "hand")]
+    assert (written.of("red"), written.of("blue")) == (("a b c", "hand"), ("A B C", "hand"))
+    assert (written.undo("red"), written.undo("blue")) == ("", "")

@@ -303,3 +303,13 @@ def test_a_visitor_has_eight_unfinished_jobs_even_from_many_tabs(jobs):
     jobs.finish(jobs.claim(("generate",), os.getpid()).id, {})
     assert jobs.submit("ada", "import", {}).unfinished
     assert all(jobs.submit("local", "generate", {}).unfinished for _ in range(20))
+
+
+def test_a_database_of_an_older_studio_with_a_column_more_goes_on_working(jobs):
+    with sqlite3.connect(jobs.database) as older:
+        older.execute("ALTER TABLE jobs ADD COLUMN heartbeat REAL")
+    again = Jobs(jobs.database)
+    job = again.submit("local", "generate", {"n": 1})
+    assert again.claim(("generate",), os.getpid()).id == job.id
+    again.progress(job.id, 1, 2)
+    assert again.finish(job.id, {"n": 1}) and again.get(job.id).result == {"n": 1}
