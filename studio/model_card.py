@@ -136,7 +136,10 @@ def metadata(about: About) -> ModelCardData:
 
 
 def call_code(about: About, here: bool = False, revision: str | None = None) -> str:
-    """Plain diffusers code that draws with this LoRA. `here`: for this computer, with the folder of a base that is not on the Hub."""
+    """Plain diffusers code that draws with this LoRA, its first sample if it has one. `here`: for this computer, with the folder of a base that is not on the Hub.
+
+    It names no width and height: samples have the base's own size, whatever size the pictures were that taught it.
+    """
     base, samples = about.base, about.config.samples
     source = base.hub_id or (base.folder if here and base.folder else f"path/to/{base.hint or base.title}")
     pinned = f", revision={_literal(base.revision)}" if base.hub_id and base.revision else ""
@@ -153,8 +156,6 @@ def call_code(about: About, here: bool = False, revision: str | None = None) -> 
             f"    {_literal(about.prompt)},",
             f"    num_inference_steps={samples.num_inference_steps},",
             f"    guidance_scale={samples.guidance_scale},",
-            f"    width={about.config.dataset.resolution},",
-            f"    height={about.config.dataset.resolution},",
             f'    generator=torch.Generator("cpu").manual_seed({samples.seed}),',
             ").images[0]",
             'image.save("picture.png")',
@@ -298,7 +299,8 @@ def _not_measured(about: About) -> str:
 
 def _limits(about: About) -> str:
     trained, config = about.trained, about.config
-    limits = [f"It was taught at {config.dataset.resolution} x {config.dataset.resolution} pixels; other sizes were not tried."]
+    tried = "the samples have the base model's own size, and other sizes were not tried" if about.samples else "other sizes were not tried"
+    limits = [f"It was taught at {config.dataset.resolution} x {config.dataset.resolution} pixels; {tried}."]
     if trained.pictures < 10:
         limits.append(f"{trained.pictures} pictures are few: expect it to repeat them.")
     if about.trigger_word and trained.captioned_with_trigger < trained.pictures:

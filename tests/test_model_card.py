@@ -207,9 +207,16 @@ def test_the_code_is_python_and_holds_the_prompt_as_data(text):
 
 def test_the_code_names_base_revision_repository_and_file():
     code = model_card.call_code(about(ON_HUB), revision="b" * 40)
-    for part in ("owner/base", "a" * 40, "ana/ink", "b" * 40, "pytorch_lora_weights.safetensors", "ohwx house", "128"):
+    for part in ("owner/base", "a" * 40, "ana/ink", "b" * 40, "pytorch_lora_weights.safetensors", "ohwx house"):
         assert part in code
     assert SMALL_WORLD.folder not in model_card.call_code(about()) and SMALL_WORLD.folder in model_card.call_code(about(), here=True)
+
+
+def test_the_size_it_was_taught_at_is_not_taken_for_the_size_the_samples_have():
+    """Samples are drawn at the base's own size, which is what a pipeline does that is told none."""
+    assert "width" not in model_card.call_code(about(ON_HUB)) and "height" not in model_card.call_code(about(ON_HUB))
+    assert "taught at 128 x 128 pixels; the samples have the base model's own size" in model_card.render(about())
+    assert "taught at 128 x 128 pixels; other sizes were not tried" in model_card.render(about(pictures=False))
 
 
 def test_the_card_reads_back_with_the_hubs_own_reader():

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 
-from studio import hub, publishing, release
+from studio import hub, model_card, processes, publishing, release, training
 from studio.errors import StudioError
 from studio.jobs import Jobs
 from studio.recipe import read_recipe
 from studio.release import Request
 from studio.report import Cancelled, Report
+from tests.tiny import tiny_base, tiny_run  # noqa: F401 - fixtures
 from tests.trained import PROMPTS, finished_run
 
 ONE = "samples.prompts=['ohwx illustration of a house']"
@@ -443,8 +444,8 @@ for stack in ([], [(Path(sys.argv[1]), 1.0)]):
 
 
 def test_the_code_to_call_it_draws_the_studios_own_picture_in_a_fresh_plain_pipeline(workspace, token, fake_hub, tmp_path):
-    """What the page shows under "Call it" is run as it stands, against the Hub, by repository id."""
-    run = finished_run(workspace, "dataset.resolution=128", "samples.num_inference_steps=4")
+    """What the page shows under "Call it" is run as it stands, against the Hub, by repository id. Taught at another size than the base's own."""
+    run = finished_run(workspace, "dataset.resolution=192", "samples.num_inference_steps=4")
     done = publish(workspace, run, token)
     environment = fake_hub.environment(fake_hub.token, cache=tmp_path / "fresh")
     told = subprocess.run([sys.executable, "-c", done.code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -456,6 +457,21 @@ def test_the_code_to_call_it_draws_the_studios_own_picture_in_a_fresh_plain_pipe
     base, with_lora = drawn.stdout.split()
     assert picture == with_lora != base
     assert any("/resolve/" in seen.path and done.commit in seen.path for seen in fake_hub.seen)
+
+
+def test_the_code_to_call_it_draws_the_very_sample_of_the_film(workspace, tiny_base, tmp_path, monkeypatch):  # noqa: F811
+    """Taught at 96 pixels on a base of 64: the film, its recipe and plain diffusers agree on the size, and so on every pixel."""
+    monkeypatch.setattr(processes, "be_nice", lambda: None)
+    monkeypatch.setattr(processes, "be_first_to_die", lambda: None)
+    run = tiny_run(workspace, tiny_base, "dataset.resolution=96", "training.learning_rate=2e-2")
+    assert training.main([str(run.path)]) == 0
+    made = release.plan(workspace, asked(run, repo=""))
+    folder = release.save_folder(made, tmp_path / "saved")
+    monkeypatch.chdir(tmp_path)
+    exec(model_card.call_code(made.at(str(folder)).about, here=True), {})
+    drawn, sample, base = (Image.open(path) for path in (tmp_path / "picture.png", folder / "images" / "1.png", folder / "images" / "base-1.png"))
+    assert drawn.size == sample.size == (64, 64)
+    assert drawn.tobytes() == sample.tobytes() != base.tobytes()
 
 
 def test_the_tiny_adapter_of_these_tests_is_a_real_one(run):
