@@ -38,7 +38,7 @@ def import_adapters(home: Home, job: Job, report: Report, secret: bytes | None) 
         try:
             refs.append(keep_adapter(workspace, Path(file["path"]), Path(name).stem, {"file": name}))
         except StudioError as error:
-            refused.append({"name": name, "reason": f"{name}: {error}"})
+            refused.append({"name": name, "reason": str(error)})
         except OSError as error:
             refused.append({"name": name, "reason": f"{name} could not be read or kept ({error.strerror or error}); bring it again."})
         except DAMAGE as error:
@@ -49,7 +49,7 @@ def import_adapters(home: Home, job: Job, report: Report, secret: bytes | None) 
 
 
 def download_adapter(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
-    """{"repo_id", "revision", "filename"} -> {"adapter": ref, "revision"}; `secret` is the token for a private or gated repo."""
+    """{"repo_id", "revision", "filename"} -> {"adapters": [ref], "refused": [], "revision"}; `secret` is the token for a private or gated repo."""
     # Here and not above: the Hub's client takes a second to import, and pictures do not need it.
     from studio import hub
 
@@ -65,7 +65,7 @@ def download_adapter(home: Home, job: Job, report: Report, secret: bytes | None)
     source = {"hub": found.repo_id, "revision": found.revision, "file": found.filename, "licence": found.licence, "base_model": found.base_model}
     words = [clean_text(found.trigger_word, 60)] if found.trigger_word else []
     ref = keep_adapter(home.workspace(job.owner), found.path, found.title, source, words)
-    return {"adapter": ref, "revision": found.revision}
+    return {"adapters": [ref], "refused": [], "revision": found.revision}
 
 
 def keep_adapter(workspace: Workspace, path: Path, title: str, source: dict, trigger_words: Sequence[str] = ()) -> str:

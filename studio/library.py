@@ -11,8 +11,9 @@ from pathlib import Path
 from studio import builtin
 from studio.adapters import fingerprint, read_header
 from studio.dataset import LONGEST_TRIGGER
-from studio.errors import StudioError
+from studio.errors import StudioError, validated
 from studio.pictures import clean_text
+from studio.recipe import StackEntry
 from studio.runs import Run
 from studio.workspace import Workspace
 
@@ -78,7 +79,16 @@ def find(workspace: Workspace, ref: str) -> AdapterCard:
         path = workspace.adapter_path(name)
         if path.exists():
             return _file_card(path)
-    raise StudioError(f"The LoRA {ref!r} is not here (any more); choose one from the list or add its file again.")
+    raise StudioError(f"The LoRA {ref!r} is not here (any more); choose one from the list, or bring it again from its file or the Hub.")
+
+
+def stack_entry(workspace: Workspace, ref: str, weight: float) -> StackEntry:
+    """A LoRA as a recipe names it: by the hash of its file as it is now. A run that is still learning goes without, so that whoever draws
+    takes its newest save, and writes that one's hash down."""
+    card = find(workspace, ref)
+    source, _, run_id = ref.partition(":")
+    learning = source == "run" and "@" not in run_id and Run.open(workspace, run_id).state in ("running", "paused")
+    return validated(StackEntry, {"adapter": card.ref, "weight": weight, "title": card.title, "sha256": None if learning else card.sha256})
 
 
 def with_hash(workspace: Workspace, ref: str, sha256: str) -> AdapterCard | None:

@@ -129,7 +129,7 @@ def _adapters(recipe: Recipe, workspace: Workspace) -> tuple[list[tuple[Path, fl
                 card = library.with_hash(workspace, entry.adapter, entry.sha256) or card
                 if card.sha256 != entry.sha256:
                     notes.append(f"{card.title} has changed since this recipe was written; it was drawn as it is now.")
-                    entry = entry.model_copy(update={"sha256": card.sha256})
+            entry = entry.model_copy(update={"sha256": card.sha256})
             files.append((card.path, entry.weight))
         entries.append(entry)
     return files, recipe.model_copy(update={"stack": entries}), notes

@@ -29,6 +29,8 @@ from studio.runs import Run
 
 SECONDS_BETWEEN_LOOKS = 0.02
 SPARE_BYTES = 50_000_000
+MOST_LENT = 8
+"""Of the files saved only to be drawn with while it learns, the newest stay: someone who drags sliders asks for hundreds."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps of each weight's past."""
 
@@ -57,12 +59,18 @@ def train(run: Run, disk: Disk) -> None:
     step = restore(run, weights, optimizer)
     check_room(run, config, weights)
 
+    lent: list[Path] = []
+
     def rest() -> None:
         """Give way when asked, with the newest weights on the disk: whoever asked may want to draw with them."""
-        if run.pause_requested:
-            if step and not run.adapter_at(step).exists():
-                save_adapter(run, step, config, base, family, weights, disk)
-            wait_while_paused(run, step)
+        if not run.pause_requested:
+            return
+        if step and not run.adapter_at(step).exists():
+            lent.append(save_adapter(run, step, config, base, family, weights, disk))
+            for old in lent[:-MOST_LENT]:
+                old.unlink(missing_ok=True)
+            del lent[:-MOST_LENT]
+        wait_while_paused(run, step)
 
     run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0})
     for note in too_long(family, pipeline, [picture["caption"] for picture in run.snapshot["pictures"]]):
@@ -203,10 +211,10 @@ def wait_while_paused(run: Run, step: int) -> None:
 
 
 def check_room(run: Run, config: TrainConfig, weights: dict[str, Tensor]) -> None:
-    """Refuse to begin what the disk cannot hold: a LoRA a column and three resume states (two kept, one being written)."""
+    """Refuse to begin what the disk cannot hold: a LoRA a column, those lent, and three resume states (two kept, one being written)."""
     size = sum(4 * weight.numel() for weight in weights.values())
     columns = config.training.max_train_steps // config.samples.every + 1
-    needed, free = size * (columns + 9) + SPARE_BYTES, shutil.disk_usage(run.path).free
+    needed, free = size * (columns + 9 + MOST_LENT) + SPARE_BYTES, shutil.disk_usage(run.path).free
     if free < needed:
         raise StudioError(
             f"This run needs about {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free. "

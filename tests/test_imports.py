@@ -75,7 +75,7 @@ def test_a_lora_from_the_hub_remembers_its_exact_commit(jobs, workspace, tmp_pat
     commit = fake_hub.seed_files("maker/zorvex-style", files)
     job = done(jobs, "download", {"repo_id": "maker/zorvex-style", "revision": None, "filename": None})
     assert job.state == "done", job.error
-    card = library.find(workspace, job.result["adapter"])
+    card = library.find(workspace, job.result["adapters"][0])
     assert job.result["revision"] == commit and card.origin["revision"] == commit
     assert (card.source, card.title, card.trigger_words) == ("hub", "zorvex-style", ["zorvex"])
     assert card.path.read_bytes() == files["lora.safetensors"]

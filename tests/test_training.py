@@ -406,3 +406,22 @@ def test_a_pause_leaves_the_newest_weights_to_draw_with(workspace, tiny_base, ru
     train(AskedAtTwo(run.path), Disk())
     assert [step for step, _ in run.adapters()] == [2, 3, 6]
     assert adapters(run)[6] == adapters(whole)[6]
+
+
+def test_of_what_was_saved_only_to_be_drawn_with_the_newest_stay(run, monkeypatch):
+    class AskedAtEveryStep(Run):
+        looks = 0
+
+        def append(self, event):
+            super().append(event)
+            if event["kind"] == "step":
+                self.looks = 2
+
+        @property
+        def pause_requested(self):
+            self.looks -= 1
+            return self.looks >= 0
+
+    monkeypatch.setattr(training, "MOST_LENT", 1)
+    train(AskedAtEveryStep(run.path), Disk())
+    assert [step for step, _ in run.adapters()] == [3, 5, 6]

@@ -93,11 +93,15 @@ def preset(name: str, *overrides: str) -> TrainConfig:
     raise StudioError(f"Unknown preset {name!r}; known presets: {', '.join(p.name for p in presets())}.")
 
 
-def fitting_preset(subject: str) -> str | None:
-    """The first shipped preset for what a dataset is about, for the shipped base if there is one."""
-    known = presets()
-    shipped = ModelConfig().base_model
-    fitting = [p for p in known if p.subject == subject and p.base_model == shipped] or [p for p in known if p.subject == subject] or known
+def fitting_preset(subject: str, base_model: str = "") -> str | None:
+    """The first shipped preset for what a dataset is about and for this base (empty: the shipped one).
+
+    A base that no preset names is somebody's own, from the Hub or a folder, and far larger than the shipped one: numbers made for that would
+    not fit it.
+    """
+    known, shipped = presets(), ModelConfig().base_model
+    about = [p for p in known if p.subject == subject] or known
+    fitting = [p for p in about if p.base_model == (base_model or shipped)] or [p for p in about if p.base_model != shipped] or about
     return fitting[0].name if fitting else None
 
 

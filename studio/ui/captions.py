@@ -105,11 +105,11 @@ def summary(dataset: Dataset) -> str:
     return f'<div class="counts">{text(", ".join(parts))}</div>'
 
 
-def refusals(refused: list[dict]) -> str:
-    """Files that could not be used, each with its reason."""
+def refusals(refused: list[dict], came_in: int) -> str:
+    """Files that could not be used, each with its reason; `came_in` counts those that could."""
     if not refused:
         return ""
     items = "".join(f"<li>{text(each['reason'])}</li>" for each in refused[:50])
     more = f"<li>and {len(refused) - 50} more</li>" if len(refused) > 50 else ""
-    said = f"<b>{counted(len(refused), 'file')} could not be used; the others are in.</b>"
+    said = f"<b>{counted(len(refused), 'file')} could not be used; {'the others are in' if came_in else 'nothing was added'}.</b>"
     return f'<div class="notice warn" role="status"><div>{said}<ul>{items}{more}</ul></div></div>'

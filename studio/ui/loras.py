@@ -17,12 +17,17 @@ FIRST_WEIGHTS = {"starter:style": 1.0, "starter:character": 1.0}
 
 def row(card: AdapterCard, weight: float = 1.0) -> dict:
     words = list(card.trigger_words)
-    return {"ref": card.ref, "title": card.title, "weight": weight, "on": True, "words": words, "picture": cover(card), "base": base_of(card)}
+    base, revision = base_of(card)
+    about = {"ref": card.ref, "title": card.title, "weight": weight, "on": True, "words": words, "picture": cover(card)}
+    return about | {"base": base, "revision": revision}
 
 
-def base_of(card: AdapterCard) -> str:
-    """The base model it was trained on, if that is known; a run knows it exactly, a file only says a name."""
-    return Run(card.path.parents[1]).config.model.base_model if card.source == "run" else card.base_model
+def base_of(card: AdapterCard) -> tuple[str, str | None]:
+    """(id, revision) of the base model it was trained on, if that is known; a run knows it exactly, a file only says a name."""
+    if card.source != "run":
+        return card.base_model, None
+    model = Run(card.path.parents[1]).config.model
+    return model.base_model, model.revision
 
 
 def bases(workspace: Workspace) -> list[tuple[str, str]]:
@@ -38,11 +43,17 @@ def fitting(rows: list[dict], base: str) -> tuple[list[dict], list[str]]:
     return [r | {"on": r["on"] and not other} for r, other in zip(rows, strange)], [r["title"] for r, other in zip(rows, strange) if other]
 
 
-def known_base(workspace: Workspace, wanted: str, present: str) -> tuple[str, str]:
-    """(base to draw with, what to say): a recipe or a file that somebody brought fetches nothing by itself."""
-    if wanted in ("", present) or wanted in [base for _, base in bases(workspace)]:
-        return wanted or present, ""
-    return present, f"Made with {wanted}; choose it under Base model to fetch it."
+def known_base(workspace: Workspace, wanted: tuple[str, str | None], present: tuple[str, str | None]) -> tuple[tuple[str, str | None], str]:
+    """((base to draw with, its revision), what to say): a recipe or a file that somebody brought fetches nothing by itself."""
+    base, revision = wanted
+    if not base or wanted == present:
+        return present, ""
+    if base != present[0] and base not in [known for _, known in bases(workspace)]:
+        return present, f"Made with {base}; choose it under Base model to fetch it."
+    models = [run.config.model for run in Run.all(workspace)]
+    if revision is None or (base, revision) in [(model.base_model, model.revision) for model in models]:
+        return wanted, ""
+    return (base, None), f"Made with another version of {base} ({revision[:8]}), which is not used here; the picture may differ."
 
 
 def sample_prompt(card: AdapterCard) -> str:
@@ -97,13 +108,8 @@ def _recorded(workspace: Workspace, entry: StackEntry) -> AdapterCard | None:
 
 
 def stack(workspace: Workspace | None, rows: list[dict]) -> list[StackEntry]:
-    """The rows that take part: switched on, and a weight other than 0 (which is the base itself). Each names the file as it is now."""
-    found = []
-    for each in rows:
-        if each["on"] and each["weight"] != 0:
-            card = library.find(workspace, each["ref"])
-            found.append(StackEntry(adapter=each["ref"], weight=each["weight"], title=each["title"], sha256=card.sha256))
-    return found
+    """The rows that take part: switched on, and a weight other than 0 (which is the base itself)."""
+    return [library.stack_entry(workspace, each["ref"], each["weight"]) for each in rows if each["on"] and each["weight"] != 0]
 
 
 def show(rows: list[dict]) -> str:

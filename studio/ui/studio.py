@@ -3,12 +3,16 @@
 import asyncio
 import functools
 import inspect
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import gradio as gr
 
+from studio import worker
 from studio.access import Access
+from studio.config import TrainConfig
+from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.jobs import Job, Jobs
 from studio.runs import Run
@@ -40,6 +44,16 @@ def in_words(handler: Callable) -> Callable:
         except StudioError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
+    @functools.wraps(handler)
+    async def shown_on_the_way(*values):
+        try:
+            async for each in handler(*values):
+                yield each
+        except StudioError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    if inspect.isasyncgenfunction(handler):
+        return shown_on_the_way
     return shown_later if inspect.iscoroutinefunction(handler) else shown
 
 
@@ -55,6 +69,17 @@ class Studio:
     def workspace(self, request: gr.Request) -> Workspace:
         """The caller's own things; nobody else's can be named through it."""
         return self.home.workspace(self.owner(request))
+
+    def train(self, owner: str, config: TrainConfig, dataset: Dataset, title: str = "") -> tuple[Run, Job]:
+        """Write a run down and queue it. When the queue refuses, no run is left that never was asked for."""
+        run = Run.create(self.home.workspace(owner), config, dataset, title)
+        try:
+            job = self.jobs.submit(owner, "train", {"run": run.id}, key=run.job_key)
+        except StudioError:
+            shutil.rmtree(run.path)
+            raise
+        worker.ensure(self.home)
+        return run, job
 
     def stop(self, job: Job) -> None:
         """Ask a job to stop. A training hears it from its run, since the worker may be busy with pictures for minutes."""

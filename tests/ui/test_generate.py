@@ -27,7 +27,7 @@ def handler(home):
 
 def restored(handler, recipe: Recipe) -> tuple:
     """(base that draws, what is said)"""
-    shown = handler("from_file")(add_recipe(png(7), recipe), PRESENT, Request())
+    shown = handler("from_file")(add_recipe(png(7), recipe), PRESENT, None, Request())
     return shown[5], shown[-1]
 
 
@@ -46,14 +46,14 @@ def test_a_recipe_whose_lora_is_another_file_now_says_so(handler, workspace):
 
 def test_a_file_somebody_sent_brings_no_base_of_its_own(handler, workspace):
     write_tiny_adapter(workspace.adapter_path("sent"), {"base_model": "mallory/huge"})
-    rows, _, _, base, _, said = handler("add")([], "a cat", PRESENT, Wish("file:sent"), Request())
+    rows, _, _, base, _, _, said = handler("add")([], "a cat", PRESENT, None, Wish(("file:sent",)), Request())
     assert base == PRESENT and [r["on"] for r in rows] == [False]
     assert "Made with mallory/huge; choose it under Base model to fetch it." in said
 
 
 def test_what_restoring_had_to_say_stays_beside_what_drawing_says(handler):
     async def said(words: str) -> list:
-        empty_prompt = ([], " ", "", PRESENT, 7, 20, 5.0, 1)
+        empty_prompt = ([], " ", "", PRESENT, None, 7, 20, 5.0, 1)
         return [shown[-1] async for shown in handler("draw_and_keep")(words, Request(), *empty_prompt)]
 
     (kept,) = asyncio.run(said("<i>Made with mallory/huge.</i>"))

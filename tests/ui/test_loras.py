@@ -39,16 +39,24 @@ def test_rows_that_are_off_have_no_chip():
     assert loras.chips([row(on=False)], "") == ""
 
 
-def test_only_rows_that_act_are_drawn(workspace, monkeypatch):
-    class Card:
-        sha256 = "0" * 64
-
-    monkeypatch.setattr(loras.library, "find", lambda workspace, ref: Card())
-    rows = [row(), row(ref="file:off", on=False), row(ref="file:zero", weight=0.0), row(ref="file:minus", weight=-0.5)]
+def test_only_rows_that_act_are_drawn(workspace):
+    style, light = (library.find(workspace, f"starter:{name}") for name in ("style", "dusk"))
+    rows = [row(ref=style.ref), row(ref="file:off", on=False), row(ref="file:zero", weight=0.0), row(ref=light.ref, weight=-0.5)]
     assert loras.stack(workspace, rows) == [
-        StackEntry(adapter="file:x", weight=1.0, title="Ink", sha256="0" * 64),
-        StackEntry(adapter="file:minus", weight=-0.5, title="Ink", sha256="0" * 64),
+        StackEntry(adapter=style.ref, weight=1.0, title=style.title, sha256=style.sha256),
+        StackEntry(adapter=light.ref, weight=-0.5, title=light.title, sha256=light.sha256),
     ]
+
+
+def test_a_run_that_is_learning_is_drawn_with_its_newest_save(workspace):
+    run = finished_run(workspace)
+    (named,) = loras.stack(workspace, [row(ref=f"run:{run.id}")])
+    assert named.sha256 == library.find(workspace, f"run:{run.id}").sha256
+    run.append({"kind": "started", "step": 200, "total": 400, "resumed": True})
+    (named,) = loras.stack(workspace, [row(ref=f"run:{run.id}")])
+    assert named.sha256 is None
+    (named,) = loras.stack(workspace, [row(ref=f"run:{run.id}@100")])
+    assert named.sha256 == library.find(workspace, f"run:{run.id}@100").sha256
 
 
 def test_loras_of_another_base_are_switched_off_and_named():
@@ -82,10 +90,13 @@ def test_a_recipe_finds_the_save_it_was_drawn_with_or_says_that_there_is_none(wo
 
 def test_only_a_known_base_is_taken_from_a_file(workspace):
     run = finished_run(workspace, "model.base_model=ada/own")
-    assert loras.known_base(workspace, run.config.model.base_model, "a/base") == ("ada/own", "")
-    assert loras.known_base(workspace, "", "a/base") == ("a/base", "")
-    kept, said = loras.known_base(workspace, "mallory/huge", "a/base")
-    assert kept == "a/base" and said == "Made with mallory/huge; choose it under Base model to fetch it."
+    present = ("a/base", None)
+    assert loras.known_base(workspace, (run.config.model.base_model, None), present) == (("ada/own", None), "")
+    assert loras.known_base(workspace, ("", None), present) == (present, "")
+    kept, said = loras.known_base(workspace, ("ada/own", "c" * 40), present)
+    assert kept == ("ada/own", None) and "another version of ada/own (cccccccc)" in said
+    kept, said = loras.known_base(workspace, ("mallory/huge", None), present)
+    assert kept == present and said == "Made with mallory/huge; choose it under Base model to fetch it."
 
 
 def test_every_family_offers_its_bases(workspace):

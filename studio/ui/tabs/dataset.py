@@ -105,6 +105,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     chosen.change(show, chosen, shown, **QUIET)
     beat.change(move, [chosen, busy], [*moving, busy], **QUIET)
 
+    @in_words
     async def bring(brought, dataset_id, request: gr.Request):
         """Import runs as a job with a decoder of its own; refused files come back with their reasons."""
         listed = [{"path": str(f), "name": str(f).replace("\\", "/").rpartition("/")[2]} for f in brought or []]
@@ -113,7 +114,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         if done.state != "done":
             return notice(done.error or "Adding pictures was stopped; those already in are kept.", "bad")
         notes = "".join(notice(each) for each in done.result.get("notes", []))
-        return captions.refusals(done.result.get("refused", [])) + notes
+        return captions.refusals(done.result["refused"], done.result["added"] + done.result["captions"]) + notes
 
     add.upload(bring, [add, chosen], said, **QUIET).then(refresh, chosen, moving, **QUIET)
 
@@ -130,6 +131,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     word.input(set_word, [word, chosen], [summary, meaning], **QUIET)
     suggest.click(trigger_words.suggest_trigger, None, word, **QUIET).then(set_word, [word, chosen], [summary, meaning], **QUIET)
 
+    @in_words
     async def write_captions(who, empty_only, noun, dataset_id, request: gr.Request):
         owner = studio.owner(request)
         asked = {"dataset": dataset_id, "captioner": who, "only_empty": empty_only, "class_noun": (noun or "").strip()}

@@ -117,6 +117,7 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
     bin_it.click(throw_away, chosen, [*opened, gone, back], **QUIET)
     back.click(put_back, gone, [*opened, gone, back], **QUIET)
     picker.input(lambda each: each, picker, chosen, **QUIET)
+    chosen.change(lambda each: each, chosen, picker, **QUIET)
     another.click(lambda: gr.update(visible=True), None, form, **QUIET)
 
     def arrive(dataset_id, request: gr.Request):

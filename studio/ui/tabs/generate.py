@@ -122,16 +122,18 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             strip = panel("", ("pick",), elem_id="history")
             restore = gr.UploadButton(RESTORE, file_types=[".png"], size="sm", scale=0, min_width=230, elem_id="restore", type="binary")
 
-    form = [prompt, negative, base_model, seed, steps, guidance, count]
+    revision = gr.State(first.revision)
+    form = [prompt, negative, base_model, revision, seed, steps, guidance, count]
     removed = gr.State(None)
 
-    def recipe(workspace: Workspace, rows: list[dict], prompt: str, negative: str, base: str, seed: float, steps: int, guidance: float) -> Recipe:
+    def recipe(workspace: Workspace, rows: list[dict], prompt: str, negative: str, base: tuple, seed: float, steps: int, guidance: float) -> Recipe:
         if not prompt.strip():
             raise StudioError("The prompt is empty; write what the picture should show, for example: a red boat by the sea.")
         wanted = {
             "prompt": prompt.strip(),
             "negative_prompt": negative.strip(),
-            "base_model": base,
+            "base_model": base[0],
+            "revision": base[1],
             "stack": [entry.model_dump() for entry in loras.stack(workspace, rows)],
             "seed": int(seed or 0),
             "num_inference_steps": int(steps),
@@ -139,11 +141,11 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         }
         return validated(Recipe, wanted)
 
-    async def draw(rows, prompt, negative, base, seed, steps, guidance, count, request: gr.Request):
+    async def draw(rows, prompt, negative, base, revision, seed, steps, guidance, count, request: gr.Request):
         """The right plate first; each comes at once if it was drawn before, as the left one was while only weights move."""
         owner = studio.owner(request)
         try:
-            wanted = recipe(studio.home.workspace(owner), rows, prompt, negative, base, seed, steps, guidance)
+            wanted = recipe(studio.home.workspace(owner), rows, prompt, negative, (base, revision), seed, steps, guidance)
             if studio.jobs.list(owner, kinds=("train",), states=("running",), limit=1):
                 yield gr.skip(), gr.skip(), gr.skip(), notice("Training pauses for a moment while this is drawn.")
             right = await drawing.draw(studio, owner, wanted, int(count), drawing.STACK_TITLE)
@@ -202,9 +204,11 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     words.insert(insert, prompt, prompt, **QUIET)
     prompt.change(None, prompt, None, js=INSERT_WORDS, api_visibility="private")
 
-    def restored(workspace: Workspace, found: Recipe, base: str, image_id: str | None):
+    def restored(workspace: Workspace, found: Recipe, present: tuple[str, str | None], image_id: str | None):
         rows, missing, changed = loras.rows_of(workspace, found.stack)
-        base, strange = (found.base_model, "") if image_id else loras.known_base(workspace, found.base_model, base)
+        base, strange = (found.base_model, found.revision), ""
+        if not image_id:
+            base, strange = loras.known_base(workspace, base, present)
         messages = [f"Not here any more: {', '.join(missing)}. The rest of the recipe is restored."] if missing else []
         messages += [f"{title} has changed since this picture." for title in changed]
         message = notice(" ".join([*messages, strange]).strip(), "warn")
@@ -213,7 +217,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             *show_rows(rows, found.prompt),
             found.prompt,
             found.negative_prompt,
-            base,
+            *base,
             found.seed,
             found.num_inference_steps,
             found.guidance_scale,
@@ -225,43 +229,47 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     restores = [rows, stack, words, *form, with_loras, said]
 
     @in_words
-    def pick(base, request: gr.Request, event: gr.EventData):
+    def pick(request: gr.Request, event: gr.EventData):
         """One of their own pictures: whatever drew it was chosen and fetched before."""
         workspace = studio.workspace(request)
-        return restored(workspace, read_recipe(workspace.image_path(event.id).read_bytes()), base, event.id)
+        return restored(workspace, read_recipe(workspace.image_path(event.id).read_bytes()), ("", None), event.id)
 
-    def from_file(data: bytes, base, request: gr.Request):
+    def from_file(data: bytes, base, revision, request: gr.Request):
         try:
-            return restored(studio.workspace(request), read_recipe(data), base, None)
+            return restored(studio.workspace(request), read_recipe(data), (base, revision), None)
         except StudioError as error:
             return *[gr.skip()] * (len(restores) - 1), notice(str(error), "bad")
 
-    redraw(strip.pick(pick, base_model, restores, **QUIET), keeping_event)
-    redraw(restore.upload(from_file, [restore, base_model], restores, **QUIET), keeping_event)
+    redraw(strip.pick(pick, None, restores, **QUIET), keeping_event)
+    redraw(restore.upload(from_file, [restore, base_model, revision], restores, **QUIET), keeping_event)
 
     @in_words
-    def add(rows, prompt, base, wanted, request: gr.Request):
+    def add(rows, prompt, base, revision, wanted, request: gr.Request):
         """The base follows the LoRA, since it works with no other, if it is a known one; what was made for another is switched off, in words."""
+        present = (base, revision)
         if not wanted:
-            return *show_rows(rows, prompt), base, prompt, ""
+            return *show_rows(rows, prompt), *present, prompt, ""
         workspace = studio.workspace(request)
-        card = library.find(workspace, wanted.ref)
+        cards = [library.find(workspace, ref) for ref in wanted.refs]
+        new = [loras.row(card) for card in cards if card.ref not in [r["ref"] for r in rows]]
         if wanted.alone:
-            rows = [r | {"on": r["ref"] == card.ref} for r in rows]
-            prompt = loras.sample_prompt(card) or prompt
-        if any(r["ref"] == card.ref for r in rows):
-            return *show_rows(rows, prompt), base, prompt, ""
-        new = loras.row(card)
-        base, other = loras.known_base(workspace, new["base"], base)
-        rows, strange = loras.fitting([*rows, new], base)
-        changed = f"{new['title']} was trained on {base}, so that draws now. Switched off, made for another base: {', '.join(strange)}."
-        if other:
-            changed = f"Switched off, made for another base: {', '.join(strange)}. {other}"
-        alone = f"Only {new['title']} is on, with one of its sample prompts. Tick others to mix them in."
-        said = notice(changed, "warn") if strange else notice(alone) if wanted.alone and len(rows) > 1 else ""
-        return *show_rows(rows, prompt), base, prompt, said
+            rows = [r | {"on": r["ref"] in wanted.refs} for r in rows]
+            prompt = loras.sample_prompt(cards[0]) or prompt
+        elif not new:
+            return *show_rows(rows, prompt), *present, prompt, ""
+        rows = [*rows, *new]
+        title, its_base = cards[0].title, loras.base_of(cards[0])
+        drawn_by, other = loras.known_base(workspace, its_base, present)
+        rows, strange = loras.fitting(rows, drawn_by[0])
+        off = f"Switched off, made for another base: {', '.join(strange)}." if strange else ""
+        changed = f"{title} was trained on {drawn_by[0]}, so that draws now." if drawn_by[0] != base else ""
+        alone = f"Only {title} is on, with one of its sample prompts. Tick others to mix them in." if wanted.alone and len(rows) > 1 else ""
+        problems = " ".join(filter(None, (changed, off, other)))
+        return *show_rows(rows, prompt), *drawn_by, prompt, notice(problems, "warn") or notice(alone)
 
-    redraw(wanted.change(add, [rows, prompt, base_model, wanted], [rows, stack, words, base_model, prompt, said], **QUIET), keeping_event)
+    after_adding = [rows, stack, words, base_model, revision, prompt, said]
+    redraw(wanted.change(add, [rows, prompt, base_model, revision, wanted], after_adding, **QUIET), keeping_event)
+    base_model.input(lambda: None, None, revision, **QUIET)
     own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
     return Generate(strip, choices, base_model, drawing_event)
 

@@ -4,11 +4,11 @@ import time
 from dataclasses import dataclass, field
 
 import gradio as gr
+from pydantic import SecretStr
 
 from studio import library
-from studio.errors import StudioError
 from studio.ui.html import notice
-from studio.ui.studio import QUIET, Studio
+from studio.ui.studio import QUIET, Studio, in_words
 from studio.workspace import Workspace
 
 SOURCES = {"starter": "starter", "run": "yours", "file": "from a file", "hub": "from the Hub"}
@@ -21,9 +21,9 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Wish:
-    """A LoRA wanted in the stack, or to be tried alone: the others switched off, one of its own sample prompts in the field."""
+    """LoRAs wanted in the stack, or to be tried alone: the others switched off, one of their own sample prompts in the field."""
 
-    ref: str
+    refs: tuple[str, ...]
     alone: bool = False
     time: float = field(default_factory=time.time)
     """Makes the same wish twice a new one."""
@@ -36,41 +36,46 @@ def build_adding(studio: Studio, wanted: gr.State) -> gr.Dropdown:
         chosen = gr.Dropdown(starters, value=None, label="Yours and starters", filterable=True, elem_id="add-mine")
         with gr.Row():
             repo = gr.Textbox(label="From the Hugging Face Hub", placeholder="owner/name", scale=3, min_width=140, max_lines=1)
+            file = gr.Textbox(label="File", placeholder="the only one", scale=2, min_width=110, max_lines=1)
             revision = gr.Textbox(label="Version (revision)", placeholder="newest", scale=2, min_width=110, max_lines=1)
         with gr.Row():
             fetch = gr.Button("Fetch from the Hub", size="sm", min_width=120)
             upload = gr.UploadButton("File from this computer", file_types=[".safetensors"], file_count="multiple", size="sm", min_width=120)
         said = gr.HTML("")
 
-    async def take(job, what: str):
+    async def take(job, secret: bytes | None = None):
         """Follow an import or download to its end, in words."""
-        async for now in studio.watch(studio.jobs.start(job)):
+        async for now in studio.watch(studio.jobs.start(job, secret)):
             if now.state == "done":
-                refs = now.result.get("adapters") or [ref for ref in [now.result.get("adapter")] if ref]
-                refused = "; ".join(f"{each['name']}: {each['reason']}" for each in now.result.get("refused", []))
-                yield (Wish(refs[0]) if refs else gr.skip()), notice(refused, "bad") if refused else notice(f"{what} is in the stack.", "good")
+                refs = now.result["adapters"]
+                titles = [library.find(studio.home.workspace(job.owner), ref).title for ref in refs]
+                said = notice(f"In the stack now: {', '.join(titles)}.", "good") if refs else ""
+                refused = "".join(notice(each["reason"], "bad") for each in now.result["refused"])
+                yield (Wish(tuple(refs)) if refs else gr.skip()), said + refused
             elif now.state in ("failed", "interrupted", "cancelled"):
                 yield gr.skip(), notice(now.error or "That was stopped.", "bad")
             else:
-                yield gr.skip(), notice(now.message or f"Getting {what} …")
+                yield gr.skip(), notice(now.message or "Getting it …")
 
+    @in_words
     async def from_files(files, request: gr.Request):
         payload = {"files": [{"path": str(file), "name": str(file).replace("\\", "/").rpartition("/")[2]} for file in files or []]}
-        async for shown in take(studio.jobs.submit(studio.owner(request), "adapter", payload), "The file"):
+        async for shown in take(studio.jobs.submit(studio.owner(request), "adapter", payload)):
             yield shown
 
-    async def from_hub(repo: str, revision: str, request: gr.Request):
+    @in_words
+    async def from_hub(repo: str, file: str, revision: str, request: gr.Request, login: gr.OAuthToken | None = None):
+        """With the visitor's or this computer's own login, so that what was published privately can be fetched again."""
         if repo.count("/") != 1:
             yield gr.skip(), notice(f"{repo.strip() or 'An empty field'} is not a Hub repository; write owner/name, as in its address.", "bad")
             return
-        payload = {"repo_id": repo.strip(), "revision": revision.strip() or None, "filename": None}
-        try:
-            async for shown in take(studio.jobs.submit(studio.owner(request), "download", payload), repo.strip()):
-                yield shown
-        except StudioError as error:
-            yield gr.skip(), notice(str(error), "bad")
+        payload = {"repo_id": repo.strip(), "revision": revision.strip() or None, "filename": file.strip() or None}
+        token = SecretStr(login.token) if login else studio.access.machine_token()
+        secret = token.get_secret_value().encode() if token else None
+        async for shown in take(studio.jobs.submit(studio.owner(request), "download", payload), secret):
+            yield shown
 
-    chosen.input(lambda ref: (Wish(ref), None), chosen, [wanted, chosen], **QUIET)
+    chosen.input(lambda ref: (Wish((ref,)), None), chosen, [wanted, chosen], **QUIET)
     upload.upload(from_files, upload, [wanted, said], **QUIET)
-    gr.on([fetch.click, repo.submit], from_hub, [repo, revision], [wanted, said], **QUIET)
+    gr.on([fetch.click, repo.submit], from_hub, [repo, file, revision], [wanted, said], **QUIET)
     return chosen

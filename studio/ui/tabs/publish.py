@@ -24,6 +24,7 @@ RIGHTS = [
     "The pictures are under a free licence.",
     "Trained on the sample pictures that ship with LoRA Studio.",
 ]
+STEP_HELP = "The last one, or an earlier column of the film that looks better."
 PUBLIC, PRIVATE = "Everybody", "Only me (private)"
 
 
@@ -42,6 +43,7 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
     with gr.Row(elem_classes="bench", visible=False) as bench:
         with gr.Column(elem_classes="pane", scale=5, min_width=320):
             adapter = gr.Dropdown([], label="LoRA", elem_id="publish-adapter", filterable=False)
+            step = gr.Dropdown([], label="Which save", info=STEP_HELP, elem_id="publish-step", filterable=False, visible=False)
             repo = gr.Textbox(
                 label="Name on the Hub",
                 placeholder="ink-style",
@@ -61,8 +63,8 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
                 description = gr.Textbox(label="Description", lines=3, max_length=5000, placeholder="What it is good for, and what it is not.")
                 stated_by = gr.Textbox(label="Your name", max_length=120)
                 update = gr.Checkbox(False, label="Add a new version to a repository I published this to before")
-            form = [adapter, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update]
-            build_send(studio, form, stand, request_of)
+            form = [adapter, step, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update]
+            build_send(studio, form, repo, sight, stand, request_of)
         with gr.Column(elem_classes="pane card", scale=7, min_width=320):
             gr.HTML('<div class="small">The page as it will look</div>')
             head = gr.HTML("", elem_id="card-head")
@@ -80,11 +82,11 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
             made = release.plan(workspace, request_of(*values))
         except StudioError as error:
             return notice(str(error), "warn"), gr.skip()
-        run_id, _, step = values[0].removeprefix("run:").partition("@")
-        return card_view.show(made, run_id, int(step) if step else Run.open(workspace, run_id).adapters()[-1][0])
+        run_id = values[0].removeprefix("run:")
+        return card_view.show(made, run_id, made.about.trained.steps)
 
     gr.on(
-        [each.change for each in (adapter, sight, licence, rights, update)]
+        [each.change for each in (step, sight, licence, rights, update)]
         + [each.blur for each in (repo, licence_name, licence_link, title, description, stated_by)],
         preview,
         form,
@@ -107,19 +109,30 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
     def rename(chosen, request: gr.Request):
         return slug(library.find(studio.workspace(request), chosen).title) if chosen else gr.skip()
 
-    adapter.input(rename, adapter, repo, **QUIET)
+    def list_saves(chosen, request: gr.Request):
+        """The saves of the chosen run, the last one first; those without pictures of their own say so."""
+        if not chosen:
+            return gr.skip()
+        run = Run.open(studio.workspace(request), chosen.removeprefix("run:"))
+        drawn = set(run.samples())
+        saves = [(f"step {step:,}{'' if step in drawn else ' (no pictures)'}", step) for step, _ in reversed(run.adapters())]
+        best = next((step for _, step in saves if step in drawn), saves[0][1])
+        return gr.update(choices=saves, value=best, visible=len(saves) > 1)
+
+    adapter.change(list_saves, adapter, step, **QUIET).then(preview, form, [head, body], **QUIET)
+    adapter.input(rename, adapter, repo, **QUIET).then(preview, form, [head, body], **QUIET)
     filled = [none, to_train, bench, adapter, repo]
     to_train.click(lambda: gr.Tabs(selected="train"), None, rooms, **QUIET)
     news.change(arrive, [adapter, repo], filled, **QUIET)
     return arrive, [adapter, repo], filled
 
 
-def request_of(adapter, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update):
+def request_of(adapter, step, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update):
     """The form as the payload of a publish job."""
     from studio.release import Request
 
     wanted = {
-        "adapter": adapter or "",
+        "adapter": f"{adapter}@{step}" if adapter and step is not None else adapter or "",
         "repo": (repo or "").strip(),
         "private": sight != PUBLIC,
         "licence": licence or "",

@@ -19,8 +19,7 @@ def doing(repo: str, sight: str, private_words: str) -> str:
     return f"Publish {how} as {repo.strip()}" if (repo or "").strip() else f"Publish {how}"
 
 
-def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Callable):
-    repo, sight = form[1], form[2]
+def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, stand: gr.Checkbox, request_of: Callable):
     private_words = sight.value
     token = gr.Textbox(
         label="Hub token",
@@ -50,8 +49,9 @@ def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Calla
 
     gr.on([repo.change, sight.change], lambda repo, sight: doing(repo, sight, private_words), [repo, sight], go, **QUIET)
 
-    async def send(request: gr.Request, token: str, stands: bool, *values):
-        """Submit the job with the token on its stdin, and follow it. The token is cleared from the page at once."""
+    async def send(request: gr.Request, login: gr.OAuthToken | None, token: str, stands: bool, *values):
+        """Submit the job with the token on its stdin, and follow it. A token typed in is cleared from the page at once; on a Space the
+        visitor's own login publishes, and nothing needs to be pasted."""
         from studio import hub
 
         try:
@@ -62,7 +62,8 @@ def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Calla
                 raise StudioError("Say what gives you the right to publish this; it stands on the card.")
             if not wish.repo:
                 raise StudioError("Give it a name on the Hub, for example ink-style.")
-            secret = studio.access.publishing_token(hub.read_token(token) if (token or "").strip() else None)
+            given = (token or "").strip() or (login.token if login else "")
+            secret = studio.access.publishing_token(hub.read_token(given) if given else None)
             job = studio.jobs.submit(studio.owner(request), "publish", wish.model_dump(), key=wish.job_key)
             job = studio.jobs.start(job, secret=secret.get_secret_value().encode())
         except StudioError as error:
@@ -76,16 +77,7 @@ def build_send(studio: Studio, form: list, stand: gr.Checkbox, request_of: Calla
             else:
                 yield "", f'<div class="working"><b>{text(now.message or "Starting")}</b>{bar(now.done, now.total)}</div>', gr.update(visible=False)
 
-    if studio.access.oauth:
-
-        async def send_as_visitor(request: gr.Request, login: gr.OAuthToken | None, typed: str, stands: bool, *values):
-            """On a Space the visitor's own login publishes; nothing needs to be pasted."""
-            async for shown in send(request, typed or (login.token if login else ""), stands, *values):
-                yield shown
-
-        go.click(send_as_visitor, [token, stand, *form], [token, said, code], **QUIET)
-    else:
-        go.click(send, [token, stand, *form], [token, said, code], **QUIET)
+    go.click(send, [token, stand, *form], [token, said, code], **QUIET)
 
     def plan_of(request: gr.Request, values):
         from studio import release

@@ -1,16 +1,16 @@
 """Training: what learns, from which pictures, how long; then the run as it goes, on this or any other tab."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import gradio as gr
 
 from studio import config as configs
-from studio import families, worker
+from studio import families
 from studio.config import TrainConfig
 from studio.dataset import Dataset
 from studio.errors import StudioError
-from studio.runs import Run
 from studio.ui import estimate
 from studio.ui.form import Form
 from studio.ui.html import counted, lead, notice, term, text
@@ -90,8 +90,8 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         with gr.Column(scale=7, min_width=320):
             view = build_run(studio, rooms, beat, wanted, open_run, start)
 
-    def open_settings(workspace: Workspace, dataset_id: str | None, preset_name: str | None):
-        """Everything the form shows for this dataset and preset."""
+    def open_settings(workspace: Workspace, dataset_id: str | None, preset_name: str | None = None, base_model: str = ""):
+        """Everything the form shows for this dataset and preset; a base that a person chose stays theirs."""
         known = datasets(workspace)
         ids = [each for _, each in known]
         dataset_id = dataset_id if dataset_id in ids else ids[0] if ids else None
@@ -109,15 +109,16 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                 *[gr.skip()] * len(form.inputs),
             ]
         dataset = Dataset.open(workspace, dataset_id)
-        preset_name = preset_name or configs.fitting_preset(dataset.subject)
-        config = configs.for_dataset(dataset, preset_name or "")
+        preset_name = preset_name or configs.fitting_preset(dataset.subject, base_model)
+        own = [f"model.base_model={json.dumps(base_model)}"] if base_model else []
+        config = configs.for_dataset(dataset, preset_name or "", *own)
         return [
             gr.update(visible=False),
             gr.update(visible=False),
             gr.update(visible=True),
             gr.update(choices=known, value=dataset_id),
             preset_name,
-            describe(preset_name, dataset),
+            describe(preset_name, dataset, config.model.base_model),
             estimated(workspace, config),
             False,
             (dataset.id, dataset.trigger_word),
@@ -127,7 +128,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
     filling = [none_yet, to_pictures, settings, pictures, preset, about, size, touched, filled_for, *form.inputs]
 
     def arrive(dataset_id, request: gr.Request):
-        return open_settings(studio.workspace(request), dataset_id, None)
+        return open_settings(studio.workspace(request), dataset_id)
 
     def look_again(dataset_id, filled_for, request: gr.Request):
         """When the tab is opened: new pictures or another trigger word fill the form again; else what was typed stays."""
@@ -136,14 +137,24 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         wanted = dataset_id if dataset_id in [each for _, each in known] else known[0][1] if known else None
         if wanted and filled_for == (wanted, Dataset.open(workspace, wanted).trigger_word):
             return [gr.update(choices=known) if component is pictures else gr.skip() for component in filling]
-        return open_settings(workspace, wanted, None)
+        return open_settings(workspace, wanted)
 
     def take_preset(dataset_id, preset_name, request: gr.Request):
         return open_settings(studio.workspace(request), dataset_id, preset_name)
 
+    def take_base(dataset_id, preset_name, base_model, request: gr.Request):
+        """Numbers that fit one base ruin another, so a base of another size brings its own; between two of a size what was typed stays."""
+        workspace = studio.workspace(request)
+        dataset, base_model = Dataset.open(workspace, dataset_id), (base_model or "").strip()
+        if configs.fitting_preset(dataset.subject, base_model) == preset_name:
+            about_it = describe(preset_name, dataset, base_model)
+            return [about_it if component is about else gr.skip() for component in filling]
+        return open_settings(workspace, dataset_id, None, base_model)
+
     chosen.change(arrive, chosen, filling, **QUIET)
-    pictures.input(arrive, pictures, filling, **QUIET)
+    pictures.input(lambda dataset_id: dataset_id, pictures, chosen, **QUIET)
     preset.input(take_preset, [pictures, preset], filling, **QUIET)
+    base.input(take_base, [pictures, preset, base], filling, **QUIET)
     to_pictures.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
 
     rank.input(lambda rank, touched: gr.skip() if touched else rank, [rank, touched], alpha, **QUIET)
@@ -159,31 +170,28 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
 
     def begin(dataset_id, name, request: gr.Request, *values):
         """Check, write the run down, queue it. From here on it needs neither this tab nor this server."""
-        owner = studio.owner(request)
-        workspace = studio.workspace(request)
         try:
-            dataset = Dataset.open(workspace, dataset_id)
+            owner = studio.owner(request)
+            dataset = Dataset.open(studio.home.workspace(owner), dataset_id)
             about = {"dataset__id": dataset.id, "dataset__subject": dataset.subject, "dataset__trigger_word": dataset.trigger_word}
-            run = Run.create(workspace, form.read(list(values), **about), dataset, (name or "").strip())
+            run, _ = studio.train(owner, form.read(list(values), **about), dataset, (name or "").strip())
         except StudioError as error:
             return gr.skip(), notice(str(error), "bad")
-        studio.jobs.submit(owner, "train", {"run": run.id}, key=run.job_key)
-        worker.ensure(studio.home)
         return run.id, ""
 
     start.click(begin, [pictures, name, *form.inputs], [open_run, said], **QUIET)
     return Train(arrive, look_again, filling, filled_for, view)
 
 
-def describe(preset_name: str | None, dataset: Dataset) -> str:
+def describe(preset_name: str | None, dataset: Dataset, base_model: str) -> str:
+    """What the goal is for and where its numbers come from; and what will not work as expected."""
     preset = next((p for p in configs.presets() if p.name == preset_name), None)
-    on_builtin = preset is None or preset.base_model == families.BUILTIN_ID
-    words = f'<div class="small">{text(preset.description)}</div>' if preset else ""
+    words = f'<div class="small">{text(preset.description)} Its numbers are {text(preset.measured)}.</div>' if preset else ""
     if not dataset.trigger_word:
         words += notice(
             "This dataset has no trigger word. It learns all the same, but nothing calls the LoRA by name; set one under Pictures & captions.", "warn"
         )
-    if on_builtin and any(picture.looks_like_photo for picture in dataset.pictures):
+    if base_model == families.BUILTIN_ID and any(picture.looks_like_photo for picture in dataset.pictures):
         words += notice(
             "These look like photographs, and the built-in base draws simple shapes only. Choose another base, such as Stable Diffusion 1.5.", "warn"
         )
