@@ -88,12 +88,12 @@ def fingerprint(header: Header) -> Fingerprint:
 
 def refuse_other_base(title: str, found: Fingerprint, family: "Family", base: "BaseFolder") -> None:
     """Raise StudioError, naming both models, when a LoRA was made for another base than the chosen one."""
-    width = family.prompt_width(base)
+    chosen = family.base_title(base)
     if found.family != family.name:
-        raise StudioError(f"{title}: this LoRA was made for {found.title}; the chosen base is {family.member_title(width)}. Choose one that fits.")
-    if found.prompt_width not in (None, width):
+        raise StudioError(f"{title}: this LoRA was made for {found.title}; the chosen base is {chosen}. Choose one that fits.")
+    if found.prompt_width not in (None, family.prompt_width(base)):
         raise StudioError(
-            f"{title}: this LoRA was made for {family.member_title(found.prompt_width)}; the chosen base is {family.member_title(width)}. "
+            f"{title}: this LoRA was made for {family.member_title(found.prompt_width)}; the chosen base is {chosen}. "
             "Choose a LoRA or a base that fits."
         )
 

@@ -136,7 +136,7 @@ def metadata(about: About) -> ModelCardData:
 
 
 def call_code(about: About, here: bool = False, revision: str | None = None) -> str:
-    """Plain diffusers code that draws with this LoRA, its first sample if it has one. `here`: for this computer, with the folder of a base that is not on the Hub.
+    """Plain diffusers code that draws with this LoRA, its first sample if it has one. `here`: with this computer's folder of a base not on the Hub.
 
     It names no width and height: samples have the base's own size, whatever size the pictures were that taught it.
     """

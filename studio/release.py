@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from studio import __version__, builtin, families, hub, library, model_card
+from studio import __version__, families, hub, library, model_card
 from studio.adapters import read_header
 from studio.config import TrainConfig
 from studio.errors import StudioError
@@ -235,11 +235,10 @@ def _samples(run: Run, step: int, chosen: list[int] | None) -> tuple[tuple[Sampl
 def _base(config: TrainConfig, revision: str | None) -> Base:
     """A base that this run fetched from the Hub has an exact revision; one that lies in a folder is called by its name alone."""
     name = config.model.base_model
-    licence = next((offer.licence.id for offer in families.get(config.model.family).offers if offer.id == name), "")
-    if name == families.BUILTIN_ID:
-        folder = builtin.MODEL_DIR
-        hint = folder.relative_to(builtin.HERE.parents[1]).as_posix()
-        return Base("LoRA Studio's small world", id=name, licence=licence, folder=str(folder), hint=hint)
+    known = families.offer(name)
+    licence = known.licence.id if known else ""
+    if known and known.folder:
+        return Base(known.name, id=known.id, licence=licence, folder=str(known.folder), hint=known.hint)
     if not revision:
         folder = Path(name).expanduser()
         return Base(folder.name, id=folder.name, licence=licence, folder=str(folder))

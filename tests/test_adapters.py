@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from studio.adapters import _stated_scale, fingerprint, load_adapter, read_header, refuse_other_base, serialise
 from studio.errors import StudioError
+from studio.families import BUILTIN_ID, resolve_base
 from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
 
 PAIR = {"unet.a.attn2.to_k.lora_A.weight": torch.ones(4, 768), "unet.a.attn2.to_k.lora_B.weight": torch.ones(320, 4)}
@@ -188,6 +189,8 @@ def test_a_wrong_base_is_refused_with_both_names(tmp_path, tiny_base):  # noqa: 
     sd15 = fingerprint(read_header(saved(tmp_path / "sd.safetensors", FAMILIES_OF_FILES["SD 1.5"][0])))
     with pytest.raises(StudioError, match="made for Stable Diffusion 1.5; the chosen base is a Stable Diffusion model with prompts 32 wide"):
         refuse_other_base("sd", sd15, FAMILY, tiny_base)
+    with pytest.raises(StudioError, match="made for Stable Diffusion 1.5; the chosen base is LoRA Studio's small world[.]"):
+        refuse_other_base("sd", sd15, FAMILY, resolve_base(BUILTIN_ID))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -7,10 +7,10 @@ import sys
 import pytest
 import torch
 
-from studio import families
+from studio import builtin, families
 from studio.benchmark.tiny import save_tiny_model
 from studio.errors import StudioError
-from studio.families import BUILTIN_ID, FAMILIES, get, resolve_base
+from studio.families import BUILTIN_ID, FAMILIES, get, locate_base, resolve_base
 from tests.fake_hub import FakeHub
 from tests.tiny import tiny_base, tiny_pipeline  # noqa: F401 - fixtures
 
@@ -42,6 +42,23 @@ def test_the_shipped_model_is_an_ordinary_member():
     assert base.revision is None
     assert (family.prompt_width(base), family.resolution(base), family.bucket_step(base)) == (192, 128, 32)
     assert family.prediction_type(base) == "v_prediction"
+
+
+def test_an_offer_says_where_it_lies_and_what_it_cannot_draw():
+    shipped = families.offer(BUILTIN_ID)
+    assert shipped.folder == builtin.MODEL_DIR and shipped.hint == "studio/builtin/model" and shipped.shapes_only
+    assert resolve_base(BUILTIN_ID) == shipped.shipped and shipped.shipped.title == shipped.name
+    fetched = families.offer("stable-diffusion-v1-5/stable-diffusion-v1-5")
+    assert (fetched.folder, fetched.shipped, fetched.hint, fetched.shapes_only) == (None, None, "", False)
+    assert families.offer("ada/own") is None
+
+
+def test_only_the_shipped_base_is_called_by_its_name_others_by_what_they_are(tmp_path):
+    family, width = get("stable-diffusion"), get("stable-diffusion").prompt_width(resolve_base(BUILTIN_ID))
+    stranger = resolve_base(str(save_tiny_model(tmp_path / "stranger", prompt_width=width)))
+    assert family.base_title(resolve_base(BUILTIN_ID)) == "LoRA Studio's small world"
+    assert family.base_title(stranger) == f"a Stable Diffusion model with prompts {width} wide, such as LoRA Studio's small world"
+    assert family.member_title(768) == "Stable Diffusion 1.5" and family.member_title(32) == "a Stable Diffusion model with prompts 32 wide"
 
 
 def test_facts_are_read_without_torch():
@@ -84,6 +101,41 @@ def test_pickled_weights_are_refused(tmp_path, tiny_base):  # noqa: F811
     (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(folder / "vae" / "diffusion_pytorch_model.bin")
     with pytest.raises(StudioError, match="no safetensors weights in vae"):
         resolve_base(str(folder))
+
+
+def test_a_base_is_located_where_it_lies(tiny_base):  # noqa: F811
+    assert locate_base(BUILTIN_ID) == resolve_base(BUILTIN_ID)
+    assert locate_base(str(tiny_base.path)) == tiny_base
+
+
+NOWHERE = ["/none", "~nobody-of-that-name/model", "./none", "/" + "a" * 300, "/a\0b", "a b", "owner", "C:\\none", "//evil.example/share", "", "."]
+
+
+@pytest.mark.parametrize("name", NOWHERE)
+def test_what_is_no_base_on_this_computer_is_nowhere_and_no_failure(name):
+    assert locate_base(name) is None
+
+
+@pytest.mark.parametrize("name", NOWHERE)
+def test_what_is_no_base_is_refused_in_a_sentence(name, fake_hub):
+    with pytest.raises(StudioError):
+        resolve_base(name)
+
+
+@pytest.mark.parametrize("revision", ["../refs/main", "..", "/etc/hostname", "\\\\evil.example\\share", "a\0b"])
+def test_a_hostile_revision_is_nowhere(revision, fake_hub, tmp_path):
+    fake_hub.seed_repo("maker/tiny", save_tiny_model(tmp_path / "repo"))
+    resolve_base("maker/tiny")
+    assert locate_base("maker/tiny", revision) is None
+
+
+def test_a_hub_model_is_located_once_it_was_fetched_and_nothing_is_asked(fake_hub, tmp_path):
+    commit = fake_hub.seed_repo("maker/tiny", save_tiny_model(tmp_path / "repo"))
+    assert locate_base("maker/tiny") is None and fake_hub.seen == []
+    fetched = resolve_base("maker/tiny")
+    asked = len(fake_hub.seen)
+    assert locate_base("maker/tiny") == locate_base("maker/tiny", commit) == fetched
+    assert locate_base("maker/tiny", "another") is None and len(fake_hub.seen) == asked
 
 
 @pytest.mark.parametrize("hostile", ["../../etc", "owner/na me", "https://evil.example/x/y", "owner", "owner/name@main", "a/b/c"])

