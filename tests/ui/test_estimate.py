@@ -1,0 +1,89 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from studio import config
+from studio.benchmark.tiny import save_tiny_model
+from studio.families import BUILTIN_ID, resolve_base
+from studio.ui import estimate
+from tests.tiny import lora_tensors, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234\n"
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+def settings(base_model: object, *more: str):
+    return config.build({"model": {"base_model": str(base_model)}, "lora": {"rank": 4}}, *more)
+
+
+def numbers(pipeline, *targets: str) -> int:
+    """How many bytes the halves of a real LoRA take, float32."""
+    tensors = lora_tensors(pipeline, targets=targets) if targets else lora_tensors(pipeline)
+    return sum(tensor.numel() * 4 for tensor in tensors.values())
+
+
+def test_the_size_is_that_of_the_halves_that_will_be_written(tiny_base, tiny_pipeline):  # noqa: F811
+    assert estimate.adapter_bytes(settings(tiny_base.path)) == numbers(tiny_pipeline)
+    assert estimate.adapter_bytes(settings(tiny_base.path, "lora.target_modules=['to_q', 'proj_in', 'conv1']")) == numbers(
+        tiny_pipeline, "to_q", "proj_in", "conv1"
+    )
+    assert estimate.adapter_bytes(settings(tiny_base.path, "lora.target_modules=['q']")) is None  # no layer has that name, some end like it
+
+
+def test_the_shipped_base_has_a_size(workspace):
+    assert "a file of" in estimate.sentence(workspace, settings(BUILTIN_ID))
+
+
+def test_a_base_in_several_files_is_counted_whole(tmp_path, tiny_pipeline):  # noqa: F811
+    folder = save_tiny_model(tmp_path / "base")
+    tiny_pipeline.unet.save_pretrained(folder / "unet", max_shard_size="20KB")
+    (folder / WEIGHTS).unlink()
+    assert len(list((folder / "unet").glob("*-of-*.safetensors"))) > 1
+    assert estimate.adapter_bytes(settings(folder)) == numbers(tiny_pipeline)
+
+
+def test_a_hub_base_has_a_size_once_it_was_fetched(workspace, fake_hub, tmp_path, tiny_pipeline):  # noqa: F811
+    fake_hub.seed_repo("maker/tiny", save_tiny_model(tmp_path / "repo"))
+    assert "a file of" not in estimate.sentence(workspace, settings("maker/tiny"))
+    resolve_base("maker/tiny")
+    asked = len(fake_hub.seen)
+    assert estimate.adapter_bytes(settings("maker/tiny")) == numbers(tiny_pipeline)
+    assert len(fake_hub.seen) == asked
+
+
+def break_as_pointer(path):
+    path.write_bytes(POINTER)
+
+
+def break_by_a_dangling_link(path):
+    path.unlink()
+    os.symlink(path.parent / "gone", path)
+
+
+def break_by_cutting(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+BROKEN = {
+    break_as_pointer: "is a git-lfs pointer",
+    break_by_a_dangling_link: "cannot be opened",
+    break_by_cutting: "is not a whole .safetensors file",
+}
+
+
+@pytest.mark.parametrize("break_it", BROKEN, ids=lambda kind: kind.__name__)
+def test_weights_that_cannot_be_read_are_told_and_the_rest_still_said(break_it, workspace, tmp_path):
+    folder = save_tiny_model(tmp_path / "base")
+    break_it(folder / WEIGHTS)
+    said = estimate.sentence(workspace, settings(folder, "training.max_train_steps=300"))
+    assert said.startswith("300 steps, time shown after the first steps. ") and BROKEN[break_it] in said and said.endswith(".")
+
+
+def test_an_estimate_needs_no_torch():
+    code = (
+        "import sys; from studio import config; from studio.ui import estimate; assert estimate.adapter_bytes(config.build({}));"
+        "estimate.adapter_bytes(config.build({'model': {'base_model': 'maker/none'}})); assert not {'torch', 'diffusers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
