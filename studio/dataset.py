@@ -66,7 +66,7 @@ class Dataset:
     def open(cls, workspace: Workspace, dataset_id: str) -> "Dataset":
         dataset = cls(workspace.dataset_path(dataset_id))
         if not (dataset.path / "dataset.json").exists():
-            raise StudioError("This dataset is not here any more; choose one from the list, or look into the trash.")
+            raise StudioError("This dataset is not here any more; choose one from the list, or put it back under Removed.")
         return dataset
 
     @classmethod

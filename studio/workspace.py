@@ -45,6 +45,7 @@ class Trashed:
 
     id: str
     original: Path
+    content: Path
     removed: float
 
 
@@ -100,13 +101,20 @@ class Workspace:
         shutil.rmtree(folder)
         return original
 
+    def erase(self, trash_id: str) -> None:
+        """Delete something removed for good."""
+        folder = self._inside(self.trash, trash_id, "removed thing")
+        if not folder.exists():
+            raise StudioError("That was already put back, or removed for good.")
+        shutil.rmtree(folder)
+
     def trashed(self) -> list[Trashed]:
         """What can be put back, newest first."""
         found = []
         for folder in sorted(self.trash.iterdir(), reverse=True):
             if (folder / "origin.json").exists() and (folder / "content").exists():
                 origin = json.loads((folder / "origin.json").read_text())
-                found.append(Trashed(folder.name, self.root / origin["original"], origin["removed"]))
+                found.append(Trashed(folder.name, self.root / origin["original"], folder / "content", origin["removed"]))
         return found
 
     def _inside(self, folder: Path, plain_id: str, noun: str) -> Path:

@@ -7,7 +7,7 @@ import gradio as gr
 LISTEN = """
 const send = (kind, e) => {
   const hit = e.target.closest(`[data-${kind}]`);
-  if (!hit || !element.contains(hit)) return;
+  if (!hit || !element.contains(hit) || (hit.dataset.confirm && !confirm(hit.dataset.confirm))) return;
   const value = hit.type === 'checkbox' ? hit.checked : hit.value;
   trigger(hit.dataset[kind], {...hit.dataset, value});
 };

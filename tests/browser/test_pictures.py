@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import zipfile
 
 import pytest
@@ -70,7 +71,7 @@ def test_bring_pictures_edit_them_and_find_them_again(open_page, keep, app, file
     expect(page.get_by_label("What is it, in one word?")).to_be_visible()
     page.locator(".captioned .x").last.click()
     expect(page.locator(".captioned")).to_have_count(1)
-    page.get_by_role("button", name="Undo (1)").click()
+    page.get_by_role("button", name=re.compile("Put .* back")).click()
     expect(page.locator(".captioned")).to_have_count(2)
 
     page.reload()

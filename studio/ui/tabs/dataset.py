@@ -72,24 +72,25 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         said = gr.HTML("", elem_id="dataset-said")
         progress = panel("", ("stop",), elem_id="dataset-progress")
         cards = gr.HTML("", js_on_load=_script(), server_functions=_writers(studio), elem_id="captions")
+    new.removed.render()
 
-    moving = [work, summary, cards, progress, export, add, on, captioning_pane]
+    moving = [work, summary, cards, progress, export, undo, add, on, captioning_pane]
     shown = [*moving, word, meaning, noun]
-    removed = gr.State([])
 
     @in_words
     def show(dataset_id: str | None, request: gr.Request):
         workspace = studio.workspace(request)
         dataset = open_dataset(workspace, dataset_id)
         if dataset is None:
-            return gr.update(visible=False), "", "", "", "", *[gr.skip()] * 3, "", "", gr.skip()
+            return gr.update(visible=False), "", "", "", "", *[gr.skip()] * 4, "", "", gr.skip()
         progress = _progress(studio, studio.owner(request), dataset)
         some = bool(dataset.pictures)
         link = f'<a class="tool" href="{files.url("dataset", dataset.id)}" download>Export zip</a>' if some else ""
         steps = gr.update(variant="secondary" if some else "primary"), gr.update(visible=some), gr.update(visible=some)
         word = dataset.trigger_word
         asked = gr.update(visible=dataset.subject != "style", info=NOUN_HELP.format(word=word or "sks"))
-        return gr.update(visible=True), _header(dataset), captions.grid(dataset), progress, link, *steps, word, _meaning(word), asked
+        seen = gr.update(visible=True), _header(dataset), captions.grid(dataset), progress, link, _way_back(dataset), *steps
+        return *seen, word, _meaning(word), asked
 
     def refresh(dataset_id: str | None, request: gr.Request):
         """The same, but the trigger word someone may be typing stays."""
@@ -164,19 +165,20 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     progress.stop(stop, None, None, **QUIET)
 
     @in_words
-    def leave_out(dataset_id, removed, request: gr.Request, event: gr.EventData):
-        dataset = open_dataset(studio.workspace(request), dataset_id)
+    def leave_out(dataset_id, request: gr.Request, event: gr.EventData):
+        dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.remove([event.id])
-        return captions.grid(dataset), _header(dataset), [*removed, event.id], gr.update(visible=True, value=f"Undo ({len(removed) + 1})")
+        return captions.grid(dataset), _header(dataset), _way_back(dataset)
 
     @in_words
-    def put_back(dataset_id, removed, request: gr.Request):
-        dataset = open_dataset(studio.workspace(request), dataset_id)
-        dataset.restore(removed)
-        return captions.grid(dataset), _header(dataset), [], gr.update(visible=False)
+    def put_back(dataset_id, request: gr.Request):
+        """The last one that was taken out; again for the one before."""
+        dataset = Dataset.open(studio.workspace(request), dataset_id)
+        dataset.restore(picture.id for picture in dataset.removed[:1])
+        return captions.grid(dataset), _header(dataset), _way_back(dataset)
 
-    cards.leave_out(leave_out, [chosen, removed], [cards, summary, removed, undo], **QUIET)
-    undo.click(put_back, [chosen, removed], [cards, summary, removed, undo], **QUIET)
+    cards.leave_out(leave_out, chosen, [cards, summary, undo], **QUIET)
+    undo.click(put_back, chosen, [cards, summary, undo], **QUIET)
 
     on.click(lambda: gr.Tabs(selected="train"), None, rooms, **QUIET)
     return new
@@ -193,6 +195,13 @@ def _header(dataset: Dataset) -> str:
             "These look like photographs. The built-in base draws simple shapes only; for photographs choose another base on the Train tab.", "warn"
         )
     return captions.summary(dataset) + plain
+
+
+def _way_back(dataset: Dataset) -> dict:
+    """The button that puts the picture back which was taken out last, for as long as there is one."""
+    gone = dataset.removed
+    more = f" ({len(gone)} are out)" if len(gone) > 1 else ""
+    return gr.update(visible=bool(gone), value=f"Put {gone[0].name} back{more}" if gone else "Undo")
 
 
 def _progress(studio: Studio, owner: str, dataset: Dataset) -> str:

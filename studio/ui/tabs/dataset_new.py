@@ -10,6 +10,7 @@ from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.ui import files
 from studio.ui.html import notice, panel, text
+from studio.ui.removed import build_removed, listing
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.workspace import Workspace
 
@@ -27,6 +28,8 @@ class New:
 
     arrive: Callable
     opened: list
+    removed: gr.HTML
+    """Removed datasets, to be placed at the end of the tab."""
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
@@ -67,8 +70,10 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
         with gr.Column(scale=6, min_width=300):
             samples = panel(sample_cards(), ("take",), elem_id="samples")
 
+    last = gr.State(None)
     person.change(lambda real: gr.update(visible=real, value=False), person, consent, **QUIET)
-    opened = [chosen, picker, another, bin_it, form, said]
+    gone = build_removed(studio, "datasets")
+    opened = [chosen, picker, another, bin_it, form, said, gone]
 
     def show(workspace: Workspace, dataset_id: str | None, words: str = ""):
         known = choices(workspace)
@@ -82,6 +87,7 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
             gr.update(visible=some),
             gr.update(visible=not some),
             words,
+            listing(workspace, "datasets"),
         )
 
     def make(title, subject, person, consent, request: gr.Request):
@@ -89,15 +95,13 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
         try:
             dataset = Dataset.create(workspace, title, subject, person, CONSENT if consent else "")
         except StudioError as error:
-            return *[gr.skip()] * 5, notice(str(error), "bad")
+            return *[gr.skip()] * 5, notice(str(error), "bad"), gr.skip()
         return show(workspace, dataset.id)
 
     @in_words
     def take(request: gr.Request, event: gr.EventData):
         workspace = studio.workspace(request)
         return show(workspace, Dataset.from_samples(workspace, str(event.sample)).id)
-
-    gone = gr.State(None)
 
     @in_words
     def throw_away(dataset_id, request: gr.Request):
@@ -111,11 +115,16 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
         workspace = studio.workspace(request)
         return *show(workspace, workspace.restore(trashed).name), None, gr.update(visible=False)
 
+    @in_words
+    def put_this_back(request: gr.Request, event: gr.EventData):
+        return put_back(event.id, request)
+
     create.click(make, [title, subject, person, consent], opened, **QUIET)
     title.submit(make, [title, subject, person, consent], opened, **QUIET)
     samples.take(take, None, opened, **QUIET)
-    bin_it.click(throw_away, chosen, [*opened, gone, back], **QUIET)
-    back.click(put_back, gone, [*opened, gone, back], **QUIET)
+    bin_it.click(throw_away, chosen, [*opened, last, back], **QUIET)
+    back.click(put_back, last, [*opened, last, back], **QUIET)
+    gone.restore(put_this_back, None, [*opened, last, back], **QUIET)
     picker.input(lambda each: each, picker, chosen, **QUIET)
     chosen.change(lambda each: each, chosen, picker, **QUIET)
     another.click(lambda: gr.update(visible=True), None, form, **QUIET)
@@ -123,4 +132,4 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
     def arrive(dataset_id, request: gr.Request):
         return show(studio.workspace(request), dataset_id)
 
-    return New(arrive, opened)
+    return New(arrive, opened, gone)

@@ -7,8 +7,9 @@ import gradio as gr
 from studio import worker
 from studio.errors import StudioError
 from studio.runs import Run
-from studio.ui import runs_view
+from studio.ui import removed, runs_view
 from studio.ui.html import empty, notice, panel
+from studio.ui.removed import build_removed
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.generate_stack import Wish
 from studio.workspace import Workspace
@@ -39,7 +40,9 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         said = gr.HTML("")
     listing = panel("", ("open", "remove"), elem_id="run-list")
     undo = gr.Button("Undo", visible=False, size="md")
-    gone = gr.State(None)
+    last = gr.State(None)
+    gone = build_removed(studio, "runs")
+    gone.render()
 
     def opened(workspace: Workspace, run_id: str | None) -> Run | None:
         """The run asked for, or the newest."""
@@ -52,7 +55,8 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         run = opened(workspace, run_id)
         if run is None:
             hidden = gr.update(visible=False)
-            return NOTHING, hidden, hidden, hidden, "", "", "", gr.update(variant="primary", value="Start training")
+            first = gr.update(variant="primary", value="Start training")
+            return NOTHING, hidden, hidden, hidden, "", "", "", first, removed.listing(workspace, "runs")
         jobs = runs_view.newest_jobs(studio, owner)
         now = runs_view.condition(run, jobs.get(run.id))
         busy = now.state in runs_view.BUSY
@@ -65,9 +69,10 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
             runs_view.loss(now),
             runs_view.listing(Run.all(workspace), jobs, run.id),
             gr.update(variant="secondary", value="Train another"),
+            removed.listing(workspace, "runs"),
         )
 
-    shown = [head, try_it, stop, resume, film, loss, listing, start]
+    shown = [head, try_it, stop, resume, film, loss, listing, start, gone]
     open_run.change(show, open_run, shown, **QUIET)
     beat.change(show, open_run, shown, **QUIET)
 
@@ -125,6 +130,11 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
             return *[gr.skip()] * (len(shown) + 1), gr.update(visible=False), notice(str(error), "bad")
         return *show(run_id, request), None, gr.update(visible=False), ""
 
-    listing.remove(remove, open_run, [*shown, gone, undo, said], **QUIET)
-    undo.click(put_back, [open_run, gone], [*shown, gone, undo, said], **QUIET)
+    @in_words
+    def put_this_back(run_id, request: gr.Request, event: gr.EventData):
+        return put_back(run_id, event.id, request)
+
+    listing.remove(remove, open_run, [*shown, last, undo, said], **QUIET)
+    undo.click(put_back, [open_run, last], [*shown, last, undo, said], **QUIET)
+    gone.restore(put_this_back, open_run, [*shown, last, undo, said], **QUIET)
     return RunView(show, shown)

@@ -1,0 +1,37 @@
+"""Removing anything can be undone, also after the page or the studio was closed."""
+
+import pytest
+
+from studio.dataset import Dataset
+from studio.errors import StudioError
+from studio.ui import removed
+from tests.trained import finished_run
+
+
+def test_what_was_removed_is_listed_by_its_title_and_kind(workspace):
+    run, dataset = finished_run(workspace), Dataset.create(workspace, "Ink <b>drawings</b>")
+    title = run.title
+    for path in (run.path, dataset.path):
+        workspace.remove(path)
+    assert [title for _, title in removed.removed(workspace, "runs")] == [title]
+    shown = removed.listing(workspace, "datasets")
+    assert "Ink &lt;b&gt;drawings&lt;/b&gt;" in shown and title not in shown
+    ((gone, _),) = removed.removed(workspace, "datasets")
+    workspace.restore(gone.id)
+    assert removed.listing(workspace, "datasets") == "" and dataset.path.exists()
+
+
+def test_what_was_deleted_for_good_leaves_no_bytes(workspace):
+    dataset = Dataset.from_samples(workspace, "style")
+    trashed = workspace.remove(dataset.path)
+    workspace.erase(trashed)
+    assert not list(workspace.trash.iterdir()) and not dataset.path.exists()
+    for action in (workspace.erase, workspace.restore):
+        with pytest.raises(StudioError, match="already put back"):
+            action(trashed)
+
+
+def test_only_what_lies_in_the_trash_can_be_deleted_for_good(workspace):
+    for name in ("../datasets", "..", "", "a/b"):
+        with pytest.raises(StudioError):
+            workspace.erase(name)
