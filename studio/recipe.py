@@ -3,15 +3,22 @@
 import json
 import struct
 import zlib
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studio.errors import StudioError
+from studio.families import BUILTIN_ID
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 KEY = b"lora_studio"
 LARGEST_RECIPE = 256 * 1024
 PICTURE_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"sRGB", b"IDAT", b"IEND")
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Steps = Annotated[int, Field(ge=1, le=200)]
+Guidance = Annotated[float, Field(ge=0, le=30)]
+"""What these may be, for a picture and for the samples of a training."""
 
 
 class StackEntry(BaseModel):
@@ -27,19 +34,32 @@ class StackEntry(BaseModel):
 
 
 class Recipe(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """The docstrings are the help of the command line; `USUAL` below holds the defaults that other doors offer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     prompt: str = Field("", max_length=4000)
+    """What to draw."""
     negative_prompt: str = Field("", max_length=4000)
+    """What should not be seen."""
     family: str = Field("stable-diffusion", max_length=100)
-    base_model: str = Field("lora-studio/small-world", max_length=500)
+    """The kind of base model."""
+    base_model: str = Field(BUILTIN_ID, max_length=500)
+    """The model that draws: the one that ships with the studio, owner/name on the Hub, or a folder on this computer."""
     revision: str | None = Field(None, max_length=100)
+    """Which version of a base on the Hub: a branch, a tag or a commit. Empty takes the newest."""
     stack: list[StackEntry] = Field(default_factory=list, max_length=32)
-    seed: int = Field(7, ge=0, le=2**32 - 1)
-    num_inference_steps: int = Field(20, ge=1, le=200)
-    guidance_scale: float = Field(5.0, ge=0, le=30)
+    """The LoRAs on top, each with its weight."""
+    seed: Seed = 7
+    """The same seed and settings give the same picture."""
+    num_inference_steps: Steps = 20
+    """How carefully it is drawn; more is finer and slower."""
+    guidance_scale: Guidance = 5.0
+    """How strictly the prompt is followed."""
     width: int | None = Field(None, ge=64, le=4096, multiple_of=8)
+    """In pixels; empty takes the base's own."""
     height: int | None = Field(None, ge=64, le=4096, multiple_of=8)
+    """In pixels; empty takes the base's own."""
 
     def to_json(self) -> str:
         """Canonical: the same recipe is always the same text."""
@@ -57,6 +77,9 @@ class Recipe(BaseModel):
     def without_stack(self) -> "Recipe":
         """The same picture by the base model alone."""
         return self.model_copy(update={"stack": []})
+
+
+USUAL = Recipe()
 
 
 def add_recipe(png: bytes, recipe: Recipe) -> bytes:

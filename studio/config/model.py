@@ -2,14 +2,16 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from studio.recipe import USUAL
+
 
 class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    family: str = Field("stable-diffusion", title="Family")
+    family: str = Field(USUAL.family, title="Family")
     """The kind of base model. A LoRA works only with the family it was trained on."""
 
-    base_model: str = Field("lora-studio/small-world", title="Base model", min_length=1, max_length=500)
+    base_model: str = Field(USUAL.base_model, title="Base model", min_length=1, max_length=500)
     """The model that learns: the one that ships with the studio, a Hugging Face Hub id such as owner/name, or a folder on this computer. It stays as it is; the LoRA is a small file on top."""
 
     revision: str | None = Field(None, title="Base revision", max_length=100)

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from studio.recipe import USUAL, Guidance, Seed, Steps
+
 
 class SamplesConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -12,11 +14,11 @@ class SamplesConfig(BaseModel):
     every: int = Field(250, title="Draw samples every (steps)", ge=1, le=100_000)
     """A new column of the film each so many steps. The LoRA of every column is kept, so you can take an earlier one."""
 
-    seed: int = Field(7, title="Sample seed", ge=0, le=2**32 - 1)
+    seed: Seed = Field(USUAL.seed, title="Sample seed")
     """The same for every column, so that only the learning changes the picture."""
 
-    num_inference_steps: int = Field(20, title="Drawing steps (num_inference_steps)", ge=1, le=200)
+    num_inference_steps: Steps = Field(USUAL.num_inference_steps, title="Drawing steps (num_inference_steps)")
     """How carefully each sample is drawn. More is finer and slower."""
 
-    guidance_scale: float = Field(5.0, title="Obey the prompt (guidance scale)", ge=0, le=30)
+    guidance_scale: Guidance = Field(USUAL.guidance_scale, title="Obey the prompt (guidance scale)")
     """Higher follows the prompt more strictly with stronger contrast; too high looks burnt."""
