@@ -1,6 +1,8 @@
 """The same six nouns without a browser: `python -m studio --help`. Every long command is the same job that a page starts."""
 
+import math
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -10,20 +12,36 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from studio import builtin, library, worker
 from studio import config as configs
-from studio import library, worker
-from studio.dataset import Dataset
+from studio.captioning import CAPTIONERS
+from studio.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.errors import StudioError, validated
 from studio.jobs import DEVICE_KINDS, Job, Jobs
-from studio.recipe import Recipe, StackEntry
+from studio.model_card import LICENCES
+from studio.recipe import USUAL, Recipe
 from studio.release import Request, plan, save_folder, save_zip
 from studio.runs import Run
 from studio.workspace import Home
 
+STOPPED = 130
+"""What a shell expects of a command that Ctrl-C ended: in `train && publish` nothing half-learnt goes on."""
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Caption pictures, train a LoRA, try it, publish it.")
 console = Console(markup=False, soft_wrap=True)
+aside = Console(stderr=True, markup=False, soft_wrap=True)
+"""For progress and refusals: what a script reads from the other stream is results alone."""
 HomeOption = Annotated[Path | None, typer.Option("--home", help="The studio's folder; default: LORA_STUDIO_HOME or your data folder.")]
+Pictures = Annotated[list[Path] | None, typer.Argument(help="Pictures, .txt captions of the same name, or a .zip of both.")]
+LicenceOption = Annotated[str, typer.Option(help=f"The LoRA's licence, as the Hub spells it: {', '.join(filter(None, LICENCES))}.")]
+LicenceName = Annotated[str, typer.Option(help="What the licence is called, for --licence other.")]
+LicenceLink = Annotated[str, typer.Option(help="Where it can be read, for --licence other.")]
+
+
+def of_recipe(name: str):
+    """An option that says of itself what the recipe says."""
+    return typer.Option(help=Recipe.model_fields[name].description)
 
 
 def open_home(home: Path | None):
@@ -31,33 +49,63 @@ def open_home(home: Path | None):
     return place, place.workspace("local"), Jobs(place.database)
 
 
-def follow(home: Home, jobs: Jobs, job: Job, secret: bytes | None = None) -> Job:
-    """Show a job's progress until it ends; Ctrl-C asks it to stop, and stopping a training saves it first."""
-    if job.kind in DEVICE_KINDS:
-        worker.ensure(home)
-    else:
-        jobs.start(job, secret)
+def follow(home: Home, jobs: Jobs, job: Job, secret: bytes | None = None, go_on: str = "") -> Job:
+    """Show a job's progress until it ends; Ctrl-C asks it to stop, and stopping a training saves it first.
+
+    `go_on` is the command that goes on with what was stopped.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    looked, asked_to_stop = -math.inf, False
+    with Progress(*columns, console=aside, transient=True, disable=not aside.is_terminal) as progress:
         bar = progress.add_task(job.kind, total=1)
-        while job.state in ("waiting", "running"):
+        while job.unfinished:
             try:
+                if time.monotonic() - looked > worker.LOOK_AROUND_SECONDS:
+                    looked = time.monotonic()
+                    look_after(home, jobs, job, secret)
                 time.sleep(0.1)
                 job = jobs.get(job.id)
-                progress.update(bar, completed=job.done or 0, total=max(job.total or 0, 1), description=job.message or job.kind)
+                words = ("saving, then stopping" if job.kind == "train" else "stopping") if asked_to_stop else job.message or job.kind
+                progress.update(bar, completed=job.done or 0, total=max(job.total or 0, 1), description=words)
             except KeyboardInterrupt:
+                asked_to_stop = True
                 jobs.cancel(job.id)
+    if job.state == "cancelled":
+        step = job.result.get("step")
+        where = f"Stopped at step {step} and saved" if step else "Stopped before the first step"
+        console.print(f"{where}; go on with: {go_on}" if go_on else "Stopped.", highlight=False)
+        raise typer.Exit(STOPPED)
     if job.state != "done":
-        raise StudioError(job.error or f"The {job.kind} job ended as {job.state}.")
+        hint = f" The command: {go_on}" if go_on and job.state == "interrupted" else ""
+        raise StudioError((job.error or f"The {job.kind} job ended as {job.state}.") + hint)
     return job
+
+
+def look_after(home: Home, jobs: Jobs, job: Job, secret: bytes | None) -> None:
+    """See to it that somebody does the job, and that one whose process died does not seem to run for ever: the page has a thread for that."""
+    if job.kind not in DEVICE_KINDS:
+        jobs.start(job, secret)
+    jobs.adopt()
+    if job.kind in DEVICE_KINDS:
+        try:
+            worker.ensure(home)
+        except StudioError as error:
+            jobs.give_up(DEVICE_KINDS, str(error))
+
+
+def check_target(path: Path) -> None:
+    """Before the work, not after it: whether there is a place to save its result."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise StudioError(f"There is no folder {str(folder)!r} to save {path.name!r} in; make it first, or choose another.")
 
 
 @app.command()
 def dataset(
     title: Annotated[str, typer.Argument(help="What to call it; a sample set has a title already.")] = "",
-    files: Annotated[list[Path] | None, typer.Argument(help="Pictures, .txt captions of the same name, or a .zip of both.")] = None,
-    subject: Annotated[str, typer.Option(help="What the pictures share: style (unless said), character or object.")] = "",
-    sample: Annotated[str | None, typer.Option(help="Take a shipped sample set instead of files: style or character.")] = None,
+    files: Pictures = None,
+    subject: Annotated[str, typer.Option(help=f"What the pictures share: {', '.join(SUBJECTS)}; {SUBJECTS[0]} unless said.")] = "",
+    sample: Annotated[str | None, typer.Option(help=f"Take a shipped sample set instead of files: {', '.join(builtin.SAMPLES)}.")] = None,
     trigger: Annotated[str, typer.Option(help="The rare word that will call the LoRA.")] = "",
     consent: Annotated[str, typer.Option(help="If a real person is shown: how they agreed. Goes onto the card.")] = "",
     home: HomeOption = None,
@@ -73,12 +121,29 @@ def dataset(
         return
     if not title.strip():
         raise StudioError('The dataset has no title; give one, for example: python -m studio dataset "Ink drawings" pictures.zip')
-    made = Dataset.create(workspace, title, subject or "style", real_person=bool(consent), consent=consent)
+    made = Dataset.create(workspace, title, subject or SUBJECTS[0], real_person=bool(consent), consent=consent)
     if trigger:
         made.set_trigger_word(trigger)
-    listing = [{"path": str(path.resolve()), "name": path.name} for path in files or []]
-    result = follow(place, jobs, jobs.submit("local", "import", {"dataset": made.id, "files": listing})).result
-    console.print(f"{made.id}\n{result['added']} pictures and {result['captions']} captions added.")
+    console.print(made.id, highlight=False)
+    bring(place, jobs, made, files or [])
+
+
+@app.command()
+def add(
+    dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
+    files: Pictures,
+    home: HomeOption = None,
+) -> None:
+    """Add pictures and captions to a dataset."""
+    place, workspace, jobs = open_home(home)
+    bring(place, jobs, Dataset.open(workspace, dataset), files)
+
+
+def bring(place: Home, jobs: Jobs, dataset: Dataset, files: list[Path]) -> None:
+    """Add files to a dataset, and say what came of each."""
+    listing = [{"path": str(path.resolve()), "name": path.name} for path in files]
+    result = follow(place, jobs, jobs.submit("local", "import", {"dataset": dataset.id, "files": listing})).result
+    console.print(f"{result['added']} pictures and {result['captions']} captions added.")
     for refused in result["refused"]:
         console.print(f"  not used: {refused['name']}: {refused['reason']}")
     for note in result["notes"]:
@@ -88,12 +153,15 @@ def dataset(
 @app.command()
 def caption(
     dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
-    captioner: Annotated[str, typer.Option(help="builtin, blip, blip-large, florence-2 or florence-2-large.")] = "builtin",
+    captioner: Annotated[str, typer.Option(help=f"{', '.join(CAPTIONERS)}.")] = next(iter(CAPTIONERS)),
     every: Annotated[bool, typer.Option("--all", help="Also those that have a caption already; hand-made ones are always kept.")] = False,
     noun: Annotated[str, typer.Option(help="What the character or object is, in one word, such as dog: the trigger word takes its place.")] = "",
     home: HomeOption = None,
 ) -> None:
-    """Write captions with a captioner. Hand-made captions are never overwritten."""
+    """Write captions with a captioner.
+
+    Captions that a person wrote or brought are never overwritten.
+    """
     place, _, jobs = open_home(home)
     job = jobs.submit("local", "caption", {"dataset": dataset, "captioner": captioner, "only_empty": not every, "class_noun": noun})
     result = follow(place, jobs, job).result
@@ -110,51 +178,108 @@ def train(
     title: Annotated[str, typer.Option(help="What to call the LoRA.")] = "",
     home: HomeOption = None,
 ) -> None:
-    """Train a LoRA on a dataset. Ctrl-C stops it and saves first; `resume` goes on to the same bytes."""
+    """Train a LoRA on a dataset.
+
+    Ctrl-C stops it and saves first; `resume` goes on to the same bytes.
+    """
     place, workspace, jobs = open_home(home)
     pictures = Dataset.open(workspace, dataset)
     run = Run.create(workspace, configs.for_dataset(pictures, preset, *(overrides or [])), pictures, title)
-    console.print(run.id)
-    result = follow(place, jobs, jobs.submit("local", "train", {"run": run.id}, key=run.job_key)).result
-    console.print(f"{run.latest_adapter()}\n{result}")
+    console.print(run.id, highlight=False)
+    learn(home, place, jobs, run)
 
 
 @app.command()
 def resume(run: Annotated[str, typer.Argument(help="The run's id.")], home: HomeOption = None) -> None:
     """Go on with a run that was stopped or interrupted."""
     place, workspace, jobs = open_home(home)
-    opened = Run.open(workspace, run)
-    follow(place, jobs, jobs.submit("local", "train", {"run": opened.id}, key=opened.job_key))
-    console.print(str(opened.latest_adapter()))
+    learn(home, place, jobs, Run.open(workspace, run))
+
+
+def learn(home: Path | None, place: Home, jobs: Jobs, run: Run) -> None:
+    """Train a run from where it is to its end, and say where the LoRA lies and what it is called in a stack."""
+    go_on = f"python -m studio resume {run.id}" + (f" --home {shlex.quote(str(home))}" if home else "")
+    result = follow(place, jobs, jobs.submit("local", "train", {"run": run.id}, key=run.job_key), go_on=go_on).result
+    console.print(f"{run.latest_adapter()}\n{result['adapter']}", highlight=False)
+
+
+@app.command()
+def lora(
+    source: Annotated[str, typer.Argument(help="A .safetensors file, or owner/name on the Hub.")],
+    revision: Annotated[str, typer.Option(help="From the Hub: which version, a branch, a tag or a commit. Empty takes the newest.")] = "",
+    file: Annotated[str, typer.Option(help="From the Hub: which file, where the repository has several.")] = "",
+    home: HomeOption = None,
+) -> None:
+    """Bring a LoRA from a file or from the Hugging Face Hub.
+
+    It is printed by the name that `generate --lora` takes. For a private repository your login (`hf auth login`) or HF_TOKEN is used.
+    """
+    place, workspace, jobs = open_home(home)
+    path, secret = Path(source).expanduser(), None
+    if path.is_file() or path.is_absolute() or path.suffix == ".safetensors" or source.startswith(".") or "\\" in source:
+        if revision or file:
+            raise StudioError(f"--revision and --file are for the Hub, and {source!r} is a file on this computer; leave them out.")
+        if not path.is_file():
+            raise StudioError(f"There is no file {source!r}; give the path of a .safetensors file, or owner/name on the Hub.")
+        job = jobs.submit("local", "adapter", {"files": [{"path": str(path.resolve()), "name": path.name}]})
+    else:
+        import huggingface_hub
+
+        secret = (huggingface_hub.get_token() or "").encode()
+        job = jobs.submit("local", "download", {"repo_id": source, "revision": revision or None, "filename": file or None})
+    result = follow(place, jobs, job, secret).result
+    for refused in result["refused"]:
+        raise StudioError(refused["reason"])
+    card = library.find(workspace, result["adapters"][0])
+    words = f", trigger word: {', '.join(card.trigger_words)}" if card.trigger_words else ""
+    console.print(f"{card.ref}\n{card.title}, rank {card.rank}{words}", highlight=False)
 
 
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
-    out: Annotated[Path, typer.Option(help="Where to save the PNG; its recipe is inside.")] = Path("picture.png"),
+    out: Annotated[Path, typer.Option(help="Where to save the PNG; its recipe is inside. Of several, -1, -2 and so on.")] = Path("picture.png"),
     lora: Annotated[list[str] | None, typer.Option(help="A LoRA and its weight, such as starter:style=0.8; may be given again.")] = None,
-    base: Annotated[str, typer.Option(help="The base model.")] = "lora-studio/small-world",
-    seed: Annotated[int, typer.Option(help="The same seed and settings give the same picture.")] = 7,
-    steps: Annotated[int, typer.Option(help="How carefully it is drawn.")] = 20,
-    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 5.0,
+    negative: Annotated[str, of_recipe("negative_prompt")] = USUAL.negative_prompt,
+    base: Annotated[str, of_recipe("base_model")] = USUAL.base_model,
+    revision: Annotated[str, of_recipe("revision")] = "",
+    seed: Annotated[int, of_recipe("seed")] = USUAL.seed,
+    count: Annotated[int, typer.Option(min=1, max=worker.MOST_PICTURES, help="How many pictures: with this seed and the ones after it.")] = 1,
+    steps: Annotated[int, of_recipe("num_inference_steps")] = USUAL.num_inference_steps,
+    guidance: Annotated[float, of_recipe("guidance_scale")] = USUAL.guidance_scale,
     home: HomeOption = None,
 ) -> None:
-    """Draw a picture with a stack of LoRAs."""
+    """Draw pictures with a stack of LoRAs."""
+    check_target(out)
+    if out.is_dir():
+        raise StudioError(f"{str(out)!r} is a folder; say which file in it the picture goes to, for example {str(out / 'picture.png')!r}.")
     place, workspace, jobs = open_home(home)
     stack = []
     for entry in lora or []:
         ref, _, weight = entry.partition("=")
-        card = library.find(workspace, ref)
         try:
-            entry = StackEntry(adapter=card.ref, weight=float(weight or 1), title=card.title, sha256=card.sha256)
+            strength = float(weight or 1)
         except ValueError:
             raise StudioError(f"{weight!r} is not a weight for {ref}; give a number from -1 to 2, for example {ref}=0.8.") from None
-        stack.append(entry.model_dump())
-    wanted = {"prompt": prompt, "base_model": base, "stack": stack, "seed": seed, "num_inference_steps": steps, "guidance_scale": guidance}
+        stack.append(library.stack_entry(workspace, ref, strength).model_dump())
+    wanted = {
+        "prompt": prompt,
+        "negative_prompt": negative,
+        "base_model": base,
+        "revision": revision or None,
+        "stack": stack,
+        "seed": seed,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+    }
     recipe = validated(Recipe, wanted)
-    job = follow(place, jobs, jobs.submit("local", "generate", {"recipe": recipe.to_json(), "count": 1}))
-    out.write_bytes(workspace.image_path(job.result["images"][0]).read_bytes())
-    console.print(str(out))
+    result = follow(place, jobs, jobs.submit("local", "generate", {"recipe": recipe.to_json(), "count": count})).result
+    for number, image in enumerate(result["images"], 1):
+        target = out if count == 1 else out.with_stem(f"{out.stem}-{number}")
+        target.write_bytes(workspace.image_path(image).read_bytes())
+        console.print(str(target), highlight=False)
+    for note in result["notes"]:
+        console.print(f"  {note}")
 
 
 @app.command()
@@ -163,19 +288,25 @@ def publish(
     repo: Annotated[str, typer.Argument(help="name or owner/name on the Hub.")],
     rights: Annotated[str, typer.Option(help="What gives you the right to publish this; it stands on the card.")],
     public: Annotated[bool, typer.Option("--public", help="Make it public once every byte was verified; otherwise it stays private.")] = False,
-    licence: Annotated[str, typer.Option(help="The licence of the LoRA, as the Hub spells it.")] = "",
+    licence: LicenceOption = "",
+    licence_name: LicenceName = "",
+    licence_link: LicenceLink = "",
     title: Annotated[str, typer.Option(help="Title of the card.")] = "",
     update: Annotated[bool, typer.Option("--update", help="Add a new version to a repository this run was published to.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Publish to the Hugging Face Hub, privately unless you say --public. Uses your login (`hf auth login`) or HF_TOKEN."""
+    """Publish a LoRA with its card to the Hugging Face Hub.
+
+    It stays private unless you say --public. Your login (`hf auth login`) or HF_TOKEN is used.
+    """
     import huggingface_hub
 
     token = huggingface_hub.get_token()
     if not token:
         raise StudioError("You are not logged in to the Hub: run `hf auth login` first, or use `save` to get a folder or zip instead.")
     place, _, jobs = open_home(home)
-    asked = {"adapter": adapter, "repo": repo, "private": not public, "rights": rights, "licence": licence, "title": title, "update": update}
+    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
+    asked = {"adapter": adapter, "repo": repo, "private": not public, "rights": rights, **named, "title": title, "update": update}
     request = validated(Request, asked)
     job = jobs.submit("local", "publish", request.model_dump(), key=request.job_key)
     result = follow(place, jobs, job, secret=token.encode()).result
@@ -189,31 +320,35 @@ def save(
     adapter: Annotated[str, typer.Argument(help="One of your own LoRAs: run:<run id> or run:<run id>@<step>.")],
     out: Annotated[Path, typer.Argument(help="A new folder, or a file ending in .zip.")],
     rights: Annotated[str, typer.Option(help="What gives you the right to publish this; it stands on the card.")] = "",
-    licence: Annotated[str, typer.Option(help="The licence of the LoRA, as the Hub spells it.")] = "",
+    licence: LicenceOption = "",
+    licence_name: LicenceName = "",
+    licence_link: LicenceLink = "",
     home: HomeOption = None,
 ) -> None:
-    """Save a LoRA with its card and pictures as a folder or zip, just as it would be published. Needs no network."""
+    """Save a LoRA with its card and pictures as a folder or zip.
+
+    They are the files that `publish` would send. Needs no network.
+    """
+    check_target(out)
     _, workspace, _ = open_home(home)
-    made = plan(workspace, validated(Request, {"adapter": adapter, "rights": rights, "licence": licence}))
+    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
+    made = plan(workspace, validated(Request, {"adapter": adapter, "rights": rights, **named}))
     console.print(str(save_zip(made, out) if out.suffix == ".zip" else save_folder(made, out)))
 
 
 @app.command()
 def doctor() -> None:
-    """What this computer can do, and the one command that fixes what it cannot."""
-    findings = examine()
-    for finding in findings:
+    """Say what this computer can do, and what fixes the rest."""
+    for finding in examine():
         console.print(f"{finding.level}: {finding.message}" + (f"\n  {finding.fix}" if finding.fix else ""), highlight=False)
-    if not findings:
-        console.print("Everything the studio needs is here.")
 
 
 @app.command()
 def show(
-    what: Annotated[str, typer.Argument(help="datasets, runs, adapters, presets or jobs.")],
+    what: Annotated[str, typer.Argument(help="datasets, runs, adapters (the LoRAs), presets or jobs.")],
     home: HomeOption = None,
 ) -> None:
-    """List what there is."""
+    """List datasets, runs, LoRAs, presets or jobs, newest first."""
     place, workspace, jobs = open_home(home)
     listings = {
         "datasets": lambda: (("id", "title", "pictures"), [(d.id, d.title, str(len(d.pictures))) for d in Dataset.all(workspace)]),
@@ -235,13 +370,19 @@ def show(
 
 
 def main() -> None:
-    """A StudioError is a sentence for the person at the keyboard, not a traceback."""
+    """What the studio or the disk refuses is a sentence for the person at the keyboard, not a traceback."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         app(standalone_mode=True)
     except StudioError as error:
-        Console(stderr=True, markup=False, soft_wrap=True).print(str(error), style="red", highlight=False)
-        sys.exit(1)
+        complain(str(error))
+    except OSError as error:
+        complain(f"The computer refused this: {error}. Choose another place, or make room, and try again.")
+
+
+def complain(sentence: str) -> None:
+    aside.print(sentence, style="red", highlight=False)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

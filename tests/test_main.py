@@ -1,5 +1,7 @@
 """The commands: what they say, what they refuse, and that a training started here learns what its dataset is."""
 
+import _thread
+import json
 import os
 import subprocess
 import sys
@@ -10,13 +12,17 @@ import pytest
 from typer.testing import CliRunner
 
 from studio import __main__ as commands
-from studio import worker
+from studio import captioning, library, worker
 from studio.benchmark.tiny import save_tiny_model
 from studio.dataset import Dataset
 from studio.errors import StudioError
+from studio.families import BUILTIN_ID
+from studio.jobs import DEVICE_KINDS, Jobs
+from studio.model_card import LICENCES
+from studio.recipe import read_recipe
 from studio.runs import Run
 from studio.worker import Worker
-from tests.trained import finished_run, png
+from tests.trained import finished_run, png, write_tiny_adapter
 
 NAMES = [command.callback.__name__ for command in commands.app.registered_commands]
 
@@ -53,10 +59,44 @@ def at_work(home, monkeypatch):
     thread.join()
 
 
+@pytest.fixture
+def answered(home, monkeypatch):
+    """Every drawing is done at once by this: it takes the job, and gives back one picture a seed with the recipe in it."""
+    from studio.recipe import Recipe, add_recipe
+
+    jobs, workspace = Jobs(home.database), home.workspace("local")
+
+    def draw(home):
+        while job := jobs.claim(("generate",), os.getpid()):
+            recipe = Recipe.from_json(job.payload["recipe"])
+            images = [f"drawn-{recipe.seed + index}" for index in range(job.payload["count"])]
+            for index, image in enumerate(images):
+                asked = recipe.model_copy(update={"seed": recipe.seed + index})
+                workspace.image_path(image).write_bytes(add_recipe(png(10), asked))
+            jobs.finish(job.id, {"images": images, "seconds": 0.0, "notes": []})
+
+    monkeypatch.setattr(worker, "ensure", draw)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_says_what_it_does(name):
     done = CliRunner().invoke(commands.app, [name, "--help"])
     assert done.exit_code == 0 and "Usage" in done.stdout
+
+
+def test_the_list_of_commands_is_made_of_whole_sentences():
+    listed = CliRunner().invoke(commands.app, ["--help"]).stdout.partition("Commands:")[2]
+    assert all(f"  {name} " in listed for name in NAMES) and "..." not in listed
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "words"),
+    [("caption", "captioner", captioning.CAPTIONERS), ("publish", "licence", filter(None, LICENCES)), ("generate", "base", [BUILTIN_ID])],
+)
+def test_help_names_what_there_is_to_choose(command, option, words):
+    said = " ".join(CliRunner().invoke(commands.app, [command, "--help"]).stdout.split())
+    assert f"--{option} " in said
+    assert [word for word in words if word not in said] == []
 
 
 def test_a_character_is_trained_as_a_character(studio, workspace, at_work, tmp_path):
@@ -68,6 +108,169 @@ def test_a_character_is_trained_as_a_character(studio, workspace, at_work, tmp_p
     pictures = Dataset.open(workspace, made)
     assert (run.config.dataset.subject, run.config.dataset.trigger_word) == ("character", pictures.trigger_word)
     assert run.state == "finished" and str(run.adapter_at(2)) in printed.splitlines()
+
+
+def test_a_training_that_is_stopped_says_where_and_how_to_go_on(home, studio, workspace, at_work, tmp_path):
+    made = studio("dataset", "--sample", "style").splitlines()[0]
+    base = save_tiny_model(tmp_path / "tiny-model")
+    long = ("dataset.resolution=64", "training.max_train_steps=5000", "samples.every=5000", "samples.prompts=[]", "runtime.threads=1")
+    jobs = Jobs(home.database)
+
+    def press_ctrl_c():
+        while not any(job.done for job in jobs.list(kinds=("train",), states=("running",))):
+            time.sleep(0.05)
+        _thread.interrupt_main()
+
+    hand = threading.Thread(target=press_ctrl_c)
+    hand.start()
+    done = CliRunner().invoke(commands.app, ["train", made, f"model.base_model={base}", "lora.rank=4", *long, "--home", str(home.root)])
+    hand.join()
+    run = Run.all(workspace)[0]
+    step = run.adapters()[-1][0]
+    assert done.exit_code == commands.STOPPED == 130 and run.state == "stopped"
+    assert done.stdout.splitlines() == [run.id, f"Stopped at step {step} and saved; go on with: python -m studio resume {run.id} --home {home.root}"]
+
+
+def test_what_was_stopped_before_it_began_says_so(home, studio, workspace, monkeypatch):
+    run, jobs = finished_run(workspace), Jobs(home.database)
+    monkeypatch.setattr(worker, "ensure", lambda home: [jobs.cancel(job.id) for job in jobs.list()])
+    done = CliRunner().invoke(commands.app, ["resume", run.id, "--home", str(home.root)])
+    assert done.exit_code == commands.STOPPED
+    assert done.stdout.startswith(f"Stopped before the first step; go on with: python -m studio resume {run.id}")
+    done = CliRunner().invoke(commands.app, ["generate", "a cat", "--out", str(home.root / "cat.png"), "--home", str(home.root)])
+    assert (done.exit_code, done.stdout) == (commands.STOPPED, "Stopped.\n")
+
+
+def test_a_worker_that_dies_is_replaced_while_somebody_waits(home, studio, monkeypatch, tmp_path, answered):
+    draw, times = worker.ensure, []
+
+    def dies_at_first(home):
+        times.append(time.monotonic())
+        if len(times) > 1:
+            draw(home)
+
+    monkeypatch.setattr(worker, "ensure", dies_at_first)
+    monkeypatch.setattr(worker, "LOOK_AROUND_SECONDS", 0.2)
+    studio("generate", "a cat", "--out", tmp_path / "cat.png")
+    assert len(times) == 2 and (tmp_path / "cat.png").exists()
+
+
+def test_a_worker_that_cannot_start_ends_the_wait_with_its_reason(home, studio, monkeypatch, tmp_path):
+    def broken(home):
+        raise StudioError("The process that draws and trains ends as soon as it starts.")
+
+    monkeypatch.setattr(worker, "ensure", broken)
+    with pytest.raises(StudioError, match="ends as soon as it starts"):
+        studio("generate", "a cat", "--out", tmp_path / "cat.png")
+    assert not Jobs(home.database).list(kinds=DEVICE_KINDS, states=("waiting", "running"))
+
+
+@pytest.mark.parametrize("words", [("generate", "a cat", "--out"), ("save", "starter:style")])
+def test_a_place_where_nothing_can_be_saved_is_refused_before_the_work(home, studio, tmp_path, words):
+    for place, sentence in ((tmp_path / "gone" / "cat.png", "There is no folder '.*gone'"), (tmp_path / "gone" / "cat.zip", "There is no folder")):
+        with pytest.raises(StudioError, match=sentence):
+            studio(*words, place)
+    with pytest.raises(StudioError, match="is a folder"):
+        studio("generate", "a cat", "--out", tmp_path)
+    assert not Jobs(home.database).list()
+
+
+def test_what_the_disk_refuses_is_a_sentence(home, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["studio", "show", "jobs", "--home", "/dev/null/no-folder"])
+    with pytest.raises(SystemExit) as end:
+        commands.main()
+    said = capsys.readouterr().err
+    assert end.value.code == 1 and "/dev/null" in said and "Traceback" not in said
+
+
+def test_several_pictures_are_saved_side_by_side_each_with_its_recipe(studio, answered, tmp_path):
+    asked = ("--negative", "a dog", "--seed", "3", "--count", "2", "--revision", "v1.5", "--base", "maker/base")
+    printed = studio("generate", "a cat", *asked, "--out", tmp_path / "cat.png").splitlines()
+    assert printed == [str(tmp_path / "cat-1.png"), str(tmp_path / "cat-2.png")]
+    recipes = [read_recipe((tmp_path / f"cat-{n}.png").read_bytes()) for n in (1, 2)]
+    assert [recipe.seed for recipe in recipes] == [3, 4] and not (tmp_path / "cat.png").exists()
+    assert {(r.prompt, r.negative_prompt, r.base_model, r.revision) for r in recipes} == {("a cat", "a dog", "maker/base", "v1.5")}
+
+
+def test_one_picture_is_saved_under_the_name_it_was_given(studio, answered, tmp_path):
+    assert studio("generate", "a cat", "--out", tmp_path / "cat.png") == f"{tmp_path / 'cat.png'}\n"
+    recipe = read_recipe((tmp_path / "cat.png").read_bytes())
+    assert (recipe.base_model, recipe.revision, recipe.negative_prompt) == (BUILTIN_ID, None, "")
+
+
+def test_pictures_can_be_added_to_a_dataset_that_is_there(studio, workspace, tmp_path):
+    made = studio("dataset", "Ink").splitlines()[0]
+    (tmp_path / "a.png").write_bytes(png(50, size=64))
+    (tmp_path / "a.txt").write_text("a grey card")
+    (tmp_path / "odd.png").write_bytes(b"no picture")
+    printed = studio("add", made, tmp_path / "a.png", tmp_path / "a.txt", tmp_path / "odd.png")
+    assert "1 pictures and 1 captions added." in printed and "not used: odd.png" in printed
+    assert [picture.caption for picture in Dataset.open(workspace, made).pictures] == ["a grey card"]
+    with pytest.raises(StudioError, match="not here any more"):
+        studio("add", "gone", tmp_path / "a.png")
+
+
+def test_a_lora_file_is_brought_and_can_be_found(studio, workspace, tmp_path):
+    write_tiny_adapter(tmp_path / "Ink Dreams.safetensors", {"trigger_word": "ohwx"})
+    ref, about = studio("lora", tmp_path / "Ink Dreams.safetensors").splitlines()
+    assert library.find(workspace, ref).title == "Ink Dreams"
+    assert about == "Ink Dreams, rank 4, trigger word: ohwx"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("gone.safetensors",), "There is no file 'gone.safetensors'"),
+        (("./gone",), "There is no file"),
+        (("{file}", "--revision", "main"), "--revision and --file are for the Hub"),
+        (("{bad}",), "pickle"),
+        (("one-word",), "'one-word' is not the id of a Hub repository"),
+    ],
+)
+def test_a_lora_that_cannot_be_brought_is_a_sentence(home, studio, workspace, tmp_path, words, sentence):
+    write_tiny_adapter(tmp_path / "good.safetensors", {})
+    (tmp_path / "bad.safetensors").write_bytes(b"\x80\x04\x95evil pickle")
+    with pytest.raises(StudioError, match=sentence):
+        studio("lora", *(word.format(file=tmp_path / "good.safetensors", bad=tmp_path / "bad.safetensors") for word in words))
+    assert all(card.source == "starter" for card in library.list_adapters(workspace))
+
+
+def test_a_private_lora_is_fetched_from_the_hub_with_the_login_of_this_computer(home, studio, workspace, fake_hub, monkeypatch, tmp_path):
+    write_tiny_adapter(tmp_path / "lora.safetensors", {})
+    weights = (tmp_path / "lora.safetensors").read_bytes()
+    commit = fake_hub.seed_files("maker/ink", {"a.safetensors": weights, "b.safetensors": weights}, private=True)
+    monkeypatch.setenv("HF_TOKEN", fake_hub.token)
+    ref = studio("lora", "maker/ink", "--file", "b.safetensors", "--revision", "main").splitlines()[0]
+    assert library.find(workspace, ref).origin["revision"] == commit
+    assert library.find(workspace, ref).origin["file"] == "b.safetensors"
+    for file in home.root.rglob("*"):
+        assert file.is_dir() or fake_hub.token.encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize("folder", ["out", "out.zip"])
+def test_another_licence_is_saved_with_its_name_and_link(studio, workspace, tmp_path, folder):
+    run = finished_run(workspace)
+    named = ("--licence", "other", "--licence-name", "Ink Licence", "--licence-link", "https://example.org/ink")
+    studio("save", f"run:{run.id}", tmp_path / folder, *named)
+    if folder == "out":
+        card = (tmp_path / "out" / "README.md").read_text()
+        assert "license: other" in card and "https://example.org/ink" in card
+
+
+def test_publishing_under_another_licence_sends_its_name_and_link(home, studio, monkeypatch):
+    asked = {}
+
+    def start(jobs, job, secret=None):
+        asked.update(job.payload)
+        return jobs.cancel(job.id)
+
+    monkeypatch.setattr(Jobs, "start", start)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_made_up_token")
+    named = ("--licence", "other", "--licence-name", "Ink Licence", "--licence-link", "https://example.org/ink")
+    words = ["publish", "run:x", "ink", "--rights", "I made them.", *named, "--home", str(home.root)]
+    assert CliRunner().invoke(commands.app, words).exit_code == commands.STOPPED
+    assert (asked["licence"], asked["licence_name"], asked["licence_link"]) == ("other", "Ink Licence", "https://example.org/ink")
+    assert "hf_made_up_token" not in json.dumps(asked)
 
 
 @pytest.mark.parametrize("together", [["a.png"], ["--subject", "object"], ["--trigger", "ohwx"], ["--consent", "they agreed"]])
