@@ -1,15 +1,18 @@
 """The same six nouns for programs: named API endpoints with type hints. Every other handler of the page is private."""
 
+from pathlib import Path
+
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from studio import config as configs
 from studio import library, worker
-from studio.dataset import Dataset
+from studio.dataset import SUBJECTS, Dataset
 from studio.errors import StudioError, validated
-from studio.jobs import Job
-from studio.recipe import Recipe, read_recipe
+from studio.jobs import UNFINISHED, Job
+from studio.recipe import USUAL, Recipe, read_recipe
 from studio.runs import Run
-from studio.ui import files
+from studio.ui import files, runs_view
 from studio.ui.studio import Studio, in_words
 from studio.workspace import Workspace
 
@@ -25,19 +28,16 @@ def add(studio: Studio) -> None:
 
     def adapters(request: gr.Request) -> list[dict]:
         """Every LoRA that can go into a stack: ref, title, source, trigger words, family, base model, rank."""
-        cards = library.list_adapters(studio.workspace(request))
-        return [
-            {
-                "ref": c.ref,
-                "title": c.title,
-                "source": c.source,
-                "trigger_words": c.trigger_words,
-                "family": c.family,
-                "base_model": c.base_model,
-                "rank": c.rank,
-            }
-            for c in cards
-        ]
+        return [described(card) for card in library.list_adapters(studio.workspace(request))]
+
+    async def add_lora(repo: str, request: gr.Request, revision: str = "", filename: str = "") -> dict:
+        """Fetch a LoRA from the Hub, owner/name, at a branch, tag or commit; say which file where the repository has several. Returns what
+        /adapters says of it. Outside of a Space the login of the studio's computer opens private repositories."""
+        asked = {"repo_id": repo, "revision": revision.strip() or None, "filename": filename.strip() or None}
+        token = studio.access.machine_token()
+        job = studio.jobs.submit(studio.owner(request), "download", asked)
+        done = await result(studio.jobs.start(job, secret=token.get_secret_value().encode() if token else None))
+        return described(library.find(studio.workspace(request), done["adapters"][0]))
 
     def datasets(request: gr.Request) -> list[dict]:
         """Every dataset: id, title, subject, trigger word, number of pictures."""
@@ -49,9 +49,44 @@ def add(studio: Studio) -> None:
         dataset = Dataset.from_samples(studio.workspace(request), name)
         return {"id": dataset.id, "title": dataset.title, "pictures": len(dataset.pictures)}
 
+    def new_dataset(title: str, request: gr.Request, subject: str = SUBJECTS[0], trigger_word: str = "", consent: str = "") -> dict:
+        """A new, empty dataset about a style, character or object. Where a real person is shown, `consent` says how they agreed; it goes onto
+        the card. Add pictures with /add_pictures."""
+        dataset = Dataset.create(studio.workspace(request), title, subject, bool(consent.strip()), consent, trigger_word)
+        return {"id": dataset.id, "title": dataset.title, "pictures": 0}
+
+    async def add_pictures(dataset: str, pictures: list[gr.FileData], request: gr.Request) -> dict:
+        """Add pictures, .txt captions of the same name, or a .zip of both: files as gradio_client's handle_file sends them. Returns how many
+        pictures and captions were added, what was refused and why, and notes."""
+        opened = Dataset.open(studio.workspace(request), dataset)
+        asked = {"dataset": opened.id, "files": [uploaded(file) for file in pictures]}
+        return await result(studio.jobs.start(studio.jobs.submit(studio.owner(request), "import", asked)))
+
+    def pictures(dataset: str, request: gr.Request) -> list[dict]:
+        """Every picture of a dataset: id, name, caption, who wrote it (hand, file, sample, a captioner or nobody), size, address."""
+        opened = Dataset.open(studio.workspace(request), dataset)
+        return [
+            {
+                "id": picture.id,
+                "name": picture.name,
+                "caption": picture.caption,
+                "caption_source": picture.caption_source,
+                "width": picture.width,
+                "height": picture.height,
+                "address": "/" + files.url("picture", opened.id, picture.id),
+            }
+            for picture in opened.pictures
+        ]
+
+    def edit_caption(dataset: str, picture: str, caption: str, request: gr.Request) -> dict:
+        """Write a picture's caption by hand: no captioner overwrites it afterwards. An empty one may be filled again."""
+        opened = Dataset.open(studio.workspace(request), dataset)
+        return {"changed": opened.set_caption(picture, caption)}
+
     async def caption(dataset: str, request: gr.Request, captioner: str = "builtin", only_empty: bool = True, class_noun: str = "") -> dict:
         """Write captions; hand-made ones are kept, and the trigger word takes the place of `class_noun`. Returns counts once it is done."""
-        asked = {"dataset": dataset, "captioner": captioner, "only_empty": only_empty, "class_noun": class_noun}
+        opened = Dataset.open(studio.workspace(request), dataset)
+        asked = {"dataset": opened.id, "captioner": captioner, "only_empty": only_empty, "class_noun": class_noun}
         job = studio.jobs.submit(studio.owner(request), "caption", asked)
         worker.ensure(studio.home)
         return await result(job)
@@ -59,42 +94,66 @@ def add(studio: Studio) -> None:
     def train(dataset: str, request: gr.Request, preset: str = "", settings: list[str] | None = None, title: str = "") -> dict:
         """Start a training, with settings such as "lora.rank=8" on top of the preset, or of the one that fits the pictures where none is named;
         returns the run and its job at once. Ask /run how it goes."""
-        workspace = studio.workspace(request)
-        pictures = Dataset.open(workspace, dataset)
-        run = Run.create(workspace, configs.for_dataset(pictures, preset, *(settings or [])), pictures, title)
-        job = studio.jobs.submit(studio.owner(request), "train", {"run": run.id}, key=run.job_key)
-        worker.ensure(studio.home)
+        pictures = Dataset.open(studio.workspace(request), dataset)
+        run, job = studio.train(studio.owner(request), configs.for_dataset(pictures, preset, *(settings or [])), pictures, title)
         return {"run": run.id, "job": job.id}
 
     def run(run: str, request: gr.Request) -> dict:
-        """How a run is doing: state, step, loss, saved LoRAs by step."""
+        """How a run is doing: state (waiting, running, paused, stopped, interrupted, finished or failed), why, step, loss, saved LoRAs by step."""
         opened = Run.open(studio.workspace(request), run)
-        curve = opened.curve()
-        last = curve[-1] if curve else {}
+        now = runs_view.condition(opened, runs_view.newest_jobs(studio, studio.owner(request)).get(opened.id))
         return {
-            "state": opened.state,
-            "step": last.get("step", 0),
-            "loss": last.get("loss"),
+            "state": now.state,
+            "message": now.message,
+            "step": now.step,
+            "loss": now.curve[-1]["loss"] if now.curve else None,
             "adapters": [f"run:{opened.id}@{step}" for step, _ in opened.adapters()],
         }
+
+    def stop_run(run: str, request: gr.Request) -> dict:
+        """Ask a training to stop: it saves first. Returns at once; /run says when it has, and /resume_run goes on."""
+        opened = Run.open(studio.workspace(request), run)
+        job = unfinished(studio.owner(request), opened)
+        if job is None:
+            raise StudioError(f"{opened.title} is not being trained, so there is nothing to stop; /run says how it is.")
+        studio.stop(job)
+        return {"run": opened.id, "job": job.id}
+
+    def resume_run(run: str, request: gr.Request) -> dict:
+        """Go on with a run that was stopped or interrupted, to the same bytes. Returns the run and its job at once. Ask /run how it goes."""
+        opened = Run.open(studio.workspace(request), run)
+        going = unfinished(studio.owner(request), opened)
+        if going and (going.cancel_requested or opened.stop_requested):
+            raise StudioError(f"{opened.title} is saving before it stops; resume it once /run says that it has.")
+        job = studio.jobs.submit(studio.owner(request), "train", {"run": opened.id}, key=opened.job_key)
+        worker.ensure(studio.home)
+        return {"run": opened.id, "job": job.id}
+
+    def unfinished(owner: str, run: Run) -> Job | None:
+        """The job that trains a run, or waits to."""
+        jobs = studio.jobs.list(owner, kinds=("train",), states=UNFINISHED, limit=500)
+        return next((job for job in jobs if job.payload["run"] == run.id), None)
 
     async def generate(
         prompt: str,
         request: gr.Request,
         loras: list[dict] | None = None,
-        seed: int = 7,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 5.0,
-        negative_prompt: str = "",
-        base_model: str = "lora-studio/small-world",
+        seed: int = USUAL.seed,
+        num_inference_steps: int = USUAL.num_inference_steps,
+        guidance_scale: float = USUAL.guidance_scale,
+        negative_prompt: str = USUAL.negative_prompt,
+        base_model: str = USUAL.base_model,
         count: int = 1,
+        revision: str = "",
     ) -> list[dict]:
-        """Draw; loras is [{"ref": ..., "weight": 1.0}, ...]. Returns the address and the recipe of each picture."""
+        """Draw; loras is [{"ref": ..., "weight": 1.0}, ...], revision a version of a base on the Hub. Returns the address and the recipe of each
+        picture."""
         workspace = studio.workspace(request)
         wanted = {
             "prompt": prompt,
             "negative_prompt": negative_prompt,
             "base_model": base_model,
+            "revision": revision.strip() or None,
             "stack": [stack_entry(workspace, each) for each in loras or []],
             "seed": seed,
             "num_inference_steps": num_inference_steps,
@@ -106,24 +165,60 @@ def add(studio: Studio) -> None:
         drawn = {each: read_recipe(workspace.image_path(each).read_bytes()) for each in images}
         return [{"id": each, "address": "/" + files.url("image", each), "recipe": recipe.to_json()} for each, recipe in drawn.items()]
 
-    async def publish(adapter: str, repo: str, rights: str, token: str, request: gr.Request, private: bool = True, licence: str = "") -> dict:
-        """Publish one of your runs with its card; returns the address, the commit and code that calls it. The token is kept nowhere."""
+    async def publish(
+        adapter: str,
+        repo: str,
+        rights: str,
+        token: str,
+        request: gr.Request,
+        private: bool = True,
+        licence: str = "",
+        licence_name: str = "",
+        licence_link: str = "",
+    ) -> dict:
+        """Publish one of your runs with its card; returns the address, the commit and code that calls it. The token is kept nowhere. The licence
+        "other" needs a name, and a link if there is one."""
         from studio import hub
         from studio.release import Request
 
-        asked = {"adapter": adapter, "repo": repo, "rights": rights, "private": private, "licence": licence}
+        named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
+        asked = {"adapter": adapter, "repo": repo, "rights": rights, "private": private, **named}
         wish = validated(Request, asked)
         secret = studio.access.publishing_token(hub.read_token(token) if token else None)
         job = studio.jobs.submit(studio.owner(request), "publish", wish.model_dump(), key=wish.job_key)
         return await result(studio.jobs.start(job, secret=secret.get_secret_value().encode()))
 
-    for endpoint in (adapters, datasets, use_samples, caption, train, run, generate, publish):
+    about_datasets = (datasets, new_dataset, use_samples, pictures, add_pictures, edit_caption, caption)
+    for endpoint in (*about_datasets, train, run, stop_run, resume_run, adapters, add_lora, generate, publish):
         gr.api(in_words(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
+def described(card: library.AdapterCard) -> dict:
+    return {
+        "ref": card.ref,
+        "title": card.title,
+        "source": card.source,
+        "trigger_words": card.trigger_words,
+        "family": card.family,
+        "base_model": card.base_model,
+        "rank": card.rank,
+    }
+
+
+def uploaded(file: gr.FileData | dict) -> dict:
+    """A file that came with this request, as an import job takes it.
+
+    The type is for the API's page alone: Gradio 6.31 hands over what was sent, and moves and checks it only where it says
+    `meta: gradio.FileData` of itself. Without that word any path of this computer would reach us.
+    """
+    path = Path(str(file.get("path", ""))).resolve() if isinstance(file, dict) else Path()
+    if not (path.is_file() and path.is_relative_to(Path(get_upload_folder()).resolve())):
+        raise StudioError(f"{repr(file)[:60]} is not a file that was sent along; wrap each in gradio_client's handle_file.")
+    return {"path": str(path), "name": path.name}
+
+
 def stack_entry(workspace: Workspace, asked: dict) -> dict:
-    """One of the LoRAs that a program asks for, with the hash of its file as it is now."""
+    """One of the LoRAs that a program asks for."""
     if not isinstance(asked, dict) or "ref" not in asked or set(asked) - {"ref", "weight"}:
         raise StudioError(f'{repr(asked)[:60]} is not a LoRA of a stack; write {{"ref": "starter:style", "weight": 1.0}}. /adapters lists the refs.')
-    card = library.find(workspace, str(asked["ref"]))
-    return {"adapter": card.ref, "weight": asked.get("weight", 1.0), "title": card.title, "sha256": card.sha256}
+    return library.stack_entry(workspace, str(asked["ref"]), asked.get("weight", 1.0)).model_dump()

@@ -1,11 +1,10 @@
-"""The page as a whole: what it imports, what it offers to programs, and whose files it serves."""
+"""The page as a whole: what it imports, and whose files it serves."""
 
 import subprocess
 import sys
 
 import gradio as gr
 import pytest
-from gradio_client import Client
 from starlette.testclient import TestClient
 
 from studio import ui
@@ -14,8 +13,6 @@ from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.ui import files
 from studio.workspace import Home
-
-ENDPOINTS = {"/adapters", "/datasets", "/use_samples", "/caption", "/train", "/run", "/generate", "/publish"}
 
 
 def test_building_and_loading_every_tab_imports_neither_torch_nor_its_friends(tmp_path):
@@ -50,56 +47,6 @@ def page(tmp_path_factory):
     server, url, _ = app.launch(**arguments)
     yield server, url, studio
     app.close()
-
-
-def test_only_named_endpoints_are_public(page):
-    server, url, _ = page
-    public = Client(url, verbose=False).view_api(return_format="dict")
-    assert set(public["named_endpoints"]) == ENDPOINTS
-    assert public["unnamed_endpoints"] == {}
-
-
-def test_a_program_makes_a_dataset_and_sees_it(page):
-    _, url, _ = page
-    client = Client(url, verbose=False)
-    made = client.predict("style", api_name="/use_samples")
-    assert made["pictures"] == 16
-    assert client.predict(api_name="/datasets")[0]["trigger_word"] == "ohwx"
-
-
-def test_a_program_gets_the_sentence_of_an_error(page):
-    _, url, _ = page
-    with pytest.raises(Exception, match="no sample pictures 'cats'"):
-        Client(url, verbose=False).predict("cats", api_name="/use_samples")
-
-
-@pytest.mark.parametrize(
-    ("asked", "words"),
-    [
-        ({"loras": [{"weight": 1.0}]}, "is not a LoRA of a stack"),
-        ({"loras": ["starter:style"]}, "is not a LoRA of a stack"),
-        ({"loras": [{"ref": "starter:style", "weight": 9}]}, "stack.0.weight: 9 does not fit"),
-        ({"loras": [{"ref": "starter:gone"}]}, "is not here"),
-        ({"num_inference_steps": 500}, "num_inference_steps: 500 does not fit. Input should be less than or equal to 200"),
-        ({"seed": -1}, "seed: -1 does not fit"),
-    ],
-)
-def test_a_program_is_told_what_does_not_fit_into_a_recipe(page, asked, words):
-    _, url, studio = page
-    with pytest.raises(Exception, match=words):
-        Client(url, verbose=False).predict("a cat", **asked, api_name="/generate")
-    assert not studio.jobs.list(kinds=("generate",))
-
-
-def test_publishing_without_a_token_leaves_no_job_behind(page, monkeypatch):
-    _, url, studio = page
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    client = Client(url, verbose=False)
-    with pytest.raises(Exception, match="needs a Hugging Face login"):
-        client.predict("run:x", "ink", "I made them.", "", api_name="/publish")
-    with pytest.raises(Exception, match="repo: '.* does not fit"):
-        client.predict("run:x", "i" * 300, "I made them.", "hf_x", api_name="/publish")
-    assert not studio.jobs.list(kinds=("publish",))
 
 
 def test_a_training_is_watched_however_many_pictures_are_drawn_meanwhile(home):

@@ -1,0 +1,273 @@
+"""What the studio offers to programs: the same six nouns, each caller's own things alone, and a sentence for what does not fit."""
+
+import asyncio
+
+import gradio as gr
+import pytest
+from gradio_client import Client, handle_file
+
+from studio import library, ui, worker
+from studio.access import Access, Mode
+from studio.dataset import Dataset
+from studio.jobs import Jobs
+from studio.runs import Run
+from studio.workspace import Home
+from tests.trained import finished_run, png, write_tiny_adapter
+
+ENDPOINTS = {
+    *("/datasets", "/new_dataset", "/use_samples", "/pictures", "/add_pictures", "/edit_caption", "/caption"),
+    *("/train", "/run", "/stop_run", "/resume_run", "/adapters", "/add_lora", "/generate", "/publish"),
+}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page without a worker: nothing is drawn, everything else answers."""
+    home = Home(tmp_path_factory.mktemp("page"))
+    app, studio = ui.build_app(home, Access())
+    arguments = ui.launch_arguments(studio) | {"prevent_thread_lock": True, "quiet": True}
+    server, url, _ = app.launch(**arguments)
+    yield server, url, studio
+    app.close()
+
+
+@pytest.fixture
+def ask(page):
+    """`ask("/datasets", ...)` -> what the endpoint answers."""
+    client = Client(page[1], verbose=False)
+    return lambda name, *values, **named: client.predict(*values, **named, api_name=name)
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    """Nobody takes a job of the worker's."""
+    monkeypatch.setattr(worker, "ensure", lambda home: None)
+
+
+def test_only_named_endpoints_are_public(page):
+    server, url, _ = page
+    public = Client(url, verbose=False).view_api(return_format="dict")
+    assert set(public["named_endpoints"]) == ENDPOINTS
+    assert public["unnamed_endpoints"] == {}
+
+
+def test_a_program_makes_a_dataset_and_sees_it(page):
+    _, url, _ = page
+    client = Client(url, verbose=False)
+    made = client.predict("style", api_name="/use_samples")
+    assert made["pictures"] == 16
+    assert client.predict(api_name="/datasets")[0]["trigger_word"] == "ohwx"
+
+
+def test_a_program_gets_the_sentence_of_an_error(page):
+    _, url, _ = page
+    with pytest.raises(Exception, match="no sample pictures 'cats'"):
+        Client(url, verbose=False).predict("cats", api_name="/use_samples")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"loras": [{"weight": 1.0}]}, "is not a LoRA of a stack"),
+        ({"loras": ["starter:style"]}, "is not a LoRA of a stack"),
+        ({"loras": [{"ref": "starter:style", "weight": 9}]}, "weight: 9 does not fit"),
+        ({"loras": [{"ref": "starter:gone"}]}, "is not here"),
+        ({"num_inference_steps": 500}, "num_inference_steps: 500 does not fit. Input should be less than or equal to 200"),
+        ({"seed": -1}, "seed: -1 does not fit"),
+    ],
+)
+def test_a_program_is_told_what_does_not_fit_into_a_recipe(page, asked, words):
+    _, url, studio = page
+    with pytest.raises(Exception, match=words):
+        Client(url, verbose=False).predict("a cat", **asked, api_name="/generate")
+    assert not studio.jobs.list(kinds=("generate",))
+
+
+def test_publishing_without_a_token_leaves_no_job_behind(page, monkeypatch):
+    _, url, studio = page
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    client = Client(url, verbose=False)
+    with pytest.raises(Exception, match="needs a Hugging Face login"):
+        client.predict("run:x", "ink", "I made them.", "", api_name="/publish")
+    with pytest.raises(Exception, match="repo: '.* does not fit"):
+        client.predict("run:x", "i" * 300, "I made them.", "hf_x", api_name="/publish")
+    assert not studio.jobs.list(kinds=("publish",))
+
+
+def test_every_endpoint_says_what_it_does_and_what_each_value_is(page):
+    for name, about in Client(page[1], verbose=False).view_api(return_format="dict")["named_endpoints"].items():
+        assert len(about["description"].split()) > 5, name
+        assert all(value["python_type"]["type"] != "Any" for value in about["parameters"]), name
+
+
+def test_what_takes_files_says_so(page):
+    public = Client(page[1], verbose=False).view_api(return_format="dict")["named_endpoints"]
+    assert public["/add_pictures"]["parameters"][1]["python_type"]["type"] == "list[filepath]"
+
+
+def test_a_program_makes_a_dataset_of_its_own_pictures(ask, tmp_path):
+    (tmp_path / "card.png").write_bytes(png(50, size=64))
+    (tmp_path / "card.txt").write_text("a grey card")
+    (tmp_path / "odd.png").write_bytes(b"no picture")
+    made = ask("/new_dataset", "Cards", subject="object", trigger_word="ohwx", consent="They agreed.")
+    came = ask("/add_pictures", made["id"], [handle_file(tmp_path / name) for name in ("card.png", "card.txt", "odd.png")])
+    assert (came["added"], came["captions"], [each["name"] for each in came["refused"]]) == (1, 1, ["odd.png"])
+    listed = next(each for each in ask("/datasets") if each["id"] == made["id"])
+    assert (listed["subject"], listed["trigger_word"], listed["pictures"]) == ("object", "ohwx", 1)
+    (card,) = ask("/pictures", made["id"])
+    assert (card["name"], card["caption"], card["caption_source"], card["width"]) == ("card.png", "a grey card", "file", 64)
+
+
+def test_consent_given_by_a_program_is_kept(page, ask):
+    _, _, studio = page
+    made = ask("/new_dataset", "Ada", subject="character", consent="Ada agreed by letter")
+    dataset = Dataset.open(studio.home.workspace("local"), made["id"])
+    assert dataset.real_person and dataset.consent["text"] == "Ada agreed by letter"
+    with pytest.raises(Exception, match="choose one of style"):
+        ask("/new_dataset", "Ada", subject="weapon")
+
+
+def test_a_caption_edited_by_a_program_counts_as_one_made_by_hand(page, ask):
+    made = ask("/use_samples", "style")
+    first = ask("/pictures", made["id"])[0]
+    assert ask("/edit_caption", made["id"], first["id"], "ohwx, a boat at sea") == {"changed": True}
+    assert ask("/edit_caption", made["id"], first["id"], "ohwx, a boat at sea") == {"changed": False}
+    now = ask("/pictures", made["id"])[0]
+    assert (now["caption"], now["caption_source"]) == ("ohwx, a boat at sea", "hand")
+    with pytest.raises(Exception, match="not in the dataset any more"):
+        ask("/edit_caption", made["id"], "0" * 64, "x")
+
+
+@pytest.mark.parametrize("disguise", ["plain path", "without its word", "with its word", "as a stream", "upwards", "no path", "text"])
+def test_a_file_that_was_not_sent_along_is_never_read(page, ask, tmp_path, disguise):
+    _, _, studio = page
+    (tmp_path / "secret.png").write_bytes(png(50, size=64))
+    secret, word = str(tmp_path / "secret.png"), {"_type": "gradio.FileData"}
+    from gradio.utils import get_upload_folder
+
+    asked = {
+        "plain path": secret,
+        "without its word": {"path": secret},
+        "with its word": {"path": secret, "meta": word},
+        "as a stream": {"path": secret, "is_stream": True, "meta": word},
+        "upwards": {"path": f"{get_upload_folder()}/../../{secret}"},
+        "no path": {"meta": {}},
+        "text": "card.png",
+    }[disguise]
+    made = studio.home.workspace("local")
+    dataset = Dataset.create(made, "Cards")
+    # gradio_client would upload what says of itself that it is a file; a stranger's program need not.
+    answer = call(page, "add_pictures", [dataset.id, [asked]])
+    assert answer["success"] is False and dataset.pictures == []
+    assert not [job for job in studio.jobs.list(kinds=("import",)) if job.payload["dataset"] == dataset.id]
+
+
+def test_a_program_fetches_a_lora_from_the_hub(page, ask, fake_hub, monkeypatch, tmp_path):
+    _, _, studio = page
+    write_tiny_adapter(tmp_path / "lora.safetensors", {})
+    weights = (tmp_path / "lora.safetensors").read_bytes()
+    old = fake_hub.seed_files("maker/ink", {"a.safetensors": weights, "b.safetensors": weights}, private=True)
+    fake_hub.seed_files("maker/ink", {"a.safetensors": b"a newer version"}, private=True)
+    monkeypatch.setenv("HF_TOKEN", fake_hub.token)
+    added = ask("/add_lora", "maker/ink", revision=old, filename="a.safetensors")
+    assert (added["title"], added["source"], added["rank"]) == ("ink", "hub", 4)
+    card = library.find(studio.home.workspace("local"), added["ref"])
+    assert (card.origin["revision"], card.origin["file"]) == (old, "a.safetensors")
+    with pytest.raises(Exception, match="say which one"):
+        ask("/add_lora", "maker/ink")
+
+
+def test_a_program_stops_a_training_and_goes_on(page, ask, idle):
+    _, _, studio = page
+    run = finished_run(studio.home.workspace("local"))
+    assert ask("/run", run.id)["state"] == "finished"
+    with pytest.raises(Exception, match="nothing to stop"):
+        ask("/stop_run", run.id)
+    going = ask("/resume_run", run.id)
+    assert ask("/resume_run", run.id) == going, "one training a run"
+    assert ask("/run", run.id)["state"] == "waiting"
+    studio.jobs.claim(("train",), 1)
+    assert ask("/stop_run", run.id) == going
+    assert run.stop_requested and studio.jobs.get(going["job"]).cancel_requested
+    with pytest.raises(Exception, match="saving before it stops"):
+        ask("/resume_run", run.id)
+    studio.jobs.mark_cancelled(going["job"], {"run": run.id, "step": 200})
+    assert ask("/resume_run", run.id)["job"] > going["job"]
+    assert ask("/stop_run", run.id)["run"] == run.id
+
+
+def test_a_program_starts_a_training(page, ask, idle):
+    _, _, studio = page
+    made = ask("/use_samples", "character")
+    started = ask("/train", made["id"], settings=["lora.rank=4"], title="Pim")
+    run = Run.open(studio.home.workspace("local"), started["run"])
+    assert (run.title, run.config.lora.rank, studio.jobs.get(started["job"]).state) == ("Pim", 4, "waiting")
+    ask("/stop_run", run.id)
+
+
+FOREIGN = {
+    "pictures": ["{dataset}"],
+    "add_pictures": ["{dataset}", []],
+    "edit_caption": ["{dataset}", "{picture}", "mine now"],
+    "caption": ["{dataset}"],
+    "train": ["{dataset}"],
+    "run": ["{run}"],
+    "stop_run": ["{run}"],
+    "resume_run": ["{run}"],
+    "generate": ["a cat", [{"ref": "run:{run}", "weight": 1.0}]],
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_belongs_to_another_visitor_cannot_be_reached(home, idle, name):
+    mine, theirs = "visitor-" + "a" * 32, "visitor-" + "b" * 32
+    run = finished_run(home.workspace(theirs))
+    dataset = Dataset.open(home.workspace(theirs), run.snapshot["dataset"])
+    Jobs(home.database).submit(theirs, "train", {"run": run.id}, key=run.job_key)
+    before = dataset.sha256()
+    app, studio = ui.build_app(home, Access(mode=Mode.space))
+
+    class Visitor:
+        headers = {"x-studio-visitor": mine}
+
+    def named(value):
+        match value:
+            case str():
+                return value.format(dataset=dataset.id, run=run.id, picture=dataset.pictures[0].id)
+            case dict():
+                return {key: named(each) for key, each in value.items()}
+            case list():
+                return [named(each) for each in value]
+        return value
+
+    endpoint = next(event.fn for event in app.fns.values() if event.api_name == name)
+    given = [named(value) for value in FOREIGN[name]]
+    # The request is where the function asks for it, between the values that have no default and those that have one.
+    place = list(endpoint.__annotations__).index("request")
+    given.insert(place, Visitor())
+    with pytest.raises(gr.Error, match="any more|not here"):
+        answer = endpoint(*given)
+        if asyncio.iscoroutine(answer):
+            asyncio.run(answer)
+    assert dataset.sha256() == before and not run.stop_requested and studio.jobs.list(mine) == []
+
+
+def test_every_endpoint_that_takes_an_id_is_tried_with_a_foreign_one(page):
+    public = Client(page[1], verbose=False).view_api(return_format="dict")["named_endpoints"]
+    ids = {"dataset", "run", "loras", "adapter"}
+    taking = {name.strip("/") for name, about in public.items() if ids & {value["parameter_name"] for value in about["parameters"]}}
+    # Publishing looks into its owner's workspace in a process of its own.
+    assert taking - {"publish"} == set(FOREIGN)
+
+
+def call(page, name: str, values: list) -> dict:
+    """The endpoint by plain HTTP, as Gradio's own page calls it; the last word of its answer."""
+    import json
+
+    import httpx
+
+    _, url, _ = page
+    began = httpx.post(f"{url}gradio_api/call/{name}", json={"data": values}).json()
+    said = httpx.get(f"{url}gradio_api/call/{name}/{began['event_id']}", timeout=60).text
+    event, _, data = said.strip().rpartition("event: ")[2].partition("\n")
+    return {"success": event == "complete", "data": json.loads(data.removeprefix("data: ") or "null")}
