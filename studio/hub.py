@@ -5,6 +5,7 @@ read, so that no repr, log line or traceback shows it.
 """
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from huggingface_hub.utils import tqdm as hub_tqdm
 from huggingface_hub.utils._http import default_client_factory
 from pydantic import SecretStr
 
+from studio.access import Access
 from studio.errors import StudioError
 from studio.refusals import HUB_ERRORS, endpoint, sentences
 
@@ -98,6 +100,11 @@ def read_token(text: str) -> SecretStr:
     if not re.fullmatch(r"[\x21-\x7e]{8,4096}", plain):
         raise StudioError(f"That is not a Hub token: one starts with hf_ and has no spaces. Copy it again from {endpoint()}/settings/tokens.")
     return SecretStr(plain)
+
+
+def machine_login() -> SecretStr | None:
+    """The login of this computer, for bases whose terms its owner accepted; none on a Space, where it would not be the visitor's."""
+    return Access.from_environment(os.environ).machine_token()
 
 
 def check_repo_id(repo_id: str) -> str:

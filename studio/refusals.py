@@ -10,6 +10,7 @@ from huggingface_hub.utils import httpx
 
 from studio.errors import StudioError
 
+LOG_IN = "log in (`hf auth login` on your own computer, the sign-in button on a Space)"
 HUB_ERRORS = (
     errors.HfHubHTTPError,
     errors.HFValidationError,
@@ -54,7 +55,7 @@ def explain(error: Exception, repo_id: str = "") -> str:
     if isinstance(error, errors.HFValidationError):
         return f"{repo_id[:100]!r} is not the id of a Hub repository; ids look like owner/name."
     if isinstance(error, errors.GatedRepoError):
-        return f"{named} is open only to people who accepted its terms: open {endpoint()}/{repo_id}, accept them, and use your token here."
+        return f"{named} is open only to people who accepted its terms: open {endpoint()}/{repo_id}, accept them, then {LOG_IN}."
     if isinstance(error, errors.DisabledRepoError):
         return f"{named} has been disabled on the Hub; choose another one."
     if isinstance(error, errors.RevisionNotFoundError):
@@ -62,7 +63,7 @@ def explain(error: Exception, repo_id: str = "") -> str:
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return f"{named} has no such file; look at {endpoint()}/{repo_id}/tree/main for its files."
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{named} is not on the Hub under that name, or it is private and your token cannot see it; check the spelling or add a token."
+        return f"{named} is not on the Hub under that name, or it is private and your token cannot see it; check the spelling, or {LOG_IN}."
     if status == 401:
         return f"The Hub does not accept this token (expired or mistyped); make a new one at {endpoint()}/settings/tokens and use that."
     if status == 402:

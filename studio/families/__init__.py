@@ -89,6 +89,7 @@ def _fetched(repo_id: str, revision: str | None, token: SecretStr | None) -> Bas
     """Only the parts the family uses: no safety checker, no single-file copies, no pickles; half-precision weights if there are no others."""
     from studio import hub  # the Hub's client takes half a second to import, and most people never leave the shipped model
 
+    token = token or hub.machine_login()
     index = hub.download_model(repo_id, ["model_index.json"], revision, token)
     family = _family_of(BaseFolder(index.path, index.revision, repo_id, repo_id))
     weights = ("model.safetensors", "diffusion_pytorch_model.safetensors", "*-of-?????.safetensors")

@@ -9,13 +9,13 @@ from tests.trained import finished_run
 
 
 def test_what_was_removed_is_listed_by_its_title_and_kind(workspace):
-    run, dataset = finished_run(workspace), Dataset.create(workspace, "Ink <b>drawings</b>")
+    run, dataset = finished_run(workspace), Dataset.create(workspace, "Chalk <b>drawings</b>")
     title = run.title
     for path in (run.path, dataset.path):
         workspace.remove(path)
     assert [title for _, title in removed.removed(workspace, "runs")] == [title]
     shown = removed.listing(workspace, "datasets")
-    assert "Ink &lt;b&gt;drawings&lt;/b&gt;" in shown and title not in shown
+    assert "Chalk &lt;b&gt;drawings&lt;/b&gt;" in shown and title not in shown
     ((gone, _),) = removed.removed(workspace, "datasets")
     workspace.restore(gone.id)
     assert removed.listing(workspace, "datasets") == "" and dataset.path.exists()

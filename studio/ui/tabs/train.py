@@ -191,9 +191,10 @@ def describe(preset_name: str | None, dataset: Dataset, base_model: str) -> str:
         words += notice(
             "This dataset has no trigger word. It learns all the same, but nothing calls the LoRA by name; set one under Pictures & captions.", "warn"
         )
-    if base_model == families.BUILTIN_ID and any(picture.looks_like_photo for picture in dataset.pictures):
+    known = families.offer(base_model)
+    if known and known.shapes_only and any(picture.looks_like_photo for picture in dataset.pictures):
         words += notice(
-            "These look like photographs, and the built-in base draws simple shapes only. Choose another base, such as Stable Diffusion 1.5.", "warn"
+            f"These look like photographs, and {known.name} draws simple shapes only. Choose another base, such as Stable Diffusion 1.5.", "warn"
         )
     return words
 
