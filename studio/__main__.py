@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from studio import builtin, library, worker
+from studio import builtin, library, trash, worker
 from studio import config as configs
 from studio.captioning import CAPTIONERS
 from studio.dataset import SUBJECTS, Dataset
@@ -344,11 +344,18 @@ def doctor() -> None:
 
 
 @app.command()
+def restore(removed: Annotated[str, typer.Argument(help="Its id; `show removed` lists them.")], home: HomeOption = None) -> None:
+    """Put a removed dataset or run back."""
+    _, workspace, _ = open_home(home)
+    console.print(workspace.restore(removed).name)
+
+
+@app.command()
 def show(
-    what: Annotated[str, typer.Argument(help="datasets, runs, adapters (the LoRAs), presets or jobs.")],
+    what: Annotated[str, typer.Argument(help="datasets, runs, adapters (the LoRAs), presets, jobs or removed (what can be put back).")],
     home: HomeOption = None,
 ) -> None:
-    """List datasets, runs, LoRAs, presets or jobs, newest first."""
+    """List datasets, runs, LoRAs, presets, jobs or what was removed, newest first."""
     place, workspace, jobs = open_home(home)
     listings = {
         "datasets": lambda: (("id", "title", "pictures"), [(d.id, d.title, str(len(d.pictures))) for d in Dataset.all(workspace)]),
@@ -356,12 +363,13 @@ def show(
         "adapters": lambda: (("ref", "title", "rank"), [(c.ref, c.title, str(c.rank)) for c in library.list_adapters(workspace)]),
         "presets": lambda: (("name", "title", "measured"), [(p.name, p.title, p.measured) for p in configs.presets()]),
         "jobs": lambda: (("id", "kind", "state"), [(str(j.id), j.kind, j.state) for j in jobs.list("local")]),
+        "removed": lambda: (("id", "title"), [(each.id, title) for each, title in trash.removed(workspace)]),
     }
     if what not in listings:
         raise StudioError(f"There is nothing called {what!r} to list; choose one of {', '.join(listings)}.")
     columns, rows = listings[what]()
     if not rows:
-        console.print(f"No {what} yet.")
+        console.print(f"No {what} yet." if what != "removed" else "Nothing that could be put back.")
         return
     # Plain columns: a table as wide as the terminal would cut ids, which people copy from here.
     widths = [max(map(len, column)) for column in zip(columns, *rows)]

@@ -183,6 +183,14 @@ def test_what_the_disk_refuses_is_a_sentence(home, monkeypatch, capsys):
     assert end.value.code == 1 and "/dev/null" in said and "Traceback" not in said
 
 
+def test_a_removed_dataset_is_listed_and_put_back(studio, workspace):
+    dataset = Dataset.from_samples(workspace, "style")
+    trashed = workspace.remove(dataset.path)
+    assert trashed in studio("show", "removed")
+    assert studio("restore", trashed).strip() == dataset.id
+    assert len(dataset.pictures) == 16 and "Nothing that could be put back" in studio("show", "removed")
+
+
 def test_several_pictures_are_saved_side_by_side_each_with_its_recipe(studio, answered, tmp_path):
     asked = ("--negative", "a dog", "--seed", "3", "--count", "2", "--revision", "v1.5", "--base", "maker/base")
     printed = studio("generate", "a cat", *asked, "--out", tmp_path / "cat.png").splitlines()

@@ -18,8 +18,15 @@ FIRST_WEIGHTS = {"starter:style": 1.0, "starter:character": 1.0}
 def row(card: AdapterCard, weight: float = 1.0) -> dict:
     words = list(card.trigger_words)
     base, revision = base_of(card)
-    about = {"ref": card.ref, "title": card.title, "weight": weight, "on": True, "words": words, "picture": cover(card)}
-    return about | {"base": base, "revision": revision}
+    shown = {"ref": card.ref, "title": card.title, "weight": weight, "on": True, "words": words, "picture": cover(card), "from": source(card)}
+    return shown | {"base": base, "revision": revision}
+
+
+def source(card: AdapterCard) -> str:
+    """Where a LoRA of the Hub came from and under which licence; of others there is nothing to say."""
+    if card.source != "hub":
+        return ""
+    return f"{card.origin['hub']}, {card.origin.get('licence') or 'no licence given'}"
 
 
 def base_of(card: AdapterCard) -> tuple[str, str | None]:
@@ -123,10 +130,11 @@ def _item(index: int, r: dict) -> str:
     picture = f'<img class="thumb" src="{text(r["picture"])}" alt="">' if r["picture"] else f'<div class="thumb" aria-hidden="true">{title[:1]}</div>'
     checked = "checked" if r["on"] else ""
     hot = "hot" if r["weight"] > 1 else ""
+    origin = f"<small>{text(r['from'])}</small>" if r["from"] else ""
     return (
         f'<li class="{"" if r["on"] else "off"}">{picture}'
         f'<label class="name"><input type="checkbox" {checked} data-change="toggle" data-index="{index}" aria-label="{title} on">'
-        f"<span>{title}</span></label>"
+        f"<span>{title}{origin}</span></label>"
         f'<button class="x" data-click="drop" data-index="{index}" aria-label="Take {title} out of the stack" title="Take out">&times;</button>'
         f'<div class="weigh {hot}"><div class="track"><input type="range" min="-1" max="2" step="0.05" value="{r["weight"]:.2f}" '
         f'data-change="weigh" data-index="{index}" aria-label="Weight of {title}">'

@@ -1,17 +1,19 @@
 """The list of LoRAs: rows of plain data, what is drawn from them, and HTML that stays HTML whatever a title says."""
 
+import json
+
 import pytest
 
 from studio import library
 from studio.recipe import StackEntry
 from studio.ui import loras
-from tests.trained import finished_run
+from tests.trained import finished_run, write_tiny_adapter
 
 HOSTILE = '"><script>alert(1)</script>'
 
 
 def row(**differs) -> dict:
-    return {"ref": "file:x", "title": "Ink", "weight": 1.0, "on": True, "words": ["ohwx"], "picture": "", "base": "a/base"} | differs
+    return {"ref": "file:x", "title": "Ink", "weight": 1.0, "on": True, "words": ["ohwx"], "picture": "", "from": "", "base": "a/base"} | differs
 
 
 def test_a_title_can_only_ever_be_text():
@@ -24,6 +26,14 @@ def test_a_row_shows_its_weight_and_its_switch():
     assert 'value="1.25"' in shown and "<output>1.25</output>" in shown
     assert 'class="off"' in shown and "checked" not in shown
     assert 'class="weigh hot"' in shown
+
+
+def test_a_lora_of_the_hub_says_where_it_came_from_and_its_licence(workspace):
+    write_tiny_adapter(workspace.adapter_path("theirs"), {})
+    origin = {"hub": "maker/zorvex", "revision": "c" * 40, "licence": "cc-by-4.0"}
+    workspace.adapter_path("theirs").with_suffix(".json").write_text(json.dumps({"title": "Zorvex", "source": origin}))
+    card = library.find(workspace, "file:theirs")
+    assert "<small>maker/zorvex, cc-by-4.0</small>" in loras.show([loras.row(card)])
 
 
 def test_an_empty_list_says_what_to_do():

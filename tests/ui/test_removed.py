@@ -2,6 +2,7 @@
 
 import pytest
 
+from studio import trash
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.ui import removed
@@ -13,10 +14,10 @@ def test_what_was_removed_is_listed_by_its_title_and_kind(workspace):
     title = run.title
     for path in (run.path, dataset.path):
         workspace.remove(path)
-    assert [title for _, title in removed.removed(workspace, "runs")] == [title]
+    assert [title for _, title in trash.removed(workspace, "runs")] == [title]
     shown = removed.listing(workspace, "datasets")
     assert "Chalk &lt;b&gt;drawings&lt;/b&gt;" in shown and title not in shown
-    ((gone, _),) = removed.removed(workspace, "datasets")
+    ((gone, _),) = trash.removed(workspace, "datasets")
     workspace.restore(gone.id)
     assert removed.listing(workspace, "datasets") == "" and dataset.path.exists()
 
