@@ -25,7 +25,7 @@ from studio.builtin.progress import Average, Stage, cosine, generator, sixteen_b
 from studio.builtin.prompts import training_prompt
 from studio.builtin.vocabulary import prompt_tokenizer
 
-STEPS = 20_000
+STEPS = 16_000
 BATCH = 32
 LEARNING_RATE = 8e-4
 TEXT_SHARE = 0.2

@@ -21,6 +21,8 @@ from studio.training import train as train_run
 from studio.workspace import Home, Workspace
 
 PRESETS = {"style": "small-world-style", "character": "small-world-character", "dusk": "small-world-style"}
+RATES = {"style": 2e-3, "character": 1.5e-3, "dusk": 2e-3}
+"""The starters are trained at rank 8, half of what the presets take, so that they stay small; a smaller rank wants a higher rate."""
 TITLES = {"style": "Ink", "character": "Pim", "dusk": "Dusk"}
 IMAGES = 50
 
@@ -38,10 +40,10 @@ def dataset(workspace: Workspace, name: str) -> Dataset:
     return made
 
 
-def train_one(workspace: Workspace, name: str) -> tuple[Run, float]:
+def train_one(workspace: Workspace, name: str, *overrides: str) -> tuple[Run, float]:
     """The run and the seconds from its start to its end, sample pictures included."""
     pictures = dataset(workspace, name)
-    settings = (f"dataset.id={pictures.id}", f"dataset.trigger_word={pictures.trigger_word}")
+    settings = (f"dataset.id={pictures.id}", f"dataset.trigger_word={pictures.trigger_word}", *overrides)
     run = Run.create(workspace, config.preset(PRESETS[name], *settings), pictures, TITLES[name])
     start = time.monotonic()
     with run.lock():
@@ -60,7 +62,7 @@ def train(folder: Path) -> None:
     workspace = fresh_workspace(folder / "loras")
     LORAS_DIR.mkdir(exist_ok=True)
     for name in TITLES:
-        run, _ = train_one(workspace, name)
+        run, _ = train_one(workspace, name, "lora.rank=8", f"training.learning_rate={RATES[name]}")
         adapter, pictures = run.latest_adapter(), run.samples()
         shutil.copyfile(pictures[max(pictures)][0], LORAS_DIR / f"{name}.png")
         halves = {key: tensor.half() for key, tensor in load_file(adapter).items()}
