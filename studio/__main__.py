@@ -355,7 +355,7 @@ def show(
     what: Annotated[str, typer.Argument(help="datasets, runs, adapters (the LoRAs), presets, jobs or removed (what can be put back).")],
     home: HomeOption = None,
 ) -> None:
-    """List datasets, runs, LoRAs, presets, jobs or what was removed, newest first."""
+    """List datasets, runs, LoRAs, presets, jobs or removed things."""
     place, workspace, jobs = open_home(home)
     listings = {
         "datasets": lambda: (("id", "title", "pictures"), [(d.id, d.title, str(len(d.pictures))) for d in Dataset.all(workspace)]),

@@ -87,7 +87,7 @@ def test_bring_pictures_edit_them_and_find_them_again(open_page, keep, app, file
         assert sum(name.endswith(".png") for name in archive.namelist()) == 2
 
     page.get_by_role("button", name="Remove dataset").click()
-    page.get_by_role("button", name="Put Little one back").click()
+    page.get_by_role("button", name="Put Little one back").first.click()
     expect(page.locator(".captioned")).to_have_count(2)
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import gradio as gr
 
 from studio import worker
-from studio.errors import StudioError
 from studio.runs import Run
 from studio.ui import removed, runs_view
 from studio.ui.html import empty, notice, panel
@@ -39,8 +38,6 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         loss = gr.HTML("", elem_id="loss")
         said = gr.HTML("")
     listing = panel("", ("open", "remove"), elem_id="run-list")
-    undo = gr.Button("Undo", visible=False, size="md")
-    last = gr.State(None)
     gone = build_removed(studio, "runs")
     gone.render()
 
@@ -118,23 +115,15 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         run = Run.open(workspace, event.run)
         job = runs_view.newest_jobs(studio, studio.owner(request)).get(run.id)
         if job and job.unfinished:
-            return *[gr.skip()] * (len(shown) + 2), notice(f"{run.title} is still learning; stop it first.", "warn")
-        title, trashed = run.title, workspace.remove(run.path)
-        return *show(run_id if run_id != event.run else None, request), trashed, gr.update(visible=True, value=f"Put {title} back"), ""
+            return *[gr.skip()] * len(shown), notice(f"{run.title} is still learning; stop it first.", "warn")
+        workspace.remove(run.path)
+        return *show(run_id if run_id != event.run else None, request), ""
 
     @in_words
-    def put_back(run_id, trashed, request: gr.Request):
-        try:
-            studio.workspace(request).restore(trashed)
-        except StudioError as error:
-            return *[gr.skip()] * (len(shown) + 1), gr.update(visible=False), notice(str(error), "bad")
-        return *show(run_id, request), None, gr.update(visible=False), ""
+    def put_back(run_id, request: gr.Request, event: gr.EventData):
+        studio.workspace(request).restore(event.id)
+        return *show(run_id, request), ""
 
-    @in_words
-    def put_this_back(run_id, request: gr.Request, event: gr.EventData):
-        return put_back(run_id, event.id, request)
-
-    listing.remove(remove, open_run, [*shown, last, undo, said], **QUIET)
-    undo.click(put_back, [open_run, last], [*shown, last, undo, said], **QUIET)
-    gone.restore(put_this_back, open_run, [*shown, last, undo, said], **QUIET)
+    listing.remove(remove, open_run, [*shown, said], **QUIET)
+    gone.restore(put_back, open_run, [*shown, said], **QUIET)
     return RunView(show, shown)
