@@ -12,9 +12,10 @@ def main() -> None:
     home = Home()
     access = Access.from_environment(os.environ)
     app, studio = ui.build_app(home, access)
-    worker.look_after(home)
     browser = access.mode is Mode.local and os.environ.get("LORA_STUDIO_BROWSER", "1") == "1"
     app.launch(**ui.launch_arguments(studio, browser), quiet=True, prevent_thread_lock=True)
+    # Not sooner: its start would take a core from the page's.
+    worker.look_after(home)
     print(f"LoRA Studio runs at {app.local_url}  (Ctrl+C ends it; a training goes on by itself)", flush=True)  # noqa: T201 - the one line a person needs
     app.block_thread()
 
