@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from tqdm import tqdm
 
 from studio.checkpoints import Disk
 from studio.runs import Run
@@ -210,6 +212,8 @@ def run_kills(runs: int, folder: Path, quiet: bool = False) -> tuple[Bench, list
     """Every point once if there are runs enough, else evenly spread ones for half of them; the rest at random instants."""
     import studio.training  # noqa: F401 - imported before the first fork, so that no child pays for it
 
+    # tqdm's own lock is shared with forked processes: one killed while it held that lock stopped all others for ever.
+    tqdm.set_lock(threading.RLock())
     bench = Bench(folder)
     chosen = min(bench.points, runs if runs >= bench.points else runs // 2)
     points = [1 + round(i * (bench.points - 1) / max(1, chosen - 1)) for i in range(chosen)]
