@@ -34,10 +34,10 @@ def build_adding(studio: Studio, wanted: gr.State) -> gr.Dropdown:
     starters = [(f"{card.title} (starter)", card.ref) for card in library.starters()]
     with gr.Accordion("Add a LoRA", open=False, elem_classes="fold", elem_id="add-lora"):
         chosen = gr.Dropdown(starters, value=None, label="Yours and starters", filterable=True, elem_id="add-mine")
+        repo = gr.Textbox(label="From the Hugging Face Hub", placeholder="owner/name", max_lines=1)
         with gr.Row():
-            repo = gr.Textbox(label="From the Hugging Face Hub", placeholder="owner/name", scale=3, min_width=140, max_lines=1)
-            file = gr.Textbox(label="File", placeholder="the only one", scale=2, min_width=110, max_lines=1)
-            revision = gr.Textbox(label="Version (revision)", placeholder="newest", scale=2, min_width=110, max_lines=1)
+            file = gr.Textbox(label="File, if it has several", placeholder="name.safetensors", min_width=130, max_lines=1)
+            revision = gr.Textbox(label="Version (revision)", placeholder="newest", min_width=130, max_lines=1)
         with gr.Row():
             fetch = gr.Button("Fetch from the Hub", size="sm", min_width=120)
             upload = gr.UploadButton("File from this computer", file_types=[".safetensors"], file_count="multiple", size="sm", min_width=120)
