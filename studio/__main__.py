@@ -1,10 +1,14 @@
 """The same six nouns without a browser: `python -m studio --help`. Every long command is the same job that a page starts."""
 
+import contextlib
 import math
 import os
 import shlex
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -55,21 +59,19 @@ def follow(home: Home, jobs: Jobs, job: Job, secret: bytes | None = None, go_on:
     `go_on` is the command that goes on with what was stopped.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeRemainingColumn())
-    looked, asked_to_stop = -math.inf, False
-    with Progress(*columns, console=aside, transient=True, disable=not aside.is_terminal) as progress:
+    looked = -math.inf
+    with ctrl_c() as pressed, Progress(*columns, console=aside, transient=True, disable=not aside.is_terminal) as progress:
         bar = progress.add_task(job.kind, total=1)
         while job.unfinished:
-            try:
-                if time.monotonic() - looked > worker.LOOK_AROUND_SECONDS:
-                    looked = time.monotonic()
-                    look_after(home, jobs, job, secret)
-                time.sleep(0.1)
-                job = jobs.get(job.id)
-                words = ("saving, then stopping" if job.kind == "train" else "stopping") if asked_to_stop else job.message or job.kind
-                progress.update(bar, completed=job.done or 0, total=max(job.total or 0, 1), description=words)
-            except KeyboardInterrupt:
-                asked_to_stop = True
+            if pressed.is_set() and not job.cancel_requested:
                 jobs.cancel(job.id)
+            if time.monotonic() - looked > worker.LOOK_AROUND_SECONDS:
+                looked = time.monotonic()
+                look_after(home, jobs, job, secret)
+            time.sleep(0.1)
+            job = jobs.get(job.id)
+            words = ("saving, then stopping" if job.kind == "train" else "stopping") if pressed.is_set() else job.message or job.kind
+            progress.update(bar, completed=job.done or 0, total=max(job.total or 0, 1), description=words)
     if job.state == "cancelled":
         step = job.result.get("step")
         where = f"Stopped at step {step} and saved" if step else "Stopped before the first step"
@@ -79,6 +81,24 @@ def follow(home: Home, jobs: Jobs, job: Job, secret: bytes | None = None, go_on:
         hint = f" The command: {go_on}" if go_on and job.state == "interrupted" else ""
         raise StudioError((job.error or f"The {job.kind} job ended as {job.state}.") + hint)
     return job
+
+
+@contextlib.contextmanager
+def ctrl_c() -> Iterator[threading.Event]:
+    """The first Ctrl-C sets the event, a second one ends the command as usual. As an exception the first could be lost: raised while Python
+    calls back from C, it is printed and forgotten."""
+    pressed = threading.Event()
+
+    def note(number, frame) -> None:
+        if pressed.is_set():
+            signal.default_int_handler(number, frame)
+        pressed.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def look_after(home: Home, jobs: Jobs, job: Job, secret: bytes | None) -> None:
