@@ -9,7 +9,7 @@ from studio import config as configs
 from studio import library, worker
 from studio.dataset import SUBJECTS, Dataset
 from studio.errors import StudioError, validated
-from studio.jobs import UNFINISHED, Job
+from studio.jobs import Job
 from studio.recipe import USUAL, Recipe, read_recipe
 from studio.runs import Run
 from studio.ui import files, runs_view
@@ -131,8 +131,8 @@ def add(studio: Studio) -> None:
 
     def unfinished(owner: str, run: Run) -> Job | None:
         """The job that trains a run, or waits to."""
-        jobs = studio.jobs.list(owner, kinds=("train",), states=UNFINISHED, limit=500)
-        return next((job for job in jobs if job.payload["run"] == run.id), None)
+        job = runs_view.newest_jobs(studio, owner).get(run.id)
+        return job if job and job.unfinished else None
 
     async def generate(
         prompt: str,

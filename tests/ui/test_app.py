@@ -12,7 +12,6 @@ from studio.access import Access, Mode
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.ui import files
-from studio.workspace import Home
 
 
 def test_building_and_loading_every_tab_imports_neither_torch_nor_its_friends(tmp_path):
@@ -36,17 +35,6 @@ assert not heavy
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """The page without a worker: nothing is drawn, everything else answers."""
-    home = Home(tmp_path_factory.mktemp("page"))
-    app, studio = ui.build_app(home, Access())
-    arguments = ui.launch_arguments(studio) | {"prevent_thread_lock": True, "quiet": True}
-    server, url, _ = app.launch(**arguments)
-    yield server, url, studio
-    app.close()
 
 
 def test_a_training_is_watched_however_many_pictures_are_drawn_meanwhile(home):

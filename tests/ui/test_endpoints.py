@@ -11,24 +11,12 @@ from studio.access import Access, Mode
 from studio.dataset import Dataset
 from studio.jobs import Jobs
 from studio.runs import Run
-from studio.workspace import Home
 from tests.trained import finished_run, png, write_tiny_adapter
 
 ENDPOINTS = {
     *("/datasets", "/new_dataset", "/use_samples", "/pictures", "/add_pictures", "/edit_caption", "/caption"),
     *("/train", "/run", "/stop_run", "/resume_run", "/adapters", "/add_lora", "/generate", "/publish"),
 }
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """The page without a worker: nothing is drawn, everything else answers."""
-    home = Home(tmp_path_factory.mktemp("page"))
-    app, studio = ui.build_app(home, Access())
-    arguments = ui.launch_arguments(studio) | {"prevent_thread_lock": True, "quiet": True}
-    server, url, _ = app.launch(**arguments)
-    yield server, url, studio
-    app.close()
 
 
 @pytest.fixture

@@ -1,0 +1,18 @@
+"""What the tests of the page share."""
+
+import pytest
+
+from studio import ui
+from studio.access import Access
+from studio.workspace import Home
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page without a worker: nothing is drawn, everything else answers."""
+    home = Home(tmp_path_factory.mktemp("page"))
+    app, studio = ui.build_app(home, Access())
+    arguments = ui.launch_arguments(studio) | {"prevent_thread_lock": True, "quiet": True}
+    server, url, _ = app.launch(**arguments)
+    yield server, url, studio
+    app.close()
