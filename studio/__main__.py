@@ -67,7 +67,10 @@ def follow(home: Home, jobs: Jobs, job: Job, secret: bytes | None = None, go_on:
                 jobs.cancel(job.id)
             if time.monotonic() - looked > worker.LOOK_AROUND_SECONDS:
                 looked = time.monotonic()
-                look_after(home, jobs, job, secret)
+                if job.kind not in DEVICE_KINDS:
+                    # Again after a crash too: nobody else has the secret.
+                    jobs.start(job, secret)
+                worker.look(home, jobs)
             time.sleep(0.1)
             job = jobs.get(job.id)
             words = ("saving, then stopping" if job.kind == "train" else "stopping") if pressed.is_set() else job.message or job.kind
@@ -99,18 +102,6 @@ def ctrl_c() -> Iterator[threading.Event]:
         yield pressed
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def look_after(home: Home, jobs: Jobs, job: Job, secret: bytes | None) -> None:
-    """See to it that somebody does the job, and that one whose process died does not seem to run for ever: the page has a thread for that."""
-    if job.kind not in DEVICE_KINDS:
-        jobs.start(job, secret)
-    jobs.adopt()
-    if job.kind in DEVICE_KINDS:
-        try:
-            worker.ensure(home)
-        except StudioError as error:
-            jobs.give_up(DEVICE_KINDS, str(error))
 
 
 def check_target(path: Path) -> None:

@@ -76,22 +76,24 @@ def _state(home: Home) -> dict:
         return {}
 
 
+def look(home: Home, jobs: Jobs) -> None:
+    """Once: jobs whose process died are taken care of, and a worker is there for those that need one, or they are told why not."""
+    jobs.adopt()
+    if jobs.list(kinds=DEVICE_KINDS, states=("waiting", "running"), limit=1):
+        try:
+            ensure(home)
+        except StudioError as error:
+            jobs.give_up(DEVICE_KINDS, str(error))
+
+
 def look_after(home: Home) -> threading.Thread:
     """For the web process, once at its start: a thread that takes care of jobs whose process died and of the worker itself."""
     jobs = Jobs(home.database)
 
-    def look() -> None:
-        jobs.adopt()
-        if jobs.list(kinds=DEVICE_KINDS, states=("waiting", "running"), limit=1):
-            try:
-                ensure(home)
-            except StudioError as error:
-                jobs.give_up(DEVICE_KINDS, str(error))
-
     def keep_looking() -> None:
         while True:
             try:
-                look()
+                look(home, jobs)
             except (sqlite3.Error, OSError) as error:
                 # A full disk or a locked file passes; without this thread nobody would look again.
                 log.warning("could not look after the jobs: %s", error)
