@@ -1,6 +1,6 @@
 """What a published LoRA consists of: an explicit list of files, made from one run. Nothing here talks to a network; publishing.py sends it.
 
-    pytorch_lora_weights.safetensors  README.md  lora_studio.json  images/<n>.png  images/base-<n>.png
+pytorch_lora_weights.safetensors  README.md  lora_studio.json  images/<n>.png  images/base-<n>.png
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Where everything lives on disk: one Home per installation, one Workspace per owner, and the only maker of paths.
 
-    Home/studio.db, logs/, owners/<owner>/{datasets,runs,adapters,images,trash}/
+Home/studio.db, logs/, owners/<owner>/{datasets,runs,adapters,images,trash}/
 """
 
 import json

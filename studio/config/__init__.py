@@ -12,10 +12,12 @@ from studio.config import fields
 from studio.config.dataset import DatasetConfig
 from studio.config.lora import LoraConfig
 from studio.config.model import ModelConfig
+from studio.config.prior import PriorConfig
 from studio.config.runtime import RuntimeConfig
 from studio.config.samples import SamplesConfig
 from studio.config.saving import SavingConfig
 from studio.config.training import TrainingConfig
+from studio.config.validation import ValidationConfig
 from studio.errors import StudioError
 from studio.trigger_words import spoken
 
@@ -34,6 +36,8 @@ class TrainConfig(BaseModel):
     dataset: DatasetConfig = Field(default_factory=DatasetConfig)
     lora: LoraConfig = Field(default_factory=LoraConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+    prior: PriorConfig = Field(default_factory=PriorConfig)
+    validation: ValidationConfig = Field(default_factory=ValidationConfig)
     samples: SamplesConfig = Field(default_factory=SamplesConfig)
     saving: SavingConfig = Field(default_factory=SavingConfig)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)

@@ -25,3 +25,18 @@ class DatasetConfig(BaseModel):
 
     flip: bool = Field(False, title="Mirror pictures (flip)")
     """Also learn from mirrored copies. Doubles few pictures; wrong for faces with a side parting, text and logos."""
+
+    repeats: int = Field(1, title="Show each picture (repeats)", ge=1, le=1000)
+    """How often a picture comes in one round through all of them. Matters when pictures have many shapes: a rare shape fills its batches with itself."""
+
+    caption_shuffle: bool = Field(False, title="Shuffle captions")
+    """Mixes the parts between commas anew each time, so that their order teaches nothing. For captions made of tags; the text encoder stays in memory for it."""
+
+    caption_keep: int = Field(1, title="Parts that stay in front", ge=0, le=50)
+    """How many of the first parts of a caption are not shuffled. 1 keeps the trigger word in its place."""
+
+    masks: bool = Field(True, title="Use masks")
+    """Where a picture has a mask, only its light parts teach. Pictures without one teach as a whole."""
+
+    mask_floor: float = Field(0.0, title="Outside the mask", ge=0, le=1)
+    """How much the dark parts of a mask still teach: 0 is nothing, 1 as if there were no mask. A little (0.1) keeps backgrounds sane."""

@@ -1,5 +1,7 @@
 """The shape of the small file that is learnt."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -17,6 +19,15 @@ class LoraConfig(BaseModel):
 
     dropout: float = Field(0.0, title="Forget a little (LoRA dropout)", ge=0, le=0.9)
     """Randomly switches off part of the LoRA while it learns. A little (0.05 to 0.1) delays copying when there are few pictures."""
+
+    method: Literal["lora", "dora", "lokr"] = Field("lora", title="Kind of adapter")
+    """lora is what every program reads. dora also learns each layer's length: finer at low rank, a third slower. lokr is a smaller file, for families that can read it back."""
+
+    text_encoder: bool = Field(False, title="Teach the text encoder too")
+    """Also teaches the part that reads the prompt (CLIP). Helps a new word to mean one thing; takes memory, since that part must stay loaded."""
+
+    start_from: str | None = Field(None, title="Start from a LoRA", max_length=300)
+    """Goes on learning from this LoRA instead of from nothing. It must have the same rank and layers; empty starts fresh."""
 
     @model_validator(mode="before")
     @classmethod

@@ -14,8 +14,17 @@ class TrainingConfig(BaseModel):
     train_batch_size: int = Field(1, title="Pictures at a time (batch size)", ge=1, le=64)
     """How many pictures are looked at in one step. Higher learns more evenly and takes more memory and time a step."""
 
+    gradient_accumulation_steps: int = Field(1, title="Batches in one step (accumulation)", ge=1, le=256)
+    """Adds up this many batches before each change. Acts like a larger batch without its memory; each step takes that much longer."""
+
     learning_rate: float = Field(1e-4, title="Strength of learning (learning rate)", gt=0, le=1)
     """How big each step is. Higher learns faster and breaks sooner; lower is slower and safer. If pictures turn to noise, halve it."""
+
+    text_encoder_learning_rate: float | None = Field(None, title="Strength for the text encoder", gt=0, le=1)
+    """How big each step is for the text encoder, where it learns too. Empty is a tenth of the learning rate; words break sooner than pictures."""
+
+    optimizer: Literal["adamw", "adamw8bit", "prodigy", "schedulefree"] = Field("adamw", title="Optimizer")
+    """How steps are made from what was seen. adamw is the reference; adamw8bit keeps its memory in 8 bits; prodigy finds the strength itself (set the learning rate to 1); schedulefree needs no slowing down."""
 
     lr_scheduler: Literal["constant", "cosine", "linear"] = Field("constant", title="Slow down towards the end (scheduler)")
     """Whether the strength of learning stays (constant) or fades out smoothly (cosine) or evenly (linear)."""
@@ -31,6 +40,18 @@ class TrainingConfig(BaseModel):
 
     min_snr_gamma: float | None = Field(None, title="Even out easy and hard noise (min-SNR gamma)", gt=0, le=100)
     """Balances coarse and fine noise levels; 5 is usual, and often learns faster. Empty is off."""
+
+    noise_offset: float = Field(0.0, title="Reach dark and bright (noise offset)", ge=0, le=1)
+    """Lets it learn very dark and very bright pictures; 0.05 to 0.1 is usual for Stable Diffusion, too much greys everything. 0 is off."""
+
+    timestep_density: Literal["uniform", "logit_normal"] | None = Field(None, title="Which noise levels are practised (timestep density)")
+    """uniform practises all alike, logit_normal the middle ones most, where shapes are decided. Empty takes the family's own."""
+
+    timestep_shift: float | None = Field(None, title="Towards more noise (timestep shift)", gt=0, le=100)
+    """Above 1 practises noisier pictures, where layout is decided; below 1 cleaner ones, where texture is. Only flow-matching families; empty takes the base's own."""
+
+    ema_decay: float | None = Field(None, title="Average the last steps (EMA decay)", gt=0, lt=1)
+    """Saves a running average of the LoRA instead of its last state; 0.99 averages about 100 steps. Smoother, a little behind. Empty is off."""
 
     seed: int = Field(7, title="Seed", ge=0, le=2**32 - 1)
     """The number all chance comes from. The same seed and settings on the same machine give the same file, byte for byte."""

@@ -15,6 +15,8 @@ GROUPS = {
     "dataset": "Pictures",
     "lora": "What it can hold",
     "training": "Learning",
+    "prior": "Regularisation pictures",
+    "validation": "Pictures held back",
     "samples": "Sample pictures",
     "saving": "Safety",
     "runtime": "This machine",

@@ -154,7 +154,7 @@ def film(run: Run, now: Condition) -> str:
     advice = "take the one that looks best" if len(steps) > 1 else "this is the base before it learns; more come as it goes"
     explained = f'<div class="small">A column is a {CHECKPOINT}, all from the same seed: {advice}.</div>'
     opening = f'{explained}<div class="film" style="--columns:{len(steps)}" tabindex="0" aria-label="Film of samples">'
-    return f'{opening}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return f"{opening}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
 def column(step: int) -> str:

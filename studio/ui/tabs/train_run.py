@@ -13,9 +13,7 @@ from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.generate_stack import Wish
 from studio.workspace import Workspace
 
-NOTHING = empty(
-    "Nothing trained yet", "While it learns, sample pictures appear here, one column every few steps, so you can watch it improve."
-)
+NOTHING = empty("Nothing trained yet", "While it learns, sample pictures appear here, one column every few steps, so you can watch it improve.")
 
 
 @dataclass(frozen=True)
