@@ -88,13 +88,12 @@ def fingerprint(header: Header) -> Fingerprint:
 
 def refuse_other_base(title: str, found: Fingerprint, family: "Family", base: "BaseFolder") -> None:
     """Raise StudioError, naming both models, when a LoRA was made for another base than the chosen one."""
-    chosen = family.base_title(base)
+    chosen, width = family.base_title(base), family.width(base)
     if found.family != family.name:
         raise StudioError(f"{title}: this LoRA was made for {found.title}; the chosen base is {chosen}. Choose one that fits.")
-    if found.prompt_width not in (None, family.prompt_width(base)):
+    if None not in (found.width, width) and found.width != width:
         raise StudioError(
-            f"{title}: this LoRA was made for {family.member_title(found.prompt_width)}; the chosen base is {chosen}. "
-            "Choose a LoRA or a base that fits."
+            f"{title}: this LoRA was made for {family.member_title(found.width)}; the chosen base is {chosen}. Choose a LoRA or a base that fits."
         )
 
 

@@ -36,13 +36,14 @@ OTHER_METHODS = {
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What an adapter file is: family by name and in people's words, rank, alpha as its reader must apply it, and prompt width."""
+    """What an adapter file is: family by name and in people's words, rank, alpha as its reader must apply it, and the width
+    that tells the members of a family apart (see Family.width), None where the file does not show it."""
 
     family: str
     title: str
     rank: int
     alpha: float
-    prompt_width: int | None
+    width: int | None
     layers: int
 
 
@@ -113,8 +114,9 @@ def _family(pairs) -> tuple[str, str, int | None]:
     # A kohya file of SDXL numbers the blocks as the original code does; only SDXL has a second text encoder beside a U-Net.
     if any_has(r"^(lora\.unet|unet)\.|^(lora\.te\d?|text\.encoder(\.2)?)\.") and not any_has(r"double\.blocks|single\.blocks|^transformer"):
         width = input_width(r"attn2\.to\.[kv](\.|$)")
-        if width == 2048 or any_has(r"^(lora\.te2|text\.encoder\.2)\.|(input|output)\.blocks\.\d"):
-            return "sdxl", "SDXL", 2048
+        # SDXL stacks transformer blocks, the others have one in each place.
+        if width == 2048 or any_has(r"^(lora\.te2|text\.encoder\.2)\.|(input|output)\.blocks\.\d|attentions\.\d+\.transformer\.blocks\.[1-9]"):
+            return "sdxl", "SDXL", width or 2048
         return "stable-diffusion", "Stable Diffusion", width
     # FLUX.2 fuses query, key, value and a gated feed-forward of three times the width: 9 widths out, where FLUX.1 has 7.
     fused = next(((down[1], up[0]) for (down, up), name in zip(pairs.values(), plain) if re.search(r"single\.blocks\.\d+\.linear1$", name)), None)

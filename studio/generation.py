@@ -38,12 +38,13 @@ class Generator:
         """One picture. `adapters` are the files behind the recipe's stack; on_step(done, total) is called after each step and may raise."""
         stack = [(self._adapter(path), weight) for path, weight in adapters]
         self._note(self.stack.set(stack), recipe)
+        side = self.family.resolution(self.base)
         positive, negative = (self._conditions(prompt, stack) for prompt in (recipe.prompt, recipe.negative_prompt))
         return self.family.draw(
             self.pipeline,
             positive,
             negative,
-            (recipe.width, recipe.height),
+            (recipe.width or side, recipe.height or side),
             recipe.num_inference_steps,
             recipe.guidance_scale,
             torch.Generator("cpu").manual_seed(recipe.seed),

@@ -9,6 +9,7 @@ import math
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from studio.chance import Purpose, draw
 from studio.checkpoints import Disk
 from studio.config import TrainConfig, fields
 from studio.config.training import TrainingConfig
+from studio.diffusion import FlowMatching, Objective, Shift
 from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family
 from studio.film import Film
@@ -44,7 +46,7 @@ def train(run: Run, disk: Disk) -> None:
     device, training, total = torch.device(config.runtime.device), config.training, config.training.max_train_steps
 
     pipeline = family.load(base, torch.bfloat16 if config.runtime.dtype == "bfloat16" else torch.float32).to(device)
-    objective = family.objective(pipeline, device)
+    objective = tuned(family.objective(pipeline, device), training)
     cache = Cache(run.path / "cache", base, family, pipeline)
     loaded = load_examples(run.snapshot["pictures"], run.dataset_dir / "pictures", config.dataset, cache, lambda: run.stop_requested)
     if loaded is None:
@@ -90,7 +92,7 @@ def train(run: Run, disk: Disk) -> None:
         step_began = time.monotonic()
         batch = examples.batch(step)
         latents_BCHW, noise_BCHW = batch.latents_BCHW.to(device), batch.noise_BCHW.to(device)
-        t_B = objective.timesteps(batch.uniform_B).to(device)
+        t_B = objective.timesteps(batch.uniform_B, latents_BCHW.shape[2:]).to(device)
         conditions = {name: rows.to(device) for name, rows in batch.conditions.items()}
         if config.lora.dropout:
             torch.manual_seed(draw(Purpose.LORA_DROPOUT, training.seed, step).integers(2**63))
@@ -100,7 +102,7 @@ def train(run: Run, disk: Disk) -> None:
             group["lr"] = rate
         with torch.autocast(device.type, torch.bfloat16, enabled=config.runtime.dtype == "bfloat16"):
             prediction_BCHW = family.predict(denoiser, objective.add_noise(latents_BCHW, noise_BCHW, t_B), t_B, conditions)
-        loss = objective.loss(prediction_BCHW, latents_BCHW, noise_BCHW, t_B, training.min_snr_gamma)
+        loss = objective.losses(prediction_BCHW, latents_BCHW, noise_BCHW, t_B).mean()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(weights.values(), training.max_grad_norm)
         if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
@@ -147,6 +149,20 @@ def settle(run: Run) -> tuple[TrainConfig, BaseFolder, Family]:
     if settled != config:
         run.write_config(settled)
     return settled, base, family
+
+
+def tuned(objective: Objective | FlowMatching, training: TrainingConfig) -> Objective | FlowMatching:
+    """The base's objective with what the settings ask for; StudioError for what it has no place for."""
+    if isinstance(objective, Objective):
+        if training.timestep_shift is not None:
+            raise StudioError(
+                f"The timestep shift {training.timestep_shift:g} belongs to flow-matching bases; this one has a fixed schedule. Leave it empty."
+            )
+        return replace(objective, density=training.timestep_density or objective.density, min_snr_gamma=training.min_snr_gamma)
+    if training.min_snr_gamma is not None:
+        raise StudioError(f"Min-SNR (gamma {training.min_snr_gamma:g}) is defined for a discrete schedule; this base learns flows. Leave it empty.")
+    shift = objective.shift if training.timestep_shift is None else Shift(training.timestep_shift)
+    return replace(objective, density=training.timestep_density or objective.density, shift=shift)
 
 
 def too_long(family: Family, pipeline: DiffusionPipeline, captions: list[str]) -> list[str]:

@@ -240,8 +240,16 @@ class FakeHub:
         blobs = {path: Blob(data, _is_large(path, data[:512], len(data))) for path, data in files.items()}
         return repo.add(before | blobs, "seed", repo.namespace).id
 
-    def fault(self, kind: int | str, path: str = "", method: str | None = None, at: int = 1, times: int = 1,
-              seconds: float = 30, headers: dict[str, str] | None = None) -> None:
+    def fault(
+        self,
+        kind: int | str,
+        path: str = "",
+        method: str | None = None,
+        at: int = 1,
+        times: int = 1,
+        seconds: float = 30,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         """`path` is a regular expression searched in the request's path."""
         self.faults.append(Fault(kind, at, times, method, path, seconds, headers or {}))
 
@@ -387,7 +395,7 @@ class FakeHub:
             raise Refusal(401, "Invalid username or password.")
         namespace = asked.get("organization") or user.name
         if namespace not in user.namespaces or user.role != "write":
-            raise Refusal(403, f"You don't have the rights to create a model under the namespace \"{namespace}\"")
+            raise Refusal(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')
         repo_id = f"{namespace}/{asked['name']}"
         if repo_id in self.repos:
             return JSONResponse({"error": "You already created this model repo", "url": f"{self.endpoint}/{repo_id}"}, 409)

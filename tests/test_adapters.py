@@ -179,7 +179,7 @@ FAMILIES_OF_FILES = {
 def test_keys_and_shapes_tell_the_family(kind, tmp_path):
     tensors, family, width = FAMILIES_OF_FILES[kind]
     found = fingerprint(read_header(saved(tmp_path / "a.safetensors", tensors)))
-    assert (found.family, found.prompt_width, found.rank) == (family, width, 4)
+    assert (found.family, found.width, found.rank) == (family, width, 4)
 
 
 def test_a_wrong_base_is_refused_with_both_names(tmp_path, tiny_base):  # noqa: F811

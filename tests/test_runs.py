@@ -80,9 +80,7 @@ def test_the_curve_counts_a_step_that_was_done_twice_once(run):
 
 
 def test_a_second_trainer_is_told_who_has_the_run(run):
-    program = (
-        f"from pathlib import Path; from studio.runs import Run\nwith Run(Path({str(run.path)!r})).lock(): print('in', flush=True); input()"
-    )
+    program = f"from pathlib import Path; from studio.runs import Run\nwith Run(Path({str(run.path)!r})).lock(): print('in', flush=True); input()"
     holder = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=os.getcwd())
     try:
         assert holder.stdout.readline() == b"in\n"

@@ -224,13 +224,13 @@ def test_a_pause_waits_at_a_step_and_changes_nothing(workspace, tiny_base, run):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_broken_loss_stops_the_run_and_keeps_the_last_good_lora(bad, run, monkeypatch):
-    honest, calls = Objective.loss, []
+    honest, calls = Objective.losses, []
 
     def breaks_at_fourth(self, *tensors):
         calls.append(1)
         return honest(self, *tensors) * (bad if len(calls) == 4 else 1)
 
-    monkeypatch.setattr(Objective, "loss", breaks_at_fourth)
+    monkeypatch.setattr(Objective, "losses", breaks_at_fourth)
     message = main(run)
     assert "step 4" in message and "learning rate 0.0005" in message
     assert load_adapter(run.latest_adapter(), FAMILY)
@@ -252,7 +252,7 @@ def test_running_out_of_memory_names_what_helps(error, run, monkeypatch):
     def full(*_):
         raise error
 
-    monkeypatch.setattr(Objective, "loss", full)
+    monkeypatch.setattr(Objective, "losses", full)
     message = main(run)
     assert "memory" in message and "pictures at a time 1" in message
     assert run.state == "failed"
@@ -263,7 +263,7 @@ def test_a_fault_nobody_foresaw_is_told_in_the_events_and_keeps_its_traceback(er
     def breaks(*_):
         raise error
 
-    monkeypatch.setattr(Objective, "loss", breaks)
+    monkeypatch.setattr(Objective, "losses", breaks)
     with pytest.raises(type(error)):
         training.main([str(run.path)])
     last = run.events()[0][-1]

@@ -9,9 +9,11 @@ from pydantic import SecretStr
 
 from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family, Offer
+from studio.families.flux import Flux
+from studio.families.sdxl import SDXL
 from studio.families.stable_diffusion import SMALL_WORLD, StableDiffusion
 
-FAMILIES: tuple[Family, ...] = (StableDiffusion(),)
+FAMILIES: tuple[Family, ...] = (StableDiffusion(), SDXL(), Flux())
 BUILTIN_ID = SMALL_WORLD.id
 REVISION = re.compile(r"[\w.-]+(/[\w.-]+)*")
 
@@ -119,7 +121,7 @@ def _family_of(base: BaseFolder) -> Family:
     except (OSError, json.JSONDecodeError):
         raise StudioError(f"The base model {base.title!r} has no readable model_index.json, so it is no diffusers model. Choose another.") from None
     for family in FAMILIES:
-        if kind == family.pipeline_name:
+        if kind in family.pipeline_names:
             return family
     known = ", ".join(family.title for family in FAMILIES)
     raise StudioError(f"{base.title!r} is a {kind}; the studio can use: {known}. Choose such a base model.")

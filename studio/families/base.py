@@ -2,10 +2,10 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studio.errors import StudioError
 
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from PIL import Image
 
-    from studio.diffusion import Objective
+    from studio.diffusion import FlowMatching, Objective
 
+    Conditions = dict[str, torch.Tensor]
+
+Shapes = dict[str, tuple[int, ...]]
 
 STUDIO = Path(__file__).resolve().parents[2]
 
@@ -25,8 +28,23 @@ class Licence:
     """A licence as the model's own page states it."""
 
     id: str
+    """The Hub's word for it; "other" for one that the Hub has no word for."""
     title: str
     link: str
+    commercial: bool
+    """Whether pictures and LoRAs made with the base may be sold."""
+    words: str
+    """What it asks for, in one plain sentence."""
+    name: str = ""
+    """What a card calls a licence whose id is "other"."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the makers of a base recommend for drawing with it."""
+
+    num_inference_steps: int = 20
+    guidance_scale: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -39,10 +57,20 @@ class Offer:
     name: str
     """In a sentence, also one that is read far from the studio."""
     licence: Licence
+    drawing: Drawing = Drawing()
+    denoiser: dict[str, Any] | None = field(default=None, hash=False)
+    """How its denoiser differs from the defaults of its class; None where its folder is at hand. What memory and file sizes are computed from
+    before anything is fetched."""
+    encoder_billions: float = 0.0
+    """Parameters of its text encoders, which are in memory only while prompts are encoded."""
+    gated: bool = False
+    """Whether the Hub asks for a login and a click on its page."""
     folder: Path | None = None
     """Where it lies, for one that ships with the studio; the others are fetched from the Hub under their id."""
     shapes_only: bool = False
     """It draws simple shapes and nothing like a photograph."""
+    note: str = ""
+    """What a person should know before choosing it, in one sentence."""
 
     @property
     def shipped(self) -> "BaseFolder | None":
@@ -57,106 +85,176 @@ class Offer:
 @dataclass(frozen=True)
 class BaseFolder:
     """A base model on this disk: its folder, the exact commit it came from (None for a local folder), its name for people, and the
-    name that may go into a file that others see: an id, or a local folder's bare name."""
+    name that may go into a file that others see: an id, or a local folder's bare name.
+
+    `checkpoint` is a single file that holds the weights (all of them, or the denoiser's alone); the folder then has the rest.
+    """
 
     path: Path
     revision: str | None
     title: str
     id: str
+    checkpoint: Path | None = None
 
-    def component_config(self, component: str) -> dict:
-        """The config.json of one part, or StudioError when the folder is not a model of this layout."""
+    def component_config(self, component: str, file: str = "config.json") -> dict:
+        """The config of one part, or StudioError when the folder is not a model of this layout."""
         try:
-            return json.loads((self.path / component / "config.json").read_text(encoding="utf-8"))
+            return json.loads((self.path / component / file).read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
-            raise StudioError(f"The base model {self.title!r} has no readable {component}/config.json; choose another base.") from None
+            raise StudioError(f"The base model {self.title!r} has no readable {component}/{file}; choose another base.") from None
+
+    @property
+    def scheduler_config(self) -> dict:
+        return self.component_config("scheduler", "scheduler_config.json")
+
+    @property
+    def pipeline_name(self) -> str:
+        """The diffusers class that its model_index.json names."""
+        return str(self.component_config("", "model_index.json").get("_class_name"))
 
 
 class Family(ABC):
-    """One file per family implements this; the training loop, the stack and the generator know nothing else about it."""
+    """One file per family implements this; the training loop, the stack and the generator know nothing else about it.
+
+    Shapes: B batch, C channels, H and W height and width (of pixels or latents), T tokens, D width of a token.
+    """
 
     name: str
     title: str
     offers: tuple[Offer, ...]
     tags: tuple[str, ...]
     """What the Hub calls LoRAs of this family, for the model card."""
-    pipeline_name: str
-    """The diffusers class a reader of the card would use."""
+    pipeline_names: tuple[str, ...]
+    """The diffusers classes of its members, as their model_index.json names them."""
     components: tuple[str, ...]
     """Folders that are fetched; everything else of a repository (safety checker, single-file copies) is left there."""
-    denoiser_name: str
+    unused: dict[str, Any] = {}
+    """Arguments that keep parts the studio never uses out of memory."""
+    denoiser_name: str = "transformer"
     """Prefix of the denoiser's keys in an adapter file."""
-    text_encoder_names: tuple[str, ...]
+    denoiser_class: str
+    """The diffusers class of the denoiser."""
+    repeated_blocks: tuple[str, ...]
+    """Classes of the denoiser's blocks that come many times: what is compiled, checkpointed and moved as one."""
+    text_encoder_names: tuple[str, ...] = ("text_encoder",)
     target_modules: tuple[str, ...]
+    """Ends of the names of layers that learn unless told otherwise."""
+    text_encoder_targets: dict[str, tuple[str, ...]] = {}
+    """Text encoders whose LoRA diffusers reads back, and their layers that learn."""
+    reads_lokr: bool = False
+    """Whether diffusers reads LoKr files of this family."""
+    uses_negative_prompt: bool = True
+    """Whether a negative prompt has any effect on it."""
+    fixed_resolution: int = 1024
+    checkpoint_parts: tuple[str, ...] = ()
+    """What a single-file checkpoint of this family holds; empty where diffusers reads none."""
 
     @abstractmethod
-    def prompt_width(self, base: BaseFolder) -> int:
-        """How wide a prompt's embedding is: what tells the members of a family apart, from config.json alone."""
+    def width(self, base: BaseFolder) -> int | None:
+        """A width that tells the members of a family apart, from config.json alone: of the prompt's embedding for a U-Net, of the denoiser's own
+        tokens for a transformer. None where all members take each other's LoRAs."""
 
-    @abstractmethod
     def resolution(self, base: BaseFolder) -> int:
         """The side of the pictures this base was made for, in pixels."""
+        return self.fixed_resolution
 
-    @abstractmethod
     def bucket_step(self, base: BaseFolder) -> int:
-        """Sides of training pictures are multiples of this, so that every level of the denoiser halves evenly."""
+        """Sides of training pictures are multiples of this: a transformer joins 2 x 2 latents of 8 x 8 pixels to a token."""
+        return 16
 
     @abstractmethod
     def architecture(self, base: BaseFolder) -> str:
         """What ModelSpec 1.0.0 calls a LoRA of this base."""
 
-    @abstractmethod
     def prediction_type(self, base: BaseFolder) -> str:
-        """What the denoiser predicts, in diffusers' words (epsilon, v_prediction)."""
+        """What the denoiser predicts: epsilon, v_prediction, or flow (the velocity of flow matching)."""
+        return "flow"
 
     @abstractmethod
-    def member_title(self, prompt_width: int | None) -> str:
-        """The name of the family member whose prompts have this width, such as Stable Diffusion 1.5."""
+    def member_title(self, width: int | None) -> str:
+        """The name of the family member of this width, such as Stable Diffusion 1.5; None is the family's own."""
 
     def base_title(self, base: BaseFolder) -> str:
         """What a base is called in a sentence: one that the studio offers by its name, any other by the member it is."""
         known = next((offer.name for offer in self.offers if offer.id == base.id), None)
-        return known or self.member_title(self.prompt_width(base))
+        return known or self.member_title(self.width(base))
+
+    def checkpoint_offer(self, shapes: Shapes) -> Offer | None:
+        """The offer whose architecture a single-file checkpoint with these tensors has; None when it is none of this family's."""
+        return None
+
+    def load(self, base: BaseFolder, dtype: "torch.dtype", parts: Collection[str] | None = None, quantisation: str = "none") -> "DiffusionPipeline":
+        """The pipeline in eval mode, nothing trainable; safetensors only, no remote code, no network. `parts` are the models that come into memory,
+        None all of them; tokenizers and scheduler always come. `quantisation` packs the denoiser."""
+        from studio.families.loading import load_pipeline
+
+        return load_pipeline(self, base, dtype, parts, quantisation)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The parts that have weights."""
+        return (self.denoiser_name, "vae", *self.text_encoder_names)
 
     @abstractmethod
-    def load(self, base: BaseFolder, dtype: "torch.dtype") -> "DiffusionPipeline":
-        """The pipeline with all parts in memory, in eval mode, nothing trainable; safetensors only, no remote code, no network."""
+    def objective(self, pipeline: "DiffusionPipeline", device: "torch.device") -> "Objective | FlowMatching": ...
 
-    @abstractmethod
-    def objective(self, pipeline: "DiffusionPipeline", device: "torch.device") -> "Objective": ...
-
-    @abstractmethod
     def encode_images(self, pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-        """(mean, std) of the latents, scaled as the denoiser wants them; pixels lie in -1..1."""
+        """(mean, std) of the latents, shifted and scaled as the denoiser wants them; pixels lie in -1..1."""
+        posterior = pipeline.vae.encode(pixels_BCHW.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist
+        scale, shift = pipeline.vae.config.scaling_factor, pipeline.vae.config.shift_factor or 0.0
+        return (posterior.mean - shift) * scale, posterior.std * scale
 
     @abstractmethod
-    def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "dict[str, torch.Tensor]":
-        """Conditions by name, one row per prompt."""
+    def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
+        """Conditions by name, one row per prompt, always of the same length, so that every step has the same shapes."""
 
     @abstractmethod
     def beyond_limit(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
         """The end of a prompt that the text encoder will not read, empty when all of it fits."""
 
     @abstractmethod
-    def predict(
-        self, denoiser: "torch.nn.Module", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "dict[str, torch.Tensor]"
-    ) -> "torch.Tensor":
-        """What the denoiser says about noisy latents, of their shape."""
+    def predict(self, denoiser: "torch.nn.Module", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
+        """What the denoiser says about noisy latents, of their shape. t_B counts from 0 (clean) to 1000 (noise), in whole numbers only for a
+        discrete schedule. Waits for nothing on the host."""
 
     @abstractmethod
+    def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:
+        """What the pipeline is called with for these conditions, besides size, steps and chance."""
+
     def draw(
         self,
         pipeline: "DiffusionPipeline",
-        positive: "dict[str, torch.Tensor]",
-        negative: "dict[str, torch.Tensor]",
-        size: tuple[int | None, int | None],
+        positive: "Conditions",
+        negative: "Conditions",
+        size: tuple[int, int],
         num_inference_steps: int,
         guidance_scale: float,
         generator: "torch.Generator",
         on_step: Callable[[int, int], None],
     ) -> "Image.Image":
-        """One picture; size is (width, height), None for the base's own."""
+        """One picture; size is (width, height)."""
 
-    @abstractmethod
+        def after_step(_, step, timestep, kept):
+            on_step(step + 1, num_inference_steps)
+            return kept
+
+        return pipeline(
+            **self.call_arguments(positive, negative, guidance_scale),
+            width=size[0],
+            height=size[1],
+            num_inference_steps=num_inference_steps,
+            generator=generator,
+            callback_on_step_end=after_step,
+        ).images[0]
+
     def foreign_layers(self, tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
         """Keys of other trainers in the spelling of diffusers and PEFT (<part>.<module>.lora_A.weight); alphas are folded already."""
+        from studio.families.loading import convert_foreign
+
+        return convert_foreign(self, tensors)
+
+
+def cut_end(tokenizer, prompt: str, room: int) -> str:
+    """The end of a prompt that does not fit into `room` tokens; the marks around a text are not counted."""
+    ids = tokenizer(prompt, truncation=False, add_special_tokens=False, verbose=False).input_ids
+    return tokenizer.decode(ids[room:]).strip() if len(ids) > room else ""

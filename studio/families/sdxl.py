@@ -1,0 +1,119 @@
+"""Stable Diffusion XL and every model of its layout: two text encoders, the second one's summary and the picture's size as further conditions."""
+
+from studio.families.base import Drawing, Family, Offer, cut_end
+from studio.families.licences import OPENRAIL_XL
+
+SDXL_BASE = Offer(
+    "stabilityai/stable-diffusion-xl-base-1.0",
+    "Stable Diffusion XL",
+    "Stable Diffusion XL",
+    OPENRAIL_XL,
+    Drawing(30, 5.0),
+    denoiser={
+        "sample_size": 128,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "block_out_channels": (320, 640, 1280),
+        "transformer_layers_per_block": [1, 2, 10],
+        "attention_head_dim": [5, 10, 20],
+        "cross_attention_dim": 2048,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    },
+    encoder_billions=0.82,
+)
+
+
+class SDXL(Family):
+    name = "sdxl"
+    title = "SDXL"
+    offers = (SDXL_BASE,)
+    tags = ("stable-diffusion-xl", "stable-diffusion-xl-diffusers")
+    pipeline_names = ("StableDiffusionXLPipeline",)
+    components = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+    unused = {"feature_extractor": None, "image_encoder": None, "add_watermarker": False}
+    denoiser_name = "unet"
+    denoiser_class = "UNet2DConditionModel"
+    repeated_blocks = ("BasicTransformerBlock",)
+    text_encoder_names = ("text_encoder", "text_encoder_2")
+    target_modules = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+    text_encoder_targets = dict.fromkeys(text_encoder_names, ("q_proj", "k_proj", "v_proj", "out_proj"))
+    checkpoint_parts = ("unet", "vae", "text_encoder", "text_encoder_2")
+
+    def width(self, base):
+        return base.component_config("unet")["cross_attention_dim"]
+
+    def resolution(self, base):
+        vae = base.component_config("vae")
+        return base.component_config("unet")["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+
+    def bucket_step(self, base):
+        """So that every level of the U-Net halves evenly."""
+        vae, unet = base.component_config("vae"), base.component_config("unet")
+        return 2 ** (len(vae["block_out_channels"]) - 1 + len(unet["block_out_channels"]) - 1)
+
+    def architecture(self, base):
+        return "stable-diffusion-xl-v1-base/lora"
+
+    def prediction_type(self, base):
+        return base.scheduler_config.get("prediction_type", "epsilon")
+
+    def member_title(self, width):
+        return "SDXL" if width in (None, 2048) else f"an SDXL model with prompts {width} wide"
+
+    def checkpoint_offer(self, shapes):
+        return SDXL_BASE if "conditioner.embedders.1.model.token_embedding.weight" in shapes else None
+
+    def objective(self, pipeline, device):
+        from studio.diffusion import Objective
+
+        return Objective(pipeline.scheduler.alphas_cumprod.float().to(device), pipeline.scheduler.config.prediction_type)
+
+    def encode_images(self, pipeline, pixels_BCHW):
+        posterior = pipeline.vae.encode(pixels_BCHW.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist
+        scale = pipeline.vae.config.scaling_factor
+        return posterior.mean * scale, posterior.std * scale
+
+    def encode_prompts(self, pipeline, prompts):
+        embeddings_BTD, _, pooled_BD, _ = pipeline.encode_prompt(prompts, device=pipeline.text_encoder.device, do_classifier_free_guidance=False)
+        return {"prompt_embeds": embeddings_BTD, "pooled_prompt_embeds": pooled_BD}
+
+    def beyond_limit(self, pipeline, prompt):
+        return cut_end(pipeline.tokenizer, prompt, pipeline.tokenizer.model_max_length - 2)
+
+    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+        import torch
+
+        # Original size, corner of the crop, target size (Podell et al. 2023, section 2.2). Pictures are scaled to their bucket and cut around the
+        # middle before they get here, so to the model each is a whole picture of its bucket's size, as it is when the pipeline draws.
+        height, width = noisy_BCHW.shape[2] * 8, noisy_BCHW.shape[3] * 8
+        time_ids_6 = torch.tensor([height, width, 0, 0, height, width], dtype=noisy_BCHW.dtype)
+        added = {"text_embeds": conditions["pooled_prompt_embeds"], "time_ids": time_ids_6.to(noisy_BCHW.device).expand(len(noisy_BCHW), -1)}
+        return denoiser(noisy_BCHW, t_B, encoder_hidden_states=conditions["prompt_embeds"], added_cond_kwargs=added, return_dict=False)[0]
+
+    def call_arguments(self, positive, negative, guidance_scale):
+        return {
+            "prompt_embeds": positive["prompt_embeds"],
+            "pooled_prompt_embeds": positive["pooled_prompt_embeds"],
+            "negative_prompt_embeds": negative["prompt_embeds"],
+            "negative_pooled_prompt_embeds": negative["pooled_prompt_embeds"],
+            "guidance_scale": guidance_scale,
+        }
+
+    def foreign_layers(self, tensors):
+        from types import SimpleNamespace
+
+        from diffusers import StableDiffusionXLPipeline
+        from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
+
+        # kohya numbers the blocks as the original code does; to count them anew the converter needs this one fact, the same for all of SDXL.
+        converted, _ = StableDiffusionXLPipeline.lora_state_dict(tensors, unet_config=SimpleNamespace(layers_per_block=2), use_safetensors=True)
+        found = {}
+        for part in (self.denoiser_name, *self.text_encoder_names):
+            of_part = {key.removeprefix(f"{part}."): value for key, value in converted.items() if key.startswith(f"{part}.")}
+            if of_part and not any(".lora_A." in key for key in of_part):
+                of_part = (convert_unet_state_dict_to_peft if part == self.denoiser_name else convert_state_dict_to_peft)(of_part)
+            found |= {f"{part}.{key}": value for key, value in of_part.items()}
+        return found
