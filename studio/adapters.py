@@ -140,10 +140,12 @@ def serialise(tensors: "dict[str, torch.Tensor]", metadata: dict[str, str]) -> b
     return b"".join((struct.pack("<Q", len(text)), text, *chunks))
 
 
-def adapter_metadata(part: str, rank: int, target_modules: list[str], studio: dict, modelspec: dict[str, str]) -> dict[str, str]:
-    """What travels in the header: diffusers' own LoRA config (alpha equals rank), the studio's facts, and the ModelSpec 1.0.0 keys."""
-    config = {"r": rank, "lora_alpha": rank, "target_modules": sorted(target_modules), "lora_dropout": 0.0, "bias": "none", "peft_type": "LORA"}
-    lora = {f"{part}.{key}": value for key, value in config.items()}
+def adapter_metadata(targets: dict[str, list[str]], rank: int, studio: dict, modelspec: dict[str, str], use_dora: bool = False) -> dict[str, str]:
+    """What travels in the header: for each part diffusers' own LoRA config (alpha equals rank), the studio's facts, and the ModelSpec 1.0.0 keys."""
+    lora = {}
+    for part, modules in targets.items():
+        config = {"r": rank, "lora_alpha": rank, "target_modules": sorted(modules), "lora_dropout": 0.0, "bias": "none", "peft_type": "LORA"}
+        lora |= {f"{part}.{key}": value for key, value in (config | ({"use_dora": True} if use_dora else {})).items()}
     return {
         "format": "pt",
         "lora_adapter_metadata": json.dumps(lora, sort_keys=True, separators=(",", ":")),

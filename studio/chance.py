@@ -20,6 +20,10 @@ class Purpose(IntEnum):
     FLIP = 5
     INIT = 6
     LORA_DROPOUT = 7
+    CAPTION_SHUFFLE = 8
+    NOISE_OFFSET = 9
+    HOLD_BACK = 10
+    VALIDATION = 11
 
 
 def draw(purpose: Purpose, seed: int, step: int, index: int = 0) -> numpy.random.Generator:

@@ -59,11 +59,11 @@ class Disk:
         self.rename(aside, path)
 
 
-def save(folder: Path, step: int, tensors: dict[str, Tensor], disk: Disk) -> None:
-    """Keep the state after `step` steps; the two newest stay."""
+def save(folder: Path, step: int, tensors: dict[str, Tensor], facts: dict, disk: Disk) -> None:
+    """Keep the state after `step` steps, tensors and plain facts (JSON); the two newest stay."""
     aside = folder / f".aside-{secrets.token_hex(4)}"
     aside.mkdir(parents=True)
-    state = serialise(tensors, {})
+    state = serialise(tensors, {"facts": json.dumps(facts, sort_keys=True)})
     disk.write(aside / "state.safetensors", state)
     manifest = {"step": step, "files": {"state.safetensors": hashlib.sha256(state).hexdigest()}}
     disk.write(aside / "manifest.json", json.dumps(manifest, sort_keys=True).encode())
@@ -77,8 +77,8 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], disk: Disk) -> Non
         disk.remove(old)
 
 
-def load_newest(folder: Path) -> tuple[int, dict[str, Tensor]] | None:
-    """(step, tensors) of the newest state whose bytes are what its manifest says; None when there is none yet.
+def load_newest(folder: Path) -> tuple[int, dict[str, Tensor], dict] | None:
+    """(step, tensors, facts) of the newest state whose bytes are what its manifest says; None when there is none yet.
 
     Also sweeps away what a killed writer left half done.
     """
@@ -91,10 +91,16 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Tensor]] | None:
             manifest = json.loads((path / "manifest.json").read_bytes())
             state = (path / "state.safetensors").read_bytes()
             if manifest["files"]["state.safetensors"] == hashlib.sha256(state).hexdigest() and manifest["step"] == step:
-                return step, load(state)
+                return step, load(state), _facts(state)
         except (OSError, ValueError, KeyError):
             continue
     return None
+
+
+def _facts(state: bytes) -> dict:
+    """The facts in a state's header, read as `adapters.read_header` would, from bytes that are known to be whole."""
+    length = int.from_bytes(state[:8], "little")
+    return json.loads(json.loads(state[8 : 8 + length])["__metadata__"]["facts"])
 
 
 def _listed(folder: Path) -> list[tuple[int, Path]]:

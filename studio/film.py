@@ -8,29 +8,39 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from studio.checkpoints import Disk
 from studio.config import TrainConfig
+from studio.encodings import Conditions, Encodings
 from studio.families.base import BaseFolder, Family
 from studio.generation import Generator
+from studio.lora import targets
 from studio.recipe import Recipe, StackEntry, add_recipe
 from studio.runs import Run
 from studio.trigger_words import spoken
 
-if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
-
 
 class Film:
-    def __init__(self, run: Run, config: TrainConfig, base: BaseFolder, family: Family, pipeline: "DiffusionPipeline", disk: Disk):
-        self.run, self.config, self.base, self.family, self.disk = run, config, base, family, disk
+    def __init__(self, run: Run, config: TrainConfig, base: BaseFolder, family: Family, encodings: Encodings, disk: Disk):
+        self.run, self.config, self.base, self.family, self.encodings, self.disk = run, config, base, family, encodings, disk
         self.prompts = [spoken(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
-        self.denoiser = pipeline.components[family.denoiser_name]
         self.seconds_per_column = 0.0
-        self.generator = Generator(base, family, device=config.runtime.device, dtype=config.runtime.dtype, pipeline=pipeline)
-        self.generator.remember_prompts([*self.prompts, ""])
-        self.generator.let_go(keep_decoder=bool(self.prompts))
+        self.conditions: dict[str, Conditions] = {}
+        self.generator: Generator | None = None
+
+    def learn_prompts(self) -> None:
+        """Encode the sample prompts while the text encoders are at hand."""
+        self.conditions = {prompt: self.encodings.conditions(prompt) for prompt in [*self.prompts, ""]} if self.prompts else {}
+
+    def get_ready(self) -> None:
+        """Once the denoiser is there, and before it is given its trainable halves."""
+        if not self.prompts:
+            return
+        self.encodings.load_decoder()
+        runtime = self.config.runtime
+        self.generator = Generator(self.base, self.family, device=runtime.device, dtype=runtime.dtype, pipeline=self.encodings.pipeline)
+        for prompt, conditions in self.conditions.items():
+            self.generator.learn_prompt(prompt, conditions)
 
     def seconds_left(self, step: int) -> float:
         """How long the columns still to come will take."""
@@ -54,8 +64,10 @@ class Film:
             return True
         began = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
-        self.denoiser.eval()
-        self.denoiser.disable_adapters()
+        learning = [self.encodings.pipeline.components[part] for part in targets(self.config, self.family)]
+        for part in learning:
+            part.eval()
+            part.disable_adapters()
         whole = True
         for prompt, file in zip(self.prompts, files):
             rest()
@@ -68,8 +80,8 @@ class Film:
             picture.save(png, format="PNG")
             self.disk.replace(file, add_recipe(png.getvalue(), recipe))
         self.generator.stack.clear()
-        self.denoiser.enable_adapters()
-        self.denoiser.train()
+        for part in learning:
+            part.enable_adapters()
         if whole:
             self.run.append({"kind": "sample", "step": step, "files": [file.name for file in files], "prompts": self.prompts})
             self.seconds_per_column = time.monotonic() - began

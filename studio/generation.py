@@ -51,18 +51,9 @@ class Generator:
             on_step,
         )
 
-    @torch.no_grad()
-    def remember_prompts(self, prompts: list[str]) -> None:
-        """Encode now what will be drawn later, so that the text encoder can be let go."""
-        self.stack.clear()
-        for prompt in prompts:
-            self._conditions(prompt, [])
-
-    def let_go(self, keep_decoder: bool) -> None:
-        """Free the text encoders (and the autoencoder): only remembered prompts can be drawn from here on."""
-        names = [*self.family.text_encoder_names, *(() if keep_decoder else ("vae",))]
-        self.pipeline.register_modules(**dict.fromkeys(names))
-        self.stack = self._new_stack()
+    def learn_prompt(self, prompt: str, conditions: dict[str, torch.Tensor]) -> None:
+        """Draw this prompt from conditions that were encoded already: the text encoder need not be there."""
+        self._prompts[(prompt, ())] = {name: rows.to(self.device) for name, rows in conditions.items()}
 
     def _new_stack(self) -> Stack:
         names = (self.family.denoiser_name, *self.family.text_encoder_names)

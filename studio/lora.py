@@ -1,13 +1,14 @@
-"""What is learnt: fresh trainable halves in a denoiser, and the adapter file they become."""
+"""What is learnt: fresh trainable halves in a denoiser and in text encoders, and the adapter file they become."""
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from studio.adapters import adapter_metadata, serialise
+from studio.adapters import adapter_metadata, load_adapter, serialise
 from studio.chance import Purpose, draw
 from studio.checkpoints import Disk
 from studio.config import TrainConfig, fields
@@ -15,32 +16,87 @@ from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family
 from studio.runs import Run
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
-def add_lora(denoiser: nn.Module, config: TrainConfig, family: Family) -> dict[str, Tensor]:
-    """Fresh trainable halves by file name: A uniform as PEFT makes it (Kaiming, a = sqrt 5), B zero, both functions of the seed alone."""
-    targets = config.lora.target_modules or list(family.target_modules)
-    try:
-        denoiser.add_adapter(LoraConfig(r=config.lora.rank, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout, target_modules=targets))
-    except ValueError as error:
-        raise StudioError(f"These layers cannot be taught: {', '.join(targets)}. Leave the field empty for the usual ones. ({error})") from None
-    weights = {}
-    for index, (name, weight) in enumerate(sorted(denoiser.named_parameters())):
-        if weight.requires_grad:
-            weight.data = weight.data.float()
-            if ".lora_A." in name:
-                bound = 1 / math.sqrt(weight[0].numel())
-                values = draw(Purpose.INIT, config.training.seed, 0, index).uniform(-bound, bound, tuple(weight.shape))
-                weight.data.copy_(torch.from_numpy(values))
-            else:
-                weight.data.zero_()
-            weights[f"{family.denoiser_name}.{name.replace('.default.', '.')}"] = weight
-    return weights
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MAGNITUDE = ".lora_magnitude_vector"
+"""DoRA's third tensor of a layer (Liu et al. 2024), as PEFT spells it in files."""
 
 
-def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, family: Family, weights: dict[str, Tensor], disk: Disk) -> Path:
-    """The LoRA as people get it: float32, alpha folded into B so that the file's alpha is its rank, the whole story in its header."""
-    path = run.adapter_at(step)
-    tensors = {name: weight.detach() * (config.lora.scale if ".lora_B." in name else 1.0) for name, weight in weights.items()}
+def targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
+    """part -> the layers of it that learn."""
+    found = {family.denoiser_name: config.lora.target_modules or list(family.target_modules)}
+    if config.lora.text_encoder:
+        if not family.text_encoder_targets:
+            raise StudioError(f"The text encoder of {family.title} cannot be taught: diffusers could not read it back. Switch that off.")
+        found |= {part: list(modules) for part, modules in family.text_encoder_targets.items()}
+    return found
+
+
+def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family, dtype: torch.dtype) -> dict[str, nn.Parameter]:
+    """Fresh trainable halves by their names in the file: A uniform as PEFT makes it (Kaiming, a = sqrt 5), B zero, both by the seed alone."""
+    working, index = {}, 0
+    for part, modules in targets(config, family).items():
+        module = pipeline.components[part]
+        try:
+            module.add_adapter(
+                LoraConfig(
+                    r=config.lora.rank,
+                    lora_alpha=config.lora.alpha,
+                    lora_dropout=config.lora.dropout,
+                    target_modules=modules,
+                    use_dora=config.lora.method == "dora",
+                )
+            )
+        except ValueError as error:
+            raise StudioError(f"These layers cannot be taught: {', '.join(modules)}. Leave the field empty for the usual ones. ({error})") from None
+        for name, weight in sorted(module.named_parameters()):
+            if weight.requires_grad:
+                weight.data = weight.data.to(dtype)
+                if ".lora_A." in name:
+                    bound = 1 / math.sqrt(weight[0].numel())
+                    values = draw(Purpose.INIT, config.training.seed, 0, index).uniform(-bound, bound, tuple(weight.shape))
+                    weight.data.copy_(torch.from_numpy(values))
+                elif ".lora_B." in name:
+                    weight.data.zero_()
+                working[f"{part}.{_in_file(name)}"] = weight
+            index += 1
+    return working
+
+
+def _in_file(name: str) -> str:
+    """A parameter's name in the file: without the adapter's name in PEFT, and a magnitude without the word weight."""
+    return name.removesuffix(".default.weight") if MAGNITUDE in name else name.replace(".default.", ".")
+
+
+def start_tensors(run: Run, config: TrainConfig, family: Family, working: dict[str, nn.Parameter]) -> dict[str, Tensor] | None:
+    """The masters of the LoRA that a run starts from, with alpha taken out of B again; None for a fresh start.
+
+    StudioError when it has other layers or another rank than what is to be learnt.
+    """
+    if not run.start_file.exists():
+        return None
+    layers, found = load_adapter(run.start_file, family).layers, {}
+    for name in working:
+        layer, _, half = name.rpartition(".lora_")
+        if layer not in layers or half not in ("A.weight", "B.weight"):
+            raise StudioError(f"The LoRA to start from does not teach {layer or name}; choose one with the same layers, or start fresh.")
+        A, B = layers[layer].A, layers[layer].B
+        if len(A) != config.lora.rank:
+            raise StudioError(
+                f"The LoRA to start from has rank {len(A)}, this run rank {config.lora.rank}. Set the rank to {len(A)}, or start fresh."
+            )
+        found[name] = A if half == "A.weight" else B / config.lora.scale
+    if len(found) != 2 * len(layers):
+        raise StudioError(f"The LoRA to start from teaches {len(layers)} layers, this run {len(found) // 2}. Choose the same layers, or start fresh.")
+    return found
+
+
+def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, family: Family, masters: dict[str, Tensor], disk: Disk) -> Path:
+    """The LoRA as people get it: alpha folded into B in float32 so that the file's alpha is its rank, the whole story in its header."""
+    path, dtype = run.adapter_at(step), DTYPES[config.saving.dtype]
+    tensors = {name: (weight * (config.lora.scale if ".lora_B." in name else 1.0)).to(dtype) for name, weight in masters.items()}
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise StudioError(
             f"Learning broke at step {step}: the LoRA holds numbers that are not finite, so it was not saved. "
@@ -66,9 +122,9 @@ def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, fam
         "title": run.title,
         "trigger_phrase": config.dataset.trigger_word,
         "resolution": f"{config.dataset.resolution}x{config.dataset.resolution}",
-        "prediction_type": "v" if family.prediction_type(base) == "v_prediction" else "epsilon",
+        "prediction_type": {"v_prediction": "v"}.get(family.prediction_type(base), family.prediction_type(base)),
     }
-    targets = config.lora.target_modules or list(family.target_modules)
-    disk.replace(path, serialise(tensors, adapter_metadata(family.denoiser_name, config.lora.rank, targets, facts, modelspec)))
+    header = adapter_metadata(targets(config, family), config.lora.rank, facts, modelspec, config.lora.method == "dora")
+    disk.replace(path, serialise(tensors, header))
     run.append({"kind": "adapter", "step": step, "file": path.name})
     return path

@@ -14,52 +14,82 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
-from torch import Tensor, nn
+from torch import Tensor
 
-from studio import checkpoints, families, processes, runtime
-from studio.batches import Cache, Examples, load_examples
-from studio.chance import Purpose, draw
+from studio import checkpoints, families, memory, prior, processes, runtime
+from studio.batches import Example, Examples, Words, held_back, load_examples
 from studio.checkpoints import Disk
 from studio.config import TrainConfig, fields
 from studio.config.training import TrainingConfig
 from studio.diffusion import FlowMatching, Objective, Shift
+from studio.encodings import Encodings
 from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family
 from studio.film import Film
-from studio.lora import add_lora, save_adapter
+from studio.learner import Learner
+from studio.lora import add_lora, save_adapter, start_tensors
 from studio.runs import Run
+from studio.team import Team
+from studio.update import Update
+from studio.validation import Validation
 
 SECONDS_BETWEEN_LOOKS = 0.02
 SPARE_BYTES = 50_000_000
 MOST_LENT = 8
 """Of the files saved only to be drawn with while it learns, the newest stay: someone who drags sliders asks for hundreds."""
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW keeps of each weight's past."""
+STEPS_BETWEEN_READINGS = 10
+"""On a card a loss is read so often: reading one makes the card wait for the host. On the processor every step is read."""
+SECONDS_BETWEEN_NEWS = 0.5
+GO_ON, PAUSE, STOP = 0, 1, 2
 
 
-def train(run: Run, disk: Disk) -> None:
+def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     """Train from the newest state to the end, or until asked to stop. Progress is told in the run's events alone."""
+    team = team or Team()
     started = time.monotonic()
     end_half_line(run)
-    config, base, family = settle(run)
+    config, base, family = settle(run, team)
     runtime.apply(config.runtime)
     device, training, total = torch.device(config.runtime.device), config.training, config.training.max_train_steps
+    dtype = torch.bfloat16 if config.runtime.dtype == "bfloat16" else torch.float32
 
-    pipeline = family.load(base, torch.bfloat16 if config.runtime.dtype == "bfloat16" else torch.float32).to(device)
-    objective = tuned(family.objective(pipeline, device), training)
-    cache = Cache(run.path / "cache", base, family, pipeline)
-    loaded = load_examples(run.snapshot["pictures"], run.dataset_dir / "pictures", config.dataset, cache, lambda: run.stop_requested)
-    if loaded is None:
+    # What encodes pictures and words comes first, says what it has to say, and goes before the denoiser comes.
+    encodings = Encodings(run.cache_dir, base, family, device, dtype)
+    pipeline = encodings.pipeline
+    teaching, asked_about = held_back(run.snapshot["pictures"], config.validation.pictures, training.seed)
+    examples = encode(run, encodings, config, teaching, team)
+    held = encode(run, encodings, config, asked_about, team) if examples is not None else None
+    if examples is None or held is None:
         run.clear_stop()
         run.append({"kind": "stopped", "step": last_step(run)})
         return
-    examples = Examples(*loaded, training.train_batch_size, training.seed, config.dataset.caption_dropout)
-    film = Film(run, config, base, family, pipeline, disk)
-    denoiser = pipeline.components[family.denoiser_name]
-    weights = add_lora(denoiser, config, family)
-    optimizer = torch.optim.AdamW(weights.values(), lr=training.learning_rate, weight_decay=training.weight_decay)
-    step = restore(run, weights, optimizer)
-    check_room(run, config, weights)
+    words = Words(encodings, device)
+    film = Film(run, config, base, family, encodings, disk)
+    keeps_words = config.lora.text_encoder or config.dataset.caption_shuffle
+    if keeps_words:
+        encodings.load(family.text_encoder_names)
+    if not config.lora.text_encoder:
+        words.learn(["", config.prior.prompt, *(example.caption for example in [*examples, *held])])
+        film.learn_prompts()
+    encodings.drop(("vae",) if keeps_words else ("vae", *family.text_encoder_names))
+
+    loaded = family.load(base, dtype, parts=(family.denoiser_name,), quantisation=config.runtime.quantisation)
+    denoiser = memory.place(loaded.components[family.denoiser_name], config.runtime, device)
+    pipeline.register_modules(**{family.denoiser_name: denoiser})
+    regular = prior.examples(run, config, base, family, encodings, team)
+    film.get_ready()
+    working = add_lora(pipeline, config, family, dtype)
+    if config.runtime.gradient_checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    learner = Learner(working, training, {name for name in working if not name.startswith(f"{family.denoiser_name}.")})
+    if begin := start_tensors(run, config, family, working):
+        learner.start_from(begin)
+    step = restore(run, learner)
+    if team.first:
+        check_room(run, config, learner)
+    mine, theirs = Examples(examples, config.dataset, training, team.share), Examples(regular, config.dataset, training, team.share, stream=1)
+    update = Update(config, family, pipeline, tuned(family.objective(pipeline, device), training), learner, words, team)
+    validation = Validation(held, config.validation, training.seed, update)
 
     lent: list[Path] = []
 
@@ -67,87 +97,169 @@ def train(run: Run, disk: Disk) -> None:
         """Give way when asked, with the newest weights on the disk: whoever asked may want to draw with them."""
         if not run.pause_requested:
             return
+        tell()
         if step and not run.adapter_at(step).exists():
-            lent.append(save_adapter(run, step, config, base, family, weights, disk))
+            lent.append(save_adapter(run, step, config, base, family, learner.result(), disk))
             for old in lent[:-MOST_LENT]:
                 old.unlink(missing_ok=True)
             del lent[:-MOST_LENT]
         wait_while_paused(run, step)
 
-    run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0})
-    for note in too_long(family, pipeline, [picture["caption"] for picture in run.snapshot["pictures"]]):
-        run.append({"kind": "note", "message": note})
-    drawn = film.draw(0, None, rest)
-    if step and film.has_column(step) and run.adapter_at(step).exists():
-        # Where a stop came in the middle of a column, the rest of it is drawn now.
-        drawn = film.draw(step, run.adapter_at(step), rest) and drawn
+    unread: list[tuple[int, float, Tensor, Tensor]] = []
 
-    denoiser.train()
-    seconds_per_step = None
-    saved_at = step
-    while step < total and not run.stop_requested:
-        if run.pause_requested:
-            rest()
-            continue
-        step_began = time.monotonic()
-        batch = examples.batch(step)
-        latents_BCHW, noise_BCHW = batch.latents_BCHW.to(device), batch.noise_BCHW.to(device)
-        t_B = objective.timesteps(batch.uniform_B, latents_BCHW.shape[2:]).to(device)
-        conditions = {name: rows.to(device) for name, rows in batch.conditions.items()}
-        if config.lora.dropout:
-            torch.manual_seed(draw(Purpose.LORA_DROPOUT, training.seed, step).integers(2**63))
-
-        rate = learning_rate(training, step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.runtime.dtype == "bfloat16"):
-            prediction_BCHW = family.predict(denoiser, objective.add_noise(latents_BCHW, noise_BCHW, t_B), t_B, conditions)
-        loss = objective.losses(prediction_BCHW, latents_BCHW, noise_BCHW, t_B).mean()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(weights.values(), training.max_grad_norm)
-        if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-            if step:
-                save_adapter(run, step, config, base, family, weights, disk)
-            raise StudioError(
-                f"Learning broke at step {step + 1}: the loss is not a number any more. {f'The LoRA of step {step} is kept. ' if step else ''}"
-                f"Start again with half the strength of learning (learning rate {training.learning_rate / 2:g})."
-            )
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-
-        took = time.monotonic() - step_began
+    def tell() -> None:
+        """Read what the last steps left on the device and write it down; StudioError when one of them was not finite."""
+        nonlocal last_reading, seconds_per_step
+        if not unread:
+            return
+        losses, norms = (torch.stack([entry[place] for entry in unread]).tolist() for place in (2, 3))
+        took = (time.monotonic() - last_reading) / len(unread)
         seconds_per_step = took if seconds_per_step is None else 0.9 * seconds_per_step + 0.1 * took
-        left = seconds_per_step * (total - step) + film.seconds_left(step)
-        run.append({"kind": "step", "step": step, "loss": loss.item(), "lr": rate, "seconds_per_step": seconds_per_step, "seconds_left": left})
+        for (number, rate, _, _), loss, norm in zip(unread, losses, norms):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                unread.clear()
+                broken(number, loss)
+            left = seconds_per_step * (total - number) + film.seconds_left(number)
+            run.append({"kind": "step", "step": number, "loss": loss, "lr": rate, "seconds_per_step": seconds_per_step, "seconds_left": left})
+        unread.clear()
 
-        if film.has_column(step):
-            adapter = save_adapter(run, step, config, base, family, weights, disk)
+    def broken(number: int, loss: float) -> None:
+        """Nothing of that step reached the weights. They are kept, with what steps after it taught where those were not read yet."""
+        kept = number - 1 if number == step else step
+        if kept and not run.adapter_at(kept).exists():
+            save_adapter(run, kept, config, base, family, learner.result(), disk)
+        raise NotFinite(number, loss, kept, training.learning_rate)
+
+    if team.first:
+        run.append(
+            {"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": config.runtime.execution, "device": str(device)}
+        )
+        captions = [picture["caption"] for picture in run.snapshot["pictures"]]
+        for note in [*encodings.notes, *too_long(family, pipeline, captions)]:
+            run.append({"kind": "note", "message": note})
+        drawn = film.draw(0, None, rest)
+        if step and film.has_column(step) and run.adapter_at(step).exists():
+            # Where a stop came in the middle of a column, the rest of it is drawn now.
+            drawn = film.draw(step, run.adapter_at(step), rest) and drawn
+    else:
+        drawn = True
+    team.wait()
+
+    learn_mode(pipeline, config, family)
+    seconds_per_step, last_reading = None, time.monotonic()
+    readings = 1 if device.type == "cpu" or not learner.skips_on_device else STEPS_BETWEEN_READINGS
+    saved_at = step
+    while step < total:
+        wish = team.agree(STOP if run.stop_requested else PAUSE if run.pause_requested else GO_ON)
+        if wish == STOP:
+            break
+        if wish == PAUSE:
+            if team.first:
+                rest()
+            team.wait()
+            last_reading = time.monotonic()
+            continue
+        batches = [(batch, 1 / training.gradient_accumulation_steps) for batch in mine.batches(step)]
+        if regular:
+            batches += [(batch, config.prior.weight / training.gradient_accumulation_steps) for batch in theirs.batches(step)]
+        rate = learning_rate(training, step)
+        loss, norm = update(step, batches, rate, config.runtime.execution)
+        step += 1
+        unread.append((step, rate, loss, norm))
+        column, safe = film.has_column(step), step % config.saving.checkpoint_every == 0 or step == total
+        asks = bool(held) and (step % config.validation.every == 0 or step == total)
+        if len(unread) >= readings or column or safe or asks:
+            if team.first:
+                tell()
+            unread.clear()
+            last_reading = time.monotonic()
+        if asks:
+            said = validation.loss()
+            if team.first:
+                run.append({"kind": "validation", "step": step, "loss": said})
+        if team.first and column:
+            adapter = save_adapter(run, step, config, base, family, learner.result(), disk)
             drawn = film.draw(step, adapter, rest)
-        if step % config.saving.checkpoint_every == 0 or step == total:
-            save_state(run, step, weights, optimizer, disk)
-            saved_at = step
+            learn_mode(pipeline, config, family)
+        if team.first and safe:
+            save_state(run, step, learner, disk)
+        saved_at = step if safe else saved_at
+        if column or safe:
+            team.wait()
+            last_reading = time.monotonic()
 
+    if not team.first:
+        return
+    tell()
     run.clear_stop()
     if step < total or not drawn:
         if saved_at < step:
-            save_state(run, step, weights, optimizer, disk)
+            save_state(run, step, learner, disk)
         if step:
-            save_adapter(run, step, config, base, family, weights, disk)
+            save_adapter(run, step, config, base, family, learner.result(), disk)
         run.append({"kind": "stopped", "step": step})
         return
     run.append({"kind": "finished", "step": step, "seconds": time.monotonic() - started, "adapter": run.adapter_at(step).name})
 
 
-def settle(run: Run) -> tuple[TrainConfig, BaseFolder, Family]:
+class NotFinite(StudioError):
+    """A step gave no number; knows what may help."""
+
+    def __init__(self, step: int, loss: float, kept: int, learning_rate: float):
+        self.half = learning_rate / 2
+        super().__init__(
+            f"Learning broke at step {step}: the loss is {loss:g}, not a number to learn from. {f'The LoRA of step {kept} is kept. ' if kept else ''}"
+            f"Start again with half the strength of learning (learning rate {self.half:g})."
+        )
+
+
+def encode(run: Run, encodings: Encodings, config: TrainConfig, pictures: list[dict], team: Team) -> list[Example] | None:
+    """Pictures as examples; None when a wish to stop came. The first process encodes, the others then find it all in the cache."""
+
+    told = time.monotonic()
+
+    def tell(done: int, count: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > SECONDS_BETWEEN_NEWS:
+            told = time.monotonic()
+            run.append({"kind": "encoding", "done": done, "total": count})
+
+    if not team.first:
+        team.wait()
+        if team.agree(0):
+            return None
+    folder = run.dataset_dir / "pictures"
+    stopping = (lambda: run.stop_requested) if team.first else (lambda: False)
+    found = load_examples(pictures, folder, config.dataset, encodings, stopping, tell if team.first else lambda done, count: None)
+    if team.first:
+        team.wait()
+        team.agree(int(found is None))
+    return found
+
+
+def learn_mode(pipeline: DiffusionPipeline, config: TrainConfig, family: Family) -> None:
+    """Dropout and checkpointing work in this mode alone."""
+    for part in (family.denoiser_name, *(family.text_encoder_targets if config.lora.text_encoder else ())):
+        pipeline.components[part].train()
+
+
+def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
     """Everything this machine and this moment decide, written into the run's config the first time and read from it ever after."""
+    if not team.first:
+        team.wait()
     config = run.config
     family = families.get(config.model.family)
     base = families.resolve_base(config.model.base_model, config.model.revision)
-    chosen = runtime.choose(config.runtime)
+    if config.lora.method == "lokr" and not family.reads_lokr:
+        raise StudioError(f"diffusers reads no LoKr files of {family.title}; choose lora or dora.")
+    chosen, reasons = memory.choose(runtime.choose(config.runtime), config, base, family)
     settled = fields.replace(config, {"model.revision": base.revision, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
-    if settled != config:
-        run.write_config(settled)
+    if team.first:
+        if settled != config:
+            run.write_config(settled)
+            for reason in reasons:
+                run.append({"kind": "note", "message": reason})
+        team.wait()
     return settled, base, family
 
 
@@ -183,26 +295,20 @@ def learning_rate(training: TrainingConfig, step: int) -> float:
     return training.learning_rate * shape[training.lr_scheduler]
 
 
-def save_state(run: Run, step: int, weights: dict[str, Tensor], optimizer: torch.optim.AdamW, disk: Disk) -> None:
-    """A resume state: the halves as they are trained, and AdamW's two moments."""
-    tensors = {f"weight/{name}": weight for name, weight in weights.items()}
-    for moment in MOMENTS:
-        tensors |= {f"{moment}/{name}": optimizer.state[weight][moment] for name, weight in weights.items() if weight in optimizer.state}
-    checkpoints.save(run.checkpoints_dir, step, tensors, disk)
+def save_state(run: Run, step: int, learner: Learner, disk: Disk) -> None:
+    """A resume state: everything from which the optimizer goes on to the same bytes."""
+    tensors, facts = learner.state()
+    checkpoints.save(run.checkpoints_dir, step, tensors, facts, disk)
     run.append({"kind": "checkpoint", "step": step})
 
 
-def restore(run: Run, weights: dict[str, Tensor], optimizer: torch.optim.AdamW) -> int:
+def restore(run: Run, learner: Learner) -> int:
     """Go back to the newest whole state; returns its step, 0 when there is none."""
     found = checkpoints.load_newest(run.checkpoints_dir)
     if found is None:
         return 0
-    step, tensors = found
-    for name, weight in weights.items():
-        weight.data.copy_(tensors[f"weight/{name}"])
-        if f"exp_avg/{name}" in tensors:
-            moments = {moment: tensors[f"{moment}/{name}"].to(weight.device) for moment in MOMENTS}
-            optimizer.state[weight] = {"step": torch.tensor(float(step)), **moments}
+    step, tensors, facts = found
+    learner.restore(tensors, facts)
     return step
 
 
@@ -226,11 +332,12 @@ def wait_while_paused(run: Run, step: int) -> None:
     run.append({"kind": "resumed", "step": step})
 
 
-def check_room(run: Run, config: TrainConfig, weights: dict[str, Tensor]) -> None:
+def check_room(run: Run, config: TrainConfig, learner: Learner) -> None:
     """Refuse to begin what the disk cannot hold: a LoRA a column, those lent, and three resume states (two kept, one being written)."""
-    size = sum(4 * weight.numel() for weight in weights.values())
+    size = sum(4 * weight.numel() for weight in learner.masters.values())
     columns = config.training.max_train_steps // config.samples.every + 1
-    needed, free = size * (columns + 9 + MOST_LENT) + SPARE_BYTES, shutil.disk_usage(run.path).free
+    states = 4 if config.training.optimizer in ("adamw", "schedulefree") else 6
+    needed, free = size * (columns + 3 * states + MOST_LENT) + SPARE_BYTES, shutil.disk_usage(run.path).free
     if free < needed:
         raise StudioError(
             f"This run needs about {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free. "
@@ -243,13 +350,20 @@ def main(argv: list[str]) -> int:
     run = Run(Path(argv[0]))
     processes.be_nice()
     processes.be_first_to_die()
+    team = Team(run.config.runtime.processes)
+    if not team.first:
+        # The first process has the run's lock and its last word.
+        train(run, Disk(), team)
+        return 0
     with run.lock():
         try:
-            train(run, Disk())
+            train(run, Disk(), team)
+        except NotFinite as error:
+            return _fail(run, str(error), [{"title": f"learning rate {error.half:g}", "set": {"training.learning_rate": error.half}}])
         except StudioError as error:
             return _fail(run, str(error))
         except (torch.OutOfMemoryError, MemoryError):
-            return _fail(run, _out_of_memory(run))
+            return _fail(run, *memory.too_small(run.config))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 _fail(run, f"The computer refused something the run needs: {error}.")
@@ -258,7 +372,7 @@ def main(argv: list[str]) -> int:
         except Exception as error:
             # torch has no class of its own for a CPU that runs out of memory.
             if isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "not enough memory" in str(error)):
-                return _fail(run, _out_of_memory(run))
+                return _fail(run, *memory.too_small(run.config))
             # Not swallowed: a run without a last word would look interrupted for ever.
             said = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             _fail(run, f"Something unexpected broke ({said}); the details are in logs/{run.id}.log in the studio's folder.")
@@ -266,21 +380,10 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _fail(run: Run, message: str) -> int:
-    run.append({"kind": "failed", "step": last_step(run), "message": message})
+def _fail(run: Run, message: str, retries: list[dict] | None = None) -> int:
+    """The last word: what happened, and the settings with which it may go well."""
+    run.append({"kind": "failed", "step": last_step(run), "message": message, "retries": retries or []})
     return 1
-
-
-def _out_of_memory(run: Run) -> str:
-    config = run.config
-    cheaper = []
-    if config.training.train_batch_size > 1:
-        cheaper.append(f"pictures at a time {config.training.train_batch_size // 2}")
-    if config.dataset.resolution > 256:
-        cheaper.append(f"picture size {config.dataset.resolution * 3 // 4 // 64 * 64}")
-    if config.lora.rank > 4:
-        cheaper.append(f"rank {config.lora.rank // 2}")
-    return f"The memory is not enough for this run. Close other programs, or start again with: {', or '.join(cheaper) or 'a smaller base'}."
 
 
 if __name__ == "__main__":

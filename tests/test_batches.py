@@ -1,16 +1,31 @@
+import os
 from collections import Counter
 
+import pytest
 import torch
 from PIL import Image
 
-from studio.batches import Example, Examples, batch_order, read_pixels
+from studio.batches import ALONE, Batch, Example, Examples, Share, batch_order, held_back
 from studio.chance import Purpose, draw
+from studio.config.dataset import DatasetConfig
+from studio.config.training import TrainingConfig
+from studio.encodings import make_room, read_mask, read_pixels
 
 BUCKETS = [(64, 64)] * 5 + [(64, 96)] * 2
 
 
-def example(value: float, bucket=(64, 64), mirrored=None) -> Example:
-    return Example(bucket, torch.full((4, 2, 2), value), torch.zeros(4, 2, 2), mirrored, {"prompt_embeds": torch.full((1, 3, 2), value)})
+def example(value: float, mirrored=None, caption="a, b, c") -> Example:
+    return Example((64, 64), torch.full((4, 2, 2), value), torch.zeros(4, 2, 2), caption, mirrored=mirrored)
+
+
+def examples(count: int = 7, batch_size: int = 2, accumulation: int = 1, share: Share = ALONE, mirrored=None, **dataset) -> Examples:
+    training = TrainingConfig(seed=5, train_batch_size=batch_size, gradient_accumulation_steps=accumulation, noise_offset=0.1)
+    return Examples([example(i, mirrored, f"ohwx, {i}, red, blue") for i in range(count)], DatasetConfig(**dataset), training, share)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    tensors = all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("latents_BCHW", "noise_BCHW", "uniform_B"))
+    return tensors and one.captions == other.captions
 
 
 def test_an_epoch_shows_every_picture_and_never_mixes_shapes():
@@ -33,25 +48,70 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 
 
 def test_a_batch_does_not_depend_on_the_batches_before_it():
-    def fresh():
-        return Examples(
-            [example(i, mirrored=(torch.zeros(4, 2, 2), torch.ones(4, 2, 2))) for i in range(7)], {"prompt_embeds": torch.zeros(1, 3, 2)}, 2, 5, 0.3
-        )
-
-    walked = fresh()
+    looks = {"mirrored": example(-1.0), "flip": True, "caption_dropout": 0.3, "caption_shuffle": True}
+    walked = examples(**looks)
     for step in range(11):
-        walked.batch(step)
-    at_once, after = fresh().batch(11), walked.batch(11)
-    assert torch.equal(at_once.latents_BCHW, after.latents_BCHW)
-    assert torch.equal(at_once.noise_BCHW, after.noise_BCHW)
-    assert torch.equal(at_once.uniform_B, after.uniform_B)
-    assert torch.equal(at_once.conditions["prompt_embeds"], after.conditions["prompt_embeds"])
+        walked.batches(step)
+    assert same(examples(**looks).batches(11)[0], walked.batches(11)[0])
 
 
 def test_captions_are_hidden_as_often_as_asked():
-    examples = Examples([example(1.0)], {"prompt_embeds": torch.zeros(1, 3, 2)}, 1, 5, 0.25)
-    hidden = sum(examples.batch(step).conditions["prompt_embeds"].sum().item() == 0 for step in range(400))
-    assert 70 < hidden < 130
+    seen = examples(1, 1, caption_dropout=0.25)
+    assert 70 < sum(seen.batches(step)[0].captions == [""] for step in range(400)) < 130
+
+
+def test_the_parts_of_a_caption_change_places_behind_the_first():
+    seen = {caption for step in range(60) for caption in examples(1, 1, caption_shuffle=True).batches(step)[0].captions}
+    assert len(seen) == 6 and all(caption.startswith("ohwx, ") for caption in seen)
+    assert {caption for step in range(9) for caption in examples(1, 1, caption_shuffle=True, caption_keep=4).batches(step)[0].captions} == {
+        "ohwx, 0, red, blue"
+    }
+
+
+def test_two_processes_share_what_one_with_twice_the_batch_sees():
+    for step in range(5):
+        whole = examples(batch_size=4, accumulation=2).batches(step)
+        parts = [examples(batch_size=2, accumulation=2, share=Share(rank, 2)).batches(step) for rank in (0, 1)]
+        for part, one in enumerate(whole):
+            assert torch.equal(one.latents_BCHW, torch.cat([parts[0][part].latents_BCHW, parts[1][part].latents_BCHW]))
+            assert torch.equal(one.noise_BCHW, torch.cat([parts[0][part].noise_BCHW, parts[1][part].noise_BCHW]))
+            assert one.captions == parts[0][part].captions + parts[1][part].captions
+
+
+def test_accumulated_batches_are_the_next_ones_and_have_chance_of_their_own():
+    one, two = examples(batch_size=2, accumulation=2).batches(0)
+    assert set(one.captions).isdisjoint(two.captions) and not torch.equal(one.noise_BCHW, two.noise_BCHW)
+
+
+def test_repeats_show_a_picture_more_often_in_a_round():
+    seen = Counter(caption for step in range(3) for caption in examples(2, 2, repeats=3).batches(step)[0].captions)
+    assert set(seen.values()) == {3}
+
+
+def test_pictures_held_back_are_chosen_by_the_seed_and_one_stays():
+    pictures = [{"sha256": str(index)} for index in range(6)]
+    teach, held = held_back(pictures, 2, seed=3)
+    assert len(held) == 2 and len(teach) == 4 and held_back(pictures, 2, seed=3) == (teach, held)
+    assert len(held_back(pictures, 50, seed=3)[0]) == 1 and held_back(pictures, 0, seed=3) == (pictures, [])
+
+
+def test_a_mask_is_as_large_as_the_latents_and_keeps_its_floor(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (0, 0, 32, 64))
+    mask.save(tmp_path / "m.png")
+    kept = read_mask(tmp_path / "m.png", (64, 64), (8, 8), mirror=False, floor=0.1)
+    assert kept.shape == (1, 8, 8) and kept[0, 0].tolist() == pytest.approx([1] * 4 + [0.1] * 4)
+    assert torch.equal(read_mask(tmp_path / "m.png", (64, 64), (8, 8), mirror=True, floor=0.1), kept.flip(2))
+
+
+def test_the_longest_unused_encodings_go_first(tmp_path):
+    for index in range(4):
+        path = tmp_path / f"{index}.safetensors"
+        path.write_bytes(b"x" * 100)
+        os.utime(path, (index, index))
+    make_room(tmp_path, 250)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["2", "3"]
 
 
 def test_chance_differs_between_purposes_steps_and_places_in_the_batch():

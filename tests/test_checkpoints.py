@@ -10,8 +10,8 @@ STATE = {"weight/a": torch.arange(6.0).view(2, 3)}
 
 def test_the_newest_state_comes_back_and_two_are_kept(tmp_path):
     for step in (2, 4, 6):
-        save(tmp_path, step, {"weight/a": STATE["weight/a"] + step}, Disk())
-    step, tensors = load_newest(tmp_path)
+        save(tmp_path, step, {"weight/a": STATE["weight/a"] + step}, {}, Disk())
+    step, tensors, _ = load_newest(tmp_path)
     assert step == 6
     assert torch.equal(tensors["weight/a"], STATE["weight/a"] + 6)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000004", "step-000006"]
@@ -24,8 +24,8 @@ def test_nothing_saved_is_nothing_found(tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "no manifest", "empty manifest", "other step"])
 def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, damage):
-    save(tmp_path, 2, STATE, Disk())
-    save(tmp_path, 4, STATE, Disk())
+    save(tmp_path, 2, STATE, {}, Disk())
+    save(tmp_path, 4, STATE, {}, Disk())
     newest = tmp_path / "step-000004"
     data = bytearray((newest / "state.safetensors").read_bytes())
     if damage == "cut":
@@ -45,7 +45,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, damage):
 def test_what_a_killed_writer_left_is_swept_away(tmp_path):
     (tmp_path / ".aside-12").mkdir(parents=True)
     (tmp_path / ".aside-12" / "state.safetensors").write_bytes(b"half")
-    save(tmp_path, 2, STATE, Disk())
+    save(tmp_path, 2, STATE, {}, Disk())
     assert load_newest(tmp_path)[0] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]
 
@@ -55,13 +55,19 @@ def test_a_full_disk_loses_no_state_and_leaves_no_half_file(tmp_path):
         def sync(self, folder):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    save(tmp_path, 2, STATE, Disk())
+    save(tmp_path, 2, STATE, {}, Disk())
     with pytest.raises(OSError, match="No space"):
-        save(tmp_path, 4, STATE, FullDisk())
+        save(tmp_path, 4, STATE, {}, FullDisk())
     assert load_newest(tmp_path)[0] == 2
 
 
 def test_saving_a_step_again_replaces_it(tmp_path):
-    save(tmp_path, 2, STATE, Disk())
-    save(tmp_path, 2, {"weight/a": torch.ones(1)}, Disk())
+    save(tmp_path, 2, STATE, {}, Disk())
+    save(tmp_path, 2, {"weight/a": torch.ones(1)}, {}, Disk())
     assert load_newest(tmp_path)[1]["weight/a"].tolist() == [1.0]
+
+
+def test_plain_facts_come_back_with_every_digit(tmp_path):
+    facts = {"numbers": {"a": {"step": 3, "d": 0.1 + 0.2}}, "groups": [{"betas": [0.9, 0.999], "lr": 1e-4}]}
+    save(tmp_path, 2, STATE, facts, Disk())
+    assert load_newest(tmp_path)[2] == facts

@@ -1,5 +1,6 @@
 import errno
 import json
+import shutil
 import threading
 import time
 
@@ -19,6 +20,7 @@ from studio.generation import Generator
 from studio.lora import save_adapter
 from studio.recipe import read_recipe
 from studio.runs import Run
+from studio.team import Team
 from studio.training import learning_rate, train
 from tests.tiny import FAMILY, tiny_base, tiny_run  # noqa: F401 - fixtures
 
@@ -71,8 +73,8 @@ def test_the_machines_choices_are_made_once_and_kept(run):
 
 
 def test_it_learns_a_batch_by_heart(workspace, tiny_base, monkeypatch):  # noqa: F811
-    honest = Examples.batch
-    monkeypatch.setattr(Examples, "batch", lambda self, step: honest(self, 0))
+    honest = Examples.batches
+    monkeypatch.setattr(Examples, "batches", lambda self, step: honest(self, 0))
     run = tiny_run(workspace, tiny_base, "training.max_train_steps=40", "training.learning_rate=2e-2", "samples.prompts=[]", "samples.every=40")
     main(run)
     losses = [event["loss"] for event in run.curve()]
@@ -189,6 +191,7 @@ def test_stop_is_heard_between_two_pictures_and_a_resume_draws_the_rest(column, 
 def test_stop_is_heard_while_pictures_are_encoded(workspace, tiny_base, run, monkeypatch):  # noqa: F811
     whole = tiny_run(workspace, tiny_base)
     main(whole)
+    shutil.rmtree(run.cache_dir)
     honest, calls = FAMILY.__class__.encode_images, []
 
     def asks(*arguments):
@@ -241,7 +244,7 @@ def test_a_broken_loss_stops_the_run_and_keeps_the_last_good_lora(bad, run, monk
 def test_numbers_that_are_not_finite_are_never_saved(run):
     spoilt = {"unet.a.lora_A.weight": torch.tensor([[float("inf")]]), "unet.a.lora_B.weight": torch.zeros(1, 1)}
     with pytest.raises(StudioError, match="not saved"):
-        save_adapter(run, 1, *training.settle(run), spoilt, Disk())
+        save_adapter(run, 1, *training.settle(run, Team()), spoilt, Disk())
     assert run.adapters() == []
 
 
@@ -328,14 +331,14 @@ def test_layers_that_do_not_exist_are_refused(workspace, tiny_base):  # noqa: F8
 
 def test_latents_are_computed_once_and_follow_the_picture(run, tiny_base, monkeypatch):  # noqa: F811
     main(run)
-    before = {path.name: path.stat().st_mtime_ns for path in (run.path / "cache").iterdir()}
+    before = {path.name for path in run.cache_dir.iterdir()}
 
     def never(*_):
         raise AssertionError("encoded again")
 
     monkeypatch.setattr(families.FAMILIES[0].__class__, "encode_images", never)
     main(run)
-    assert before == {path.name: path.stat().st_mtime_ns for path in (run.path / "cache").iterdir()}
+    assert before == {path.name for path in run.cache_dir.iterdir()}
 
 
 def test_learning_rate_schedules(run):

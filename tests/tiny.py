@@ -43,7 +43,7 @@ def lora_tensors(
 
 def save_lora(path: Path, tensors: dict[str, torch.Tensor], rank: int = 4) -> Path:
     """An adapter file as the studio writes it."""
-    write_adapter(path, tensors, adapter_metadata("unet", rank, list(FAMILY.target_modules), {"trigger_word": "ohwx"}, {"title": "tiny"}))
+    write_adapter(path, tensors, adapter_metadata({"unet": list(FAMILY.target_modules)}, rank, {"trigger_word": "ohwx"}, {"title": "tiny"}))
     return path
 
 
