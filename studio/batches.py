@@ -190,7 +190,7 @@ class Words:
 
     def learn(self, captions: list[str]) -> None:
         for caption in captions:
-            self._known[caption] = self.encodings.conditions(caption)
+            self._known[caption] = self._hidden_or(caption, self.encodings.conditions(caption))
 
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> Conditions:
@@ -199,6 +199,9 @@ class Words:
             if caption not in self._known:
                 while len(self._known) >= self.REMEMBERED:
                     self._known.pop(next(iter(self._known)))
-                self._known[caption] = self.encodings.family.encode_prompts(self.encodings.pipeline, [caption])
+                self._known[caption] = self._hidden_or(caption, self.encodings.family.encode_prompts(self.encodings.pipeline, [caption]))
         rows = [self._known[caption] for caption in captions]
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+    def _hidden_or(self, caption: str, conditions: Conditions) -> Conditions:
+        return conditions if caption else self.encodings.family.unconditional(self.encodings.pipeline, conditions)

@@ -40,6 +40,8 @@ class Generator:
         self._note(self.stack.set(stack), recipe)
         side = self.family.resolution(self.base)
         positive, negative = (self._conditions(prompt, stack) for prompt in (recipe.prompt, recipe.negative_prompt))
+        if not recipe.negative_prompt:
+            negative = self.family.unconditional(self.pipeline, negative)
         return self.family.draw(
             self.pipeline,
             positive,

@@ -208,6 +208,10 @@ class Family(ABC):
     def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
         """Conditions by name, one row per prompt, always of the same length, so that every step has the same shapes."""
 
+    def unconditional(self, pipeline: "DiffusionPipeline", empty: "Conditions") -> "Conditions":
+        """What the pipeline takes where there is no prompt, from the encoding of an empty one: for guidance, and for captions that are hidden."""
+        return empty
+
     @abstractmethod
     def beyond_limit(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
         """The end of a prompt that the text encoder will not read, empty when all of it fits."""

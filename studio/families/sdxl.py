@@ -80,6 +80,12 @@ class SDXL(Family):
         embeddings_BTD, _, pooled_BD, _ = pipeline.encode_prompt(prompts, device=pipeline.text_encoder.device, do_classifier_free_guidance=False)
         return {"prompt_embeds": embeddings_BTD, "pooled_prompt_embeds": pooled_BD}
 
+    def unconditional(self, pipeline, empty):
+        import torch
+
+        # SDXL's base was taught so; models made from it may say otherwise.
+        return {name: torch.zeros_like(rows) for name, rows in empty.items()} if pipeline.config.force_zeros_for_empty_prompt else empty
+
     def beyond_limit(self, pipeline, prompt):
         return cut_end(pipeline.tokenizer, prompt, pipeline.tokenizer.model_max_length - 2)
 

@@ -1,0 +1,143 @@
+"""What every family must do, proved on a tiny member of real classes: learn, and be read by plain diffusers as the studio draws it."""
+
+import functools
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from peft import get_peft_model_state_dict
+
+from studio import config as configs
+from studio.adapters import read_header
+from studio.benchmark.models import save_tiny
+from studio.benchmark.tiny import TinyDataset
+from studio.checkpoints import Disk
+from studio.errors import StudioError
+from studio.families import FAMILIES, get, resolve_base
+from studio.families.base import BaseFolder, Family
+from studio.generation import Generator
+from studio.recipe import Recipe
+from studio.runs import Run
+from studio.training import train
+from studio.workspace import Home
+
+PROMPT = "ohwx a red cat"
+STEPS = 40
+
+
+@dataclass(frozen=True)
+class Trained:
+    family: Family
+    base: BaseFolder
+    run: Run
+    generator: Generator
+
+
+@functools.cache
+def trained(name: str, root: Path) -> Trained:
+    """Rank 4, alpha 8, a batch of four pictures until the loss has fallen."""
+    family = get(name)
+    base = resolve_base(str(save_tiny(family, root / name / "model")))
+    values = {
+        "model": {"family": name, "base_model": str(base.path)},
+        "dataset": {"resolution": 64, "trigger_word": "ohwx"},
+        "lora": {"rank": 4, "alpha": 8.0},
+        "training": {"max_train_steps": STEPS, "train_batch_size": 4, "learning_rate": 5e-3, "timestep_density": "uniform"},
+        "samples": {"prompts": [PROMPT], "every": STEPS, "num_inference_steps": 2},
+        "saving": {"checkpoint_every": STEPS},
+        "validation": {"pictures": 1, "every": STEPS // 2},
+        "runtime": {"threads": 1, "device": "cpu"},
+    }
+    workspace = Home(root / name / "home").workspace("local")
+    dataset = TinyDataset(root / name / "pictures", count=5, sizes=((64, 64),))
+    run = Run.create(workspace, configs.build(values), dataset)
+    train(run, Disk())
+    return Trained(family, base, run, Generator(base, family))
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("families")
+
+
+@pytest.fixture(params=[family.name for family in FAMILIES])
+def one(request, root):
+    return trained(request.param, root)
+
+
+def recipe(one: Trained) -> Recipe:
+    return Recipe(prompt=PROMPT, family=one.family.name, base_model=str(one.base.path), num_inference_steps=2, guidance_scale=3.0)
+
+
+def drawn(one: Trained, weight: float | None) -> numpy.ndarray:
+    stack = [] if weight is None else [(one.run.latest_adapter(), weight)]
+    return numpy.asarray(one.generator.draw(recipe(one).model_copy(update={"width": 64, "height": 64}), stack))
+
+
+def plain(one: Trained, adapter: Path | None) -> tuple[numpy.ndarray, dict[str, set[str]]]:
+    """The picture by diffusers alone, and the keys that it took from the file, by part."""
+    from diffusers import DiffusionPipeline
+
+    pipeline = DiffusionPipeline.from_pretrained(one.base.path, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    taken = {}
+    if adapter:
+        pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name)
+        taken = {
+            f"{one.family.denoiser_name}.{key}"
+            for key in get_peft_model_state_dict(pipeline.components[one.family.denoiser_name], adapter_name="default_0")
+        }
+    generator = torch.Generator("cpu").manual_seed(recipe(one).seed)
+    picture = pipeline(PROMPT, num_inference_steps=2, guidance_scale=3.0, width=64, height=64, generator=generator).images[0]
+    return numpy.asarray(picture), taken
+
+
+def test_it_learns_and_says_so_about_pictures_held_back_too(one):
+    losses = [event["loss"] for event in one.run.curve()]
+    assert numpy.mean(losses[-10:]) < numpy.mean(losses[:10])
+    held = [event["loss"] for event in one.run.events()[0] if event["kind"] == "validation"]
+    assert len(held) == 2 and all(numpy.isfinite(held))
+
+
+def test_plain_diffusers_takes_every_key_and_draws_the_studios_picture(one):
+    adapter = one.run.latest_adapter()
+    picture, taken = plain(one, adapter)
+    assert taken == set(read_header(adapter).tensors), "missing or unexpected keys"
+    ours = drawn(one, 1.0)
+    assert numpy.array_equal(picture, ours), f"differs by up to {numpy.abs(picture.astype(int) - ours).max()}"
+    assert not numpy.array_equal(ours, drawn(one, None))
+
+
+def test_weight_nought_is_the_base(one):
+    base, _ = plain(one, None)
+    assert numpy.array_equal(drawn(one, 0.0), base) and numpy.array_equal(drawn(one, None), base)
+
+
+def test_the_film_and_the_file_agree(one):
+    from PIL import Image
+
+    assert sorted(one.run.samples()) == [0, STEPS]
+    last = one.run.samples()[STEPS][0]
+    side = one.family.resolution(one.base)
+    with Image.open(last) as picture:
+        assert picture.size == (side, side)
+
+
+def test_adapters_of_every_other_family_are_refused_by_name(one, root):
+    for other in FAMILIES:
+        if other.name != one.family.name:
+            stranger = trained(other.name, root)
+            with pytest.raises(StudioError, match=f"made for .*{stranger.family.title.split()[0]}"):
+                one.generator.draw(recipe(one), [(stranger.run.latest_adapter(), 1.0)])
+
+
+def test_the_same_run_again_is_the_same_file(one, root):
+    again = Run(root / one.family.name / "home" / "again")
+    shutil.copytree(one.run.path, again.path, ignore=shutil.ignore_patterns("checkpoints", "adapters", "samples", "events.jsonl"))
+    for folder in (again.checkpoints_dir, again.adapters_dir, again.samples_dir):
+        folder.mkdir()
+    train(again, Disk())
+    assert again.latest_adapter().read_bytes() == one.run.latest_adapter().read_bytes()
