@@ -26,6 +26,12 @@ MOST_TENSORS = 20_000
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,300}")
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")
+OUR_ENDINGS = (
+    ".lora_A.weight",
+    ".lora_B.weight",
+    ".lora_magnitude_vector",
+    *(f".lokr_{part}" for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b")),
+)
 TORCH_DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 
 
@@ -39,18 +45,30 @@ class Header:
 
 @dataclass(frozen=True)
 class LowRank:
-    """One layer's change: B @ A is added to its weight. A is (rank, in) or (rank, in, h, w), B is (out, rank) or (out, rank, 1, 1)."""
+    """One layer's change: B @ A is added to its weight. A is (rank, in) or (rank, in, h, w), B is (out, rank) or (out, rank, 1, 1).
+
+    With a magnitude (out,) it is a DoRA layer: the sum's rows then have these lengths.
+    """
 
     A: "torch.Tensor"
     B: "torch.Tensor"
+    magnitude: "torch.Tensor | None" = None
+
+
+@dataclass(frozen=True)
+class Kronecker:
+    """One LoKr layer's change: the Kronecker product of w1 and w2 is added to its weight."""
+
+    w1: "torch.Tensor"
+    w2: "torch.Tensor"
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA in memory: `<part>.<module>` -> LowRank, float32, alpha folded in."""
+    """A LoRA in memory: `<part>.<module>` -> its change, float32, alpha folded in."""
 
     title: str
-    layers: dict[str, LowRank]
+    layers: dict[str, LowRank | Kronecker]
     fingerprint: Fingerprint
 
 
@@ -110,20 +128,51 @@ def load_adapter(path: Path, family: "Family") -> Adapter:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise StudioError(f"{path.name} holds numbers that are not finite (in {name}); it would only draw noise. Get another version of it.")
+    if any(".lokr_" in name for name in tensors) and not family.reads_lokr:
+        raise StudioError(f"{path.name} is a LoKr file, which diffusers cannot read for {family.title}; look for a plain LoRA.")
     tensors = _fold_kohya_alphas(tensors)
     parts = (family.denoiser_name, *family.text_encoder_names)
-    if not all(name.startswith(parts) and name.endswith((".lora_A.weight", ".lora_B.weight")) for name in tensors):
+    if not all(name.startswith(parts) and name.endswith(OUR_ENDINGS) for name in tensors):
         tensors = family.foreign_layers(tensors)
     layers = {}
     for name, A in tensors.items():
         if name.endswith(".lora_A.weight"):
             layer = name.removesuffix(".lora_A.weight")
-            layers[layer] = LowRank(A.float(), tensors[f"{layer}.lora_B.weight"].float() * _stated_scale(header.metadata, layer, A.shape[0]))
-    if lost := [name for name in tensors if name.rpartition(".lora_")[0] not in layers]:
+            magnitude = next((tensors[layer + ending].float().flatten() for ending in fingerprints.MAGNITUDES if layer + ending in tensors), None)
+            B = tensors[f"{layer}.lora_B.weight"].float() * _stated_scale(header.metadata, layer, A.shape[0])
+            layers[layer] = LowRank(A.float(), B, magnitude)
+    layers |= _kronecker_layers(tensors)
+    if lost := [name for name in tensors if re.split(r"\.lo(?:ra|kr)_", name)[0] not in layers]:
         raise StudioError(f"{path.name} has layers that nobody here can place (first: {lost[0]}); look for the LoRA in diffusers' or kohya's format.")
     if not layers:
         raise StudioError(f"{path.name} matches no layer of {family.title}; it would change nothing. Choose another LoRA.")
     return Adapter(path.name, layers, found)
+
+
+def _kronecker_layers(tensors: "dict[str, torch.Tensor]") -> dict[str, Kronecker]:
+    """Both factors whole, in the order of operations of PEFT. A studio's file, and what diffusers converts, has its alpha folded in."""
+
+    def whole(layer: str, which: str) -> "torch.Tensor":
+        if f"{layer}.lokr_{which}" in tensors:
+            return tensors[f"{layer}.lokr_{which}"].float()
+        return tensors[f"{layer}.lokr_{which}_a"].float() @ tensors[f"{layer}.lokr_{which}_b"].float()
+
+    return {
+        layer: Kronecker(whole(layer, "w1"), whole(layer, "w2")) for layer in {name.rpartition(".lokr_")[0] for name in tensors if ".lokr_" in name}
+    }
+
+
+def adapter_tensors(adapter: Adapter) -> "dict[str, torch.Tensor]":
+    """A LoRA's tensors by their names in a studio's file."""
+    found = {}
+    for layer, part in adapter.layers.items():
+        if isinstance(part, Kronecker):
+            found |= {f"{layer}.lokr_w1": part.w1, f"{layer}.lokr_w2": part.w2}
+            continue
+        found |= {f"{layer}.lora_A.weight": part.A, f"{layer}.lora_B.weight": part.B}
+        if part.magnitude is not None:
+            found[f"{layer}.lora_magnitude_vector"] = part.magnitude
+    return found
 
 
 def serialise(tensors: "dict[str, torch.Tensor]", metadata: dict[str, str]) -> bytes:
@@ -140,12 +189,18 @@ def serialise(tensors: "dict[str, torch.Tensor]", metadata: dict[str, str]) -> b
     return b"".join((struct.pack("<Q", len(text)), text, *chunks))
 
 
-def adapter_metadata(targets: dict[str, list[str]], rank: int, studio: dict, modelspec: dict[str, str], use_dora: bool = False) -> dict[str, str]:
+def adapter_metadata(targets: dict[str, list[str]], rank: int, studio: dict, modelspec: dict[str, str], method: str = "lora") -> dict[str, str]:
     """What travels in the header: for each part diffusers' own LoRA config (alpha equals rank), the studio's facts, and the ModelSpec 1.0.0 keys."""
     lora = {}
     for part, modules in targets.items():
-        config = {"r": rank, "lora_alpha": rank, "target_modules": sorted(modules), "lora_dropout": 0.0, "bias": "none", "peft_type": "LORA"}
-        lora |= {f"{part}.{key}": value for key, value in (config | ({"use_dora": True} if use_dora else {})).items()}
+        config = {"r": rank, "target_modules": sorted(modules)}
+        if method == "lokr":
+            config |= {"alpha": rank, "peft_type": "LOKR"}
+        else:
+            config |= {"lora_alpha": rank, "lora_dropout": 0.0, "bias": "none", "peft_type": "LORA"} | (
+                {"use_dora": True} if method == "dora" else {}
+            )
+        lora |= {f"{part}.{key}": value for key, value in config.items()}
     return {
         "format": "pt",
         "lora_adapter_metadata": json.dumps(lora, sort_keys=True, separators=(",", ":")),

@@ -24,11 +24,16 @@ PAIRS = (
 )
 """Endings of the two halves of a layer: PEFT, PEFT with its adapter name left in, kohya, and three older spellings of diffusers."""
 
+MAGNITUDES = (".lora_magnitude_vector", ".lora_magnitude_vector.weight", ".lora_magnitude_vector.default.weight")
+"""Endings of DoRA's third tensor of a layer (Liu et al. 2024), as PEFT spells it."""
+
+KRONECKER = re.compile(r"(.+)\.lokr_(w1|w1_a|w1_b|w2|w2_a|w2_b)")
+"""LoKr (Yeh et al. 2023): a layer's change is the Kronecker product of w1 and w2, each whole or as a product of two."""
+
 OTHER_METHODS = {
-    "lora_magnitude_vector": "DoRA",
-    "dora_scale": "DoRA",
+    "dora_scale": "DoRA in another program's layout",
     "hada_w1": "LoHa",
-    "lokr_w1": "LoKr",
+    "lokr_t2": "LoKr with a Tucker core",
     "oft_": "OFT",
     ".diff": "a full difference of weights",
 }
@@ -57,8 +62,11 @@ def fingerprint(shapes: Shapes, metadata: dict[str, str]) -> Fingerprint:
 
 
 def layer_pairs(shapes: Shapes) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """layer -> shapes of its down (A) and up (B) halves. Anything that is neither half nor an alpha is an error, not skipped."""
-    pairs, used = {}, set()
+    """layer -> shapes of its down (A) and up (B) halves. Anything that is neither half nor an alpha is an error, not skipped.
+
+    A LoKr layer is told as the pair that would change the same numbers.
+    """
+    pairs, used = _kronecker_pairs(shapes)
     for name, shape in shapes.items():
         for down, up in PAIRS:
             if name.endswith(down):
@@ -68,6 +76,10 @@ def layer_pairs(shapes: Shapes) -> dict[str, tuple[tuple[int, ...], tuple[int, .
                     raise StudioError(f"This LoRA is damaged: {name!r} has no second half {partner!r}. Get the file again.")
                 pairs[layer] = _checked(layer, shape, shapes[partner])
                 used |= {name, partner, f"{layer}.alpha"}
+                for magnitude in MAGNITUDES:
+                    if layer + magnitude in shapes:
+                        _check_magnitude(layer, pairs[layer], shapes[layer + magnitude])
+                        used.add(layer + magnitude)
                 break
     rest = [name for name in shapes if name not in used]
     for mark, method in OTHER_METHODS.items():
@@ -78,6 +90,35 @@ def layer_pairs(shapes: Shapes) -> dict[str, tuple[tuple[int, ...], tuple[int, .
     if rest:
         raise StudioError(f"This LoRA is damaged or of an unknown kind: {len(rest)} tensors belong to no layer, the first is {sorted(rest)[0]!r}.")
     return pairs
+
+
+def _check_magnitude(layer: str, pair: tuple[tuple[int, ...], tuple[int, ...]], shape: tuple[int, ...]) -> None:
+    down, up = pair
+    if len(down) != 2 or shape not in ((up[0],), (up[0], 1), (1, up[0])):
+        raise StudioError(f"This LoRA is damaged: layer {layer!r} gives {up[0]} numbers and has a DoRA magnitude of shape {list(shape)}.")
+
+
+def _kronecker_pairs(shapes: Shapes) -> tuple[dict, set[str]]:
+    factors: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, shape in shapes.items():
+        if match := KRONECKER.fullmatch(name):
+            factors.setdefault(match[1], {})[match[2]] = shape
+    pairs, used = {}, set()
+    for layer, parts in factors.items():
+        whole, rank = [], 0
+        for which in ("w1", "w2"):
+            a, b = parts.get(f"{which}_a"), parts.get(f"{which}_b")
+            if (which in parts) == (a is not None or b is not None) or (a is None) != (b is None) or (a and a[1] != b[0]):
+                raise StudioError(f"This LoKr file is damaged: the factor {which} of layer {layer!r} is not whole. Get the file again.")
+            whole.append(parts[which] if which in parts else (a[0], b[1]))
+            rank = max(rank, a[1] if a else 0)
+        if any(len(shape) != 2 for shape in whole):
+            raise StudioError(f"This LoKr file teaches convolutions (layer {layer!r}); the studio can use LoKr on linear layers.")
+        rank = rank or max(whole[1])
+        (out_1, in_1), (out_2, in_2) = whole
+        pairs[layer] = ((rank, in_1 * in_2), (out_1 * out_2, rank))
+        used |= {f"{layer}.lokr_{part}" for part in parts} | {f"{layer}.alpha"}
+    return pairs, used
 
 
 def _checked(layer: str, down: tuple[int, ...], up: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig
+from peft import LoKrConfig, LoraConfig
 from torch import Tensor, nn
 
-from studio.adapters import adapter_metadata, load_adapter, serialise
+from studio.adapters import adapter_metadata, adapter_tensors, fingerprint, load_adapter, read_header, serialise
 from studio.chance import Purpose, draw
 from studio.checkpoints import Disk
 from studio.config import TrainConfig, fields
@@ -40,34 +40,38 @@ def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family,
     for part, modules in targets(config, family).items():
         module = pipeline.components[part]
         try:
-            module.add_adapter(
-                LoraConfig(
-                    r=config.lora.rank,
-                    lora_alpha=config.lora.alpha,
-                    lora_dropout=config.lora.dropout,
-                    target_modules=modules,
-                    use_dora=config.lora.method == "dora",
-                )
-            )
+            module.add_adapter(_peft_config(config, modules))
         except ValueError as error:
             raise StudioError(f"These layers cannot be taught: {', '.join(modules)}. Leave the field empty for the usual ones. ({error})") from None
         for name, weight in sorted(module.named_parameters()):
             if weight.requires_grad:
                 weight.data = weight.data.to(dtype)
-                if ".lora_A." in name:
+                if ".lora_A." in name or ".lokr_w2" in name:
                     bound = 1 / math.sqrt(weight[0].numel())
                     values = draw(Purpose.INIT, config.training.seed, 0, index).uniform(-bound, bound, tuple(weight.shape))
                     weight.data.copy_(torch.from_numpy(values))
-                elif ".lora_B." in name:
+                elif ".lora_B." in name or ".lokr_w1" in name:
                     weight.data.zero_()
                 working[f"{part}.{_in_file(name)}"] = weight
             index += 1
     return working
 
 
+def _peft_config(config: TrainConfig, modules: list[str]) -> LoraConfig | LoKrConfig:
+    lora = config.lora
+    if lora.method == "lokr":
+        return LoKrConfig(r=lora.rank, alpha=lora.alpha, target_modules=modules, module_dropout=lora.dropout)
+    return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=modules, use_dora=lora.method == "dora")
+
+
 def _in_file(name: str) -> str:
     """A parameter's name in the file: without the adapter's name in PEFT, and a magnitude without the word weight."""
-    return name.removesuffix(".default.weight") if MAGNITUDE in name else name.replace(".default.", ".")
+    return name.removesuffix(".default.weight") if MAGNITUDE in name else name.replace(".default", "")
+
+
+def _scaled(name: str) -> bool:
+    """Whether this tensor of a layer takes alpha / rank in: one factor of each product."""
+    return ".lora_B." in name or ".lokr_w1" in name
 
 
 def start_tensors(run: Run, config: TrainConfig, family: Family, working: dict[str, nn.Parameter]) -> dict[str, Tensor] | None:
@@ -96,7 +100,7 @@ def start_tensors(run: Run, config: TrainConfig, family: Family, working: dict[s
 def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, family: Family, masters: dict[str, Tensor], disk: Disk) -> Path:
     """The LoRA as people get it: alpha folded into B in float32 so that the file's alpha is its rank, the whole story in its header."""
     path, dtype = run.adapter_at(step), DTYPES[config.saving.dtype]
-    tensors = {name: (weight * (config.lora.scale if ".lora_B." in name else 1.0)).to(dtype) for name, weight in masters.items()}
+    tensors = {name: (weight * (config.lora.scale if _scaled(name) else 1.0)).to(dtype) for name, weight in masters.items()}
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise StudioError(
             f"Learning broke at step {step}: the LoRA holds numbers that are not finite, so it was not saved. "
@@ -124,7 +128,7 @@ def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, fam
         "resolution": f"{config.dataset.resolution}x{config.dataset.resolution}",
         "prediction_type": {"v_prediction": "v"}.get(family.prediction_type(base), family.prediction_type(base)),
     }
-    header = adapter_metadata(targets(config, family), config.lora.rank, facts, modelspec, config.lora.method == "dora")
+    header = adapter_metadata(targets(config, family), config.lora.rank, facts, modelspec, config.lora.method)
     disk.replace(path, serialise(tensors, header))
     run.append({"kind": "adapter", "step": step, "file": path.name})
     return path

@@ -11,32 +11,93 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from studio.adapters import Adapter, LowRank
+from studio.adapters import Adapter, Kronecker, LowRank
 from studio.errors import StudioError
 
 
 class _Pair:
-    """Forward hook of one layer: output + B(A(input)), in the order PEFT computes it, so that a single adapter gives the same bits."""
+    """All plain LoRAs of one layer: B(A(input)), in the order PEFT computes it, so that a single adapter gives the same bits."""
 
-    def __init__(self, A: Tensor, B: Tensor):
-        self.A, self.B = A, B
+    def __init__(self, module: nn.Module, parts: list[tuple[int, LowRank]]):
+        self.module = module
+        self.A = torch.cat([low_rank.A for _, low_rank in parts], dim=0)
+        self.unscaled_B = torch.cat([low_rank.B for _, low_rank in parts], dim=1)
+        self.B = torch.empty_like(self.unscaled_B)
+        # Which adapter of the stack each rank column of B belongs to.
+        self.owners = [index for index, low_rank in parts for _ in range(low_rank.A.shape[0])]
+
+    def set(self, weights: Tensor) -> None:
+        row = weights[self.owners].to(self.unscaled_B)
+        torch.mul(self.unscaled_B, row.view(1, -1, *[1] * (self.unscaled_B.ndim - 2)), out=self.B)
+
+    def change(self, x: Tensor, output: Tensor) -> Tensor:
+        if isinstance(self.module, nn.Conv2d):
+            layer = self.module
+            inner = functional.conv2d(x, self.A, stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
+            return functional.conv2d(inner, self.B)
+        return functional.linear(functional.linear(x, self.A), self.B)
+
+
+class _Dora:
+    """One DoRA of one layer (Liu et al. 2024, equation 5), as PEFT computes it: the weight scales the low-rank part, the lengths stay."""
+
+    def __init__(self, module: nn.Module, owner: int, low_rank: LowRank):
+        self.module, self.owner, self.low_rank = module, owner, low_rank
+        eye = torch.eye(low_rank.A.shape[1], device=low_rank.A.device, dtype=low_rank.A.dtype)
+        self.product = functional.linear(functional.linear(eye, low_rank.A), low_rank.B).T
+        self.scale, self.ratio = 1.0, low_rank.magnitude.view(1, -1)
+
+    def set(self, weights: Tensor) -> None:
+        self.scale = weights[self.owner].item()
+        weight = whole_weight(self.module).to(self.product.dtype)
+        lengths = torch.linalg.norm(weight + self.scale * self.product, dim=1).to(weight.dtype)
+        self.ratio = (self.low_rank.magnitude / lengths).view(1, -1)
+
+    def change(self, x: Tensor, output: Tensor) -> Tensor:
+        result = functional.linear(functional.linear(x, self.low_rank.A), self.low_rank.B)
+        without_bias = output if self.module.bias is None else output - self.module.bias
+        return (self.ratio - 1) * without_bias + self.ratio * result * self.scale
+
+
+class _Kron:
+    """One LoKr of one layer. The product is made anew each time, as PEFT does: kept, it would be as large as the base."""
+
+    def __init__(self, owner: int, factors: Kronecker):
+        self.owner, self.factors, self.scale = owner, factors, 1.0
+
+    def set(self, weights: Tensor) -> None:
+        self.scale = weights[self.owner].item()
+
+    def change(self, x: Tensor, output: Tensor) -> Tensor:
+        return functional.linear(x, torch.kron(self.factors.w1, self.factors.w2.contiguous()) * self.scale)
+
+
+def whole_weight(module: nn.Module) -> Tensor:
+    """A layer's weight as numbers, also where it is packed."""
+    from peft.utils.integrations import dequantize_module_weight
+
+    return dequantize_module_weight(module)
+
+
+class _Layer:
+    """Forward hook of one layer: what all its adapters add to its output."""
+
+    def __init__(self, module: nn.Module, parts: list[tuple[int, LowRank | Kronecker]]):
+        plain = [(index, part) for index, part in parts if isinstance(part, LowRank) and part.magnitude is None]
+        self.changes: list[_Pair | _Dora | _Kron] = [_Pair(module, plain)] if plain else []
+        self.changes += [_Dora(module, index, part) for index, part in parts if isinstance(part, LowRank) and part.magnitude is not None]
+        self.changes += [_Kron(index, part) for index, part in parts if isinstance(part, Kronecker)]
+        self.handle = module.register_forward_hook(self)
+
+    def set(self, weights: Tensor) -> None:
+        for change in self.changes:
+            change.set(weights)
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        x = inputs[0]
-        if isinstance(layer, nn.Conv2d):
-            inner = functional.conv2d(x, self.A, stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
-            return output + functional.conv2d(inner, self.B)
-        return output + functional.linear(functional.linear(x, self.A), self.B)
-
-
-@dataclass
-class _Layer:
-    module: nn.Module
-    pair: _Pair
-    unscaled_B: Tensor
-    owners: list[int]
-    """Which adapter of the stack each rank column of B belongs to."""
-    handle: torch.utils.hooks.RemovableHandle
+        total = output
+        for change in self.changes:
+            total = total + change.change(inputs[0], output)
+        return total
 
 
 @dataclass(frozen=True)
@@ -71,8 +132,7 @@ class Stack:
             self._rebuild([adapter for adapter, _ in active])
         weights = torch.tensor([weight for _, weight in active])
         for layer in self._layers.values():
-            row = weights[layer.owners].to(layer.unscaled_B)
-            torch.mul(layer.unscaled_B, row.view(1, -1, *[1] * (layer.unscaled_B.ndim - 2)), out=layer.pair.B)
+            layer.set(weights)
         return self._report
 
     def clear(self) -> None:
@@ -80,7 +140,7 @@ class Stack:
         self.set([])
 
     def _rebuild(self, adapters: list[Adapter]) -> None:
-        found: dict[str, list[tuple[int, LowRank]]] = {}
+        found: dict[str, list[tuple[int, LowRank | Kronecker]]] = {}
         unmatched: dict[str, list[str]] = {}
         for index, adapter in enumerate(adapters):
             matched = 0
@@ -95,7 +155,7 @@ class Stack:
                 raise StudioError(f"{adapter.title} matches no layer of this base, so it would change nothing. Choose a LoRA made for this base.")
         for layer in self._layers.values():
             layer.handle.remove()
-        self._layers = {place: self._attached(self._modules[place], parts) for place, parts in found.items()}
+        self._layers = {place: _Layer(self._modules[place], parts) for place, parts in found.items()}
         self._adapters = adapters
         self._report = Report(len(found), unmatched)
 
@@ -105,25 +165,31 @@ class Stack:
         spellings = (name, f"{part}.{module.removeprefix('text_model.')}", f"{part}.text_model.{module}")
         return next((spelling for spelling in spellings if spelling in self._modules), None)
 
-    def _attached(self, module: nn.Module, parts: list[tuple[int, LowRank]]) -> _Layer:
-        A = torch.cat([low_rank.A for _, low_rank in parts], dim=0)
-        B = torch.cat([low_rank.B for _, low_rank in parts], dim=1)
-        owners = [index for index, low_rank in parts for _ in range(low_rank.A.shape[0])]
-        pair = _Pair(A, torch.empty_like(B))
-        return _Layer(module, pair, B, owners, module.register_forward_hook(pair))
 
-
-def _fitted(title: str, name: str, low_rank: LowRank, module: nn.Module) -> LowRank:
+def _fitted(title: str, name: str, part: LowRank | Kronecker, module: nn.Module) -> LowRank | Kronecker:
     """The halves in the layer's own dtype and number of axes, or StudioError when sizes differ."""
-    weight = module.weight
-    A, B = low_rank.A, low_rank.B
-    if A.ndim == 4 and weight.ndim == 2 and A.shape[2:] == (1, 1):
+    # A packed layer's weight has another shape and dtype than what it stands for.
+    packed = isinstance(module, nn.Linear) and not module.weight.is_floating_point()
+    size = (module.out_features, module.in_features) if packed else tuple(module.weight.shape)
+    device, dtype = module.weight.device, torch.bfloat16 if packed else module.weight.dtype
+    if isinstance(part, Kronecker):
+        gives, takes = (part.w1.shape[axis] * part.w2.shape[axis] for axis in (0, 1))
+        if (gives, takes) != size:
+            raise StudioError(_misfit(title, name, size, takes, gives))
+        return Kronecker(part.w1.to(device, dtype), part.w2.to(device, dtype))
+    A, B = part.A, part.B
+    if A.ndim == 4 and len(size) == 2 and A.shape[2:] == (1, 1):
         A, B = A.flatten(1), B.flatten(1)  # kohya saves 1x1 convolutions of SD 1.x; 2.x made them linear
-    elif A.ndim == 2 and weight.ndim == 4:
+    elif A.ndim == 2 and len(size) == 4:
         A, B = A[:, :, None, None], B[:, :, None, None]
-    if A.shape[1:] != weight.shape[1:] or B.shape[0] != weight.shape[0]:
-        raise StudioError(
-            f"{title} does not fit this base: layer {name} takes {weight.shape[1]} numbers and gives {weight.shape[0]}, "
-            f"the LoRA has {A.shape[1]} and {B.shape[0]}. Choose a LoRA made for this base."
-        )
-    return LowRank(A.to(weight.device, weight.dtype).contiguous(), B.to(weight.device, weight.dtype).contiguous())
+    if tuple(A.shape[1:]) != size[1:] or B.shape[0] != size[0]:
+        raise StudioError(_misfit(title, name, size, A.shape[1], B.shape[0]))
+    magnitude = None if part.magnitude is None else part.magnitude.to(device, dtype)
+    return LowRank(A.to(device, dtype).contiguous(), B.to(device, dtype).contiguous(), magnitude)
+
+
+def _misfit(title: str, name: str, size: tuple[int, ...], takes: int, gives: int) -> str:
+    return (
+        f"{title} does not fit this base: layer {name} takes {size[1]} numbers and gives {size[0]}, "
+        f"the LoRA has {takes} and {gives}. Choose a LoRA made for this base."
+    )

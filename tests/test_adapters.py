@@ -131,8 +131,14 @@ REFUSED = {
     "two ranks": ({"unet.a.to_q.lora_A.weight": torch.ones(4, 8), "unet.a.to_q.lora_B.weight": torch.ones(8, 2)}, "do not fit together"),
     "rank 600": ({"unet.a.to_q.lora_A.weight": torch.ones(600, 8), "unet.a.to_q.lora_B.weight": torch.ones(8, 600)}, "rank 600"),
     "int8": ({"unet.a.to_q.lora_A.weight": torch.ones(4, 8, dtype=torch.int8), "unet.a.to_q.lora_B.weight": torch.ones(8, 4)}, "stored as I8"),
-    "DoRA": ({**PAIR, "unet.a.attn2.to_k.lora_magnitude_vector": torch.ones(320)}, "DoRA"),
-    "LoKr": ({"lora_unet_a.lokr_w1": torch.ones(4, 4), "lora_unet_a.lokr_w2": torch.ones(4, 4)}, "LoKr"),
+    "DoRA of another size": ({**PAIR, "unet.a.attn2.to_k.lora_magnitude_vector": torch.ones(7)}, "magnitude of shape \\[7\\]"),
+    "DoRA elsewhere": ({**PAIR, "unet.a.attn2.to_k.dora_scale": torch.ones(320)}, "DoRA in another program's layout"),
+    "half a LoKr": ({"lora_unet_a.lokr_w1": torch.ones(4, 4), "lora_unet_a.lokr_w2_a": torch.ones(4, 4)}, "factor w2"),
+    "LoKr twice": (
+        {"a.lokr_w1": torch.ones(4, 4), "a.lokr_w1_a": torch.ones(4, 2), "a.lokr_w1_b": torch.ones(2, 4), "a.lokr_w2": torch.ones(4, 4)},
+        "w1",
+    ),
+    "LoKr of convolutions": ({"a.lokr_w1": torch.ones(4, 4), "a.lokr_w2": torch.ones(4, 4, 3, 3)}, "convolutions"),
     "whole model": ({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(4, 4)}, "no LoRA layers"),
     "stranger": ({"audio.blocks.0.lora_A.weight": torch.ones(4, 8), "audio.blocks.0.lora_B.weight": torch.ones(8, 4)}, "does not know"),
 }

@@ -64,11 +64,11 @@ def test_weight_zero_and_clear_are_the_base_bit_for_bit(tmp_path, tiny_pipeline,
 def test_moving_a_weight_touches_numbers_only(tmp_path, tiny_pipeline, stack):  # noqa: F811
     loras = [adapter(tmp_path, tiny_pipeline, seed) for seed in (0, 1)]
     stack.set([(loras[0], 1.0), (loras[1], 1.0)])
-    pairs = [(layer.pair.A.data_ptr(), layer.pair.B.data_ptr()) for layer in stack._layers.values()]
+    pairs = [(layer.changes[0].A.data_ptr(), layer.changes[0].B.data_ptr()) for layer in stack._layers.values()]
     began = time.perf_counter()
     stack.set([(loras[0], 0.25), (loras[1], -1.0)])
     assert time.perf_counter() - began < 0.05
-    assert pairs == [(layer.pair.A.data_ptr(), layer.pair.B.data_ptr()) for layer in stack._layers.values()]
+    assert pairs == [(layer.changes[0].A.data_ptr(), layer.changes[0].B.data_ptr()) for layer in stack._layers.values()]
     moved = says(tiny_pipeline)
     stack.clear()
     stack.set([(loras[0], 0.25), (loras[1], -1.0)])

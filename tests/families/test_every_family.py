@@ -10,6 +10,8 @@ import pytest
 import torch
 from peft import get_peft_model_state_dict
 
+from safetensors.torch import load_file
+
 from studio import config as configs
 from studio.adapters import read_header
 from studio.benchmark.models import save_tiny
@@ -37,14 +39,18 @@ class Trained:
 
 
 @functools.cache
-def trained(name: str, root: Path) -> Trained:
+def tiny_base(name: str, root: Path) -> BaseFolder:
+    return resolve_base(str(save_tiny(get(name), root / name / "model")))
+
+
+@functools.cache
+def trained(name: str, root: Path, method: str = "lora", text_encoder: bool = False) -> Trained:
     """Rank 4, alpha 8, a batch of four pictures until the loss has fallen."""
-    family = get(name)
-    base = resolve_base(str(save_tiny(family, root / name / "model")))
+    family, base = get(name), tiny_base(name, root)
     values = {
         "model": {"family": name, "base_model": str(base.path)},
         "dataset": {"resolution": 64, "trigger_word": "ohwx"},
-        "lora": {"rank": 4, "alpha": 8.0},
+        "lora": {"rank": 4, "alpha": 8.0, "method": method, "text_encoder": text_encoder},
         "training": {"max_train_steps": STEPS, "train_batch_size": 4, "learning_rate": 5e-3, "timestep_density": "uniform"},
         "samples": {"prompts": [PROMPT], "every": STEPS, "num_inference_steps": 2},
         "saving": {"checkpoint_every": STEPS},
@@ -77,19 +83,19 @@ def drawn(one: Trained, weight: float | None) -> numpy.ndarray:
     return numpy.asarray(one.generator.draw(recipe(one).model_copy(update={"width": 64, "height": 64}), stack))
 
 
-def plain(one: Trained, adapter: Path | None) -> tuple[numpy.ndarray, dict[str, set[str]]]:
-    """The picture by diffusers alone, and the keys that it took from the file, by part."""
+def plain(one: Trained, adapter: Path | None) -> tuple[numpy.ndarray, set[str]]:
+    """The picture by diffusers alone, and the keys that it took from the file."""
     from diffusers import DiffusionPipeline
 
     pipeline = DiffusionPipeline.from_pretrained(one.base.path, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    taken = {}
+    taken = set()
     if adapter:
         pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name)
-        taken = {
-            f"{one.family.denoiser_name}.{key}"
-            for key in get_peft_model_state_dict(pipeline.components[one.family.denoiser_name], adapter_name="default_0")
-        }
+        parts = {name: pipeline.components[name] for name in (one.family.denoiser_name, *one.family.text_encoder_targets)}
+        for name, part in parts.items():
+            if any(".lora_" in each or ".lokr_" in each for each, _ in part.named_parameters()):
+                taken |= {f"{name}.{key}" for key in get_peft_model_state_dict(part, adapter_name="default_0")}
     generator = torch.Generator("cpu").manual_seed(recipe(one).seed)
     picture = pipeline(PROMPT, num_inference_steps=2, guidance_scale=3.0, width=64, height=64, generator=generator).images[0]
     return numpy.asarray(picture), taken
@@ -141,3 +147,26 @@ def test_the_same_run_again_is_the_same_file(one, root):
         folder.mkdir()
     train(again, Disk())
     assert again.latest_adapter().read_bytes() == one.run.latest_adapter().read_bytes()
+
+
+WAYS = [(family.name, "dora", False) for family in FAMILIES] + [(family.name, "lora", True) for family in FAMILIES if family.text_encoder_targets]
+WAYS += [(family.name, "lokr", False) for family in FAMILIES if family.reads_lokr]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way[0]}-{way[1]}{'-words' if way[2] else ''}")
+def test_other_kinds_of_adapter_are_read_by_plain_diffusers_as_the_studio_draws_them(way, root):
+    one = trained(way[0], root, way[1], way[2])
+    adapter = one.run.latest_adapter()
+    picture, taken = plain(one, adapter)
+    assert taken == set(read_header(adapter).tensors), "missing or unexpected keys"
+    ours = drawn(one, 1.0)
+    assert numpy.array_equal(picture, ours), f"differs by up to {numpy.abs(picture.astype(int) - ours).max()}"
+    assert not numpy.array_equal(ours, drawn(one, None))
+    if way[2]:
+        words = load_file(adapter)
+        assert any(name.startswith("text_encoder") and name.endswith("lora_B.weight") and words[name].abs().sum() > 0 for name in words)
+
+
+def test_lokr_is_refused_where_diffusers_could_not_read_it_back(root):
+    with pytest.raises(StudioError, match="reads no LoKr files of SDXL"):
+        trained("sdxl", root, "lokr")
