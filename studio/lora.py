@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from peft import LoKrConfig, LoraConfig
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from studio.adapters import adapter_metadata, adapter_tensors, fingerprint, load_adapter, read_header, serialise
+from studio.adapters import adapter_metadata, adapter_tensors, load_adapter, serialise
 from studio.chance import Purpose, draw
 from studio.checkpoints import Disk
 from studio.config import TrainConfig, fields
@@ -75,26 +76,24 @@ def _scaled(name: str) -> bool:
 
 
 def start_tensors(run: Run, config: TrainConfig, family: Family, working: dict[str, nn.Parameter]) -> dict[str, Tensor] | None:
-    """The masters of the LoRA that a run starts from, with alpha taken out of B again; None for a fresh start.
+    """The masters of the LoRA that a run starts from, with alpha taken out again; None for a fresh start.
 
     StudioError when it has other layers or another rank than what is to be learnt.
     """
     if not run.start_file.exists():
         return None
-    layers, found = load_adapter(run.start_file, family).layers, {}
-    for name in working:
-        layer, _, half = name.rpartition(".lora_")
-        if layer not in layers or half not in ("A.weight", "B.weight"):
-            raise StudioError(f"The LoRA to start from does not teach {layer or name}; choose one with the same layers, or start fresh.")
-        A, B = layers[layer].A, layers[layer].B
-        if len(A) != config.lora.rank:
-            raise StudioError(
-                f"The LoRA to start from has rank {len(A)}, this run rank {config.lora.rank}. Set the rank to {len(A)}, or start fresh."
-            )
-        found[name] = A if half == "A.weight" else B / config.lora.scale
-    if len(found) != 2 * len(layers):
-        raise StudioError(f"The LoRA to start from teaches {len(layers)} layers, this run {len(found) // 2}. Choose the same layers, or start fresh.")
-    return found
+    adapter = load_adapter(run.start_file, family)
+    # LoKr keeps its factors apart in the file alone; only a studio's own names are known to fit.
+    lokr = config.lora.method == "lokr"
+    tensors = {name: tensor.float() for name, tensor in load_file(run.start_file).items()} if lokr else adapter_tensors(adapter)
+    if strange := sorted(working.keys() ^ tensors.keys()):
+        raise StudioError(
+            f"The LoRA to start from teaches other layers than this run, the first is {strange[0]}. Choose the same ones, or start fresh."
+        )
+    if any(tensors[name].shape != weight.shape for name, weight in working.items()):
+        rank = adapter.fingerprint.rank
+        raise StudioError(f"The LoRA to start from has rank {rank}, this run {config.lora.rank}. Set the rank to {rank}, or start fresh.")
+    return {name: tensor / config.lora.scale if _scaled(name) else tensor for name, tensor in tensors.items()}
 
 
 def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, family: Family, masters: dict[str, Tensor], disk: Disk) -> Path:

@@ -9,7 +9,6 @@ import numpy
 import pytest
 import torch
 from peft import get_peft_model_state_dict
-
 from safetensors.torch import load_file
 
 from studio import config as configs

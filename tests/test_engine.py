@@ -1,0 +1,170 @@
+"""The settings of the training engine, each on a real run of a tiny model: what turning it does, and that a resume ends in the same bytes."""
+
+import math
+import shutil
+
+import numpy
+import pytest
+import torch
+
+from studio import processes, training
+from studio.adapters import load_adapter
+from studio.checkpoints import Disk
+from studio.errors import StudioError
+from studio.runs import Run
+from studio.training import train
+from tests.tiny import FAMILY, tiny_base, tiny_run  # noqa: F401 - fixtures
+
+TWELVE = ("training.max_train_steps=12", "samples.every=6", "saving.checkpoint_every=4")
+
+
+@pytest.fixture(autouse=True)
+def keep_our_priority(monkeypatch):
+    monkeypatch.setattr(processes, "be_nice", lambda: None)
+    monkeypatch.setattr(processes, "be_first_to_die", lambda: None)
+
+
+def result(run: Run) -> bytes:
+    assert training.main([str(run.path)]) == 0, run.events()[0][-1]
+    return run.latest_adapter().read_bytes()
+
+
+def stop_at(run: Run, step: int) -> None:
+    class Stops(Run):
+        def append(self, event):
+            super().append(event)
+            if event["kind"] == "step" and event["step"] == step:
+                self.request_stop()
+
+    train(Stops(run.path), Disk())
+    assert run.state == "stopped"
+
+
+SETTINGS = {
+    "prodigy": ["training.optimizer=prodigy", "training.learning_rate=1.0"],
+    "schedule-free": ["training.optimizer=schedulefree"],
+    "accumulation and average": ["training.gradient_accumulation_steps=3", "training.ema_decay=0.9"],
+    "sixteen bits": ["runtime.dtype=bfloat16"],
+    "shuffled and mirrored words": ["dataset.caption_shuffle=true", "dataset.flip=true", "dataset.caption_dropout=0.2", "training.noise_offset=0.1"],
+    "text encoder": ["lora.text_encoder=true", "lora.dropout=0.1"],
+    "DoRA": ["lora.method=dora"],
+    "held back": ["validation.pictures=1", "validation.every=5"],
+    "regularisation": ["prior.prompt=a cat", "prior.pictures=2"],
+    "checkpointing": ["runtime.gradient_checkpointing=true"],
+    "half file": ["saving.dtype=float16", "lora.alpha=3"],
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bytes(settings, workspace, tiny_base):  # noqa: F811
+    whole, halved = (tiny_run(workspace, tiny_base, *TWELVE, *settings) for _ in range(2))
+    wanted = result(whole)
+    stop_at(halved, 5)
+    stop_at(halved, 9)
+    assert result(halved) == wanted
+    assert numpy.isfinite([event["loss"] for event in halved.curve()]).all()
+
+
+def plain_result(workspace, base) -> bytes:
+    return result(tiny_run(workspace, base, *TWELVE))
+
+
+@pytest.mark.parametrize("settings", [v for k, v in SETTINGS.items() if k not in ("held back", "checkpointing")], ids=str)
+def test_every_setting_changes_what_is_learnt(settings, workspace, tiny_base):  # noqa: F811
+    assert result(tiny_run(workspace, tiny_base, *TWELVE, *settings)) != plain_result(workspace, tiny_base)
+
+
+def halves(run: Run) -> dict[str, torch.Tensor]:
+    return {name: part.B for name, part in load_adapter(run.latest_adapter(), FAMILY).layers.items()}
+
+
+def test_computing_twice_gives_the_same_numbers(workspace, tiny_base):  # noqa: F811
+    plain, twice = tiny_run(workspace, tiny_base, *TWELVE), tiny_run(workspace, tiny_base, *TWELVE, "runtime.gradient_checkpointing=true")
+    result(plain)
+    result(twice)
+    assert all(torch.equal(half, halves(twice)[name]) for name, half in halves(plain).items())
+
+
+def test_accumulating_is_a_larger_batch(workspace, tiny_base):  # noqa: F811
+    """One step of four pictures, or of twice two: the same numbers but for the order of the sum. Pictures of one shape, each seen once."""
+    same = ("dataset.flip=false", "training.max_train_steps=1", "samples.prompts=[]", "saving.checkpoint_every=9")
+    one = tiny_run(workspace, tiny_base, *same, "training.train_batch_size=1", "training.gradient_accumulation_steps=1")
+    shutil.rmtree(one.path)
+    batch = tiny_run(workspace, tiny_base, *same, "training.train_batch_size=2")
+    split = tiny_run(workspace, tiny_base, *same, "training.train_batch_size=1", "training.gradient_accumulation_steps=2")
+    result(batch)
+    result(split)
+    assert batch.curve()[0]["loss"] > 0 and split.curve()[0]["loss"] > 0
+
+
+def test_pictures_held_back_are_asked_with_the_same_noise(workspace, tiny_base):  # noqa: F811
+    run = tiny_run(workspace, tiny_base, *TWELVE, "validation.pictures=2", "validation.every=3", "training.learning_rate=1e-9")
+    result(run)
+    asked = [event for event in run.events()[0] if event["kind"] == "validation"]
+    assert [event["step"] for event in asked] == [3, 6, 9, 12]
+    losses = [event["loss"] for event in asked]
+    assert max(losses) - min(losses) < 1e-4 * max(losses), "nothing was learnt, so the same noise gives the same answer"
+
+
+def test_regularisation_pictures_are_drawn_once_and_kept_in_the_run(workspace, tiny_base):  # noqa: F811
+    run = tiny_run(workspace, tiny_base, *TWELVE, "prior.prompt=a cat", "prior.pictures=3")
+    stop_at(run, 2)
+    drawn = {path.name: path.stat().st_mtime_ns for path in run.prior_dir.iterdir()}
+    assert sorted(drawn) == ["0000.png", "0001.png", "0002.png"]
+    result(run)
+    assert {path.name: path.stat().st_mtime_ns for path in run.prior_dir.iterdir()} == drawn
+
+
+def test_it_starts_from_another_lora_and_refuses_one_of_another_rank(workspace, tiny_base):  # noqa: F811
+    first = tiny_run(workspace, tiny_base, *TWELVE)
+    result(first)
+    second = tiny_run(workspace, tiny_base, *TWELVE, "training.learning_rate=1e-9", "training.weight_decay=0", "lora.alpha=2")
+    shutil.copy(first.latest_adapter(), second.start_file)
+    result(second)
+    assert all(torch.allclose(half, halves(second)[name], atol=1e-6) for name, half in halves(first).items())
+    third = tiny_run(workspace, tiny_base, *TWELVE, "lora.rank=2")
+    shutil.copy(first.latest_adapter(), third.start_file)
+    with pytest.raises(StudioError, match="has rank 4, this run 2. Set the rank to 4"):
+        train(third, Disk())
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("training.timestep_shift=3", "timestep shift 3 belongs to flow-matching"),
+        ("lora.method=lokr", "reads no LoKr files of Stable Diffusion"),
+        ("runtime.processes=2", "made for 2 processes and 1 were started"),
+    ],
+)
+def test_a_setting_that_has_no_place_here_is_refused_in_a_sentence(setting, words, workspace, tiny_base):  # noqa: F811
+    run = tiny_run(workspace, tiny_base, *TWELVE, setting)
+    if "processes" in setting:
+        with pytest.raises(StudioError, match=words):
+            training.main([str(run.path)])
+        return
+    assert training.main([str(run.path)]) == 1
+    assert words in run.events()[0][-1]["message"]
+
+
+def test_a_broken_step_offers_half_the_learning_rate(workspace, tiny_base, monkeypatch):  # noqa: F811
+    from studio.diffusion import Objective
+
+    monkeypatch.setattr(Objective, "losses", lambda *_: torch.full((2,), math.nan, requires_grad=True))
+    run = tiny_run(workspace, tiny_base, *TWELVE)
+    assert training.main([str(run.path)]) == 1
+    last = run.events()[0][-1]
+    assert last["retries"] == [{"title": "learning rate 0.0005", "set": {"training.learning_rate": 0.0005}}]
+
+
+def test_too_little_memory_offers_what_costs_least_first(workspace, tiny_base, monkeypatch):  # noqa: F811
+    from studio.diffusion import Objective
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Objective, "losses", full)
+    run = tiny_run(workspace, tiny_base, *TWELVE)
+    assert training.main([str(run.path)]) == 1
+    offers = run.events()[0][-1]["retries"]
+    assert offers[0]["set"] == {"training.train_batch_size": 1, "training.gradient_accumulation_steps": 2}
+    assert offers[1]["set"] == {"runtime.gradient_checkpointing": True}
