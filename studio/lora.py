@@ -41,7 +41,7 @@ def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family,
     for part, modules in targets(config, family).items():
         module = pipeline.components[part]
         try:
-            module.add_adapter(_peft_config(config, modules))
+            module.add_adapter(peft_config(config, modules))
         except ValueError as error:
             raise StudioError(f"These layers cannot be taught: {', '.join(modules)}. Leave the field empty for the usual ones. ({error})") from None
         for name, weight in sorted(module.named_parameters()):
@@ -58,7 +58,8 @@ def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family,
     return working
 
 
-def _peft_config(config: TrainConfig, modules: list[str]) -> LoraConfig | LoKrConfig:
+def peft_config(config: TrainConfig, modules: list[str]) -> LoraConfig | LoKrConfig:
+    """What PEFT is told; every random number it draws is overwritten afterwards."""
     lora = config.lora
     if lora.method == "lokr":
         return LoKrConfig(r=lora.rank, alpha=lora.alpha, target_modules=modules, module_dropout=lora.dropout)

@@ -1,5 +1,6 @@
 """What a run needs of a card's memory, which savings it takes to fit, and what to change when it did not fit after all."""
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 from studio.config import TrainConfig
@@ -9,11 +10,61 @@ from studio.families.base import BaseFolder, Family
 if TYPE_CHECKING:
     import torch
 
+    from studio.footprint import Footprint
+
+
+SLOWER = {
+    (False, "none", False): 1.0,
+    (True, "none", False): 1.4,
+    (False, "nf4", False): 1.5,
+    (True, "nf4", False): 2.0,
+    (True, "none", True): 2.5,
+    (True, "nf4", True): 3.0,
+}
+"""(checkpointing, quantisation, offload) -> how much longer a step takes than without any, roughly, as trainers report it. Only the order counts."""
+SHARE = 0.92
+"""Of the free memory that may be planned for: the allocator leaves gaps."""
+
 
 def choose(asked: RuntimeConfig, config: TrainConfig, base: BaseFolder, family: Family) -> tuple[RuntimeConfig, list[str]]:
-    """Fill in what was left open about memory; what was chosen and why, in sentences."""
-    filled = RuntimeConfig(gradient_checkpointing=False, quantisation="none", offload=False, execution="eager").model_dump(exclude_none=True)
-    return RuntimeConfig.model_validate(filled | asked.model_dump(exclude_none=True)), []
+    """Fill in what was left open about memory, the fastest way that fits what is free; what was chosen and why, in sentences."""
+    filled = {"gradient_checkpointing": False, "quantisation": "none", "offload": False}
+    reasons = []
+    left_open = [name for name, value in asked.model_dump(include=filled.keys()).items() if value is None]
+    if asked.device == "cuda" and left_open:
+        import torch
+
+        from studio.footprint import measure
+
+        free = int(torch.cuda.mem_get_info()[0] * SHARE)
+        filled, sentence = fitting(measure(config, family, base), asked, config.training.train_batch_size, free)
+        reasons.append(sentence)
+    if asked.execution is None:
+        filled["execution"] = "eager"
+    return RuntimeConfig.model_validate(filled | asked.model_dump(exclude_none=True)), reasons
+
+
+def fitting(footprint: "Footprint", asked: RuntimeConfig, batch: int, free: int) -> tuple[dict, str]:
+    """The fastest of the ways that agree with what was asked and fit into `free` bytes; the smallest one when none fits."""
+    can_pack = importlib.util.find_spec("bitsandbytes") is not None
+    ways = []
+    for (checkpointing, quantisation, offload), slower in SLOWER.items():
+        agrees = asked.gradient_checkpointing in (None, checkpointing) and asked.offload in (None, offload)
+        if asked.quantisation not in (None, "none", "nf4"):
+            quantisation = asked.quantisation
+        if agrees and asked.quantisation in (None, quantisation) and (can_pack or quantisation == "none" or asked.quantisation):
+            needed = footprint.memory(batch, checkpointing, quantisation, offload)
+            ways.append((slower, needed, {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}))
+    that_fit = [way for way in ways if way[1] <= free]
+    slower, needed, chosen = min(that_fit, key=lambda way: way[0]) if that_fit else min(ways, key=lambda way: way[1])
+    words = [
+        *(["blocks are computed twice (gradient checkpointing)"] if chosen["gradient_checkpointing"] else []),
+        *([f"the base is packed ({chosen['quantisation']})"] if chosen["quantisation"] != "none" else []),
+        *(["blocks wait in main memory (offload)"] if chosen["offload"] else []),
+    ]
+    how = f"{', '.join(words)}; needed are" if words else "nothing has to be saved; needed are"
+    fits = "" if that_fit else " It may still be too little: a smaller picture size, batch or base needs less."
+    return chosen, f"For {free / 1e9:.1f} GB of free memory: {how} about {needed / 1e9:.1f} GB.{fits}"
 
 
 def place(denoiser: "torch.nn.Module", runtime: RuntimeConfig, device: "torch.device") -> "torch.nn.Module":

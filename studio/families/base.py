@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,6 +220,11 @@ class Family(ABC):
     def predict(self, denoiser: "torch.nn.Module", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         """What the denoiser says about noisy latents, of their shape. t_B counts from 0 (clean) to 1000 (noise), in whole numbers only for a
         discrete schedule. Waits for nothing on the host."""
+
+    @abstractmethod
+    def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        """Shapes, without the batch, of what `predict` takes for pictures of (height, width): "latents" and every condition. `config` is the
+        denoiser's, with all its defaults."""
 
     @abstractmethod
     def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:

@@ -96,6 +96,13 @@ class Flux(Family):
         )[0]
         return FluxPipeline._unpack_latents(said, height * 8, width * 8, 8)
 
+    def input_shapes(self, config, size):
+        return {
+            "latents": (config["in_channels"] // 4, size[0] // 8, size[1] // 8),
+            "prompt_embeds": (LONGEST_PROMPT, config["joint_attention_dim"]),
+            "pooled_prompt_embeds": (config["pooled_projection_dim"],),
+        }
+
     def call_arguments(self, positive, negative, guidance_scale):
         return {
             "prompt_embeds": positive["prompt_embeds"],

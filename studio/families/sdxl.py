@@ -99,6 +99,11 @@ class SDXL(Family):
         added = {"text_embeds": conditions["pooled_prompt_embeds"], "time_ids": time_ids_6.to(noisy_BCHW.device).expand(len(noisy_BCHW), -1)}
         return denoiser(noisy_BCHW, t_B, encoder_hidden_states=conditions["prompt_embeds"], added_cond_kwargs=added, return_dict=False)[0]
 
+    def input_shapes(self, config, size):
+        pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+        latents = (config["in_channels"], size[0] // 8, size[1] // 8)
+        return {"latents": latents, "prompt_embeds": (77, config["cross_attention_dim"]), "pooled_prompt_embeds": (pooled,)}
+
     def call_arguments(self, positive, negative, guidance_scale):
         return {
             "prompt_embeds": positive["prompt_embeds"],

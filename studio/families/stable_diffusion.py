@@ -109,6 +109,9 @@ class StableDiffusion(Family):
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
         return denoiser(noisy_BCHW, t_B, encoder_hidden_states=conditions["prompt_embeds"], return_dict=False)[0]
 
+    def input_shapes(self, config, size):
+        return {"latents": (config["in_channels"], size[0] // 8, size[1] // 8), "prompt_embeds": (77, config["cross_attention_dim"])}
+
     def call_arguments(self, positive, negative, guidance_scale):
         return {
             "prompt_embeds": positive["prompt_embeds"],

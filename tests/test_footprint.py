@@ -1,0 +1,90 @@
+"""Sizes from the settings alone, against published ones and against real steps."""
+
+import pytest
+import torch
+
+from studio import config as configs
+from studio.config.runtime import RuntimeConfig
+from studio.families import get
+from studio.footprint import Footprint, blank_denoiser, measure
+from studio.memory import fitting
+
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+SD15, SDXL, FLUX = "stable-diffusion-v1-5/stable-diffusion-v1-5", "stabilityai/stable-diffusion-xl-base-1.0", "black-forest-labs/FLUX.1-dev"
+
+
+def footprint(family, base, resolution=512, **lora) -> Footprint:
+    config = configs.build({"model": {"family": family, "base_model": base}, "dataset": {"resolution": resolution}, "lora": lora})
+    return measure(config, get(family), None)
+
+
+def test_the_files_people_know_have_the_sizes_people_know():
+    sd, flux = (
+        footprint("stable-diffusion", SD15, 64, rank=4, target_modules=ATTENTION),
+        footprint("flux", FLUX, 64, rank=64, target_modules=[f"attn.{name}" for name in ATTENTION]),
+    )
+    assert round(sd.adapter_bytes("float32") / 1e6, 1) == 3.2
+    assert round(flux.adapter_bytes("bfloat16") / 1e6) == 149
+
+
+@pytest.mark.parametrize(("family", "base", "billions"), [("stable-diffusion", SD15, 0.86), ("sdxl", SDXL, 2.57), ("flux", FLUX, 11.9)])
+def test_the_denoisers_offered_have_the_sizes_their_makers_say(family, base, billions):
+    numbers = sum(weight.numel() for weight in blank_denoiser(get(family), base, None).parameters())
+    assert numbers / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+def test_predicted_memory_is_what_others_measured():
+    """SimpleTuner's table for an H100, batch 1: SDXL at 1024 takes 13.0 GiB kept whole and 6.5 with every block computed twice."""
+    sdxl = footprint("sdxl", SDXL, 1024, rank=16)
+    assert sdxl.memory(1, False, "none", False) / 2**30 == pytest.approx(13.0, rel=0.15)
+    assert sdxl.memory(1, True, "none", False) / 2**30 == pytest.approx(6.5, rel=0.15)
+
+
+def test_what_autograd_keeps_is_what_a_real_step_keeps(tmp_path):
+    from studio.benchmark.models import save_tiny
+    from studio.families import resolve_base
+    from studio.lora import peft_config
+
+    family = get("stable-diffusion")
+    base = resolve_base(str(save_tiny(family, tmp_path / "m")))
+    config = configs.build({"model": {"base_model": str(base.path)}, "dataset": {"resolution": 64}, "lora": {"rank": 4}})
+    told = measure(config, family, base)
+    denoiser = family.load(base, torch.bfloat16).unet
+    denoiser.add_adapter(peft_config(config, list(family.target_modules)))
+    denoiser.train()
+    own, kept = {weight.untyped_storage().data_ptr() for weight in denoiser.parameters()}, {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    shapes = family.input_shapes(denoiser.config, (64, 64))
+    inputs = {name: torch.randn(1, *shape, dtype=torch.bfloat16) for name, shape in shapes.items()}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        family.predict(denoiser, inputs.pop("latents"), torch.tensor([500.0]), inputs)
+    assert told.activation_bytes == pytest.approx(sum(kept.values()), rel=0.1)
+    assert told.adapter_numbers == sum(weight.numel() for weight in denoiser.parameters() if weight.requires_grad)
+
+
+LARGE = Footprint(
+    base_numbers=12_000_000_000, adapter_numbers=45_000_000, activation_bytes=26_000_000_000, checkpointed_bytes=1_600_000_000, blocks=57
+)
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "checkpointing", "quantisation", "offload"),
+    [(80, False, "none", False), (40, True, "none", False), (36, True, "none", False), (16, True, "nf4", False), (9, True, "none", True), (6, True, "nf4", True)],
+)
+def test_the_fastest_way_that_fits_is_taken_and_said(gigabytes, checkpointing, quantisation, offload):
+    chosen, sentence = fitting(LARGE, RuntimeConfig(), 1, gigabytes * 10**9)
+    assert chosen == {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}
+    assert f"{gigabytes:.1f} GB of free memory" in sentence
+
+
+def test_what_was_asked_for_is_kept_and_too_little_memory_is_said():
+    chosen, _ = fitting(LARGE, RuntimeConfig(quantisation="none", offload=False), 1, 16 * 10**9)
+    assert chosen == {"gradient_checkpointing": True, "quantisation": "none", "offload": False}
+    _, sentence = fitting(LARGE, RuntimeConfig(quantisation="none", offload=False), 1, 16 * 10**9)
+    assert "may still be too little" in sentence
