@@ -26,7 +26,7 @@ MOST_TENSORS = 20_000
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,300}")
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")
-TORCH_DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
+TORCH_DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.bool": "BOOL"}
 
 
 @dataclass(frozen=True)

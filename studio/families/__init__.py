@@ -10,10 +10,13 @@ from pydantic import SecretStr
 from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family, Offer
 from studio.families.flux import Flux
+from studio.families.krea_2 import Krea2
+from studio.families.qwen_image import QwenImage
+from studio.families.sd3 import StableDiffusion3
 from studio.families.sdxl import SDXL
 from studio.families.stable_diffusion import SMALL_WORLD, StableDiffusion
 
-FAMILIES: tuple[Family, ...] = (StableDiffusion(), SDXL(), Flux())
+FAMILIES: tuple[Family, ...] = (StableDiffusion(), SDXL(), StableDiffusion3(), Flux(), QwenImage(), Krea2())
 BUILTIN_ID = SMALL_WORLD.id
 REVISION = re.compile(r"[\w.-]+(/[\w.-]+)*")
 

@@ -258,3 +258,15 @@ def cut_end(tokenizer, prompt: str, room: int) -> str:
     """The end of a prompt that does not fit into `room` tokens; the marks around a text are not counted."""
     ids = tokenizer(prompt, truncation=False, add_special_tokens=False, verbose=False).input_ids
     return tokenizer.decode(ids[room:]).strip() if len(ids) > room else ""
+
+
+def encode_frame(pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """`Family.encode_images` for the autoencoder of Qwen-Image, which was made for video: a picture is a film of one frame, and every channel of
+    the latents has a shift and a scale of its own."""
+    import torch
+
+    vae = pipeline.vae
+    posterior = vae.encode(pixels_BCHW.to(vae.device, vae.dtype).unsqueeze(2)).latent_dist
+    mean_BCHW, std_BCHW = posterior.mean.squeeze(2), posterior.std.squeeze(2)
+    shift_C11, scale_C11 = (torch.tensor(numbers).view(-1, 1, 1).to(mean_BCHW) for numbers in (vae.config.latents_mean, vae.config.latents_std))
+    return (mean_BCHW - shift_C11) / scale_C11, std_BCHW / scale_C11
