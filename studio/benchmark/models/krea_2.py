@@ -49,5 +49,12 @@ def text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3VLModel:
         "head_dim": 8,
         "rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [2, 1, 1], "mrope_interleaved": True},
     }
-    eyes = {"depth": 1, "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_heads": 2, "out_hidden_size": WIDTH, "deepstack_visual_indexes": [0]}
+    eyes = {
+        "depth": 1,
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+        "deepstack_visual_indexes": [0],
+    }
     return Qwen3VLModel(Qwen3VLConfig(text_config=words, vision_config=eyes)).eval()
