@@ -1,3 +1,4 @@
+import importlib
 import json
 import pickle
 import struct
@@ -10,9 +11,10 @@ from diffusers.utils import convert_state_dict_to_kohya
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from studio import fingerprints
 from studio.adapters import _stated_scale, fingerprint, load_adapter, read_header, refuse_other_base, serialise
 from studio.errors import StudioError
-from studio.families import BUILTIN_ID, resolve_base
+from studio.families import BUILTIN_ID, FAMILIES, resolve_base
 from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
 
 PAIR = {"unet.a.attn2.to_k.lora_A.weight": torch.ones(4, 768), "unet.a.attn2.to_k.lora_B.weight": torch.ones(320, 4)}
@@ -209,6 +211,14 @@ def test_keys_and_shapes_tell_the_family(kind, tmp_path):
     tensors, family, width = FAMILIES_OF_FILES[kind]
     found = fingerprint(read_header(saved(tmp_path / "a.safetensors", tensors)))
     assert (found.family, found.width, found.rank) == (family, width, 4)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_what_a_family_learns_by_default_is_known_as_its_own_at_any_size(family):
+    pipeline = importlib.import_module(f"studio.benchmark.models.{family.name.replace('-', '_')}").tiny()
+    tensors = lora_tensors(pipeline, targets=tuple(f".{end}" for end in family.target_modules), part=family.denoiser_name)
+    found = fingerprints.fingerprint({name: tuple(tensor.shape) for name, tensor in tensors.items()}, {})
+    assert (found.family, found.layers) == (family.name, len(tensors) // 2)
 
 
 def test_a_wrong_base_is_refused_with_both_names(tmp_path, tiny_base):  # noqa: F811

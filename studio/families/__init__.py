@@ -97,7 +97,7 @@ def _fetched(repo_id: str, revision: str | None, token: SecretStr | None) -> Bas
     token = token or hub.machine_login()
     index = hub.download_model(repo_id, ["model_index.json"], revision, token)
     family = _family_of(BaseFolder(index.path, index.revision, repo_id, repo_id))
-    weights = ("model.safetensors", "diffusion_pytorch_model.safetensors", "*-of-?????.safetensors")
+    weights = [f"{name}{split}.safetensors" for name in ("model", "diffusion_pytorch_model") for split in ("", "-?????-of-?????")]
     parts = [f"{part}/{name}" for part in family.components for name in ("*.json", "*.txt", *weights)]
     snapshot = hub.download_model(repo_id, ["model_index.json", *parts], index.revision, token)
     if not any((snapshot.path / family.denoiser_name).glob("*.safetensors")):
