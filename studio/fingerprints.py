@@ -33,6 +33,10 @@ OTHER_METHODS = {
     ".diff": "a full difference of weights",
 }
 
+PREFIX = re.compile(r"^(transformer\.|base_model\.model\.|diffusion_model\.|lora_unet_|lora_transformer_)")
+"""What stands before a denoiser's layer: in diffusers, from PEFT alone, from ComfyUI and the original codes, from kohya."""
+BLOCK = r"^transformer\.blocks\.\d+\."
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -99,11 +103,6 @@ def _alpha(metadata: dict[str, str], rank: int) -> float:
         return alpha
     except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         raise StudioError("This LoRA's header states an alpha that cannot be read; get the file again or ask its maker.") from None
-
-
-PREFIX = re.compile(r"^(transformer\.|base_model\.model\.|diffusion_model\.|lora_unet_|lora_transformer_)")
-"""What stands before a denoiser's layer: in diffusers, from PEFT alone, from ComfyUI and the original codes, from kohya."""
-BLOCK = r"^transformer\.blocks\.\d+\."
 
 
 def _family(pairs) -> tuple[str, str, int | None]:

@@ -1,5 +1,7 @@
 """Krea 2 (Krea): a flow-matching transformer over one row of words and 2 x 2 patches of latents; the words come from twelve layers of Qwen3-VL."""
 
+import math
+
 from studio.families.base import Drawing, Family, Offer, cut_end, encode_frame
 from studio.families.licences import KREA_COMMUNITY
 
@@ -59,8 +61,6 @@ class Krea2(Family):
         return RAW if {"txtfusion.projector.weight", "model.diffusion_model.txtfusion.projector.weight"} & set(shapes) else None
 
     def objective(self, pipeline, device):
-        import math
-
         from studio.diffusion import FlowMatching, Shift
 
         shift = Shift(math.exp(DISTILLED_MU)) if pipeline.config.is_distilled else Shift.of(pipeline.scheduler.config)
