@@ -102,4 +102,6 @@ class Film:
             seed=samples.seed,
             num_inference_steps=samples.num_inference_steps,
             guidance_scale=samples.guidance_scale,
+            width=samples.resolution,
+            height=samples.resolution,
         )

@@ -95,7 +95,8 @@ def kept_bytes(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> in
         return tensor
 
     shapes = family.input_shapes(denoiser.config, size)
-    inputs = {name: torch.empty((1, *shape), device="meta", dtype=torch.bfloat16) for name, shape in shapes.items()}
+    dtypes = {name: torch.bool if name.endswith("_mask") else torch.bfloat16 for name in shapes}
+    inputs = {name: torch.empty((1, *shape), device="meta", dtype=dtypes[name]) for name, shape in shapes.items()}
     attention = nn.functional.scaled_dot_product_attention
     nn.functional.scaled_dot_product_attention = _attention
     try:

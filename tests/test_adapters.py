@@ -1,3 +1,4 @@
+import importlib
 import json
 import pickle
 import struct
@@ -10,9 +11,10 @@ from diffusers.utils import convert_state_dict_to_kohya
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from studio import fingerprints
 from studio.adapters import _stated_scale, fingerprint, load_adapter, read_header, refuse_other_base, serialise
 from studio.errors import StudioError
-from studio.families import BUILTIN_ID, resolve_base
+from studio.families import BUILTIN_ID, FAMILIES, resolve_base
 from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
 
 PAIR = {"unet.a.attn2.to_k.lora_A.weight": torch.ones(4, 768), "unet.a.attn2.to_k.lora_B.weight": torch.ones(320, 4)}
@@ -167,16 +169,45 @@ FAMILIES_OF_FILES = {
     "SDXL": (layer(f"unet.{DOTTED}", 2048, 640), "sdxl", 2048),
     "SDXL kohya": (layer("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q", 640, 640, True), "sdxl", 2048),
     "SDXL second text encoder": (layer("lora_te2_text_model_encoder_layers_0_mlp_fc1", 1280, 5120, True), "sdxl", 2048),
-    "SD3": (layer("transformer.transformer_blocks.0.attn.to_q", 1536, 1536), "sd3", None),
-    "SD3.5 medium": (layer("transformer.transformer_blocks.0.attn2.to_q", 1536, 1536), "sd3", None),
+    "SD3": (layer("transformer.transformer_blocks.0.attn.to_q", 1536, 1536), "sd3", 1536),
+    "SD3.5 medium": (layer("transformer.transformer_blocks.0.attn2.to_q", 1536, 1536), "sd3", 1536),
+    "SD3.5 large": (layer("transformer.transformer_blocks.0.attn.add_q_proj", 2432, 2432), "sd3", 2432),
+    "SD3.5 large feed-forward": (layer("transformer.transformer_blocks.0.ff_context.net.0.proj", 2432, 9728), "sd3", 2432),
+    "SD3.5 kohya": (layer("lora_unet_joint_blocks_0_x_block_attn_qkv", 2432, 7296, True), "sd3", 2432),
+    "SD3.5 ComfyUI": (layer("diffusion_model.joint_blocks.0.context_block.mlp.fc1", 1536, 6144), "sd3", 1536),
+    "SD3.5 with its text encoders": (
+        layer("text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj", 1280, 1280)
+        | layer("transformer.transformer_blocks.0.attn.to_q", 1536, 1536),
+        "sd3",
+        1536,
+    ),
+    "SD3.5 tiny": (layer("transformer.transformer_blocks.0.ff.net.0.proj", 16, 64), "sd3", 16),
     "FLUX.1": (layer("transformer.single_transformer_blocks.0.attn.to_q", 3072, 3072), "flux", None),
     "FLUX.1 kohya": (layer("lora_unet_double_blocks_0_img_attn_qkv", 3072, 9216, True), "flux", None),
     "FLUX.1 kohya single": (layer("lora_unet_single_blocks_0_linear1", 3072, 21504, True), "flux", None),
+    "FLUX.1 double blocks": (layer("transformer.transformer_blocks.0.ff.net.0.proj", 3072, 12288), "flux", None),
     "FLUX.2": (layer("transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj", 6144, 55296), "flux2", None),
     "FLUX.2 original": (layer("diffusion_model.single_blocks.0.linear1", 3072, 27648), "flux2", None),
+    "FLUX.2 double blocks": (layer("transformer.transformer_blocks.0.ff.linear_in", 6144, 36864), "flux2", None),
     "Qwen-Image": (layer("transformer.transformer_blocks.0.img_mlp.net.0.proj", 3072, 12288), "qwen-image", None),
     "Qwen-Image attention": (layer("transformer.transformer_blocks.0.attn.to_q", 3072, 3072), "qwen-image", None),
+    "Qwen-Image kohya": (layer("lora_unet_transformer_blocks_0_attn_to_q", 3072, 3072, True), "qwen-image", None),
+    "Qwen-Image ComfyUI": (layer("diffusion_model.transformer_blocks.0.txt_mlp.net.2", 12288, 3072), "qwen-image", None),
+    "Qwen-Image without a prefix": (layer("transformer_blocks.0.img_mod.1", 3072, 18432, True), "qwen-image", None),
+    "Qwen-Image tiny": (layer("transformer.transformer_blocks.0.txt_mlp.net.0.proj", 32, 128), "qwen-image", None),
+    "Qwen-Image 2.1": (layer("transformer.transformer_blocks.0.img_mlp.gate_layer", 4096, 12288), "qwen-image-2.1", None),
+    "Krea 2": (layer("transformer.transformer_blocks.0.attn.to_gate", 6144, 6144), "krea-2", None),
+    "Krea 2 attention": (
+        layer("transformer.transformer_blocks.0.attn.to_q", 6144, 6144) | layer("transformer.transformer_blocks.0.attn.to_k", 6144, 1536),
+        "krea-2",
+        None,
+    ),
+    "Krea 2 ComfyUI": (layer("diffusion_model.blocks.0.attn.wq", 6144, 6144), "krea-2", None),
+    "Krea 2 from PEFT": (layer("base_model.model.blocks.0.mlp.down", 16384, 6144), "krea-2", None),
+    "Krea 2 kohya": (layer("lora_unet_blocks_0_mlp_gate", 6144, 16384, True), "krea-2", None),
+    "Krea 2 tiny": (layer("transformer.transformer_blocks.0.ff.up", 32, 32), "krea-2", None),
     "Z-Image": (layer("transformer.layers.0.attention.to_q", 3840, 3840), "z-image", None),
+    "Z-Image kohya": (layer("lora_unet_layers_0_attention_to_q", 3840, 3840, True), "z-image", None),
     "Z-Image original": (layer("diffusion_model.layers.0.feed_forward.w1", 3840, 10240), "z-image", None),
 }
 
@@ -186,6 +217,14 @@ def test_keys_and_shapes_tell_the_family(kind, tmp_path):
     tensors, family, width = FAMILIES_OF_FILES[kind]
     found = fingerprint(read_header(saved(tmp_path / "a.safetensors", tensors)))
     assert (found.family, found.width, found.rank) == (family, width, 4)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_what_a_family_learns_by_default_is_known_as_its_own_at_any_size(family):
+    pipeline = importlib.import_module(f"studio.benchmark.models.{family.name.replace('-', '_')}").tiny()
+    tensors = lora_tensors(pipeline, targets=tuple(f".{end}" for end in family.target_modules), part=family.denoiser_name)
+    found = fingerprints.fingerprint({name: tuple(tensor.shape) for name, tensor in tensors.items()}, {})
+    assert (found.family, found.layers) == (family.name, len(tensors) // 2)
 
 
 def test_a_wrong_base_is_refused_with_both_names(tmp_path, tiny_base):  # noqa: F811

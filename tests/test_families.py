@@ -152,6 +152,7 @@ def test_a_hub_model_is_fetched_at_an_exact_commit_and_only_in_the_needed_parts(
         "unet/diffusion_pytorch_model.bin",
         "v1-5.safetensors",
         "unet/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/model.fp16-00001-of-00002.safetensors",
     ):
         (folder / decoy).write_bytes(b"never fetched")
     code = (

@@ -75,7 +75,14 @@ LARGE = Footprint(
 
 @pytest.mark.parametrize(
     ("gigabytes", "checkpointing", "quantisation", "offload"),
-    [(80, False, "none", False), (40, True, "none", False), (36, True, "none", False), (16, True, "nf4", False), (9, True, "none", True), (6, True, "nf4", True)],
+    [
+        (80, False, "none", False),
+        (40, True, "none", False),
+        (36, True, "none", False),
+        (16, True, "nf4", False),
+        (9, True, "none", True),
+        (6, True, "nf4", True),
+    ],
 )
 def test_the_fastest_way_that_fits_is_taken_and_said(gigabytes, checkpointing, quantisation, offload):
     chosen, sentence = fitting(LARGE, RuntimeConfig(), 1, gigabytes * 10**9)

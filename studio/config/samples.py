@@ -20,5 +20,8 @@ class SamplesConfig(BaseModel):
     num_inference_steps: Steps = Field(USUAL.num_inference_steps, title="Drawing steps (num_inference_steps)")
     """How carefully each sample is drawn. More is finer and slower."""
 
+    resolution: int | None = Field(None, title="Sample size", ge=64, le=2048, multiple_of=8)
+    """The side of the samples in pixels. Empty draws at the base model's own size; smaller is quicker."""
+
     guidance_scale: Guidance = Field(USUAL.guidance_scale, title="Obey the prompt (guidance scale)")
     """Higher follows the prompt more strictly with stronger contrast; too high looks burnt."""

@@ -10,10 +10,13 @@ from pydantic import SecretStr
 from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family, Offer
 from studio.families.flux import Flux
+from studio.families.krea_2 import Krea2
+from studio.families.qwen_image import QwenImage
+from studio.families.sd3 import StableDiffusion3
 from studio.families.sdxl import SDXL
 from studio.families.stable_diffusion import SMALL_WORLD, StableDiffusion
 
-FAMILIES: tuple[Family, ...] = (StableDiffusion(), SDXL(), Flux())
+FAMILIES: tuple[Family, ...] = (StableDiffusion(), SDXL(), StableDiffusion3(), Flux(), QwenImage(), Krea2())
 BUILTIN_ID = SMALL_WORLD.id
 REVISION = re.compile(r"[\w.-]+(/[\w.-]+)*")
 
@@ -94,7 +97,7 @@ def _fetched(repo_id: str, revision: str | None, token: SecretStr | None) -> Bas
     token = token or hub.machine_login()
     index = hub.download_model(repo_id, ["model_index.json"], revision, token)
     family = _family_of(BaseFolder(index.path, index.revision, repo_id, repo_id))
-    weights = ("model.safetensors", "diffusion_pytorch_model.safetensors", "*-of-?????.safetensors")
+    weights = [f"{name}{split}.safetensors" for name in ("model", "diffusion_pytorch_model") for split in ("", "-?????-of-?????")]
     parts = [f"{part}/{name}" for part in family.components for name in ("*.json", "*.txt", *weights)]
     snapshot = hub.download_model(repo_id, ["model_index.json", *parts], index.revision, token)
     if not any((snapshot.path / family.denoiser_name).glob("*.safetensors")):

@@ -223,12 +223,16 @@ class Family(ABC):
 
     @abstractmethod
     def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-        """Shapes, without the batch, of what `predict` takes for pictures of (height, width): "latents" and every condition. `config` is the
-        denoiser's, with all its defaults."""
+        """Shapes, without the batch, of what `predict` takes for pictures of (height, width): "latents" and every condition, of which
+        those that end in _mask hold yes or no. `config` is the denoiser's, with all its defaults."""
 
     @abstractmethod
     def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:
         """What the pipeline is called with for these conditions, besides size, steps and chance."""
+
+    def code_arguments(self, guidance_scale: float) -> dict[str, Any]:
+        """The same in the words of the code that a card prints: what plain diffusers is called with besides the prompt, steps and chance."""
+        return {"guidance_scale": guidance_scale}
 
     def draw(
         self,
@@ -267,3 +271,15 @@ def cut_end(tokenizer, prompt: str, room: int) -> str:
     """The end of a prompt that does not fit into `room` tokens; the marks around a text are not counted."""
     ids = tokenizer(prompt, truncation=False, add_special_tokens=False, verbose=False).input_ids
     return tokenizer.decode(ids[room:]).strip() if len(ids) > room else ""
+
+
+def encode_frame(pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """`Family.encode_images` for the autoencoder of Qwen-Image, which was made for video: a picture is a film of one frame, and every channel of
+    the latents has a shift and a scale of its own."""
+    import torch
+
+    vae = pipeline.vae
+    posterior = vae.encode(pixels_BCHW.to(vae.device, vae.dtype).unsqueeze(2)).latent_dist
+    mean_BCHW, std_BCHW = posterior.mean.squeeze(2), posterior.std.squeeze(2)
+    shift_C11, scale_C11 = (torch.tensor(numbers).view(-1, 1, 1).to(mean_BCHW) for numbers in (vae.config.latents_mean, vae.config.latents_std))
+    return (mean_BCHW - shift_C11) / scale_C11, std_BCHW / scale_C11

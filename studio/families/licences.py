@@ -39,3 +39,21 @@ FLUX_DEV = Licence(
     words="The model and LoRAs made from it are for non-commercial use; what its outputs may be used for, its text says.",
     name="flux-1-dev-non-commercial-license",
 )
+STABILITY_COMMUNITY = Licence(
+    "other",
+    "Stability AI Community License",
+    "https://huggingface.co/stabilityai/stable-diffusion-3.5-large/blob/main/LICENSE.md",
+    commercial=True,
+    words="Commercial use is free up to one million US dollars of yearly revenue, after registering with Stability AI; "
+    "whoever passes it on adds its text and the words “Powered by Stability AI”.",
+    name="stabilityai-ai-community",
+)
+KREA_COMMUNITY = Licence(
+    "other",
+    "Krea 2 Community License",
+    "https://www.krea.ai/krea-2-licensing",
+    commercial=True,
+    words="Commercial use is free below one million US dollars of yearly revenue; whoever passes it on adds its text, begins the name "
+    "with “Krea” and keeps harmful pictures out.",
+    name="krea-2-community-license",
+)

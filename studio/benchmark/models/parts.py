@@ -1,6 +1,6 @@
 """Parts that several families share, at tiny size, of real classes and random weights. Everything is in eval mode: dropout would move pictures."""
 
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKL, AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
 
@@ -40,6 +40,11 @@ def autoencoder(channels: int = 4, shift: float | None = None, scale: float = 0.
         use_quant_conv=quantised,
         use_post_quant_conv=quantised,
     ).eval()
+
+
+def frame_autoencoder() -> AutoencoderKLQwenImage:
+    """A video's, with the real shifts and scales of its 16 channels; 8 x 8 pixels a latent, one frame in and out."""
+    return AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1).eval()
 
 
 def flow_scheduler(shift: float = 1.0, dynamic: bool = False) -> FlowMatchEulerDiscreteScheduler:

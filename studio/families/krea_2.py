@@ -1,0 +1,113 @@
+"""Krea 2 (Krea): a flow-matching transformer over one row of words and 2 x 2 patches of latents; the words come from twelve layers of Qwen3-VL."""
+
+import math
+
+from studio.families.base import Drawing, Family, Offer, cut_end, encode_frame
+from studio.families.licences import KREA_COMMUNITY
+
+LONGEST_PROMPT = 256
+"""Tokens after the template's opening. The pipeline's default is 512, but padding is masked and takes no position, so a prompt means the same at
+any length, and at twelve layers a token this one takes 16 MB a caption in half precision."""
+DISTILLED_MU = 1.15
+"""Logarithm of the shift that the pipeline uses for the distilled checkpoint, whatever the picture's size."""
+
+RAW = Offer(
+    "krea/Krea-2-Raw",
+    "Krea 2 Raw",
+    "Krea 2 Raw",
+    KREA_COMMUNITY,
+    Drawing(52, 3.5),
+    denoiser={},
+    encoder_billions=4.4,
+    gated=True,
+    note="The one to train on; its makers advise to draw with Krea 2 Turbo, which takes its LoRAs.",
+)
+TURBO = Offer(
+    "krea/Krea-2-Turbo",
+    "Krea 2 Turbo",
+    "Krea 2 Turbo",
+    KREA_COMMUNITY,
+    Drawing(8, 0.0),
+    denoiser={},
+    encoder_billions=4.4,
+    gated=True,
+    note="The one to draw with, in eight steps; train on Krea 2 Raw and use the LoRA here.",
+)
+
+
+class Krea2(Family):
+    name = "krea-2"
+    title = "Krea 2"
+    offers = (RAW, TURBO)
+    tags = ("krea2", "krea2-diffusers")
+    pipeline_names = ("Krea2Pipeline",)
+    components = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    denoiser_class = "Krea2Transformer2DModel"
+    repeated_blocks = ("Krea2TransformerBlock",)
+    # The few blocks that fuse the encoder's layers have the same names and learn too, as in diffusers' training script.
+    target_modules = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.to_gate", "ff.up", "ff.down")
+    checkpoint_parts = ("transformer",)
+
+    def width(self, base):
+        return None
+
+    def architecture(self, base):
+        return "Krea-2/lora"
+
+    def member_title(self, width):
+        return self.title
+
+    def checkpoint_offer(self, shapes):
+        return RAW if {"txtfusion.projector.weight", "model.diffusion_model.txtfusion.projector.weight"} & set(shapes) else None
+
+    def objective(self, pipeline, device):
+        from studio.diffusion import FlowMatching, Shift
+
+        shift = Shift(math.exp(DISTILLED_MU)) if pipeline.config.is_distilled else Shift.of(pipeline.scheduler.config)
+        # Noise levels evenly, then shifted, is how Krea's own code trains LoRAs.
+        return FlowMatching(shift, density="uniform")
+
+    def encode_images(self, pipeline, pixels_BCHW):
+        return encode_frame(pipeline, pixels_BCHW)
+
+    def encode_prompts(self, pipeline, prompts):
+        words_BTLD, mask_BT = pipeline.encode_prompt(prompts, pipeline.text_encoder.device, max_sequence_length=LONGEST_PROMPT)
+        return {"prompt_embeds": words_BTLD, "prompt_embeds_mask": mask_BT}
+
+    def beyond_limit(self, pipeline, prompt):
+        opening = len(pipeline.tokenizer(pipeline.prompt_template_encode_prefix).input_ids)
+        kept = LONGEST_PROMPT + pipeline.prompt_template_encode_start_idx - pipeline.prompt_template_encode_num_suffix_tokens
+        return cut_end(pipeline.tokenizer, prompt, kept - opening)
+
+    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+        from diffusers import Krea2Pipeline, QwenImagePipeline
+
+        batch, channels, height, width = noisy_BCHW.shape
+        words_BTLD = conditions["prompt_embeds"]
+        said = denoiser(
+            # Qwen-Image packs the same way, and its packing needs no pipeline in memory.
+            hidden_states=QwenImagePipeline._pack_latents(noisy_BCHW, batch, channels, height, width),
+            encoder_hidden_states=words_BTLD,
+            timestep=(t_B / 1000).to(noisy_BCHW.dtype),
+            position_ids=Krea2Pipeline.prepare_position_ids(words_BTLD.shape[1], height // 2, width // 2, noisy_BCHW.device),
+            encoder_attention_mask=conditions["prompt_embeds_mask"],
+            return_dict=False,
+        )[0]
+        return QwenImagePipeline._unpack_latents(said, height * 8, width * 8, 8)[:, :, 0]
+
+    def input_shapes(self, config, size):
+        return {
+            "latents": (config["in_channels"] // 4, size[0] // 8, size[1] // 8),
+            "prompt_embeds": (LONGEST_PROMPT, config["num_text_layers"], config["text_hidden_dim"]),
+            "prompt_embeds_mask": (LONGEST_PROMPT,),
+        }
+
+    def call_arguments(self, positive, negative, guidance_scale):
+        """Guidance is Krea's own: cond + guidance_scale * (cond - uncond), off at 0; elsewhere that is 1 more, and off at 1."""
+        return {
+            "prompt_embeds": positive["prompt_embeds"],
+            "prompt_embeds_mask": positive["prompt_embeds_mask"],
+            "negative_prompt_embeds": negative["prompt_embeds"],
+            "negative_prompt_embeds_mask": negative["prompt_embeds_mask"],
+            "guidance_scale": guidance_scale,
+        }
