@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 
 STUDIO = Path(__file__).resolve().parents[2]
+PROMPT = "\0"
+"""Stands for the prompt in a chat that is only looked at for its length."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,10 @@ class Family(ABC):
 
         return load_pipeline(self, base, dtype, parts, quantisation)
 
+    def load_apart(self, base: BaseFolder) -> dict[str, Any]:
+        """Parts that diffusers cannot load as the base names them, by name; the others it loads without these."""
+        return {}
+
     @property
     def models(self) -> tuple[str, ...]:
         """The parts that have weights."""
@@ -258,3 +264,9 @@ def cut_end(tokenizer, prompt: str, room: int) -> str:
     """The end of a prompt that does not fit into `room` tokens; the marks around a text are not counted."""
     ids = tokenizer(prompt, truncation=False, add_special_tokens=False, verbose=False).input_ids
     return tokenizer.decode(ids[room:]).strip() if len(ids) > room else ""
+
+
+def cut_chat_end(tokenizer, chat: list[dict], prompt: str, longest: int) -> str:
+    """The end of a prompt that is beyond `longest` tokens once it is spoken in a chat; in `chat`, PROMPT stands in its place."""
+    before = tokenizer.apply_chat_template(chat, tokenize=False).partition(PROMPT)[0]
+    return cut_end(tokenizer, prompt, longest - len(tokenizer(before, add_special_tokens=False).input_ids))

@@ -39,3 +39,11 @@ FLUX_DEV = Licence(
     words="The model and LoRAs made from it are for non-commercial use; what its outputs may be used for, its text says.",
     name="flux-1-dev-non-commercial-license",
 )
+FLUX_2 = Licence(
+    "other",
+    "FLUX Non-Commercial License",
+    "https://huggingface.co/black-forest-labs/FLUX.2-dev/blob/main/LICENSE.md",
+    commercial=False,
+    words="The model and LoRAs made from it are for non-commercial use; what its outputs may be used for, its text says.",
+    name="flux-non-commercial-license",
+)
