@@ -33,6 +33,22 @@ OTHER_METHODS = {
     ".diff": "a full difference of weights",
 }
 
+TITLES = {"flux": "FLUX.1", "flux2": "FLUX.2", "chroma": "Chroma", "qwen-image": "Qwen-Image", "sd3": "Stable Diffusion 3"}
+STATED = {"flux.2": "flux2", "flux-1": "flux", "flux.1": "flux", "chroma": "chroma", "qwen-image": "qwen-image", "stable-diffusion-3": "sd3"}
+"""How the ModelSpec architecture of a family begins, in small letters."""
+
+FLUX = r"(img|txt)\.mod\.|blocks\.\d+\.modulation|norm1?(\.context)?\.linear$|time\.text\.embed|vector\.in|guidance\.in|^lora\.te|^text\.encoder"
+"""What FLUX.1 has and Chroma has not: a modulation of its own in each block, and CLIP."""
+FLUX2 = r"to\.qkv\.mlp\.proj|(double|single)\.stream\.modulation|ff(\.context)?\.linear\.(in|out)$|single\.transformer\.blocks\.\d+\.attn\.to\.out$"
+Z_IMAGE = r"(layers|noise\.refiner|context\.refiner)\.\d+\.(attention|feed\.forward|adaLN)\."
+RATIOS = {
+    r"single\.blocks\.\d+\.linear1$": {"flux": (1, 7), "flux2": (1, 9)},
+    r"single\.blocks\.\d+\.linear2$": {"flux": (5, 1), "flux2": (4, 1)},
+    r"double\.blocks\.\d+\.(img|txt)\.mlp\.0$": {"flux": (1, 4), "flux2": (1, 6)},
+    r"double\.blocks\.\d+\.(img|txt)\.mlp\.2$": {"flux": (4, 1), "flux2": (3, 1)},
+}
+"""Layers in the original spelling -> family -> how many widths they take and give."""
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -52,7 +68,7 @@ def fingerprint(shapes: Shapes, metadata: dict[str, str]) -> Fingerprint:
     pairs = layer_pairs(shapes)
     ranks = Counter(down[0] for down, _ in pairs.values())
     rank = ranks.most_common(1)[0][0]
-    family, title, width = _family(pairs)
+    family, title, width = _family(pairs, metadata.get("modelspec.architecture", ""))
     return Fingerprint(family, title, rank, _alpha(metadata, rank), width, len(pairs))
 
 
@@ -101,7 +117,8 @@ def _alpha(metadata: dict[str, str], rank: int) -> float:
         raise StudioError("This LoRA's header states an alpha that cannot be read; get the file again or ask its maker.") from None
 
 
-def _family(pairs) -> tuple[str, str, int | None]:
+def _family(pairs, stated: str) -> tuple[str, str, int | None]:
+    """`stated` is the architecture in the file's header. Anyone can write one, so it only decides between families that the keys fit alike."""
     names = [name.replace("diffusion_model.", "transformer.", 1) for name in pairs]
     plain = [re.sub(r"[._]", ".", name) for name in names]
 
@@ -112,24 +129,64 @@ def _family(pairs) -> tuple[str, str, int | None]:
         return next((pairs[layer][0][1] for layer, name in zip(pairs, plain) if re.search(pattern, name)), None)
 
     # A kohya file of SDXL numbers the blocks as the original code does; only SDXL has a second text encoder beside a U-Net.
-    if any_has(r"^(lora\.unet|unet)\.|^(lora\.te\d?|text\.encoder(\.2)?)\.") and not any_has(r"double\.blocks|single\.blocks|^transformer"):
+    if any_has(r"^(lora\.unet|unet)\.|^(lora\.te\d?|text\.encoder(\.2)?)\.") and not any_has(
+        rf"double\.blocks|single\.blocks|^transformer|{Z_IMAGE}"
+    ):
         width = input_width(r"attn2\.to\.[kv](\.|$)")
         # SDXL stacks transformer blocks, the others have one in each place.
         if width == 2048 or any_has(r"^(lora\.te2|text\.encoder\.2)\.|(input|output)\.blocks\.\d|attentions\.\d+\.transformer\.blocks\.[1-9]"):
             return "sdxl", "SDXL", width or 2048
         return "stable-diffusion", "Stable Diffusion", width
-    # FLUX.2 fuses query, key, value and a gated feed-forward of three times the width: 9 widths out, where FLUX.1 has 7.
-    fused = next(((down[1], up[0]) for (down, up), name in zip(pairs.values(), plain) if re.search(r"single\.blocks\.\d+\.linear1$", name)), None)
-    if any_has(r"to\.qkv\.mlp\.proj|(double|single)\.stream\.modulation") or (fused and fused[1] == 9 * fused[0]):
-        return "flux2", "FLUX.2", None
-    if any_has(r"single\.transformer\.blocks\.\d+\.|(double|single)\.blocks\.\d+\."):
-        return "flux", "FLUX.1", None
+    if kin := _flux_kin(plain, pairs, stated):
+        return kin
     if any_has(r"img\.(mlp|mod)|txt\.(mlp|mod)"):
         return "qwen-image", "Qwen-Image", None
-    if any_has(r"(layers|noise\.refiner|context\.refiner)\.\d+\.(attention|feed\.forward|adaLN)"):
-        return "z-image", "Z-Image", None
+    if any_has(Z_IMAGE):
+        # An older model with blocks of the same names, 2304 wide.
+        return ("lumina2", "Lumina Image 2", None) if input_width(r"attention\.(qkv|to\.q)$") == 2304 else ("z-image", "Z-Image", None)
     if any_has(r"joint\.blocks\.\d+|transformer\.blocks\.\d+\.(attn2?|ff|ff\.context|norm1)\."):
         width = input_width(r"transformer\.blocks\.\d+\.attn\.to\.q|joint\.blocks\.\d+\.x\.block\.attn\.qkv")
-        # Both stack the same blocks; Qwen-Image is 3072 wide, SD3 and 3.5 are 1536 or 2432.
-        return ("qwen-image", "Qwen-Image", None) if width == 3072 else ("sd3", "Stable Diffusion 3", None)
+        # All stack blocks of these names; Qwen-Image is 3072 wide, as FLUX.1 is, SD3 and 3.5 are 1536 or 2432, FLUX.2 is 3072, 4096 or 6144.
+        others = ["flux", "flux2", "chroma"]
+        fitting = {1536: ["sd3"], 2432: ["sd3"], 3072: ["qwen-image", *others], 4096: ["flux2"], 6144: ["flux2"]}
+        chosen = _choose(fitting.get(width, ["sd3", "qwen-image", *others]), stated)
+        return chosen, TITLES[chosen], width if chosen == "flux2" else None
     raise StudioError(f"This LoRA was made for a kind of model the studio does not know (its first layer is {sorted(pairs)[0]!r}).")
+
+
+def _flux_kin(plain: list[str], pairs, stated: str) -> tuple[str, str, int | None] | None:
+    """FLUX.1, Chroma or FLUX.2, whose blocks go by the same names; None for anything else."""
+
+    def any_has(pattern: str) -> bool:
+        return any(re.search(pattern, name) for name in plain)
+
+    if any_has(r"distilled\.guidance\.layer"):
+        return "chroma", "Chroma", None
+    # Every layer of a block takes or gives the tokens' width, and nothing narrower.
+    width = min((min(down[1], up[0]) for name, (down, up) in zip(plain, pairs.values()) if "blocks." in name), default=None)
+    ratios = {_ratio(name, *halves) for name, halves in zip(plain, pairs.values())}
+    if any_has(FLUX2) or "flux2" in ratios:
+        return "flux2", "FLUX.2", width
+    if not any_has(r"single\.transformer\.blocks\.\d+\.|(double|single)\.blocks\.\d+\."):
+        return None
+    fitting = ["flux"] if any_has(FLUX) else ["flux", "chroma"]
+    if "flux" not in ratios and not any_has(r"single\.|mod"):
+        # The attention of FLUX.1's first blocks and FLUX.2's differs in nothing but, often, the width.
+        fitting = ["flux2"] if width in (4096, 6144) else [*fitting, "flux2"]
+    chosen = _choose(fitting, stated)
+    return chosen, TITLES[chosen], width if chosen == "flux2" else None
+
+
+def _choose(fitting: list[str], stated: str) -> str:
+    """The family that the header's architecture names, if the keys fit it; else the first that they fit."""
+    said = next((family for mark, family in STATED.items() if stated.lower().startswith(mark)), None)
+    return said if said in fitting else fitting[0]
+
+
+def _ratio(name: str, down: tuple[int, ...], up: tuple[int, ...]) -> str | None:
+    """Which FLUX a fused layer is of, told by how many widths it takes or gives: FLUX.2's feed-forward is gated and three widths deep,
+    FLUX.1's plain and four."""
+    for pattern, numbers in RATIOS.items():
+        if re.search(pattern, name):
+            return next((family for family, (inside, outside) in numbers.items() if down[1] * outside == up[0] * inside), None)
+    return None
