@@ -65,6 +65,7 @@ class Flux2(Family):
         *(f"single_transformer_blocks.{index}.attn.to_out" for index in range(MOST_SINGLE_BLOCKS)),
     )
     reads_lokr = True
+    checkpoint_parts = ("transformer",)
 
     def width(self, base):
         denoiser = base.component_config("transformer")
@@ -77,6 +78,10 @@ class Flux2(Family):
 
     def member_title(self, width):
         return self.title if width is None else MEMBERS.get(width, f"a FLUX.2 model {width} wide")
+
+    def checkpoint_offer(self, shapes):
+        width = shapes.get("double_stream_modulation_img.lin.weight", (0, 0))[1]
+        return {3072: KLEIN_4B, 4096: KLEIN_9B, 6144: DEV}.get(width)
 
     def load_apart(self, base):
         # dev's is named a processor of words and pictures, which insists on torchvision; for words alone its tokenizer gives the same tokens.

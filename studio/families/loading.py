@@ -31,7 +31,7 @@ def load_pipeline(
     given, in_file = dict(absent), [name for name in family.checkpoint_parts if base.checkpoint and name not in absent]
     if in_file and family.checkpoint_parts == (family.denoiser_name,):
         given[family.denoiser_name] = denoiser_class(family).from_single_file(
-            base.checkpoint, config=base.path, subfolder=family.denoiser_name, dtype=dtype, local_files_only=True
+            base.checkpoint, config=str(base.path), subfolder=family.denoiser_name, dtype=dtype, local_files_only=True
         )
     if in_file and len(family.checkpoint_parts) > 1:
         pipeline = kind.from_single_file(base.checkpoint, config=str(base.path), dtype=dtype, local_files_only=True, **family.unused)

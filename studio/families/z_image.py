@@ -32,6 +32,7 @@ class ZImage(Family):
     # By their whole names: the ends alone would also find the two refiners, which see words or picture only.
     target_modules = tuple(f"layers.{index}.attention.{name}" for index in range(MOST_LAYERS) for name in ("to_q", "to_k", "to_v", "to_out.0"))
     reads_lokr = True
+    checkpoint_parts = ("transformer",)
 
     def width(self, base):
         return None
@@ -41,6 +42,10 @@ class ZImage(Family):
 
     def member_title(self, width):
         return self.title
+
+    def checkpoint_offer(self, shapes):
+        # Lumina Image 2 has layers of the same names, but nothing to fill its texts with.
+        return Z_IMAGE if {"cap_pad_token", "model.diffusion_model.cap_pad_token"} & shapes.keys() else None
 
     def objective(self, pipeline, device):
         from studio.diffusion import FlowMatching, Shift
