@@ -270,3 +270,10 @@ def cut_chat_end(tokenizer, chat: list[dict], prompt: str, longest: int) -> str:
     """The end of a prompt that is beyond `longest` tokens once it is spoken in a chat; in `chat`, PROMPT stands in its place."""
     before = tokenizer.apply_chat_template(chat, tokenize=False).partition(PROMPT)[0]
     return cut_end(tokenizer, prompt, longest - len(tokenizer(before, add_special_tokens=False).input_ids))
+
+
+def token_places(*counts: int, device: "torch.device") -> "torch.Tensor":
+    """Where each token stands on as many axes as there are counts, (tokens, axes). Made on the device, so that nothing waits for the host."""
+    import torch
+
+    return torch.cartesian_prod(*(torch.arange(count, device=device) for count in counts))

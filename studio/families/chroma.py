@@ -1,6 +1,6 @@
 """Chroma (lodestones): FLUX.1 [schnell] retrained without distillation, its modulation made by one small network, with T5's words alone."""
 
-from studio.families.base import Drawing, Family, Offer, cut_end
+from studio.families.base import Drawing, Family, Offer, cut_end, token_places
 from studio.families.flux import LONGEST_PROMPT, Flux
 from studio.families.licences import APACHE
 
@@ -60,7 +60,7 @@ class Chroma(Family):
             timestep=t_B.to(packed.dtype) / 1000,
             encoder_hidden_states=words_BTD,
             txt_ids=torch.zeros(words_BTD.shape[1], 3, device=packed.device, dtype=packed.dtype),
-            img_ids=ChromaPipeline._prepare_latent_image_ids(batch, height // 2, width // 2, packed.device, packed.dtype),
+            img_ids=token_places(1, height // 2, width // 2, device=packed.device).to(packed.dtype),
             attention_mask=torch.cat([mask_BT, mask_BT.new_ones(packed.shape[:2])], dim=1),
             return_dict=False,
         )[0]

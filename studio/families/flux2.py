@@ -3,7 +3,7 @@
 dev reads prompts with Mistral 3 and was distilled to be told its guidance; klein reads them with Qwen 3 and, as a base, is guided the classic way.
 """
 
-from studio.families.base import PROMPT, Drawing, Family, Offer, cut_chat_end
+from studio.families.base import PROMPT, Drawing, Family, Offer, cut_chat_end, token_places
 from studio.families.licences import APACHE, FLUX_2
 
 LONGEST_PROMPT = 512
@@ -72,7 +72,8 @@ class Flux2(Family):
         return denoiser["num_attention_heads"] * denoiser["attention_head_dim"]
 
     def architecture(self, base):
-        if base.component_config("transformer")["guidance_embeds"]:
+        # dev's own config is older than the word for it, which is what its class takes for granted.
+        if base.component_config("transformer").get("guidance_embeds", True):
             return "Flux.2-dev/lora"
         return "Flux.2-klein-9b/lora" if self.width(base) == 4096 else "Flux.2-klein-4b/lora"
 
@@ -136,8 +137,8 @@ class Flux2(Family):
             timestep=t_B.to(noisy_BCHW.dtype) / 1000,
             guidance=conditions.get("guidance"),
             encoder_hidden_states=words_BTD,
-            txt_ids=_places(1, 1, words_BTD.shape[1], noisy_BCHW.device),
-            img_ids=_places(height, width, 1, noisy_BCHW.device),
+            txt_ids=token_places(1, 1, 1, words_BTD.shape[1], device=noisy_BCHW.device),
+            img_ids=token_places(1, height, width, 1, device=noisy_BCHW.device),
             return_dict=False,
         )[0]
         return said_BTC.transpose(1, 2).unflatten(2, (height, width))
@@ -151,10 +152,3 @@ class Flux2(Family):
         if not any(name.startswith("lora_unet_") for name in tensors):
             tensors = {name.replace(".lora_down.", ".lora_A.").replace(".lora_up.", ".lora_B."): tensor for name, tensor in tensors.items()}
         return super().foreign_layers(tensors)
-
-
-def _places(height: int, width: int, words: int, device):
-    """Where each token stands, (tokens, 4): picture, row, column, word. Made on the device, so that nothing waits for the host."""
-    import torch
-
-    return torch.cartesian_prod(*(torch.arange(count, device=device) for count in (1, height, width, words)))

@@ -1,6 +1,6 @@
 """Z-Image (Tongyi-MAI, arXiv 2511.22699): one stream of picture and words for a flow-matching transformer, the words read by Qwen 3."""
 
-from studio.families.base import PROMPT, Drawing, Family, Offer, cut_chat_end
+from studio.families.base import PROMPT, Drawing, Family, Offer, cut_chat_end, token_places
 from studio.families.licences import APACHE
 
 LONGEST_PROMPT = 512
@@ -85,17 +85,17 @@ class ZImage(Family):
         filled_B1 = (mask_BT.sum(1, keepdim=True) + SEQ_MULTI_OF - 1) // SEQ_MULTI_OF * SEQ_MULTI_OF
         index_T = torch.arange(count, device=device)
         seen_BT = index_T < filled_B1
-        text_places_T3 = torch.stack([index_T + 1, torch.zeros_like(index_T), torch.zeros_like(index_T)], dim=1)
+        text_places_T3 = torch.nn.functional.pad(index_T[:, None] + 1, (0, 2))
         text_turns_BTF = denoiser.rope_embedder(text_places_T3).expand(batch, -1, -1)
         words_BTD = torch.where(mask_BT[..., None], denoiser.cap_embedder(conditions["prompt_embeds"]), denoiser.cap_pad_token)
         for layer in denoiser.context_refiner:
             words_BTD = through(layer, words_BTD, seen_BT, text_turns_BTF)
 
         spare = -(rows * columns) % SEQ_MULTI_OF
-        patches = noisy_BCHW.view(batch, channels, rows, 2, columns, 2).permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, 4 * channels)
+        patches = noisy_BCHW.reshape(batch, channels, rows, 2, columns, 2).permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, 4 * channels)
         tokens_BND = denoiser.all_x_embedder["2-1"](patches)
         tokens_BND = torch.cat([tokens_BND, denoiser.x_pad_token.to(tokens_BND).expand(batch, spare, -1)], dim=1)
-        grid_N3 = torch.cartesian_prod(*(torch.arange(size, device=device) for size in (1, rows, columns)))
+        grid_N3 = token_places(1, rows, columns, device=device)
         behind_B13 = torch.nn.functional.pad(filled_B1 + 1, (0, 2))[:, None]
         places_BN3 = torch.nn.functional.pad(grid_N3 + behind_B13, (0, 0, 0, spare))
         turns_BNF = denoiser.rope_embedder(places_BN3.flatten(0, 1)).unflatten(0, (batch, -1))
@@ -110,7 +110,7 @@ class ZImage(Family):
 
         said = denoiser.all_final_layer["2-1"](stream_BSD, c=time_BD)[:, : rows * columns]
         # Its clean pictures are at time 1 and it says which way they lie, so the velocity towards noise is the other way round.
-        return -said.view(batch, rows, columns, 2, 2, channels).permute(0, 5, 1, 3, 2, 4).reshape(noisy_BCHW.shape)
+        return -said.reshape(batch, rows, columns, 2, 2, channels).permute(0, 5, 1, 3, 2, 4).reshape(noisy_BCHW.shape)
 
     def call_arguments(self, positive, negative, guidance_scale):
         return {

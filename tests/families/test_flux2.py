@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 
 from studio.adapters import fingerprint, load_adapter, read_header, refuse_other_base, write_adapter
 from studio.errors import StudioError
-from studio.families import get
+from studio.families import get, resolve_base
 from tests.families.pipelines import decoded_by_pipeline, load_tiny, noise, picture, read_back, save, stepped_by_hand, stepped_by_pipeline, teach
 
 FAMILY = get("flux2")
@@ -95,12 +96,16 @@ def test_a_picture_drawn_twice_is_the_same(member, members, spoken):
     assert torch.equal(first, picture(FAMILY, pipeline, *spoken[member])) and first.std() > 0
 
 
-def test_dev_loads_without_what_its_processor_of_words_and_pictures_needs(members, spoken, tmp_path):
-    base, _ = members["dev"]
-    index = json.loads((base.path / "model_index.json").read_text())
-    assert index["tokenizer"][0] == "transformers"
+def test_dev_loads_from_its_makers_folder_without_what_a_processor_of_pictures_needs(members, spoken, tmp_path):
+    folder = shutil.copytree(members["dev"][0].path, tmp_path / "dev")
+    config = json.loads((folder / "transformer" / "config.json").read_text())
+    del config["guidance_embeds"]
+    (folder / "transformer" / "config.json").write_text(json.dumps(config))
     # The makers' folder names a class that only torchvision brings to life.
-    (base.path / "model_index.json").write_text(json.dumps(index | {"tokenizer": ["transformers", "PixtralProcessor"]}))
+    index = json.loads((folder / "model_index.json").read_text()) | {"tokenizer": ["transformers", "PixtralProcessor"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    base = resolve_base(str(folder))
+    assert FAMILY.architecture(base) == "Flux.2-dev/lora"
     pipeline = FAMILY.load(base, torch.float32, parts=("text_encoder",))
     assert isinstance(pipeline, Flux2Pipeline) and pipeline.transformer is None and pipeline.vae is None
     with torch.no_grad():
