@@ -1,7 +1,5 @@
-"""Which base model an adapter file was made for, told from its keys and shapes alone. Facts only: no torch, nothing is opened.
-
-Every family of the ecosystem that people bring is named here, also those the studio cannot train, so that a refusal can say
-"made for SDXL" instead of "does not fit".
+"""What an adapter file is, told from its keys and shapes alone: its layers, rank and alpha, and whom it was made for. Facts only: no torch,
+nothing is opened.
 """
 
 import json
@@ -11,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from studio.errors import StudioError
+from studio.recognition import recognise
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -38,10 +37,6 @@ OTHER_METHODS = {
     ".diff": "a full difference of weights",
 }
 
-PREFIX = re.compile(r"^(transformer\.|base_model\.model\.|diffusion_model\.|lora_unet_|lora_transformer_)")
-"""What stands before a denoiser's layer: in diffusers, from PEFT alone, from ComfyUI and the original codes, from kohya."""
-BLOCK = r"^transformer\.blocks\.\d+\."
-
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -61,7 +56,7 @@ def fingerprint(shapes: Shapes, metadata: dict[str, str]) -> Fingerprint:
     pairs = layer_pairs(shapes)
     ranks = Counter(down[0] for down, _ in pairs.values())
     rank = ranks.most_common(1)[0][0]
-    family, title, width = _family(pairs)
+    family, title, width = recognise(pairs, metadata.get("modelspec.architecture", ""))
     return Fingerprint(family, title, rank, _alpha(metadata, rank), width, len(pairs))
 
 
@@ -144,52 +139,3 @@ def _alpha(metadata: dict[str, str], rank: int) -> float:
         return alpha
     except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         raise StudioError("This LoRA's header states an alpha that cannot be read; get the file again or ask its maker.") from None
-
-
-def _family(pairs) -> tuple[str, str, int | None]:
-    plain = [re.sub(r"[._]", ".", PREFIX.sub("", name)) for name in pairs]
-
-    def any_has(pattern: str) -> bool:
-        return any(re.search(pattern, name) for name in plain)
-
-    def widths(pattern: str) -> tuple[int | None, int | None]:
-        """In and out of the first layer that is called so."""
-        return next(((down[1], up[0]) for (down, up), name in zip(pairs.values(), plain) if re.search(pattern, name)), (None, None))
-
-    # FLUX.2 fuses query, key, value and a gated feed-forward of three times the width: 9 widths out, where FLUX.1 has 7.
-    inside, outside = widths(r"single\.blocks\.\d+\.linear1$")
-    if any_has(rf"to\.qkv\.mlp\.proj|(double|single)\.stream\.modulation|{BLOCK}ff(\.context)?\.linear\.") or (inside and outside == 9 * inside):
-        return "flux2", "FLUX.2", None
-    if any_has(r"single\.transformer\.blocks\.\d+\.|(double|single)\.blocks\.\d+\."):
-        return "flux", "FLUX.1", None
-    if any_has(r"^(layers|noise\.refiner|context\.refiner)\.\d+\.(attention|feed\.forward|adaLN)"):
-        return "z-image", "Z-Image", None
-    if _is_krea(any_has, widths):
-        return "krea-2", "Krea 2", None
-    if any_has(rf"{BLOCK}(img\.mlp\.net|txt\.mlp|img\.mod|txt\.mod)\."):
-        return "qwen-image", "Qwen-Image", None
-    if any_has(rf"{BLOCK}img\.mlp\."):
-        return "qwen-image-2.1", "Qwen-Image 2.1", None
-    if any_has(rf"^joint\.blocks\.\d+\.|{BLOCK}(attn2?|ff|ff\.context|norm1|norm1\.context)\."):
-        width, _ = widths(rf"{BLOCK}(attn2?\.|ff(\.context)?\.net\.0)|^joint\.blocks\.\d+\.(x|context)\.block\.(attn2?\.|mlp\.fc1)")
-        # Attention is called the same in three families. Two of them are 3072 wide, of which Qwen-Image has another name for the rest of a block.
-        if width == 3072:
-            return ("flux", "FLUX.1", None) if any_has(rf"{BLOCK}(ff|norm1)") else ("qwen-image", "Qwen-Image", None)
-        return "sd3", "Stable Diffusion 3.5", width
-    # A kohya file of SDXL numbers the blocks as the original code does; only SDXL has a second text encoder beside a U-Net.
-    if any_has(r"^unet\.|^((down|up|input|output)\.blocks|(mid|middle)\.block)\.|^(lora\.te\d?|text\.encoder(\.2)?)\."):
-        width, _ = widths(r"attn2\.to\.[kv](\.|$)")
-        # SDXL stacks transformer blocks, the others have one in each place.
-        if width == 2048 or any_has(r"^(lora\.te2|text\.encoder\.2)\.|(input|output)\.blocks\.\d|attentions\.\d+\.transformer\.blocks\.[1-9]"):
-            return "sdxl", "SDXL", width or 2048
-        return "stable-diffusion", "Stable Diffusion", width
-    raise StudioError(f"This LoRA was made for a kind of model the studio does not know (its first layer is {sorted(pairs)[0]!r}).")
-
-
-def _is_krea(any_has, widths) -> bool:
-    """By its gates and fusion of text, in diffusers' names or its own; or by attention alone, where it has fewer keys than queries."""
-    own = r"^blocks\.\d+\.(attn\.(w[qkvo]|gate)|mlp\.(gate|up|down))$|^(txtfusion|text\.fusion)\."
-    if any_has(rf"{own}|{BLOCK}(attn\.to\.gate|ff\.(gate|up|down))$"):
-        return True
-    (_, queries), (_, keys) = widths(rf"{BLOCK}attn\.to\.q$"), widths(rf"{BLOCK}attn\.to\.[kv]$")
-    return None not in (queries, keys) and keys < queries

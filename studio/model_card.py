@@ -88,6 +88,8 @@ class About:
     config: TrainConfig
     family_title: str
     family_tags: tuple[str, ...]
+    call_arguments: dict[str, float | str]
+    """What plain diffusers is called with besides the prompt, steps and chance: Family.code_arguments."""
     base: Base
     trained: Trained
     rights: Rights
@@ -138,9 +140,9 @@ def metadata(about: About) -> ModelCardData:
 def call_code(about: About, here: bool = False, revision: str | None = None) -> str:
     """Plain diffusers code that draws with this LoRA, its first sample if it has one. `here`: with this computer's folder of a base not on the Hub.
 
-    It names no width and height: samples have the base's own size, whatever size the pictures were that taught it.
+    It names a width and height only where the samples were given some: else they have the base's own, whatever size the pictures were.
     """
-    base, samples = about.base, about.config.samples
+    base, samples, runtime = about.base, about.config.samples, about.config.runtime
     source = base.hub_id or (base.folder if here and base.folder else f"path/to/{base.hint or base.title}")
     pinned = f", revision={_literal(base.revision)}" if base.hub_id and base.revision else ""
     weights = _literal(about.repo_id or "path/to/this/folder")
@@ -150,12 +152,14 @@ def call_code(about: About, here: bool = False, revision: str | None = None) -> 
             "import torch",
             "from diffusers import DiffusionPipeline",
             "",
-            f"pipeline = DiffusionPipeline.from_pretrained({_literal(source)}{pinned}, dtype=torch.float32)",
+            f"pipeline = DiffusionPipeline.from_pretrained({_literal(source)}{pinned}, dtype=torch.{runtime.dtype or 'float32'})",
+            *(['pipeline.to("cuda")'] if runtime.device == "cuda" else []),
             f"pipeline.load_lora_weights({weights}, weight_name={_literal(WEIGHTS_NAME)}{version})",
             "image = pipeline(",
-            f"    {_literal(about.prompt)},",
+            f"    prompt={_literal(about.prompt)},",
             f"    num_inference_steps={samples.num_inference_steps},",
-            f"    guidance_scale={samples.guidance_scale},",
+            *(f"    {name}={_literal(value) if isinstance(value, str) else value}," for name, value in about.call_arguments.items()),
+            *([f"    width={samples.resolution},", f"    height={samples.resolution},"] if samples.resolution else []),
             f'    generator=torch.Generator("cpu").manual_seed({samples.seed}),',
             ").images[0]",
             'image.save("picture.png")',
@@ -299,7 +303,8 @@ def _not_measured(about: About) -> str:
 
 def _limits(about: About) -> str:
     trained, config = about.trained, about.config
-    tried = "the samples have the base model's own size, and other sizes were not tried" if about.samples else "other sizes were not tried"
+    own = f"are {config.samples.resolution} pixels wide and high" if config.samples.resolution else "have the base model's own size"
+    tried = f"the samples {own}, and other sizes were not tried" if about.samples else "other sizes were not tried"
     limits = [f"It was taught at {config.dataset.resolution} x {config.dataset.resolution} pixels; {tried}."]
     if trained.pictures < 10:
         limits.append(f"{trained.pictures} pictures are few: expect it to repeat them.")

@@ -150,6 +150,7 @@ def plan(workspace: Workspace, request: Request) -> Plan:
     step = next(step for step, path in run.adapters() if path == card.path)
     samples, images, notes = _samples(run, step, request.samples)
     config = run.config
+    family = families.get(config.model.family)
     return Plan(
         request=request,
         about=About(
@@ -157,8 +158,9 @@ def plan(workspace: Workspace, request: Request) -> Plan:
             description=request.description,
             repo_id=_repo_id(request.repo),
             config=config,
-            family_title=families.get(config.model.family).title,
-            family_tags=families.get(config.model.family).tags,
+            family_title=family.title,
+            family_tags=family.tags,
+            call_arguments=family.code_arguments(config.samples.guidance_scale),
             base=_base(config, json.loads(read_header(card.path).metadata.get("studio", "{}")).get("base_revision")),
             trained=_trained(run, step, card.sha256),
             rights=_rights(run, request),

@@ -186,9 +186,31 @@ FAMILIES_OF_FILES = {
     "FLUX.1 kohya": (layer("lora_unet_double_blocks_0_img_attn_qkv", 3072, 9216, True), "flux", None),
     "FLUX.1 kohya single": (layer("lora_unet_single_blocks_0_linear1", 3072, 21504, True), "flux", None),
     "FLUX.1 double blocks": (layer("transformer.transformer_blocks.0.ff.net.0.proj", 3072, 12288), "flux", None),
-    "FLUX.2": (layer("transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj", 6144, 55296), "flux2", None),
-    "FLUX.2 original": (layer("diffusion_model.single_blocks.0.linear1", 3072, 27648), "flux2", None),
-    "FLUX.2 double blocks": (layer("transformer.transformer_blocks.0.ff.linear_in", 6144, 36864), "flux2", None),
+    "FLUX.2 double blocks": (layer("transformer.transformer_blocks.0.ff.linear_in", 6144, 36864), "flux2", 6144),
+    "FLUX.1 attention": (layer("diffusion_model.double_blocks.0.img_attn.qkv", 3072, 9216), "flux", None),
+    "FLUX.1 original feed-forward": (layer("diffusion_model.double_blocks.0.img_mlp.0", 3072, 12288), "flux", None),
+    "FLUX.1 with CLIP": (
+        layer("lora_unet_single_blocks_0_linear2", 15360, 3072, True) | layer("lora_te1_text_model_encoder_layers_0_mlp_fc1", 768, 3072, True),
+        "flux",
+        None,
+    ),
+    "FLUX.2": (layer("transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj", 6144, 55296), "flux2", 6144),
+    "FLUX.2 klein 9B single out": (layer("transformer.single_transformer_blocks.0.attn.to_out", 16384, 4096), "flux2", 4096),
+    "FLUX.2 klein 4B feed-forward": (layer("transformer.transformer_blocks.0.ff_context.linear_out", 9216, 3072), "flux2", 3072),
+    "FLUX.2 attention alone": (layer("transformer.transformer_blocks.0.attn.to_q", 4096, 4096), "flux2", 4096),
+    "FLUX.2 original": (layer("diffusion_model.single_blocks.0.linear1", 3072, 27648), "flux2", 3072),
+    "FLUX.2 original single out": (layer("diffusion_model.single_blocks.0.linear2", 12288, 3072), "flux2", 3072),
+    "FLUX.2 original feed-forward": (layer("base_model.model.double_blocks.0.txt_mlp.2", 12288, 4096), "flux2", 4096),
+    "FLUX.2 original attention": (layer("diffusion_model.double_blocks.0.img_attn.qkv", 6144, 18432), "flux2", 6144),
+    "FLUX.2 kohya": (layer("lora_unet_double_blocks_0_img_mlp_0", 3072, 18432, True), "flux2", 3072),
+    "FLUX.2 tiny": (layer("transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj", 32, 288), "flux2", 32),
+    "Chroma": (layer("transformer.distilled_guidance_layer.layers.0.linear_1", 5120, 5120), "chroma", None),
+    "Chroma kohya": (
+        layer("lora_unet_double_blocks_0_img_attn_qkv", 3072, 9216, True)
+        | layer("lora_unet_distilled_guidance_layer_layers_0_in_layer", 5120, 5120, True),
+        "chroma",
+        None,
+    ),
     "Qwen-Image": (layer("transformer.transformer_blocks.0.img_mlp.net.0.proj", 3072, 12288), "qwen-image", None),
     "Qwen-Image attention": (layer("transformer.transformer_blocks.0.attn.to_q", 3072, 3072), "qwen-image", None),
     "Qwen-Image kohya": (layer("lora_unet_transformer_blocks_0_attn_to_q", 3072, 3072, True), "qwen-image", None),
@@ -209,6 +231,10 @@ FAMILIES_OF_FILES = {
     "Z-Image": (layer("transformer.layers.0.attention.to_q", 3840, 3840), "z-image", None),
     "Z-Image kohya": (layer("lora_unet_layers_0_attention_to_q", 3840, 3840, True), "z-image", None),
     "Z-Image original": (layer("diffusion_model.layers.0.feed_forward.w1", 3840, 10240), "z-image", None),
+    "Z-Image kohya out": (layer("lora_unet_layers_0_attention_to_out_0", 3840, 3840, True), "z-image", None),
+    "Z-Image refiner": (layer("lora_unet_context_refiner_1_feed_forward_w2", 10240, 3840, True), "z-image", None),
+    "Z-Image tiny": (layer("transformer.layers.0.attention.to_q", 48, 48), "z-image", None),
+    "Lumina 2": (layer("diffusion_model.layers.0.attention.qkv", 2304, 3840), "lumina2", None),
 }
 
 
@@ -223,8 +249,37 @@ def test_keys_and_shapes_tell_the_family(kind, tmp_path):
 def test_what_a_family_learns_by_default_is_known_as_its_own_at_any_size(family):
     pipeline = importlib.import_module(f"studio.benchmark.models.{family.name.replace('-', '_')}").tiny()
     tensors = lora_tensors(pipeline, targets=tuple(f".{end}" for end in family.target_modules), part=family.denoiser_name)
-    found = fingerprints.fingerprint({name: tuple(tensor.shape) for name, tensor in tensors.items()}, {})
+    # FLUX.1 and Chroma have these layers in common; a studio's file says whose it is.
+    stated = {"modelspec.architecture": "chroma/lora"} if family.name == "chroma" else {}
+    found = fingerprints.fingerprint({name: tuple(tensor.shape) for name, tensor in tensors.items()}, stated)
     assert (found.family, found.layers) == (family.name, len(tensors) // 2)
+
+
+FLUX_ATTENTION = layer("transformer.single_transformer_blocks.0.attn.to_q", 3072, 3072)
+FIRST_BLOCKS = layer("transformer.transformer_blocks.0.attn.to_q", 3072, 3072)
+STATED_ARCHITECTURES = {
+    "what fits both": (FLUX_ATTENTION, "chroma/lora", "chroma"),
+    "the same, unstated": (FLUX_ATTENTION, "", "flux"),
+    "an architecture that the keys contradict": (FLUX_ATTENTION, "Flux.2-dev/lora", "flux"),
+    "an architecture of another world": (FLUX_ATTENTION, "stable-diffusion-xl-v1-base/lora", "flux"),
+    "a modulation that Chroma has not": (
+        FLUX_ATTENTION | layer("transformer.single_transformer_blocks.0.norm.linear", 3072, 9216),
+        "chroma/lora",
+        "flux",
+    ),
+    "Chroma's own network in a file that says FLUX.1": (FAMILIES_OF_FILES["Chroma"][0], "flux-1-dev/lora", "chroma"),
+    "four families' first blocks": (FIRST_BLOCKS, "Flux.2-klein-4b/lora", "flux2"),
+    "the same as FLUX.1": (FIRST_BLOCKS, "flux-1-dev/lora", "flux"),
+    "the same as Qwen-Image": (FIRST_BLOCKS, "Qwen-Image/lora", "qwen-image"),
+    "a Stable Diffusion that says something else": (FAMILIES_OF_FILES["SD 1.5"][0], "chroma/lora", "stable-diffusion"),
+}
+
+
+@pytest.mark.parametrize("kind", STATED_ARCHITECTURES)
+def test_the_stated_architecture_decides_only_between_families_that_the_keys_fit(kind, tmp_path):
+    tensors, stated, family = STATED_ARCHITECTURES[kind]
+    found = fingerprint(read_header(saved(tmp_path / "a.safetensors", tensors, {"modelspec.architecture": stated})))
+    assert found.family == family
 
 
 def test_a_wrong_base_is_refused_with_both_names(tmp_path, tiny_base):  # noqa: F811

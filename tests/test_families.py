@@ -155,6 +155,8 @@ def test_a_hub_model_is_fetched_at_an_exact_commit_and_only_in_the_needed_parts(
         "text_encoder/model.fp16-00001-of-00002.safetensors",
     ):
         (folder / decoy).write_bytes(b"never fetched")
+    for spoken in ("tokenizer/chat_template.jinja", "tokenizer/spiece.model"):
+        (folder / spoken).write_bytes(b"fetched: other families' tokenizers have them")
     code = (
         "import sys, json; from studio.families import resolve_base, get; import torch;"
         "base = resolve_base('maker/tiny'); get('stable-diffusion').load(base, torch.float32);"
@@ -174,5 +176,6 @@ def test_a_hub_model_is_fetched_at_an_exact_commit_and_only_in_the_needed_parts(
     revision, files = json.loads(said.stdout.splitlines()[-1])
     assert revision == commit and re.fullmatch("[0-9a-f]{40}", revision)
     assert "unet/diffusion_pytorch_model.safetensors" in files and "text_encoder/model.safetensors" in files
+    assert "tokenizer/chat_template.jinja" in files and "tokenizer/spiece.model" in files
     assert not any("safety" in file or file.endswith(".bin") or "fp16" in file or file == "v1-5.safetensors" for file in files)
     assert "StudioError" in missing.stderr and "not on the Hub under that name" in missing.stderr

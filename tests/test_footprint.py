@@ -81,10 +81,11 @@ LARGE = Footprint(
         (36, True, "none", False),
         (16, True, "nf4", False),
         (9, True, "none", True),
-        (6, True, "nf4", True),
+        (4.6, True, "nf4", True),
     ],
 )
-def test_the_fastest_way_that_fits_is_taken_and_said(gigabytes, checkpointing, quantisation, offload):
+def test_the_fastest_way_that_fits_is_taken_and_said(gigabytes, checkpointing, quantisation, offload, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     chosen, sentence = fitting(LARGE, RuntimeConfig(), 1, gigabytes * 10**9)
     assert chosen == {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}
     assert f"{gigabytes:.1f} GB of free memory" in sentence
@@ -95,3 +96,9 @@ def test_what_was_asked_for_is_kept_and_too_little_memory_is_said():
     assert chosen == {"gradient_checkpointing": True, "quantisation": "none", "offload": False}
     _, sentence = fitting(LARGE, RuntimeConfig(quantisation="none", offload=False), 1, 16 * 10**9)
     assert "may still be too little" in sentence
+
+
+def test_without_the_package_nothing_is_packed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    chosen, _ = fitting(LARGE, RuntimeConfig(), 1, 16 * 10**9)
+    assert chosen == {"gradient_checkpointing": True, "quantisation": "none", "offload": True}

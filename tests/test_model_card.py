@@ -63,6 +63,7 @@ def about(base=SMALL_WORLD, pictures=True, **changes) -> About:
         config=config.build(values, "dataset.resolution=128", "training.max_train_steps=200"),
         family_title="Stable Diffusion",
         family_tags=("stable-diffusion", "stable-diffusion-diffusers"),
+        call_arguments={"guidance_scale": 5.0},
         base=base,
         trained=TRAINED,
         rights=Rights("I drew these.", "Ana"),

@@ -33,7 +33,7 @@ def lora_tensors(
     chance = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, module in pipeline.components[part].named_modules():
-        if name.endswith(tuple(targets)) and isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+        if f".{name}".endswith(tuple(targets)) and isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
             inner = module.weight.shape[1:]
             outer = (1,) * (module.weight.ndim - 2)
             tensors[f"{part}.{name}.lora_A.weight"] = torch.randn(rank, *inner, generator=chance) * size

@@ -9,14 +9,27 @@ from pydantic import SecretStr
 
 from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family, Offer
+from studio.families.chroma import Chroma
 from studio.families.flux import Flux
+from studio.families.flux2 import Flux2
 from studio.families.krea_2 import Krea2
 from studio.families.qwen_image import QwenImage
 from studio.families.sd3 import StableDiffusion3
 from studio.families.sdxl import SDXL
 from studio.families.stable_diffusion import SMALL_WORLD, StableDiffusion
+from studio.families.z_image import ZImage
 
-FAMILIES: tuple[Family, ...] = (StableDiffusion(), SDXL(), StableDiffusion3(), Flux(), QwenImage(), Krea2())
+FAMILIES: tuple[Family, ...] = (
+    StableDiffusion(),
+    SDXL(),
+    StableDiffusion3(),
+    Flux(),
+    Flux2(),
+    QwenImage(),
+    ZImage(),
+    Krea2(),
+    Chroma(),
+)
 BUILTIN_ID = SMALL_WORLD.id
 REVISION = re.compile(r"[\w.-]+(/[\w.-]+)*")
 
@@ -98,7 +111,8 @@ def _fetched(repo_id: str, revision: str | None, token: SecretStr | None) -> Bas
     index = hub.download_model(repo_id, ["model_index.json"], revision, token)
     family = _family_of(BaseFolder(index.path, index.revision, repo_id, repo_id))
     weights = [f"{name}{split}.safetensors" for name in ("model", "diffusion_pytorch_model") for split in ("", "-?????-of-?????")]
-    parts = [f"{part}/{name}" for part in family.components for name in ("*.json", "*.txt", *weights)]
+    words = ("*.txt", "*.jinja", "*.model")
+    parts = [f"{part}/{name}" for part in family.components for name in ("*.json", *words, *weights)]
     snapshot = hub.download_model(repo_id, ["model_index.json", *parts], index.revision, token)
     if not any((snapshot.path / family.denoiser_name).glob("*.safetensors")):
         hub.download_model(repo_id, [f"{part}/*.fp16.safetensors" for part in family.components], index.revision, token)

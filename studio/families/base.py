@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 
 STUDIO = Path(__file__).resolve().parents[2]
+PROMPT = "\0"
+"""Stands for the prompt in a chat that is only looked at for its length."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,10 @@ class Family(ABC):
 
         return load_pipeline(self, base, dtype, parts, quantisation)
 
+    def load_apart(self, base: BaseFolder) -> dict[str, Any]:
+        """Parts that diffusers cannot load as the base names them, by name; the others it loads without these."""
+        return {}
+
     @property
     def models(self) -> tuple[str, ...]:
         """The parts that have weights."""
@@ -283,3 +289,16 @@ def encode_frame(pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> 
     mean_BCHW, std_BCHW = posterior.mean.squeeze(2), posterior.std.squeeze(2)
     shift_C11, scale_C11 = (torch.tensor(numbers).view(-1, 1, 1).to(mean_BCHW) for numbers in (vae.config.latents_mean, vae.config.latents_std))
     return (mean_BCHW - shift_C11) / scale_C11, std_BCHW / scale_C11
+
+
+def cut_chat_end(tokenizer, chat: list[dict], prompt: str, longest: int) -> str:
+    """The end of a prompt that is beyond `longest` tokens once it is spoken in a chat; in `chat`, PROMPT stands in its place."""
+    before = tokenizer.apply_chat_template(chat, tokenize=False).partition(PROMPT)[0]
+    return cut_end(tokenizer, prompt, longest - len(tokenizer(before, add_special_tokens=False).input_ids))
+
+
+def token_places(*counts: int, device: "torch.device") -> "torch.Tensor":
+    """Where each token stands on as many axes as there are counts, (tokens, axes). Made on the device, so that nothing waits for the host."""
+    import torch
+
+    return torch.cartesian_prod(*(torch.arange(count, device=device) for count in counts))

@@ -1,6 +1,6 @@
 """FLUX.1 (Black Forest Labs): a flow-matching transformer over 2 x 2 patches of latents, with CLIP's summary and T5's words."""
 
-from studio.families.base import Drawing, Family, Offer, cut_end
+from studio.families.base import Drawing, Family, Offer, cut_end, token_places
 from studio.families.licences import APACHE, FLUX_DEV
 
 LONGEST_PROMPT = 512
@@ -91,7 +91,7 @@ class Flux(Family):
             pooled_projections=conditions["pooled_prompt_embeds"],
             encoder_hidden_states=words_BTD,
             txt_ids=torch.zeros(words_BTD.shape[1], 3, device=packed.device, dtype=packed.dtype),
-            img_ids=FluxPipeline._prepare_latent_image_ids(batch, height // 2, width // 2, packed.device, packed.dtype),
+            img_ids=token_places(1, height // 2, width // 2, device=packed.device).to(packed.dtype),
             return_dict=False,
         )[0]
         return FluxPipeline._unpack_latents(said, height * 8, width * 8, 8)

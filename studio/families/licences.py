@@ -57,3 +57,11 @@ KREA_COMMUNITY = Licence(
     "with “Krea” and keeps harmful pictures out.",
     name="krea-2-community-license",
 )
+FLUX_2 = Licence(
+    "other",
+    "FLUX Non-Commercial License",
+    "https://huggingface.co/black-forest-labs/FLUX.2-dev/blob/main/LICENSE.md",
+    commercial=False,
+    words="The model and LoRAs made from it are for non-commercial use; what its outputs may be used for, its text says.",
+    name="flux-non-commercial-license",
+)

@@ -25,7 +25,9 @@ def load_pipeline(
     import torch
 
     kind = pipeline_class(family, base)
-    absent = {name: None for name in family.models if parts is not None and name not in parts}
+    _check_tokenizers(family, base)
+    apart = family.load_apart(base)
+    absent = dict.fromkeys([*(name for name in family.models if parts is not None and name not in parts), *apart])
     given, in_file = dict(absent), [name for name in family.checkpoint_parts if base.checkpoint and name not in absent]
     if in_file and family.checkpoint_parts == (family.denoiser_name,):
         given[family.denoiser_name] = denoiser_class(family).from_single_file(
@@ -49,11 +51,25 @@ def load_pipeline(
             **family.unused,
             **given,
         )
+    pipeline.register_modules(**apart)
     pipeline.set_progress_bar_config(disable=True)
     for name in family.models:
         if isinstance(pipeline.components[name], torch.nn.Module):
             pipeline.components[name].requires_grad_(False).eval()
     return pipeline
+
+
+def _check_tokenizers(family: "Family", base: "BaseFolder") -> None:
+    """StudioError with what to install for a tokenizer in the older format, which transformers translates with two more packages."""
+    from transformers.utils import is_protobuf_available, is_sentencepiece_available
+
+    for folder in (base.path / name for name in family.components if name.startswith("tokenizer")):
+        older = any(folder.glob("*.model")) and not (folder / "tokenizer.json").exists()
+        if older and not (is_sentencepiece_available() and is_protobuf_available()):
+            raise StudioError(
+                f"The base model {base.title!r} splits prompts into words with the packages sentencepiece and protobuf, which are not installed. "
+                "Run: pip install sentencepiece protobuf"
+            )
 
 
 def pipeline_class(family: "Family", base: "BaseFolder") -> type:

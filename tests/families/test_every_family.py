@@ -96,7 +96,7 @@ def plain(one: Trained, adapter: Path | None) -> tuple[numpy.ndarray, set[str]]:
             if any(".lora_" in each or ".lokr_" in each for each, _ in part.named_parameters()):
                 taken |= {f"{name}.{key}" for key in get_peft_model_state_dict(part, adapter_name="default_0")}
     generator = torch.Generator("cpu").manual_seed(recipe(one).seed)
-    picture = pipeline(PROMPT, **one.family.code_arguments(3.0), num_inference_steps=2, width=64, height=64, generator=generator).images[0]
+    picture = pipeline(prompt=PROMPT, **one.family.code_arguments(3.0), num_inference_steps=2, width=64, height=64, generator=generator).images[0]
     return numpy.asarray(picture), taken
 
 

@@ -1,7 +1,19 @@
 """Parts that several families share, at tiny size, of real classes and random weights. Everything is in eval mode: dropout would move pictures."""
 
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 
 def clip(tokenizer: CLIPTokenizer, width: int, projected: bool = False, layers: int = 1) -> CLIPTextModel | CLIPTextModelWithProjection:
@@ -23,6 +35,21 @@ def clip(tokenizer: CLIPTokenizer, width: int, projected: bool = False, layers: 
 def t5(tokenizer: T5Tokenizer, width: int) -> T5EncoderModel:
     config = T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=2 * width, num_layers=1, num_heads=2, decoder_start_token_id=0)
     return T5EncoderModel(config).eval()
+
+
+def qwen3(tokenizer: Qwen2Tokenizer, width: int, layers: int, speaks: bool = False) -> Qwen3Model | Qwen3ForCausalLM:
+    """`speaks`: with the head that names the next token, which nobody asks."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=1024,
+    )
+    return (Qwen3ForCausalLM if speaks else Qwen3Model)(config).eval()
 
 
 def autoencoder(channels: int = 4, shift: float | None = None, scale: float = 0.18215, quantised: bool = True) -> AutoencoderKL:

@@ -1,0 +1,84 @@
+"""Chroma (lodestones): FLUX.1 [schnell] retrained without distillation, its modulation made by one small network, with T5's words alone."""
+
+from studio.families.base import Drawing, Family, Offer, cut_end, token_places
+from studio.families.flux import LONGEST_PROMPT, Flux
+from studio.families.licences import APACHE
+
+CHROMA_HD = Offer("lodestones/Chroma1-HD", "Chroma HD", "Chroma1-HD", APACHE, Drawing(40, 3.0), denoiser={}, encoder_billions=4.8)
+
+
+class Chroma(Family):
+    name = "chroma"
+    title = "Chroma"
+    offers = (CHROMA_HD,)
+    tags = ("chroma", "chroma-diffusers")
+    pipeline_names = ("ChromaPipeline",)
+    components = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    unused = {"feature_extractor": None, "image_encoder": None}
+    denoiser_class = "ChromaTransformer2DModel"
+    repeated_blocks = ("ChromaTransformerBlock", "ChromaSingleTransformerBlock")
+    target_modules = Flux.target_modules
+    checkpoint_parts = ("transformer",)
+
+    def width(self, base):
+        return None
+
+    def architecture(self, base):
+        return "chroma/lora"
+
+    def member_title(self, width):
+        return self.title
+
+    def checkpoint_offer(self, shapes):
+        return CHROMA_HD if any(name.endswith("distilled_guidance_layer.in_proj.weight") for name in shapes) else None
+
+    def objective(self, pipeline, device):
+        from studio.diffusion import FlowMatching, Shift
+
+        return FlowMatching(Shift.of(pipeline.scheduler.config))
+
+    def encode_prompts(self, pipeline, prompts):
+        """The mask leaves one word of padding to be seen, as the model was trained."""
+        words_BTD, _, mask_BT, *_ = pipeline.encode_prompt(
+            prompts, device=pipeline.text_encoder.device, do_classifier_free_guidance=False, max_sequence_length=LONGEST_PROMPT
+        )
+        # As numbers, diffusers 0.42 adds the mask to what it should hide (its issue 13619). As yes and no it is the mask the base was trained with.
+        return {"prompt_embeds": words_BTD, "prompt_attention_mask": mask_BT.bool()}
+
+    def beyond_limit(self, pipeline, prompt):
+        return cut_end(pipeline.tokenizer, prompt, LONGEST_PROMPT - 1)
+
+    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+        import torch
+        from diffusers import ChromaPipeline
+
+        batch, channels, height, width = noisy_BCHW.shape
+        words_BTD, mask_BT = conditions["prompt_embeds"], conditions["prompt_attention_mask"].bool()
+        packed = ChromaPipeline._pack_latents(noisy_BCHW, batch, channels, height, width)
+        said = denoiser(
+            hidden_states=packed,
+            timestep=t_B.to(packed.dtype) / 1000,
+            encoder_hidden_states=words_BTD,
+            txt_ids=torch.zeros(words_BTD.shape[1], 3, device=packed.device, dtype=packed.dtype),
+            img_ids=token_places(1, height // 2, width // 2, device=packed.device).to(packed.dtype),
+            attention_mask=torch.cat([mask_BT, mask_BT.new_ones(packed.shape[:2])], dim=1),
+            return_dict=False,
+        )[0]
+        return ChromaPipeline._unpack_latents(said, height * 8, width * 8, 8)
+
+    def input_shapes(self, config, size):
+        return {
+            "latents": (config["in_channels"] // 4, size[0] // 8, size[1] // 8),
+            "prompt_embeds": (LONGEST_PROMPT, config["joint_attention_dim"]),
+            "prompt_attention_mask": (LONGEST_PROMPT,),
+        }
+
+    def call_arguments(self, positive, negative, guidance_scale):
+        """The masks as the pipeline makes them, numbers and all: a studio's picture is the one that plain diffusers draws."""
+        return {
+            "prompt_embeds": positive["prompt_embeds"],
+            "prompt_attention_mask": positive["prompt_attention_mask"].to(positive["prompt_embeds"].dtype),
+            "negative_prompt_embeds": negative["prompt_embeds"],
+            "negative_prompt_attention_mask": negative["prompt_attention_mask"].to(negative["prompt_embeds"].dtype),
+            "guidance_scale": guidance_scale,
+        }

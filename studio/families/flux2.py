@@ -1,0 +1,161 @@
+"""FLUX.2 (Black Forest Labs): a flow-matching transformer over latents that the autoencoder's statistics have made even, 2 x 2 of them a token.
+
+dev reads prompts with Mistral 3 and was distilled to be told its guidance; klein reads them with Qwen 3 and, as a base, is guided the classic way.
+"""
+
+from studio.families.base import PROMPT, Drawing, Family, Offer, cut_chat_end, token_places
+from studio.families.licences import APACHE, FLUX_2
+
+LONGEST_PROMPT = 512
+"""Tokens of the chat that a prompt is spoken in, as the pipelines keep by default."""
+GUIDANCE = 1.0
+"""What dev's distilled guidance is told while it learns, as for FLUX.1."""
+MEMBERS = {6144: "FLUX.2 [dev]", 3072: "FLUX.2 [klein] 4B", 4096: "FLUX.2 [klein] 9B"}
+MOST_SINGLE_BLOCKS = 48
+"""dev has them; klein has 20 or 24."""
+
+KLEIN_4B = Offer(
+    "black-forest-labs/FLUX.2-klein-base-4B",
+    "FLUX.2 klein 4B",
+    "FLUX.2 [klein] 4B Base",
+    APACHE,
+    Drawing(50, 4.0),
+    denoiser={"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680, "guidance_embeds": False},
+    encoder_billions=4.0,
+    note="This is the base, which its makers recommend for training; FLUX.2 [klein] 4B without Base is a fast version of it, for drawing.",
+)
+KLEIN_9B = Offer(
+    "black-forest-labs/FLUX.2-klein-base-9B",
+    "FLUX.2 klein 9B",
+    "FLUX.2 [klein] 9B Base",
+    FLUX_2,
+    Drawing(50, 4.0),
+    denoiser={"num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288, "guidance_embeds": False},
+    encoder_billions=8.2,
+    gated=True,
+    note="This is the base, which its makers recommend for training; FLUX.2 [klein] 9B without Base is a fast version of it, for drawing.",
+)
+DEV = Offer(
+    "black-forest-labs/FLUX.2-dev",
+    "FLUX.2 dev",
+    "FLUX.2 [dev]",
+    FLUX_2,
+    Drawing(50, 4.0),
+    denoiser={},
+    encoder_billions=24.0,
+    gated=True,
+    note="Very large: 64 GB for the model that draws and 48 GB for the one that reads prompts, one after the other, unless they are packed.",
+)
+
+
+class Flux2(Family):
+    name = "flux2"
+    title = "FLUX.2"
+    offers = (KLEIN_4B, KLEIN_9B, DEV)
+    tags = ("flux2", "flux2-diffusers")
+    pipeline_names = ("Flux2Pipeline", "Flux2KleinPipeline")
+    components = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    denoiser_class = "Flux2Transformer2DModel"
+    repeated_blocks = ("Flux2TransformerBlock", "Flux2SingleTransformerBlock")
+    target_modules = (
+        *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
+        *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
+        "attn.to_qkv_mlp_proj",
+        # By their whole names: in the other blocks `attn.to_out` is a list, which cannot learn.
+        *(f"single_transformer_blocks.{index}.attn.to_out" for index in range(MOST_SINGLE_BLOCKS)),
+    )
+    reads_lokr = True
+    checkpoint_parts = ("transformer",)
+
+    def width(self, base):
+        denoiser = base.component_config("transformer")
+        return denoiser["num_attention_heads"] * denoiser["attention_head_dim"]
+
+    def architecture(self, base):
+        # dev's own config is older than the word for it, which is what its class takes for granted.
+        if base.component_config("transformer").get("guidance_embeds", True):
+            return "Flux.2-dev/lora"
+        return "Flux.2-klein-9b/lora" if self.width(base) == 4096 else "Flux.2-klein-4b/lora"
+
+    def member_title(self, width):
+        return self.title if width is None else MEMBERS.get(width, f"a FLUX.2 model {width} wide")
+
+    def checkpoint_offer(self, shapes):
+        width = shapes.get("double_stream_modulation_img.lin.weight", (0, 0))[1]
+        return {3072: KLEIN_4B, 4096: KLEIN_9B, 6144: DEV}.get(width)
+
+    def load_apart(self, base):
+        # dev's is named a processor of words and pictures, which insists on torchvision; for words alone its tokenizer gives the same tokens.
+        if base.pipeline_name != "Flux2Pipeline":
+            return {}
+        from transformers import AutoTokenizer
+
+        return {"tokenizer": AutoTokenizer.from_pretrained(base.path / "tokenizer", local_files_only=True)}
+
+    def objective(self, pipeline, device):
+        from studio.diffusion import FlowMatching, Shift
+
+        # The pipelines move their noise levels further the fewer steps they draw with; this is their line for 200 steps.
+        return FlowMatching(Shift.of(pipeline.scheduler.config), patch=1)
+
+    def encode_images(self, pipeline, pixels_BCHW):
+        import torch
+        from diffusers import Flux2Pipeline
+
+        vae = pipeline.vae
+        posterior = vae.encode(pixels_BCHW.to(vae.device, vae.dtype)).latent_dist
+        mean_C11 = vae.bn.running_mean.view(-1, 1, 1)
+        std_C11 = torch.sqrt(vae.bn.running_var.view(-1, 1, 1) + vae.config.batch_norm_eps)
+        return (Flux2Pipeline._patchify_latents(posterior.mean) - mean_C11) / std_C11, Flux2Pipeline._patchify_latents(posterior.std) / std_C11
+
+    def encode_prompts(self, pipeline, prompts):
+        """`guidance` comes along for dev alone, by which the others know it."""
+        import torch
+        from diffusers import Flux2Pipeline
+
+        embeddings_BTD, _ = pipeline.encode_prompt(prompts, pipeline.text_encoder.device, max_sequence_length=LONGEST_PROMPT)
+        conditions = {"prompt_embeds": embeddings_BTD}
+        if isinstance(pipeline, Flux2Pipeline):
+            conditions["guidance"] = torch.full((len(prompts),), GUIDANCE, device=embeddings_BTD.device)
+        return conditions
+
+    def beyond_limit(self, pipeline, prompt):
+        from diffusers import Flux2Pipeline
+        from diffusers.pipelines.flux2.pipeline_flux2 import format_input
+
+        dev = isinstance(pipeline, Flux2Pipeline)
+        chat = format_input([PROMPT], pipeline.system_message)[0] if dev else [{"role": "user", "content": PROMPT}]
+        return cut_chat_end(pipeline.tokenizer, chat, prompt, LONGEST_PROMPT)
+
+    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+        from diffusers import Flux2Pipeline
+
+        height, width = noisy_BCHW.shape[2:]
+        words_BTD = conditions["prompt_embeds"]
+        said_BTC = denoiser(
+            hidden_states=Flux2Pipeline._pack_latents(noisy_BCHW),
+            timestep=t_B.to(noisy_BCHW.dtype) / 1000,
+            guidance=conditions.get("guidance"),
+            encoder_hidden_states=words_BTD,
+            txt_ids=token_places(1, 1, 1, words_BTD.shape[1], device=noisy_BCHW.device),
+            img_ids=token_places(1, height, width, 1, device=noisy_BCHW.device),
+            return_dict=False,
+        )[0]
+        return said_BTC.transpose(1, 2).unflatten(2, (height, width))
+
+    def input_shapes(self, config, size):
+        shapes = {
+            "latents": (config["in_channels"], size[0] // 16, size[1] // 16),
+            "prompt_embeds": (LONGEST_PROMPT, config["joint_attention_dim"]),
+        }
+        return shapes | ({"guidance": ()} if config["guidance_embeds"] else {})
+
+    def call_arguments(self, positive, negative, guidance_scale):
+        arguments = {"prompt_embeds": positive["prompt_embeds"], "guidance_scale": guidance_scale}
+        return arguments if "guidance" in positive else arguments | {"negative_prompt_embeds": negative["prompt_embeds"]}
+
+    def foreign_layers(self, tensors):
+        # diffusers takes every lora_down for a file of kohya's and loses the layers of those that name blocks as ComfyUI does.
+        if not any(name.startswith("lora_unet_") for name in tensors):
+            tensors = {name.replace(".lora_down.", ".lora_A.").replace(".lora_up.", ".lora_B."): tensor for name, tensor in tensors.items()}
+        return super().foreign_layers(tensors)
