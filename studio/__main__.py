@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from studio import builtin, library, trash, worker
+from studio import bases, builtin, library, trash, worker
 from studio import config as configs
 from studio.captioning import CAPTIONERS
 from studio.dataset import SUBJECTS, Dataset
@@ -36,6 +36,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 console = Console(markup=False, soft_wrap=True)
 aside = Console(stderr=True, markup=False, soft_wrap=True)
 """For progress and refusals: what a script reads from the other stream is results alone."""
+MAKERS = "Unsaid, as the base's makers recommend."
 HomeOption = Annotated[Path | None, typer.Option("--home", help="The studio's folder; default: LORA_STUDIO_HOME or your data folder.")]
 Pictures = Annotated[list[Path] | None, typer.Argument(help="Pictures, .txt captions of the same name, or a .zip of both.")]
 LicenceOption = Annotated[str, typer.Option(help=f"The LoRA's licence, as the Hub spells it: {', '.join(filter(None, LICENCES))}.")]
@@ -43,9 +44,9 @@ LicenceName = Annotated[str, typer.Option(help="What the licence is called, for 
 LicenceLink = Annotated[str, typer.Option(help="Where it can be read, for --licence other.")]
 
 
-def of_recipe(name: str):
-    """An option that says of itself what the recipe says."""
-    return typer.Option(help=Recipe.model_fields[name].description)
+def of_recipe(name: str, unsaid: str = ""):
+    """An option that says of itself what the recipe says; `unsaid` is what happens without it."""
+    return typer.Option(help=f"{Recipe.model_fields[name].description} {unsaid}".strip())
 
 
 def open_home(home: Path | None):
@@ -256,8 +257,10 @@ def generate(
     revision: Annotated[str, of_recipe("revision")] = "",
     seed: Annotated[int, of_recipe("seed")] = USUAL.seed,
     count: Annotated[int, typer.Option(min=1, max=worker.MOST_PICTURES, help="How many pictures: with this seed and the ones after it.")] = 1,
-    steps: Annotated[int, of_recipe("num_inference_steps")] = USUAL.num_inference_steps,
-    guidance: Annotated[float, of_recipe("guidance_scale")] = USUAL.guidance_scale,
+    steps: Annotated[int | None, of_recipe("num_inference_steps", MAKERS)] = None,
+    guidance: Annotated[float | None, of_recipe("guidance_scale", MAKERS)] = None,
+    width: Annotated[int | None, of_recipe("width")] = None,
+    height: Annotated[int | None, of_recipe("height")] = None,
     home: HomeOption = None,
 ) -> None:
     """Draw pictures with a stack of LoRAs."""
@@ -280,8 +283,9 @@ def generate(
         "revision": revision or None,
         "stack": stack,
         "seed": seed,
-        "num_inference_steps": steps,
-        "guidance_scale": guidance,
+        "width": width,
+        "height": height,
+        **bases.look_up(base, revision or None).drawn(steps, guidance),
     }
     recipe = validated(Recipe, wanted)
     result = follow(place, jobs, jobs.submit("local", "generate", {"recipe": recipe.to_json(), "count": count})).result
@@ -371,7 +375,10 @@ def show(
     listings = {
         "datasets": lambda: (("id", "title", "pictures"), [(d.id, d.title, str(len(d.pictures))) for d in Dataset.all(workspace)]),
         "runs": lambda: (("id", "title", "state"), [(r.id, r.title, r.state) for r in Run.all(workspace)]),
-        "adapters": lambda: (("ref", "title", "rank"), [(c.ref, c.title, str(c.rank)) for c in library.list_adapters(workspace)]),
+        "adapters": lambda: (
+            ("ref", "title", "rank", "made for"),
+            [(c.ref, c.title, str(c.rank), c.made_for) for c in library.list_adapters(workspace)],
+        ),
         "presets": lambda: (("name", "title", "measured"), [(p.name, p.title, p.measured) for p in configs.presets()]),
         "jobs": lambda: (("id", "kind", "state"), [(str(j.id), j.kind, j.state) for j in jobs.list("local")]),
         "removed": lambda: (("id", "title"), [(each.id, title) for each, title in trash.removed(workspace)]),

@@ -8,10 +8,11 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studio import builtin
+from studio import builtin, families
 from studio.adapters import fingerprint, read_header
 from studio.dataset import LONGEST_TRIGGER
 from studio.errors import StudioError, validated
+from studio.fingerprints import Fingerprint
 from studio.pictures import clean_text
 from studio.recipe import StackEntry
 from studio.runs import Run
@@ -29,6 +30,10 @@ class AdapterCard:
     source: str
     path: Path
     family: str
+    width: int | None
+    """What tells the members of a family apart; see Family.width."""
+    made_for: str
+    """The base or the family that it was made for, in words."""
     rank: int
     alpha: float
     base_model: str
@@ -119,9 +124,8 @@ def _card(ref: str, title: str, source: str, path: Path, about: dict | None = No
     stat = path.stat()
     facts = _facts(path, stat.st_mtime_ns, stat.st_size)
     words = (about or {}).get("trigger_words") or [w for w in [facts["trigger_word"]] if w]
-    return AdapterCard(
-        ref, title, source, path, facts["family"], facts["rank"], facts["alpha"], facts["base_model"], words, stat.st_mtime, origin or {}
-    )
+    said = [facts[name] for name in ("family", "width", "made_for", "rank", "alpha", "base_model")]
+    return AdapterCard(ref, title, source, path, *said, words, stat.st_mtime, origin or {})
 
 
 @functools.lru_cache(maxsize=1024)
@@ -131,13 +135,24 @@ def _facts(path: Path, modified_ns: int, size: int) -> dict:
     print_ = fingerprint(header)
     alpha, base_model, word = (_stated(header.metadata).get(key) for key in ("trained_alpha", "base_model", "trigger_word"))
     word = word if isinstance(word, str) else header.metadata.get("modelspec.trigger_phrase", "")
+    base_model = base_model if isinstance(base_model, str) else ""
     return {
         "family": print_.family,
+        "width": print_.width,
+        "made_for": _made_for(print_, base_model),
         "rank": print_.rank,
         "alpha": alpha if type(alpha) in (int, float) and math.isfinite(alpha) else print_.alpha,
-        "base_model": base_model if isinstance(base_model, str) else "",
+        "base_model": base_model,
         "trigger_word": clean_text(word, LONGEST_TRIGGER),
     }
+
+
+def _made_for(found: Fingerprint, base_model: str) -> str:
+    """A file may say any base; it is believed where its layers are of that base's family."""
+    family = next((family for family in families.FAMILIES if family.name == found.family), None)
+    if family is None:
+        return found.title
+    return next((offer.name for offer in family.offers if offer.id == base_model), family.member_title(found.width))
 
 
 def _stated(metadata: dict[str, str]) -> dict:

@@ -107,7 +107,7 @@ def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, fam
             f"Start again with half the strength of learning (learning rate {config.training.learning_rate / 2:g})."
         )
     # Neither the dataset's random id nor a folder's path: two people with the same pictures get the same bytes, and no path leaks.
-    shared = fields.replace(config, {"dataset.id": "", "model.base_model": base.id})
+    shared = fields.replace(config, {"dataset.id": "", "model.family": family.name, "model.base_model": base.id})
     facts = {
         "trained_alpha": config.lora.alpha,
         "rank": config.lora.rank,

@@ -326,4 +326,4 @@ def _literal(text: str) -> str:
 
 def public_config(config: TrainConfig, base: Base) -> TrainConfig:
     """The config as published: without the dataset's name, and without a path on the maker's computer."""
-    return fields.replace(config, {"dataset.id": "", "model.base_model": base.id})
+    return fields.replace(config, {"dataset.id": "", "model.family": config.model.family, "model.base_model": base.id})

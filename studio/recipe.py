@@ -5,8 +5,9 @@ import struct
 import zlib
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from studio import families
 from studio.errors import StudioError
 from studio.families import BUILTIN_ID
 
@@ -19,6 +20,14 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Steps = Annotated[int, Field(ge=1, le=200)]
 Guidance = Annotated[float, Field(ge=0, le=30)]
 """What these may be, for a picture and for the samples of a training."""
+
+
+def follow_base(values):
+    """Before a model with `family` and `base_model` is checked: a base that the studio proposes brings its family. Of any other base its
+    model_index.json tells, once it is here; StudioError where both are said and do not agree."""
+    if not isinstance(values, dict):
+        return values
+    return {**values, "family": families.named(values.get("base_model", BUILTIN_ID), values.get("family") or "")}
 
 
 class StackEntry(BaseModel):
@@ -42,8 +51,8 @@ class Recipe(BaseModel):
     """What to draw."""
     negative_prompt: str = Field("", max_length=4000)
     """What should not be seen."""
-    family: str = Field("stable-diffusion", max_length=100)
-    """The kind of base model."""
+    family: str = Field("", max_length=100)
+    """The kind of base model; empty takes the base's own."""
     base_model: str = Field(BUILTIN_ID, max_length=500)
     """The model that draws: the one that ships with the studio, owner/name on the Hub, or a folder on this computer."""
     revision: str | None = Field(None, max_length=100)
@@ -60,6 +69,8 @@ class Recipe(BaseModel):
     """In pixels; empty takes the base's own."""
     height: int | None = Field(None, ge=64, le=4096, multiple_of=8)
     """In pixels; empty takes the base's own."""
+
+    follow_base = model_validator(mode="before")(follow_base)
 
     def to_json(self) -> str:
         """Canonical: the same recipe is always the same text."""

@@ -56,12 +56,13 @@ class Resident:
             self.generators[key] = self.generators.pop(key)
         else:
             base = families.resolve_base(recipe.base_model, recipe.revision)
+            family = families.of_folder(base, recipe.family)
             if self.device == "cuda":
                 self.captioners.clear()
             while len(self.generators) >= BASES_KEPT[self.device]:
                 self.generators.pop(next(iter(self.generators)))
             self._tidy()
-            self.generators[key] = Generator(base, families.get(recipe.family), self.device, self.dtype)
+            self.generators[key] = Generator(base, family, self.device, self.dtype)
         return self.generators[key]
 
     def captioner(self, name: str, on_progress: Callable[[int, int], None]) -> "Captioner":
@@ -79,8 +80,7 @@ class Resident:
         """(PNG without a recipe, the recipe as it was really drawn, notes)."""
         generator = self.generator(recipe)
         adapters, recipe, notes = _adapters(recipe, workspace)
-        if generator.base.revision:
-            recipe = recipe.model_copy(update={"revision": generator.base.revision})
+        recipe = recipe.model_copy(update={"family": generator.family.name, "revision": generator.base.revision or recipe.revision})
         picture = generator.draw(recipe, adapters, on_step)
         png = io.BytesIO()
         picture.save(png, format="PNG", compress_level=4)
@@ -112,7 +112,7 @@ class Resident:
 
 
 def _key(recipe: Recipe) -> tuple:
-    return recipe.family, recipe.base_model, recipe.revision
+    return recipe.base_model, recipe.revision
 
 
 def _adapters(recipe: Recipe, workspace: Workspace) -> tuple[list[tuple[Path, float]], Recipe, list[str]]:

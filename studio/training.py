@@ -248,12 +248,13 @@ def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
     if not team.first:
         team.wait()
     config = run.config
-    family = families.get(config.model.family)
     base = families.resolve_base(config.model.base_model, config.model.revision)
+    family = families.of_folder(base, config.model.family)
     if config.lora.method == "lokr" and not family.reads_lokr:
         raise StudioError(f"diffusers reads no LoKr files of {family.title}; choose lora or dora.")
     chosen, reasons = memory.choose(runtime.choose(config.runtime), config, base, family)
-    settled = fields.replace(config, {"model.revision": base.revision, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
+    decided = {"model.family": family.name, "model.revision": base.revision}
+    settled = fields.replace(config, {**decided, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
     if team.first:
         if settled != config:
             run.write_config(settled)

@@ -38,7 +38,7 @@ def test_a_picture_says_which_version_of_its_base_drew_it(workspace, tiny_base, 
     resident = Resident()
     resident.device = "cpu"
     fetched = dataclasses.replace(tiny_base, revision="c0ffee")
-    resident.generators[(RECIPE.family, RECIPE.base_model, None)] = Generator(fetched, FAMILY, pipeline=tiny_pipeline)
+    resident.generators[(RECIPE.base_model, None)] = Generator(fetched, FAMILY, pipeline=tiny_pipeline)
     _, drawn, _ = resident.draw(RECIPE, workspace, lambda done, total: None)
     assert drawn == RECIPE.model_copy(update={"revision": "c0ffee"})
 

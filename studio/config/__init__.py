@@ -80,8 +80,11 @@ def build(values: dict, *overrides: str) -> TrainConfig:
             raise StudioError(f"{override!r} is not a setting; write section.field=value, for example lora.rank=8.")
         part = dict(values.get(section, {}))
         part[name] = _plain_value(value.strip())
+        # What follows from a setting must not outlive it.
         if (section, name) == ("lora", "rank") and not any(o.strip().startswith("lora.alpha") for o in overrides):
             part.pop("alpha", None)
+        if (section, name) == ("model", "base_model") and not any(o.strip().startswith("model.family") for o in overrides):
+            part.pop("family", None)
         values = {**values, section: part}
     try:
         return TrainConfig.model_validate(values)

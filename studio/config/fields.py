@@ -73,8 +73,10 @@ def get(model: BaseModel, path: str) -> Any:
 
 
 def replace(model: BaseModel, values: dict[str, Any]) -> BaseModel:
-    """A copy with other values at dotted paths, validated as a whole."""
+    """A copy with other values at dotted paths, validated as a whole. Another base brings its own family, unless one is given with it."""
     tree = model.model_dump()
+    if "model.base_model" in values:
+        values = {"model.family": "", **values}
     for path, value in values.items():
         get(model, path)
         section, _, name = path.partition(".")

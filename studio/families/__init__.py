@@ -41,6 +41,51 @@ def get(name: str) -> Family:
     raise StudioError(f"Unknown family {name!r}; known families: {', '.join(family.name for family in FAMILIES)}.")
 
 
+def of(base_model: str, revision: str | None = None) -> Family | None:
+    """The family of a base that the studio proposes, or that is on this computer already; None where only fetching it would tell."""
+    if known := _offering(base_model):
+        return known
+    base = locate_base(base_model, revision)
+    try:
+        return of_folder(base) if base else None
+    except StudioError:
+        return None
+
+
+def of_folder(base: BaseFolder, stated: str = "") -> Family:
+    """The family whose pipeline the model_index.json names; StudioError where it is none of ours, or not the one that settings state."""
+    try:
+        kind = json.loads((base.path / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError, AttributeError):
+        raise StudioError(f"The base model {base.title!r} has no readable model_index.json, so it is no diffusers model. Choose another.") from None
+    for family in FAMILIES:
+        if kind in family.pipeline_names:
+            return _agreed(base.title, family, stated)
+    known = ", ".join(family.title for family in FAMILIES)
+    raise StudioError(f"{base.title!r} is a {kind}; the studio can use: {known}. Choose such a base model.")
+
+
+def named(base_model: str, stated: str = "") -> str:
+    """The name of the family that settings mean: that of a base the studio proposes; for any other the stated one, empty for "as the base is".
+
+    StudioError where a base is said to be of a family it is not of. Looks at no disk.
+    """
+    known = _offering(base_model)
+    return _agreed(base_model, known, stated).name if known else stated
+
+
+def _offering(base_model: str) -> Family | None:
+    return next((family for family in FAMILIES if any(offer.id == base_model for offer in family.offers)), None)
+
+
+def _agreed(title: str, family: Family, stated: str) -> Family:
+    if stated and stated != family.name:
+        raise StudioError(
+            f"{title!r} belongs to the family {family.name!r}, and these settings say {stated!r}. Leave the family out: it follows from the base."
+        )
+    return family
+
+
 def on_another_computer(base_model: str) -> bool:
     """Windows greets the server of such a path with the person's own name and password hash, at the first look at a file."""
     return base_model.strip()[:2].replace("\\", "/") == "//"
@@ -109,7 +154,7 @@ def _fetched(repo_id: str, revision: str | None, token: SecretStr | None) -> Bas
 
     token = token or hub.machine_login()
     index = hub.download_model(repo_id, ["model_index.json"], revision, token)
-    family = _family_of(BaseFolder(index.path, index.revision, repo_id, repo_id))
+    family = of_folder(BaseFolder(index.path, index.revision, repo_id, repo_id))
     weights = [f"{name}{split}.safetensors" for name in ("model", "diffusion_pytorch_model") for split in ("", "-?????-of-?????")]
     words = ("*.txt", "*.jinja", "*.model")
     parts = [f"{part}/{name}" for part in family.components for name in ("*.json", *words, *weights)]
@@ -121,7 +166,7 @@ def _fetched(repo_id: str, revision: str | None, token: SecretStr | None) -> Bas
 
 def _checked(base: BaseFolder) -> BaseFolder:
     """Refuse here, by name, what would otherwise fail deep inside a library."""
-    family = _family_of(base)
+    family = of_folder(base)
     for component in (family.denoiser_name, "vae", *family.text_encoder_names):
         if not any((base.path / component).glob("*.safetensors")):
             raise StudioError(
@@ -129,16 +174,3 @@ def _checked(base: BaseFolder) -> BaseFolder:
                 "and are never opened; look for a version in safetensors."
             )
     return base
-
-
-def _family_of(base: BaseFolder) -> Family:
-    """The family whose pipeline the model_index.json names."""
-    try:
-        kind = json.loads((base.path / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
-    except (OSError, json.JSONDecodeError):
-        raise StudioError(f"The base model {base.title!r} has no readable model_index.json, so it is no diffusers model. Choose another.") from None
-    for family in FAMILIES:
-        if kind in family.pipeline_names:
-            return family
-    known = ", ".join(family.title for family in FAMILIES)
-    raise StudioError(f"{base.title!r} is a {kind}; the studio can use: {known}. Choose such a base model.")

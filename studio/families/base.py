@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from studio.errors import StudioError
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 
 STUDIO = Path(__file__).resolve().parents[2]
+AUTOENCODER_BILLIONS = 0.1
+"""Parameters of any base's autoencoder, roughly: 0.08 to 0.13."""
 PROMPT = "\0"
 """Stands for the prompt in a chat that is only looked at for its length."""
 
@@ -39,6 +41,12 @@ class Licence:
     """What it asks for, in one plain sentence."""
     name: str = ""
     """What a card calls a licence whose id is "other"."""
+    binds: Literal["nothing", "uses", "all"] = "nothing"
+    """What of it a LoRA keeps that was made from such a base: nothing, its list of forbidden uses, or all of it."""
+    says: str = ""
+    """Words that have to stand where the LoRA is passed on."""
+    begins: str = ""
+    """What the name of a LoRA has to begin with."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,16 @@ class Offer:
     denoiser: dict[str, Any] | None = field(default=None, hash=False)
     """How its denoiser differs from the defaults of its class; None where its folder is at hand. What memory and file sizes are computed from
     before anything is fetched."""
+    denoiser_billions: float = 0.0
+    """Parameters of that denoiser, so that nobody has to build it to know."""
     encoder_billions: float = 0.0
     """Parameters of its text encoders, which are in memory only while prompts are encoded."""
+    stored: tuple[int, int] = (2, 2)
+    """Bytes a number of denoiser and text encoders takes on the Hub, in the files that are fetched."""
+    width: int | None = None
+    """What `Family.width` says of it."""
+    resolution: int = 1024
+    """What `Family.resolution` says of it."""
     gated: bool = False
     """Whether the Hub asks for a login and a click on its page."""
     folder: Path | None = None
@@ -73,6 +89,14 @@ class Offer:
     """It draws simple shapes and nothing like a photograph."""
     note: str = ""
     """What a person should know before choosing it, in one sentence."""
+
+    @property
+    def gigabytes(self) -> float:
+        """How much is fetched; nothing for one that ships."""
+        if self.folder:
+            return 0.0
+        denoiser, encoders = self.stored
+        return self.denoiser_billions * denoiser + self.encoder_billions * encoders + AUTOENCODER_BILLIONS * denoiser
 
     @property
     def shipped(self) -> "BaseFolder | None":
@@ -145,8 +169,6 @@ class Family(ABC):
     """Text encoders whose LoRA diffusers reads back, and their layers that learn."""
     reads_lokr: bool = False
     """Whether diffusers reads LoKr files of this family."""
-    uses_negative_prompt: bool = True
-    """Whether a negative prompt has any effect on it."""
     fixed_resolution: int = 1024
     checkpoint_parts: tuple[str, ...] = ()
     """What a single-file checkpoint of this family holds; empty where diffusers reads none."""
@@ -163,6 +185,11 @@ class Family(ABC):
     def bucket_step(self, base: BaseFolder) -> int:
         """Sides of training pictures are multiples of this: a transformer joins 2 x 2 latents of 8 x 8 pixels to a token."""
         return 16
+
+    def uses_negative_prompt(self, index: Mapping[str, Any], denoiser: Mapping[str, Any]) -> bool:
+        """Whether a negative prompt has any effect on a member, from its model_index.json and its denoiser's config. Either may be as short as an
+        offer has it: what is not there is as the class has it."""
+        return True
 
     @abstractmethod
     def architecture(self, base: BaseFolder) -> str:

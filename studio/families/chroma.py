@@ -4,7 +4,9 @@ from studio.families.base import Drawing, Family, Offer, cut_end, token_places
 from studio.families.flux import LONGEST_PROMPT, Flux
 from studio.families.licences import APACHE
 
-CHROMA_HD = Offer("lodestones/Chroma1-HD", "Chroma HD", "Chroma1-HD", APACHE, Drawing(40, 3.0), denoiser={}, encoder_billions=4.8)
+CHROMA_HD = Offer(
+    "lodestones/Chroma1-HD", "Chroma HD", "Chroma1-HD", APACHE, Drawing(40, 3.0), denoiser={}, denoiser_billions=8.9, encoder_billions=4.8
+)
 
 
 class Chroma(Family):

@@ -15,6 +15,7 @@ DEV = Offer(
     FLUX_DEV,
     Drawing(28, 3.5),
     denoiser={"guidance_embeds": True},
+    denoiser_billions=11.9,
     encoder_billions=4.9,
     gated=True,
 )
@@ -25,6 +26,7 @@ SCHNELL = Offer(
     APACHE,
     Drawing(4, 0.0),
     denoiser={},
+    denoiser_billions=11.9,
     encoder_billions=4.9,
     note="Made to draw in four steps; training loosens that, so draw with more steps afterwards, or train on FLUX.1 dev.",
 )
@@ -47,11 +49,13 @@ class Flux(Family):
         *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
     )
     text_encoder_targets = {"text_encoder": ("q_proj", "k_proj", "v_proj", "out_proj")}
-    uses_negative_prompt = False
     checkpoint_parts = ("transformer",)
 
     def width(self, base):
         return None
+
+    def uses_negative_prompt(self, index, denoiser):
+        return False
 
     def architecture(self, base):
         return "flux-1-dev/lora" if base.component_config("transformer").get("guidance_embeds") else "flux-1-schnell/lora"

@@ -21,6 +21,8 @@ KLEIN_4B = Offer(
     APACHE,
     Drawing(50, 4.0),
     denoiser={"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680, "guidance_embeds": False},
+    denoiser_billions=3.9,
+    width=3072,
     encoder_billions=4.0,
     note="This is the base, which its makers recommend for training; FLUX.2 [klein] 4B without Base is a fast version of it, for drawing.",
 )
@@ -31,6 +33,8 @@ KLEIN_9B = Offer(
     FLUX_2,
     Drawing(50, 4.0),
     denoiser={"num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288, "guidance_embeds": False},
+    denoiser_billions=9.1,
+    width=4096,
     encoder_billions=8.2,
     gated=True,
     note="This is the base, which its makers recommend for training; FLUX.2 [klein] 9B without Base is a fast version of it, for drawing.",
@@ -42,9 +46,10 @@ DEV = Offer(
     FLUX_2,
     Drawing(50, 4.0),
     denoiser={},
+    denoiser_billions=32.2,
+    width=6144,
     encoder_billions=24.0,
     gated=True,
-    note="Very large: 64 GB for the model that draws and 48 GB for the one that reads prompts, one after the other, unless they are packed.",
 )
 
 
@@ -71,9 +76,12 @@ class Flux2(Family):
         denoiser = base.component_config("transformer")
         return denoiser["num_attention_heads"] * denoiser["attention_head_dim"]
 
+    def uses_negative_prompt(self, index, denoiser):
+        # dev is told its guidance, and the fast versions of klein have theirs learnt in.
+        return not (_is_told_guidance(denoiser) or index.get("is_distilled"))
+
     def architecture(self, base):
-        # dev's own config is older than the word for it, which is what its class takes for granted.
-        if base.component_config("transformer").get("guidance_embeds", True):
+        if _is_told_guidance(base.component_config("transformer")):
             return "Flux.2-dev/lora"
         return "Flux.2-klein-9b/lora" if self.width(base) == 4096 else "Flux.2-klein-4b/lora"
 
@@ -159,3 +167,8 @@ class Flux2(Family):
         if not any(name.startswith("lora_unet_") for name in tensors):
             tensors = {name.replace(".lora_down.", ".lora_A.").replace(".lora_up.", ".lora_B."): tensor for name, tensor in tensors.items()}
         return super().foreign_layers(tensors)
+
+
+def _is_told_guidance(denoiser) -> bool:
+    # dev's own config is older than the word for it, which is what its class takes for granted.
+    return denoiser.get("guidance_embeds", True)

@@ -1,4 +1,6 @@
-"""The licences of the bases, as their makers state them, each with what it means in plain words. Looked up, never from memory."""
+"""The licences of bases and those a LoRA may be given, as their makers state them, each with what it means in plain words. Looked up, never from
+memory.
+"""
 
 from studio.families.base import Licence
 
@@ -9,12 +11,48 @@ APACHE = Licence(
     commercial=True,
     words="Commercial use is allowed; the notice must be kept.",
 )
+MIT = Licence(
+    "mit",
+    "MIT",
+    "https://opensource.org/license/mit",
+    commercial=True,
+    words="Commercial use is allowed; the notice must be kept.",
+)
+CC0 = Licence(
+    "cc0-1.0",
+    "CC0 1.0",
+    "https://creativecommons.org/publicdomain/zero/1.0/",
+    commercial=True,
+    words="Everything is allowed; there are no conditions.",
+)
+CC_BY = Licence(
+    "cc-by-4.0",
+    "CC BY 4.0",
+    "https://creativecommons.org/licenses/by/4.0/",
+    commercial=True,
+    words="Commercial use is allowed; the maker must be named.",
+)
+CC_BY_SA = Licence(
+    "cc-by-sa-4.0",
+    "CC BY-SA 4.0",
+    "https://creativecommons.org/licenses/by-sa/4.0/",
+    commercial=True,
+    words="Commercial use is allowed; the maker must be named, and what is made from it shared alike.",
+)
+CC_BY_NC = Licence(
+    "cc-by-nc-4.0",
+    "CC BY-NC 4.0",
+    "https://creativecommons.org/licenses/by-nc/4.0/",
+    commercial=False,
+    words="Nothing commercial; the maker must be named.",
+)
 OPENRAIL = Licence(
     "creativeml-openrail-m",
     "CreativeML Open RAIL-M",
     "https://huggingface.co/spaces/CompVis/stable-diffusion-license",
     commercial=True,
     words="Commercial use is allowed; a list of harmful uses is not, and whoever passes it on must say the same.",
+    binds="uses",
 )
 OPENRAIL_PLUS = Licence(
     "openrail++",
@@ -22,6 +60,7 @@ OPENRAIL_PLUS = Licence(
     "https://huggingface.co/stabilityai/stable-diffusion-2/blob/main/LICENSE-MODEL",
     commercial=True,
     words="Commercial use is allowed; a list of harmful uses is not, and whoever passes it on must say the same.",
+    binds="uses",
 )
 
 OPENRAIL_XL = Licence(
@@ -30,6 +69,7 @@ OPENRAIL_XL = Licence(
     "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md",
     commercial=True,
     words="Commercial use is allowed; a list of harmful uses is not, and whoever passes it on must say the same.",
+    binds="uses",
 )
 FLUX_DEV = Licence(
     "other",
@@ -38,6 +78,7 @@ FLUX_DEV = Licence(
     commercial=False,
     words="The model and LoRAs made from it are for non-commercial use; what its outputs may be used for, its text says.",
     name="flux-1-dev-non-commercial-license",
+    binds="all",
 )
 STABILITY_COMMUNITY = Licence(
     "other",
@@ -47,6 +88,8 @@ STABILITY_COMMUNITY = Licence(
     words="Commercial use is free up to one million US dollars of yearly revenue, after registering with Stability AI; "
     "whoever passes it on adds its text and the words “Powered by Stability AI”.",
     name="stabilityai-ai-community",
+    binds="all",
+    says="Powered by Stability AI",
 )
 KREA_COMMUNITY = Licence(
     "other",
@@ -56,6 +99,8 @@ KREA_COMMUNITY = Licence(
     words="Commercial use is free below one million US dollars of yearly revenue; whoever passes it on adds its text, begins the name "
     "with “Krea” and keeps harmful pictures out.",
     name="krea-2-community-license",
+    binds="all",
+    begins="Krea",
 )
 FLUX_2 = Licence(
     "other",
@@ -64,4 +109,5 @@ FLUX_2 = Licence(
     commercial=False,
     words="The model and LoRAs made from it are for non-commercial use; what its outputs may be used for, its text says.",
     name="flux-non-commercial-license",
+    binds="all",
 )

@@ -20,6 +20,8 @@ MEDIUM = Offer(
         "dual_attention_layers": tuple(range(13)),
         "qk_norm": "rms_norm",
     },
+    denoiser_billions=2.24,
+    width=1536,
     encoder_billions=5.6,
     gated=True,
 )
@@ -36,6 +38,8 @@ LARGE = Offer(
         "pos_embed_max_size": 192,
         "qk_norm": "rms_norm",
     },
+    denoiser_billions=8.06,
+    width=2432,
     encoder_billions=5.6,
     gated=True,
 )

@@ -22,7 +22,10 @@ SDXL_BASE = Offer(
         "addition_time_embed_dim": 256,
         "projection_class_embeddings_input_dim": 2816,
     },
+    denoiser_billions=2.57,
     encoder_billions=0.82,
+    stored=(4, 4),
+    width=2048,
 )
 
 

@@ -15,6 +15,8 @@ SMALL_WORLD = Offer(
     "Small world (ships with the studio)",
     "LoRA Studio's small world",
     APACHE,
+    width=192,
+    resolution=128,
     folder=builtin.MODEL_DIR,
     shapes_only=True,
 )
@@ -25,7 +27,11 @@ SD15 = Offer(
     OPENRAIL,
     Drawing(25, 7.5),
     denoiser={"sample_size": 64, "cross_attention_dim": 768},
+    denoiser_billions=0.86,
     encoder_billions=0.12,
+    stored=(4, 4),
+    width=768,
+    resolution=512,
 )
 # Stability AI withdrew its own 2.x repositories in November 2025; this is the mirror that libraries moved to.
 SD21 = Offer(
@@ -35,7 +41,11 @@ SD21 = Offer(
     OPENRAIL_PLUS,
     Drawing(25, 7.5),
     denoiser={"sample_size": 96, "cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
+    denoiser_billions=0.87,
     encoder_billions=0.34,
+    stored=(4, 4),
+    width=1024,
+    resolution=768,
 )
 
 

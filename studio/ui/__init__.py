@@ -8,7 +8,7 @@ from starlette.middleware import Middleware
 from studio import doctor
 from studio.access import Access
 from studio.jobs import Jobs
-from studio.ui import endpoints, files, history, jobbar, loras
+from studio.ui import bases, endpoints, files, history, jobbar
 from studio.ui.drawing import first_is_shipped
 from studio.ui.gate import Gate
 from studio.ui.html import text
@@ -66,7 +66,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
 
         def new_loras(request: gr.Request):
             workspace = studio.workspace(request)
-            return gr.update(choices=choices(workspace)), gr.update(choices=loras.bases(workspace))
+            return gr.update(choices=choices(workspace)), gr.update(choices=bases.choices(workspace))
 
         def new_pictures(request: gr.Request):
             return history.strip(studio.workspace(request)), *new_loras(request)

@@ -6,7 +6,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from studio import config as configs
-from studio import library, worker
+from studio import bases, library, worker
 from studio.dataset import SUBJECTS, Dataset
 from studio.errors import StudioError, validated
 from studio.jobs import Job
@@ -27,7 +27,7 @@ def add(studio: Studio) -> None:
         return done.result
 
     def adapters(request: gr.Request) -> list[dict]:
-        """Every LoRA that can go into a stack: ref, title, source, trigger words, family, base model, rank."""
+        """Every LoRA that can go into a stack: ref, title, source, trigger words, family, whom it was made for in words, base model, rank."""
         return [described(card) for card in library.list_adapters(studio.workspace(request))]
 
     async def add_lora(repo: str, request: gr.Request, revision: str = "", filename: str = "") -> dict:
@@ -139,15 +139,17 @@ def add(studio: Studio) -> None:
         request: gr.Request,
         loras: list[dict] | None = None,
         seed: int = USUAL.seed,
-        num_inference_steps: int = USUAL.num_inference_steps,
-        guidance_scale: float = USUAL.guidance_scale,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         negative_prompt: str = USUAL.negative_prompt,
         base_model: str = USUAL.base_model,
         count: int = 1,
         revision: str = "",
+        width: int | None = None,
+        height: int | None = None,
     ) -> list[dict]:
-        """Draw; loras is [{"ref": ..., "weight": 1.0}, ...], revision a version of a base on the Hub. Returns the address and the recipe of each
-        picture."""
+        """Draw; loras is [{"ref": ..., "weight": 1.0}, ...], revision a version of a base on the Hub. Steps, guidance and size are the base's own
+        unless they are given. Returns the address and the recipe of each picture."""
         workspace = studio.workspace(request)
         wanted = {
             "prompt": prompt,
@@ -156,8 +158,9 @@ def add(studio: Studio) -> None:
             "revision": revision.strip() or None,
             "stack": [stack_entry(workspace, each) for each in loras or []],
             "seed": seed,
-            "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale,
+            "width": width,
+            "height": height,
+            **bases.look_up(base_model, revision.strip() or None).drawn(num_inference_steps, guidance_scale),
         }
         job = studio.jobs.submit(studio.owner(request), "generate", {"recipe": validated(Recipe, wanted).to_json(), "count": count})
         worker.ensure(studio.home)
@@ -200,6 +203,7 @@ def described(card: library.AdapterCard) -> dict:
         "source": card.source,
         "trigger_words": card.trigger_words,
         "family": card.family,
+        "made_for": card.made_for,
         "base_model": card.base_model,
         "rank": card.rank,
     }

@@ -18,8 +18,10 @@ def adapter_bytes(config: TrainConfig) -> int | None:
 
     StudioError when its weights are there and cannot be read.
     """
-    family = families.get(config.model.family)
+    family = families.of(config.model.base_model, config.model.revision)
     base = families.locate_base(config.model.base_model, config.model.revision)
+    if family is None:
+        return None
     shapes = {}
     for path in sorted((base.path / family.denoiser_name).glob("*.safetensors")) if base else []:
         try:

@@ -37,13 +37,13 @@ def find(workspace: Workspace, recipe: Recipe) -> str | None:
 
 
 def _pixels(recipe: Recipe) -> str:
-    """What decides over the pixels: of a LoRA its bytes, not what it is called or where it lies."""
+    """What decides over the pixels: of a LoRA its bytes, not what it is called or where it lies; the family follows from the base."""
     acting = [
         entry.model_copy(update={"adapter": "", "title": ""} if entry.sha256 else {"title": ""})
         for entry in recipe.stack
         if entry.on and entry.weight
     ]
-    return recipe.model_copy(update={"revision": None, "stack": acting}).to_json()
+    return recipe.model_copy(update={"family": "", "revision": None, "stack": acting}).to_json()
 
 
 def strip(workspace: Workspace) -> str:

@@ -1,11 +1,12 @@
 """The list of LoRAs on the Generate tab: rows of plain data (the truth, in a gr.State) and the HTML that shows them."""
 
-from studio import builtin, families, library
+from studio import bases, builtin, library
 from studio.errors import StudioError
 from studio.library import AdapterCard
 from studio.recipe import StackEntry
 from studio.runs import Run
 from studio.trigger_words import has_word, spoken
+from studio.ui import bases as base_list
 from studio.ui import files
 from studio.ui.html import empty, term, text
 from studio.workspace import Workspace
@@ -19,14 +20,15 @@ def row(card: AdapterCard, weight: float = 1.0) -> dict:
     words = list(card.trigger_words)
     base, revision = base_of(card)
     shown = {"ref": card.ref, "title": card.title, "weight": weight, "on": True, "words": words, "picture": cover(card), "from": source(card)}
-    return shown | {"base": base, "revision": revision}
+    return shown | {"base": base, "revision": revision, "family": card.family, "width": card.width, "made_for": card.made_for, "fits": True}
 
 
 def source(card: AdapterCard) -> str:
-    """Where a LoRA of the Hub came from and under which licence; of others there is nothing to say."""
-    if card.source != "hub":
+    """Whom a LoRA was made for; of one from the Hub also where it came from and under which licence. Of starters there is nothing to say."""
+    if card.source == "starter":
         return ""
-    return f"{card.origin['hub']}, {card.origin.get('licence') or 'no licence given'}"
+    origin = [card.origin["hub"], card.origin.get("licence") or "no licence given"] if card.source == "hub" else []
+    return ", ".join([f"for {card.made_for}", *origin])
 
 
 def base_of(card: AdapterCard) -> tuple[str, str | None]:
@@ -37,17 +39,25 @@ def base_of(card: AdapterCard) -> tuple[str, str | None]:
     return model.base_model, model.revision
 
 
-def bases(workspace: Workspace) -> list[tuple[str, str]]:
-    """(title, id) of every base a person may draw with: the families' offers, and those of their own runs."""
-    offered = {offer.id: offer.title for family in families.FAMILIES for offer in family.offers}
-    own = {run.config.model.base_model for run in Run.all(workspace)} - set(offered)
-    return [(title, base) for base, title in offered.items()] + [(base, base) for base in sorted(own)]
+def fitted(workspace: Workspace, rows: list[dict], base_model: str, revision: str | None = None) -> list[dict]:
+    """The same rows, each with whether it does something on this base, and which base it would rather have.
+
+    Those that do not fit keep their weight and their tick: they come back with a base of theirs.
+    """
+    base, known = bases.look_up(base_model, revision), [each for _, each in base_list.choices(workspace)]
+    found = []
+    for r in rows:
+        fits = fits_on(r, base)
+        offer = None if fits else bases.suggested(r["family"], r["width"], r["base"])
+        own = not fits and r["base"] in known
+        found.append(r | {"fits": fits, "switch": r["base"] if own else offer.id if offer else ""})
+    return found
 
 
-def fitting(rows: list[dict], base: str) -> tuple[list[dict], list[str]]:
-    """The same rows, those for another base switched off; and the titles of these."""
-    strange = [bool(r["on"] and r["base"] and r["base"] != base) for r in rows]
-    return [r | {"on": r["on"] and not other} for r, other in zip(rows, strange)], [r["title"] for r, other in zip(rows, strange) if other]
+def fits_on(r: dict, base: bases.Base) -> bool:
+    """Of a base that is not known before it is fetched, only a LoRA that was made for it is sure to fit."""
+    fits = base.fits(r["family"], r["width"])
+    return r["base"] in ("", base.base_model) if fits is None else fits
 
 
 def known_base(workspace: Workspace, wanted: tuple[str, str | None], present: tuple[str, str | None]) -> tuple[tuple[str, str | None], str]:
@@ -55,7 +65,7 @@ def known_base(workspace: Workspace, wanted: tuple[str, str | None], present: tu
     base, revision = wanted
     if not base or wanted == present:
         return present, ""
-    if base != present[0] and base not in [known for _, known in bases(workspace)]:
+    if base != present[0] and base not in [known for _, known in base_list.choices(workspace)]:
         return present, f"Made with {base}; choose it under Base model to fetch it."
     models = [run.config.model for run in Run.all(workspace)]
     if revision is None or (base, revision) in [(model.base_model, model.revision) for model in models]:
@@ -115,8 +125,12 @@ def _recorded(workspace: Workspace, entry: StackEntry) -> AdapterCard | None:
 
 
 def stack(workspace: Workspace | None, rows: list[dict]) -> list[StackEntry]:
-    """The rows that take part: switched on, and a weight other than 0 (which is the base itself)."""
-    return [library.stack_entry(workspace, each["ref"], each["weight"]) for each in rows if each["on"] and each["weight"] != 0]
+    """The rows that take part: switched on, made for the base, and a weight other than 0 (which is the base itself)."""
+    return [library.stack_entry(workspace, each["ref"], each["weight"]) for each in rows if acts(each) and each["weight"] != 0]
+
+
+def acts(r: dict) -> bool:
+    return r["on"] and r["fits"]
 
 
 def show(rows: list[dict]) -> str:
@@ -130,23 +144,35 @@ def _item(index: int, r: dict) -> str:
     picture = f'<img class="thumb" src="{text(r["picture"])}" alt="">' if r["picture"] else f'<div class="thumb" aria-hidden="true">{title[:1]}</div>'
     checked = "checked" if r["on"] else ""
     hot = "hot" if r["weight"] > 1 else ""
-    origin = f"<small>{text(r['from'])}</small>" if r["from"] else ""
-    return (
-        f'<li class="{"" if r["on"] else "off"}">{picture}'
-        f'<label class="name"><input type="checkbox" {checked} data-change="toggle" data-index="{index}" aria-label="{title} on">'
-        f"<span>{title}{origin}</span></label>"
-        f'<button class="x" data-click="drop" data-index="{index}" aria-label="Take {title} out of the stack" title="Take out">&times;</button>'
+    origin = f"<small>{text(r['from'])}</small>" if r["from"] and r["fits"] else ""
+    weight = (
         f'<div class="weigh {hot}"><div class="track"><input type="range" min="-1" max="2" step="0.05" value="{r["weight"]:.2f}" '
         f'data-change="weigh" data-index="{index}" aria-label="Weight of {title}">'
-        f'<div class="marks" aria-hidden="true">{MARKS}</div></div><output>{r["weight"]:.2f}</output></div></li>'
+        f'<div class="marks" aria-hidden="true">{MARKS}</div></div><output>{r["weight"]:.2f}</output></div>'
     )
+    return (
+        f'<li class="{"" if acts(r) else "off"}">{picture}'
+        f'<label class="name"><input type="checkbox" {checked} {"" if r["fits"] else "disabled"} data-change="toggle" data-index="{index}" '
+        f'aria-label="{title} on"><span>{title}{origin}</span></label>'
+        f'<button class="x" data-click="drop" data-index="{index}" aria-label="Take {title} out of the stack" title="Take out">&times;</button>'
+        f"{weight if r['fits'] else _misfit(r)}</li>"
+    )
+
+
+def _misfit(r: dict) -> str:
+    """In the place of the slider, which would move nothing: why, and the way out."""
+    button, base = "", bases.look_up(r["switch"])
+    if r["switch"]:
+        cost = f" ({base_list.gigabytes(base.offer.gigabytes)} to fetch)" if base.offer and not base.here else ""
+        button = f'<button class="link" data-click="switch" data-base="{text(r["switch"])}">Switch to {text(base.title)}{cost}</button>'
+    return f'<div class="misfit small">Made for {text(r["made_for"])}: it does nothing on the base that is chosen. {button}</div>'
 
 
 def chips(rows: list[dict], prompt: str) -> str:
     """Trigger words to click into the prompt; grey and dashed while the prompt lacks them."""
     found = []
     for r in rows:
-        for word in r["words"] if r["on"] else ():
+        for word in r["words"] if acts(r) else ():
             missing = "" if has_word(prompt, word) else "missing"
             found.append(
                 f'<button class="chip {missing}" data-click="insert" data-word="{text(word)}" '

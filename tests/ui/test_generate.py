@@ -8,7 +8,7 @@ from studio import library, ui
 from studio.access import Access
 from studio.recipe import Recipe, StackEntry, add_recipe
 from studio.ui import history
-from studio.ui.tabs.generate import limits
+from studio.ui.tabs.generate_base import limits
 from studio.ui.tabs.generate_stack import Wish
 from tests.trained import finished_run, png, write_tiny_adapter
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import families, library
-from studio.config import fields
+from studio import bases, library
 from studio.errors import StudioError, validated
 from studio.recipe import Recipe, read_recipe
 from studio.trigger_words import has_word, without_word
 from studio.ui import drawing, files, history, loras
 from studio.ui.html import drop_anywhere, lead, notice, panel, term
 from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.tabs.generate_base import build_base, limits, numbers, shape_of, shapes, size
 from studio.ui.tabs.generate_stack import build_adding
 from studio.workspace import Workspace
 
@@ -83,7 +83,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         with gr.Column(scale=5, min_width=320):
             with gr.Column(elem_classes="pane"):
                 gr.HTML('<h3 class="part">LoRAs in this picture</h3>' + WEIGHT)
-                stack = panel(loras.show(first_rows), ("toggle", "weigh", "drop"), elem_id="stack")
+                stack = panel(loras.show(first_rows), ("toggle", "weigh", "drop", "switch"), elem_id="stack")
                 undo = gr.Button("Undo", size="sm", visible=False)
                 choices = build_adding(studio, wanted)
             own = gr.Button("Make your own", variant="secondary", elem_id="make-your-own")
@@ -97,43 +97,30 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
                     seed = gr.Number(first.seed, label="Seed", info=SEED_HELP, precision=0, minimum=least, maximum=most)
                     dice = gr.Button("\u2684 New seed", size="sm", min_width=90, scale=0, elem_classes="dice")
                     count = gr.Slider(1, 4, 1, step=1, label="Pictures", info="Each with the next seed.")
-                base_model = gr.Dropdown(
-                    [(offer.title, offer.id) for family in families.FAMILIES for offer in family.offers],
-                    value=first.base_model,
-                    label="Base model",
-                    info="What draws. A LoRA works with the base it was trained on. Also a Hub id (owner/name) or a folder.",
-                    allow_custom_value=True,
-                    elem_id="draw-base",
-                )
-                with gr.Row():
-                    steps = gr.Slider(
-                        *limits("num_inference_steps"), first.num_inference_steps, step=1, label="Drawing steps", info="More is finer and slower."
-                    )
-                    guidance = gr.Slider(
-                        *limits("guidance_scale"),
-                        first.guidance_scale,
-                        step=0.5,
-                        label="Obey the prompt (guidance)",
-                        info="Higher follows the words more strictly; too high looks burnt.",
-                    )
-                negative = gr.Textbox(
-                    first.negative_prompt, label="Keep out (negative prompt)", placeholder="What the picture should not show", lines=1
-                )
+                drawer = build_base(studio, first)
             strip = panel("", ("pick",), elem_id="history")
             restore = gr.UploadButton(RESTORE, file_types=[".png"], size="sm", scale=0, min_width=230, elem_id="restore", type="binary")
 
-    revision = gr.State(first.revision)
-    form = [prompt, negative, base_model, revision, seed, steps, guidance, count]
+    base_model, revision, shape, steps, guidance, negative = (
+        *(drawer.base, drawer.revision, drawer.shape),
+        *(drawer.steps, drawer.guidance, drawer.negative),
+    )
+    form = [prompt, negative, base_model, revision, seed, shape, steps, guidance, count]
     removed = gr.State(None)
 
-    def recipe(workspace: Workspace, rows: list[dict], prompt: str, negative: str, base: tuple, seed: float, steps: int, guidance: float) -> Recipe:
+    def recipe(workspace, rows, prompt: str, negative: str, base: str, revision, seed: float, shape: str, steps: int, guidance: float) -> Recipe:
         if not prompt.strip():
             raise StudioError("The prompt is empty; write what the picture should show, for example: a red boat by the sea.")
+        if not (base or "").strip():
+            raise StudioError("No base model is chosen; take one under More settings.")
+        width, height = size(base, revision, shape)
         wanted = {
             "prompt": prompt.strip(),
-            "negative_prompt": negative.strip(),
-            "base_model": base[0],
-            "revision": base[1],
+            "negative_prompt": negative.strip() if bases.look_up(base, revision).uses_negative_prompt else "",
+            "base_model": base.strip(),
+            "revision": revision,
+            "width": width,
+            "height": height,
             "stack": [entry.model_dump() for entry in loras.stack(workspace, rows)],
             "seed": int(seed or 0),
             "num_inference_steps": int(steps),
@@ -141,11 +128,11 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         }
         return validated(Recipe, wanted)
 
-    async def draw(rows, prompt, negative, base, revision, seed, steps, guidance, count, request: gr.Request):
+    async def draw(rows, prompt, negative, base, revision, seed, shape, steps, guidance, count, request: gr.Request):
         """The right plate first; each comes at once if it was drawn before, as the left one was while only weights move."""
         owner = studio.owner(request)
         try:
-            wanted = recipe(studio.home.workspace(owner), rows, prompt, negative, (base, revision), seed, steps, guidance)
+            wanted = recipe(studio.home.workspace(owner), rows, prompt, negative, base, revision, seed, shape, steps, guidance)
             if studio.jobs.list(owner, kinds=("train",), states=("running",), limit=1):
                 yield gr.skip(), gr.skip(), gr.skip(), notice("Training pauses for a moment while this is drawn.")
             right = await drawing.draw(studio, owner, wanted, int(count), drawing.STACK_TITLE)
@@ -209,6 +196,9 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         base, strange = (found.base_model, found.revision), ""
         if not image_id:
             base, strange = loras.known_base(workspace, base, present)
+        rows = loras.fitted(workspace, rows, *base)
+        drawing = bases.look_up(*base).drawing
+        touched = (found.num_inference_steps, found.guidance_scale) != (drawing.num_inference_steps, drawing.guidance_scale)
         messages = [f"Not here any more: {', '.join(missing)}. The rest of the recipe is restored."] if missing else []
         messages += [f"{title} has changed since this picture." for title in changed]
         message = notice(" ".join([*messages, strange]).strip(), "warn")
@@ -219,14 +209,16 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             found.negative_prompt,
             *base,
             found.seed,
+            gr.update(value=shape_of(found), choices=shapes(base[0], shape_of(found))),
             found.num_inference_steps,
             found.guidance_scale,
             1,
+            touched,
             picture,
             message,
         )
 
-    restores = [rows, stack, words, *form, with_loras, said]
+    restores = [rows, stack, words, *form, drawer.touched, with_loras, said]
 
     @in_words
     def pick(request: gr.Request, event: gr.EventData):
@@ -244,11 +236,13 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     redraw(restore.upload(from_file, [restore, base_model, revision], restores, **QUIET), keeping_event)
 
     @in_words
-    def add(rows, prompt, base, revision, wanted, request: gr.Request):
-        """The base follows the LoRA, since it works with no other, if it is a known one; what was made for another is switched off, in words."""
+    def add(rows, prompt, base, revision, touched, wanted, request: gr.Request):
+        """A LoRA that does nothing on the base that draws brings its own, if that is known and need not be fetched; what does not fit that one
+        stays out, in words. To be tried alone, it is drawn with the very base that it was trained on."""
         present = (base, revision)
+        as_they_are = *present, gr.skip(), gr.skip(), prompt
         if not wanted:
-            return *show_rows(rows, prompt), *present, prompt, ""
+            return *show_rows(rows, prompt), *as_they_are, ""
         workspace = studio.workspace(request)
         cards = [library.find(workspace, ref) for ref in wanted.refs]
         new = [loras.row(card) for card in cards if card.ref not in [r["ref"] for r in rows]]
@@ -256,25 +250,38 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             rows = [r | {"on": r["ref"] in wanted.refs} for r in rows]
             prompt = loras.sample_prompt(cards[0]) or prompt
         elif not new:
-            return *show_rows(rows, prompt), *present, prompt, ""
-        rows = [*rows, *new]
-        title, its_base = cards[0].title, loras.base_of(cards[0])
-        drawn_by, other = loras.known_base(workspace, its_base, present)
-        rows, strange = loras.fitting(rows, drawn_by[0])
-        off = f"Switched off, made for another base: {', '.join(strange)}." if strange else ""
-        changed = f"{title} was trained on {drawn_by[0]}, so that draws now." if drawn_by[0] != base else ""
+            return *show_rows(rows, prompt), *as_they_are, ""
+        rows = loras.fitted(workspace, [*rows, *new], *present)
+        title, drawn_by, other = cards[0].title, present, ""
+        if wanted.alone or not next(r["fits"] for r in rows if r["ref"] == cards[0].ref):
+            its_own, other = loras.known_base(workspace, loras.base_of(cards[0]), present)
+            if wanted.alone or bases.look_up(*its_own).here:
+                drawn_by, rows = its_own, loras.fitted(workspace, rows, *its_own)
+        changed = f"{title} was made for {bases.look_up(*drawn_by).title}, so that draws now." if drawn_by[0] != base else ""
+        strange = [r["title"] for r in rows if r["on"] and not r["fits"]]
+        off = f"Left out, made for another base: {', '.join(strange)}." if strange else ""
         alone = f"Only {title} is on, with one of its sample prompts. Tick others to mix them in." if wanted.alone and len(rows) > 1 else ""
         problems = " ".join(filter(None, (changed, off, other)))
-        return *show_rows(rows, prompt), *drawn_by, prompt, notice(problems, "warn") or notice(alone)
+        drawing = numbers(*drawn_by, touched) if drawn_by[0] != base else (gr.skip(), gr.skip())
+        return *show_rows(rows, prompt), *drawn_by, *drawing, prompt, notice(problems, "warn") or notice(alone)
 
-    after_adding = [rows, stack, words, base_model, revision, prompt, said]
-    redraw(wanted.change(add, [rows, prompt, base_model, revision, wanted], after_adding, **QUIET), keeping_event)
-    base_model.input(lambda: None, None, revision, **QUIET)
+    after_adding = [rows, stack, words, base_model, revision, steps, guidance, prompt, said]
+    redraw(wanted.change(add, [rows, prompt, base_model, revision, drawer.touched, wanted], after_adding, **QUIET), keeping_event)
+
+    def draw_with(base, rows, prompt, touched, request: gr.Request):
+        """Another base by hand: its newest version, its numbers, and the LoRAs that it takes. Nothing is fetched or drawn before Draw is pressed."""
+        rows = loras.fitted(studio.workspace(request), rows, base)
+        return *show_rows(rows, prompt), None, *numbers(base, None, touched)
+
+    after_base = [rows, stack, words, revision, steps, guidance]
+    base_model.input(draw_with, [base_model, rows, prompt, drawer.touched], after_base, **QUIET)
+
+    def switch(rows, prompt, touched, request: gr.Request, event: gr.EventData):
+        """From a LoRA that does not fit to a base that it does."""
+        known = bases.look_up(event.base)
+        fetched = "" if known.here else " Press Draw to fetch it."
+        return *draw_with(known.base_model, rows, prompt, touched, request), known.base_model, notice(f"{known.title} draws from now on.{fetched}")
+
+    stack.switch(switch, [rows, prompt, drawer.touched], [*after_base, base_model, said], **QUIET)
     own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
     return Generate(strip, choices, base_model, drawing_event)
-
-
-def limits(name: str) -> tuple[float, float]:
-    """Least and most of a recipe's number, so that every recipe can be restored."""
-    bounds = fields.bounds(Recipe.model_fields[name])
-    return bounds["ge"], bounds["le"]

@@ -15,8 +15,13 @@ SOURCES = {"starter": "starter", "run": "yours", "file": "from a file", "hub": "
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
-    """Every LoRA that can be added, newest first."""
-    return [(f"{card.title} ({SOURCES[card.source]})", card.ref) for card in library.list_adapters(workspace)]
+    """Every LoRA that can be added, newest first, with the base that it was made for."""
+    return [(listed(card), card.ref) for card in library.list_adapters(workspace)]
+
+
+def listed(card: library.AdapterCard) -> str:
+    whose = SOURCES[card.source]
+    return f"{card.title} ({whose})" if card.source == "starter" else f"{card.title} ({whose}, for {card.made_for})"
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Wish:
 
 def build_adding(studio: Studio, wanted: gr.State) -> gr.Dropdown:
     """Widgets that put a wish into `wanted`; returns the dropdown so that new LoRAs can be listed."""
-    starters = [(f"{card.title} (starter)", card.ref) for card in library.starters()]
+    starters = [(listed(card), card.ref) for card in library.starters()]
     with gr.Accordion("Add a LoRA", open=False, elem_classes="fold", elem_id="add-lora"):
         chosen = gr.Dropdown(starters, value=None, label="Yours and starters", filterable=True, elem_id="add-mine")
         repo = gr.Textbox(label="From the Hugging Face Hub", placeholder="owner/name", max_lines=1)

@@ -11,7 +11,7 @@ from studio import families
 from studio.config import TrainConfig
 from studio.dataset import Dataset
 from studio.errors import StudioError
-from studio.ui import estimate
+from studio.ui import bases, estimate
 from studio.ui.form import Form
 from studio.ui.html import counted, lead, notice, term, text
 from studio.ui.studio import QUIET, Studio
@@ -68,10 +68,11 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                     "model.base_model",
                     gr.Dropdown,
                     allow_custom_value=True,
-                    choices=[(o.title, o.id) for f in families.FAMILIES for o in f.offers],
+                    choices=bases.choices(),
                     info="The model that learns. Also a Hub id (owner/name) or a folder on this computer.",
                     elem_id="base",
                 )
+                bases.place_about(base, studio, training=True)
                 rank = form.place("lora.rank", gr.Radio, choices=RANKS, elem_id="rank", elem_classes="ranks")
                 with gr.Row(elem_classes="numbers"):
                     alpha = form.place("lora.alpha", min_width=130, info="Follows the rank until you change it.")
