@@ -23,7 +23,7 @@ from studio.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.errors import StudioError, validated
 from studio.jobs import DEVICE_KINDS, Job, Jobs
-from studio.model_card import LICENCES
+from studio.licensing import LICENCES
 from studio.recipe import USUAL, Recipe
 from studio.release import Request, plan, save_folder, save_zip
 from studio.runs import Run
@@ -39,7 +39,7 @@ aside = Console(stderr=True, markup=False, soft_wrap=True)
 MAKERS = "Unsaid, as the base's makers recommend."
 HomeOption = Annotated[Path | None, typer.Option("--home", help="The studio's folder; default: LORA_STUDIO_HOME or your data folder.")]
 Pictures = Annotated[list[Path] | None, typer.Argument(help="Pictures, .txt captions of the same name, or a .zip of both.")]
-LicenceOption = Annotated[str, typer.Option(help=f"The LoRA's licence, as the Hub spells it: {', '.join(filter(None, LICENCES))}.")]
+LicenceOption = Annotated[str, typer.Option(help=f"Its licence by the Hub's id; base is that of its base: {', '.join(filter(None, LICENCES))}.")]
 LicenceName = Annotated[str, typer.Option(help="What the licence is called, for --licence other.")]
 LicenceLink = Annotated[str, typer.Option(help="Where it can be read, for --licence other.")]
 

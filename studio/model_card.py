@@ -11,37 +11,27 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from studio.config import TrainConfig, fields
 from studio.errors import StudioError
+from studio.families.base import Licence
 from studio.hub import WEIGHTS_NAME
+from studio.licensing import KNOWN, OTHER, Grant, forbids_uses
 from studio.pictures import clean_text
 
 LONGEST_TEXT = 10_000
 BACKSLASHED = "*_#+=:@!-"
 ESCAPED = re.compile(r"[&<>\"'`|$~()\[\]{}\\*_#+=:@!-]")
-LICENCES = {
-    "": "Not chosen (nobody may reuse it)",
-    "apache-2.0": "Apache 2.0: free use, keep the notice",
-    "mit": "MIT: free use, keep the notice",
-    "cc0-1.0": "CC0: free use, no conditions",
-    "cc-by-4.0": "CC BY 4.0: free use, name the maker",
-    "cc-by-sa-4.0": "CC BY-SA 4.0: name the maker, share alike",
-    "cc-by-nc-4.0": "CC BY-NC 4.0: name the maker, nothing commercial",
-    "creativeml-openrail-m": "CreativeML OpenRAIL-M: as Stable Diffusion 1",
-    "openrail++": "OpenRAIL++: as Stable Diffusion XL",
-    "other": "Another one: give its name and link",
-}
-"""The Hub's licence ids that the page offers, each in plain words."""
 
 
 @dataclass(frozen=True)
 class Base:
     """What the LoRA sits on. `hub_id` only where the Hub has it under that name; `folder` is what code on this computer opens.
-    `id` is what a config may say in public: a folder of somebody's computer is called by its name. `hint` says where others find it."""
+    `id` is what a config may say in public: a folder of somebody's computer is called by its name. `hint` says where others find it.
+    `licence` is None where it is not known."""
 
     title: str
     id: str
     hub_id: str | None = None
     revision: str | None = None
-    licence: str = ""
+    licence: Licence | None = None
     folder: str = ""
     hint: str = ""
 
@@ -94,9 +84,8 @@ class About:
     trained: Trained
     rights: Rights
     samples: tuple[Sample, ...] = ()
-    licence: str = ""
-    licence_name: str = ""
-    licence_link: str = ""
+    grant: Grant = Grant()
+    """The licence that it is given."""
 
     @property
     def trigger_word(self) -> str:
@@ -121,11 +110,11 @@ def metadata(about: About) -> ModelCardData:
     """The YAML part: what the Hub's search, its widget and "use this model" read."""
     tags = ["text-to-image", "lora", "diffusers", *about.family_tags, "template:sd-lora"]
     widget = [{"text": plain(sample.prompt) or " ", "output": {"url": sample.path}} for sample in about.samples]
-    other = about.licence == "other"
+    grant, other = about.grant, about.grant.id == OTHER
     return ModelCardData(
-        license=about.licence or None,
-        license_name=plain(about.licence_name) or "see the card" if other else None,
-        license_link=plain(about.licence_link) or None if other else None,
+        license=grant.id or None,
+        license_name=plain(grant.name) or "see the card" if other else None,
+        license_link=plain(grant.link) or None if other else None,
         library_name="diffusers",
         pipeline_tag="text-to-image",
         base_model=about.base.hub_id,
@@ -276,16 +265,30 @@ def _rights(about: About) -> str:
         lines.append(f"How they agreed: {escape(rights.consent)}" if plain(rights.consent) else "No consent was written down.")
     else:
         lines.append("The maker says that the pictures show no real person.")
-    if about.licence == "other":
-        link = plain(about.licence_link)
-        lines.append(f"Licence: {escape(about.licence_name)}{' ' + escape(link) if link else ''}")
-    elif about.licence:
-        lines.append(f"Licence: `{about.licence}`")
-    else:
-        lines.append("No licence was chosen.")
-    if about.base.licence and about.base.licence != about.licence:
-        lines.append(f"The base model has a licence of its own: `{about.base.licence}`.")
-    return "\n\n".join(lines)
+    return "\n\n".join([*lines, _granted(about.grant), *_of_base(about)])
+
+
+def _granted(grant: Grant) -> str:
+    if grant.id == OTHER:
+        link = plain(grant.link)
+        return f"Licence: {escape(grant.name)}{' ' + escape(link) if link else ''}"
+    if not grant.id:
+        return "No licence was chosen."
+    licence = KNOWN[grant.id]
+    return f"Licence: [{escape(licence.title)}]({licence.link}) (`{grant.id}`). {escape(licence.words)}"
+
+
+def _of_base(about: About) -> list[str]:
+    """What the base's licence means for whoever uses the LoRA: in words, with what it asks to be said."""
+    base, licence = about.base, about.base.licence
+    if licence is None:
+        return []
+    lines = [f"The base model, {escape(base.title)}, is under the [{escape(licence.title)}]({licence.link}). {escape(licence.words)}"]
+    if licence.binds == "all":
+        lines.append("Its licence covers LoRAs made from it, this one included.")
+    if licence.binds == "uses" and not forbids_uses(about.grant):
+        lines.append("The uses that it forbids are forbidden for this LoRA as well.")
+    return [*lines, licence.says] if licence.says else lines
 
 
 def _not_measured(about: About) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from studio import __version__, families, hub, library, model_card
+from studio import __version__, families, hub, library, licensing, model_card
 from studio.adapters import read_header
 from studio.config import TrainConfig
 from studio.errors import StudioError
-from studio.model_card import LICENCES, About, Base, Rights, Sample, Trained
+from studio.model_card import About, Base, Rights, Sample, Trained
 from studio.recipe import bare_png, read_recipe
 from studio.runs import Run
 from studio.trigger_words import has_word
@@ -39,6 +39,7 @@ class Request(BaseModel):
     title: str = Field("", max_length=120)
     description: str = Field("", max_length=5000)
     licence: str = Field("", max_length=60)
+    """The Hub's id of one, "base" for the base's own, or "other" with a name and a link."""
     licence_name: str = Field("", max_length=100)
     licence_link: str = Field("", max_length=300)
     rights: str = Field("", max_length=2000)
@@ -134,8 +135,10 @@ class Plan:
             raise StudioError("Say what gives you the right to publish this (own pictures, a permission, a free licence): it stands on the card.")
         if rights.real_person and not model_card.plain(rights.consent):
             raise StudioError("The pictures show a real person, and how they agreed is not written down; add it to the dataset, then train again.")
-        if self.request.licence == "other" and not model_card.plain(self.request.licence_name):
+        if self.about.grant.id == licensing.OTHER and not model_card.plain(self.about.grant.name):
             raise StudioError("The licence is 'other': give its name, and a link if there is one.")
+        if refused := licensing.refusal(self.about.base.title, self.about.base.licence, self.about.grant):
+            raise StudioError(refused)
 
 
 def plan(workspace: Workspace, request: Request) -> Plan:
@@ -143,14 +146,15 @@ def plan(workspace: Workspace, request: Request) -> Plan:
     card = library.find(workspace, request.adapter)
     if card.source != "run":
         raise StudioError(f"{card.title} was not trained in this studio, so an honest card cannot be written for it; choose one of your own runs.")
-    if request.licence not in LICENCES:
-        raise StudioError(f"Unknown licence {request.licence!r}; known: {', '.join(name for name in LICENCES if name)}.")
     run_id, _, _ = request.adapter.removeprefix("run:").partition("@")
     run = Run.open(workspace, run_id)
     step = next(step for step, path in run.adapters() if path == card.path)
     samples, images, notes = _samples(run, step, request.samples)
     config = run.config
     family = families.get(config.model.family)
+    base = _base(config, json.loads(read_header(card.path).metadata.get("studio", "{}")).get("base_revision"))
+    grant = licensing.settle(base.title, base.licence, request.licence, request.licence_name, request.licence_link)
+    called = request.repo.rpartition("/")[2] or request.title or run.title
     return Plan(
         request=request,
         about=About(
@@ -161,18 +165,16 @@ def plan(workspace: Workspace, request: Request) -> Plan:
             family_title=family.title,
             family_tags=family.tags,
             call_arguments=family.code_arguments(config.samples.guidance_scale),
-            base=_base(config, json.loads(read_header(card.path).metadata.get("studio", "{}")).get("base_revision")),
+            base=base,
             trained=_trained(run, step, card.sha256),
             rights=_rights(run, request),
             samples=samples,
-            licence=request.licence,
-            licence_name=request.licence_name,
-            licence_link=request.licence_link,
+            grant=grant,
         ),
         adapter=card.path,
         images=images,
         work=hashlib.sha256(f"lora-studio run {run.id}".encode()).hexdigest(),
-        notes=notes,
+        notes=(*notes, *licensing.advice(base.title, base.licence, grant, called)),
     )
 
 
@@ -238,13 +240,13 @@ def _base(config: TrainConfig, revision: str | None) -> Base:
     """A base that this run fetched from the Hub has an exact revision; one that lies in a folder is called by its name alone."""
     name = config.model.base_model
     known = families.offer(name)
-    licence = known.licence.id if known else ""
+    licence = known.licence if known else None
     if known and known.folder:
         return Base(known.name, id=known.id, licence=licence, folder=str(known.folder), hint=known.hint)
     if not revision:
         folder = Path(name).expanduser()
         return Base(folder.name, id=folder.name, licence=licence, folder=str(folder))
-    return Base(name, id=name, hub_id=hub.check_repo_id(name), revision=revision, licence=licence)
+    return Base(known.name if known else name, id=name, hub_id=hub.check_repo_id(name), revision=revision, licence=licence)
 
 
 def _rights(run: Run, request: Request) -> Rights:

@@ -8,9 +8,15 @@ import pytest
 import torch
 
 from studio import builtin, families
+from studio import config as configs
+from studio.benchmark.models import save_tiny
 from studio.benchmark.tiny import save_tiny_model
+from studio.config import fields
 from studio.errors import StudioError
 from studio.families import BUILTIN_ID, FAMILIES, get, locate_base, resolve_base
+from studio.families.base import AUTOENCODER_BILLIONS, BaseFolder
+from studio.footprint import blank_denoiser
+from studio.recipe import Recipe
 from tests.fake_hub import FakeHub
 from tests.tiny import tiny_base, tiny_pipeline  # noqa: F401 - fixtures
 
@@ -22,6 +28,67 @@ def test_a_family_states_its_facts(family):
     for offer in family.offers:
         assert offer.title and offer.licence.id and offer.licence.link.startswith("https://")
     assert get(family.name) is family
+
+
+OFFERS = [(family, offer) for family in FAMILIES for offer in family.offers]
+
+
+@pytest.mark.parametrize(("family", "offer"), OFFERS, ids=[offer.id for _, offer in OFFERS])
+def test_what_an_offer_says_of_its_denoiser_is_so(family, offer, tmp_path):
+    """Built without memory, it has as many numbers, the width and the size that the offer states."""
+    denoiser = blank_denoiser(family, offer.id, offer.shipped)
+    if not offer.folder:
+        numbers = sum(weight.numel() for weight in denoiser.parameters())
+        assert offer.denoiser_billions == pytest.approx(numbers / 1e9, rel=0.01)
+        encoders, (wide, narrow) = offer.encoder_billions * 1e9, offer.stored
+        assert offer.gigabytes * 1e9 == pytest.approx(numbers * wide + encoders * narrow + AUTOENCODER_BILLIONS * 1e9 * wide, rel=0.01)
+    (tmp_path / family.denoiser_name).mkdir()
+    (tmp_path / "vae").mkdir()
+    (tmp_path / family.denoiser_name / "config.json").write_text(json.dumps(dict(denoiser.config)))
+    (tmp_path / "vae" / "config.json").write_text(json.dumps({"block_out_channels": [1, 1, 1, 1]}))
+    base = BaseFolder(tmp_path, None, offer.name, offer.id)
+    assert (family.width(offer.shipped or base), family.resolution(offer.shipped or base)) == (offer.width, offer.resolution)
+    assert family.uses_negative_prompt({}, denoiser.config) == family.uses_negative_prompt({}, offer.denoiser or {})
+
+
+def test_the_family_of_a_base_is_told_by_its_id_or_by_its_folder(tmp_path, fake_hub):
+    assert families.of("black-forest-labs/FLUX.1-dev").name == "flux" and families.of(BUILTIN_ID).name == "stable-diffusion"
+    assert families.of(str(save_tiny(get("sdxl"), tmp_path / "xl"))).name == "sdxl"
+    fake_hub.seed_repo("maker/tiny", save_tiny_model(tmp_path / "repo"))
+    assert families.of("maker/tiny") is None and fake_hub.seen == []
+    resolve_base("maker/tiny")
+    assert families.of("maker/tiny").name == "stable-diffusion"
+
+
+@pytest.mark.parametrize("index", [None, "{", "[]", '"text"', '{"_class_name": "WanPipeline"}', "{}"])
+def test_a_folder_of_no_family_has_none_and_is_refused_in_a_sentence_when_it_is_used(index, tmp_path):
+    if index is not None:
+        (tmp_path / "model_index.json").write_text(index)
+    assert families.of(str(tmp_path)) is None
+    with pytest.raises(StudioError):
+        resolve_base(str(tmp_path))
+
+
+def test_a_family_that_contradicts_its_base_is_refused(tmp_path):
+    said = "'black-forest-labs/FLUX.1-dev' belongs to the family 'flux', and these settings say 'sdxl'"
+    with pytest.raises(StudioError, match=said):
+        configs.build({"model": {"base_model": "black-forest-labs/FLUX.1-dev", "family": "sdxl"}})
+    with pytest.raises(StudioError, match=said):
+        Recipe.from_json('{"base_model": "black-forest-labs/FLUX.1-dev", "family": "sdxl"}')
+    with pytest.raises(StudioError, match="'my-xl' belongs to the family 'sdxl', and these settings say 'flux'"):
+        families.of_folder(resolve_base(str(save_tiny(get("sdxl"), tmp_path / "my-xl"))), "flux")
+
+
+def test_the_family_follows_the_base_wherever_a_base_is_given():
+    flux, own = "black-forest-labs/FLUX.1-dev", "ada/own"
+    assert Recipe().family == configs.TrainConfig().model.family == "stable-diffusion"
+    assert Recipe(base_model=flux).family == "flux" and Recipe(base_model=own).family == ""
+    assert configs.build({}, f"model.base_model={flux}").model.family == "flux"
+    stated = configs.build({"model": {"base_model": own, "family": "sdxl"}})
+    assert stated.model.family == "sdxl" and configs.build(stated.model_dump(), f"model.base_model={flux}").model.family == "flux"
+    assert fields.replace(configs.TrainConfig(), {"model.base_model": flux}).model.family == "flux"
+    assert fields.replace(configs.TrainConfig(), {"model.base_model": own}).model.family == ""
+    assert fields.replace(stated, {"lora.rank": 4, "lora.alpha": 4.0}).model.family == "sdxl"
 
 
 def test_every_file_of_the_folder_is_a_listed_family():

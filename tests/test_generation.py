@@ -6,6 +6,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from studio import families
+from studio.benchmark.models import save_tiny
 from studio.errors import StudioError
 from studio.generation import Generator
 from studio.recipe import Recipe
@@ -41,6 +43,18 @@ def test_a_picture_says_which_version_of_its_base_drew_it(workspace, tiny_base, 
     resident.generators[(RECIPE.base_model, None)] = Generator(fetched, FAMILY, pipeline=tiny_pipeline)
     _, drawn, _ = resident.draw(RECIPE, workspace, lambda done, total: None)
     assert drawn == RECIPE.model_copy(update={"revision": "c0ffee"})
+
+
+def test_a_base_says_by_itself_which_family_draws_and_the_picture_remembers(workspace, tmp_path):
+    resident = Resident()
+    resident.device, resident.dtype = "cpu", "float32"
+    own = Recipe(prompt="a cat", base_model=str(save_tiny(families.get("sdxl"), tmp_path / "my-xl")), num_inference_steps=1, width=64, height=64)
+    assert own.family == ""
+    _, drawn, _ = resident.draw(own, workspace, lambda done, total: None)
+    assert drawn == own.model_copy(update={"family": "sdxl"}) and resident.holds(own) and resident.holds(drawn)
+    resident.drop_all()
+    with pytest.raises(StudioError, match="belongs to the family 'sdxl', and these settings say 'flux'"):
+        resident.draw(own.model_copy(update={"family": "flux"}), workspace, lambda done, total: None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

@@ -18,7 +18,7 @@ from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.families import BUILTIN_ID
 from studio.jobs import DEVICE_KINDS, Jobs
-from studio.model_card import LICENCES
+from studio.licensing import LICENCES
 from studio.recipe import read_recipe
 from studio.runs import Run
 from studio.worker import Worker
@@ -198,6 +198,19 @@ def test_several_pictures_are_saved_side_by_side_each_with_its_recipe(studio, an
     recipes = [read_recipe((tmp_path / f"cat-{n}.png").read_bytes()) for n in (1, 2)]
     assert [recipe.seed for recipe in recipes] == [3, 4] and not (tmp_path / "cat.png").exists()
     assert {(r.prompt, r.negative_prompt, r.base_model, r.revision) for r in recipes} == {("a cat", "a dog", "maker/base", "v1.5")}
+
+
+def test_a_base_is_drawn_as_its_makers_recommend_unless_numbers_are_given(studio, answered, tmp_path):
+    flux = ("--base", "black-forest-labs/FLUX.1-dev", "--width", "832", "--height", "1216")
+    for given, numbers in (((), (28, 3.5)), (("--steps", "4", "--guidance", "0"), (4, 0.0))):
+        studio("generate", "a cat", *flux, *given, "--out", tmp_path / "cat.png")
+        recipe = read_recipe((tmp_path / "cat.png").read_bytes())
+        assert (recipe.family, recipe.num_inference_steps, recipe.guidance_scale) == ("flux", *numbers)
+        assert (recipe.width, recipe.height) == (832, 1216)
+
+
+def test_a_listed_lora_says_whom_it_was_made_for(studio):
+    assert studio("show", "adapters").count("LoRA Studio's small world") == 3
 
 
 def test_one_picture_is_saved_under_the_name_it_was_given(studio, answered, tmp_path):

@@ -11,10 +11,12 @@ from markdown_it import MarkdownIt
 
 from studio import config, model_card
 from studio.config import fields
+from studio.families.licences import APACHE, OPENRAIL_XL
+from studio.licensing import Grant
 from studio.model_card import About, Base, Rights, Sample, Trained
 
-SMALL_WORLD = Base("LoRA Studio's small world", id="lora-studio/small-world", licence="apache-2.0", folder="/home/ana/studio/model")
-ON_HUB = Base("owner/base", id="owner/base", hub_id="owner/base", revision="a" * 40, licence="openrail++")
+SMALL_WORLD = Base("LoRA Studio's small world", id="lora-studio/small-world", licence=APACHE, folder="/home/ana/studio/model")
+ON_HUB = Base("owner/base", id="owner/base", hub_id="owner/base", revision="a" * 40, licence=OPENRAIL_XL)
 TRAINED = Trained(steps=200, seconds=61.5, pictures=16, captioned_with_trigger=16, dataset_sha256="d" * 64, adapter_sha256="e" * 64)
 NASTY = [
     "sks: dog",
@@ -68,7 +70,7 @@ def about(base=SMALL_WORLD, pictures=True, **changes) -> About:
         trained=TRAINED,
         rights=Rights("I drew these.", "Ana"),
         samples=(Sample("ohwx house", "images/1.png", "images/base-1.png"),) if pictures else (),
-        licence="apache-2.0",
+        grant=Grant("apache-2.0"),
     )
     return dataclasses.replace(facts, **changes)
 
@@ -78,9 +80,7 @@ def saying(text: str) -> About:
     facts = about(
         title=text,
         description=text,
-        licence="other",
-        licence_name=text,
-        licence_link=text,
+        grant=Grant("other", text, text),
         rights=Rights(text, text, True, text),
         samples=(Sample(text, "images/1.png", "images/base-1.png"),),
     )
@@ -174,7 +174,7 @@ def test_hostile_text_is_shown_and_not_obeyed(text):
     html = rendered(model_card.render(saying(text)))
     if model_card.plain(text):
         assert structure(html) == structure(rendered(model_card.render(saying("plain words"))))
-    assert not re.search(r"(href|src)=\"(?!https://github.com/huggingface|images/|https://huggingface.co)", html)
+    assert not re.search(rf"(href|src)=\"(?!https://github.com/huggingface|images/|https://huggingface.co|{APACHE.link})", html)
 
 
 def test_random_text_survives_the_yaml_and_the_page():

@@ -87,7 +87,7 @@ def test_nothing_private_leaves_the_computer(workspace, run):
 
 
 def test_a_base_in_a_folder_is_published_by_its_name_alone(workspace, tmp_path):
-    run = finished_run(workspace, f"model.base_model={tmp_path}/private/my-base")
+    run = finished_run(workspace, f"model.base_model={tmp_path}/private/my-base", "model.family=stable-diffusion")
     made = release.plan(workspace, asked(run))
     written = made.card.encode() + made.files[-1].read()
     assert b"my-base" in written and str(tmp_path).encode() not in written

@@ -72,6 +72,17 @@ def test_the_machines_choices_are_made_once_and_kept(run):
     assert (chosen.device, chosen.dtype, chosen.threads) == ("cpu", "float32", 1)
 
 
+def test_the_family_of_a_base_is_settled_with_the_base(run):
+    assert run.config.model.family == ""
+    main(run)
+    assert run.config.model.family == "stable-diffusion"
+
+
+def test_a_family_that_the_base_is_not_of_is_refused_in_a_sentence(workspace, tiny_base):  # noqa: F811
+    run = tiny_run(workspace, tiny_base, "model.family=flux")
+    assert "'tiny-model' belongs to the family 'stable-diffusion', and these settings say 'flux'" in main(run)
+
+
 def test_it_learns_a_batch_by_heart(workspace, tiny_base, monkeypatch):  # noqa: F811
     honest = Examples.batches
     monkeypatch.setattr(Examples, "batches", lambda self, step: honest(self, 0))

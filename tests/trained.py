@@ -82,6 +82,7 @@ def finished_run(workspace: Workspace, *overrides: str, title: str = "Ink", subj
         run.append({"kind": "step", "step": step, "loss": 0.1, "seconds_per_step": 0.3, "time": 1000 + step * 0.3})
         run.append({"kind": "adapter", "step": step, "file": run.adapter_at(step).name, "time": 1000 + step * 0.3})
         facts = {"trained_alpha": 16, "trigger_word": "ohwx", "base_model": run.config.model.base_model}
+        facts["base_revision"] = run.config.model.revision
         write_tiny_adapter(run.adapter_at(step), facts, step / 1000)
     run.append({"kind": "finished", "step": steps[-1], "seconds": steps[-1] * 0.3, "time": 1000 + steps[-1] * 0.3})
     return run

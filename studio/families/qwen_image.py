@@ -7,9 +7,7 @@ LONGEST_PROMPT = 512
 """Tokens after the template's opening: what the pipeline reads by default. Shorter prompts are padded to it and the padding is masked, so that
 every step has the same shapes; a prompt means the same at any length."""
 
-FIRST = Offer(
-    "Qwen/Qwen-Image", "Qwen-Image", "Qwen-Image", APACHE, Drawing(50, 4.0), denoiser={}, denoiser_billions=20.4, encoder_billions=8.3
-)
+FIRST = Offer("Qwen/Qwen-Image", "Qwen-Image", "Qwen-Image", APACHE, Drawing(50, 4.0), denoiser={}, denoiser_billions=20.4, encoder_billions=8.3)
 LATER = Offer(
     "Qwen/Qwen-Image-2512",
     "Qwen-Image 2512",

@@ -7,9 +7,7 @@ LONGEST_PROMPT = 512
 """Tokens of the chat that a prompt is spoken in, as the pipeline keeps by default. Every prompt is filled up to it and masked."""
 MOST_LAYERS = 30
 
-Z_IMAGE = Offer(
-    "Tongyi-MAI/Z-Image", "Z-Image", "Z-Image", APACHE, Drawing(50, 4.0), denoiser={}, denoiser_billions=6.2, encoder_billions=4.0
-)
+Z_IMAGE = Offer("Tongyi-MAI/Z-Image", "Z-Image", "Z-Image", APACHE, Drawing(50, 4.0), denoiser={}, denoiser_billions=6.2, encoder_billions=4.0)
 TURBO = Offer(
     "Tongyi-MAI/Z-Image-Turbo",
     "Z-Image Turbo",

@@ -66,14 +66,17 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
 
         def new_loras(request: gr.Request):
             workspace = studio.workspace(request)
-            return gr.update(choices=choices(workspace)), gr.update(choices=bases.choices(workspace))
+            known = gr.update(choices=bases.choices(workspace))
+            return gr.update(choices=choices(workspace)), known, known
 
         def new_pictures(request: gr.Request):
             return history.strip(studio.workspace(request)), *new_loras(request)
 
-        news.change(new_loras, None, [drawing.choices, drawing.base], **QUIET)
+        learning_base = next(each for each in learning.filling if each.elem_id == "base")
+        listed_anew = [drawing.choices, drawing.base, learning_base]
+        news.change(new_loras, None, listed_anew, **QUIET)
         app.load(look, [seen, news, beat], watched, **QUIET)
-        app.load(new_pictures, None, [drawing.strip, drawing.choices, drawing.base], **QUIET)
+        app.load(new_pictures, None, [drawing.strip, *listed_anew], **QUIET)
         app.load(pictures.arrive, chosen, pictures.opened, **QUIET)
         app.load(learning.arrive, chosen, learning.filling, **QUIET)
         train_tab.select(learning.look_again, [chosen, learning.filled_for], learning.filling, **QUIET)

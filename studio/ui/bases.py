@@ -92,7 +92,10 @@ def _memory(offer: Offer, training: bool) -> str:
     encoders = gigabytes(offer.encoder_billions * BYTES_IN_16_BITS)
     if training:
         packed = gigabytes(offer.denoiser_billions * BYTES_IN_4_BITS)
-        return f"Memory to train: {denoiser} for the part that learns ({packed} packed in 4 bits) and what learning takes; {encoders} before that to read."
+        return (
+            f"Memory to train: {denoiser} for the part that learns ({packed} packed in 4 bits), and what learning adds. "
+            f"The part that reads prompts ({encoders}) is in memory before it, not beside it."
+        )
     whole = (offer.denoiser_billions + offer.encoder_billions + AUTOENCODER_BILLIONS) * BYTES_IN_16_BITS
     return f"Memory to draw: about {gigabytes(whole)} in 16 bits."
 

@@ -33,11 +33,8 @@ def show(made: Plan, run_id: str, step: int) -> tuple[str, str]:
 
 def _labels(made: Plan) -> list[str]:
     about = made.about
-    return [
-        label
-        for label in (f"licence: {about.licence or 'none'}", f"base: {about.base.title}", "text-to-image", "lora", *about.family_tags[:1])
-        if label
-    ]
+    licence = about.grant.name or about.grant.id or "none"
+    return [f"licence: {licence}", f"base: {about.base.title}", "text-to-image", "lora", *about.family_tags[:1]]
 
 
 def _address(path: str, run_id: str, step: int) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from studio import config as configs
 from studio import bases, library, worker
+from studio import config as configs
 from studio.dataset import SUBJECTS, Dataset
 from studio.errors import StudioError, validated
 from studio.jobs import Job

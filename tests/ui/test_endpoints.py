@@ -9,7 +9,9 @@ from gradio_client import Client, handle_file
 from studio import library, ui, worker
 from studio.access import Access, Mode
 from studio.dataset import Dataset
+from studio.errors import StudioError
 from studio.jobs import Jobs
+from studio.recipe import Recipe
 from studio.runs import Run
 from tests.trained import finished_run, png, write_tiny_adapter
 
@@ -69,6 +71,19 @@ def test_a_program_is_told_what_does_not_fit_into_a_recipe(page, asked, words):
     with pytest.raises(Exception, match=words):
         Client(url, verbose=False).predict("a cat", **asked, api_name="/generate")
     assert not studio.jobs.list(kinds=("generate",))
+
+
+@pytest.mark.parametrize(("given", "numbers"), [({}, (28, 3.5)), ({"num_inference_steps": 4, "guidance_scale": 0.0}, (4, 0.0))])
+def test_a_program_that_names_a_base_gets_its_makers_numbers(ask, monkeypatch, given, numbers):
+    def note(jobs, owner, kind, payload):
+        recipe = Recipe.from_json(payload["recipe"])
+        assert (recipe.family, recipe.num_inference_steps, recipe.guidance_scale) == ("flux", *numbers)
+        assert (recipe.width, recipe.height) == (832, 1216)
+        raise StudioError("Noted.")
+
+    monkeypatch.setattr(Jobs, "submit", note)
+    with pytest.raises(Exception, match="Noted"):
+        ask("/generate", "a cat", base_model="black-forest-labs/FLUX.1-dev", width=832, height=1216, **given)
 
 
 def test_publishing_without_a_token_leaves_no_job_behind(page, monkeypatch):

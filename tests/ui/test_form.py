@@ -6,6 +6,7 @@ import pytest
 from studio import config as configs
 from studio.config import TrainConfig, fields
 from studio.errors import StudioError
+from studio.families import BUILTIN_ID
 from studio.ui.form import GROUPS, Form
 
 
@@ -49,6 +50,16 @@ def test_empty_optional_fields_are_none_and_lists_are_lines(form):
     config = form.read(list(values.values()))
     assert config.model.revision is None and config.lora.target_modules is None and config.training.min_snr_gamma is None
     assert config.samples.prompts == ["a cat", "a dog"]
+
+
+@pytest.mark.parametrize(("base", "family"), [("black-forest-labs/FLUX.1-dev", "flux"), ("ada/own", ""), (BUILTIN_ID, "stable-diffusion")])
+def test_the_family_follows_the_base_that_is_chosen(base, family):
+    with gr.Blocks():
+        form = Form(TrainConfig())
+        form.leave("model.family")
+        form.place_rest()
+    values = dict(zip(form.widgets, form.write(TrainConfig()))) | {"model.base_model": base}
+    assert form.read(list(values.values())).model.family == family
 
 
 def test_what_is_chosen_elsewhere_does_not_appear_again():

@@ -5,19 +5,24 @@ import json
 import pytest
 
 from studio import library
+from studio.families import BUILTIN_ID
 from studio.recipe import StackEntry
 from studio.ui import loras
 from tests.trained import finished_run, write_tiny_adapter
 
+SD15, SDXL = "stable-diffusion-v1-5/stable-diffusion-v1-5", "stabilityai/stable-diffusion-xl-base-1.0"
 HOSTILE = '"><script>alert(1)</script>'
 
 
 def row(**differs) -> dict:
-    return {"ref": "file:x", "title": "Ink", "weight": 1.0, "on": True, "words": ["ohwx"], "picture": "", "from": "", "base": "a/base"} | differs
+    shown = {"ref": "file:x", "title": "Ink", "weight": 1.0, "on": True, "words": ["ohwx"], "picture": "", "from": "", "base": "a/base"}
+    made_for = {"family": "stable-diffusion", "width": 768, "made_for": "Stable Diffusion 1.5", "fits": True, "switch": ""}
+    return shown | made_for | differs
 
 
 def test_a_title_can_only_ever_be_text():
-    shown = loras.show([row(title=HOSTILE, picture=HOSTILE)]) + loras.chips([row(title=HOSTILE, words=[HOSTILE])], HOSTILE)
+    strange = row(title=HOSTILE, made_for=HOSTILE, switch=HOSTILE, fits=False)
+    shown = loras.show([row(title=HOSTILE, picture=HOSTILE), strange]) + loras.chips([row(title=HOSTILE, words=[HOSTILE])], HOSTILE)
     assert "<script" not in shown
 
 
@@ -33,7 +38,7 @@ def test_a_lora_of_the_hub_says_where_it_came_from_and_its_licence(workspace):
     origin = {"hub": "maker/zorvex", "revision": "c" * 40, "licence": "cc-by-4.0"}
     workspace.adapter_path("theirs").with_suffix(".json").write_text(json.dumps({"title": "Zorvex", "source": origin}))
     card = library.find(workspace, "file:theirs")
-    assert "<small>maker/zorvex, cc-by-4.0</small>" in loras.show([loras.row(card)])
+    assert "<small>for Stable Diffusion, maker/zorvex, cc-by-4.0</small>" in loras.show([loras.row(card)])
 
 
 def test_an_empty_list_says_what_to_do():
@@ -69,16 +74,54 @@ def test_a_run_that_is_learning_is_drawn_with_its_newest_save(workspace):
     assert named.sha256 == library.find(workspace, f"run:{run.id}@100").sha256
 
 
-def test_loras_of_another_base_are_switched_off_and_named():
-    rows, strange = loras.fitting([row(title="Old"), row(title="New", base="b/base"), row(title="Unknown", base="")], "b/base")
-    assert [r["on"] for r in rows] == [False, True, True]
-    assert strange == ["Old"]
+def test_a_lora_of_another_family_or_member_stays_out_and_one_of_a_kin_base_takes_part(workspace):
+    theirs = [row(base=""), row(family="sdxl", width=2048, base=SDXL), row(width=1024, base=""), row(base="ada/own-sd15")]
+    rows = loras.fitted(workspace, theirs, SD15)
+    assert [r["fits"] for r in rows] == [True, False, False, True]
+    assert [r["on"] for r in rows] == [True] * 4
+    assert loras.chips(rows, "").count("chip missing") == 2
 
 
-def test_of_two_with_the_same_title_only_the_one_for_another_base_is_switched_off():
-    rows, strange = loras.fitting([row(), row(base="b/base")], "b/base")
-    assert [r["on"] for r in rows] == [False, True]
-    assert strange == ["Ink"]
+def test_whatever_a_lora_of_krea_raw_learnt_is_drawn_by_turbo(workspace):
+    trained = row(family="krea-2", width=None, base="krea/Krea-2-Raw")
+    assert loras.fitted(workspace, [trained], "krea/Krea-2-Turbo")[0]["fits"]
+
+
+def test_a_lora_comes_back_with_a_base_of_its_own(workspace):
+    out = loras.fitted(workspace, [row(on=True)], BUILTIN_ID)
+    back = loras.fitted(workspace, out, SD15)
+    assert not out[0]["fits"] and back[0]["fits"] and loras.acts(back[0]) and loras.stack(workspace, out) == []
+
+
+def test_on_a_base_that_only_fetching_would_tell_a_lora_fits_if_it_was_made_for_it(workspace):
+    rows = loras.fitted(workspace, [row(title="Old"), row(title="New", base="b/base"), row(title="Unknown", base="")], "b/base")
+    assert [r["fits"] for r in rows] == [False, True, True]
+
+
+def test_a_row_that_does_not_fit_says_whom_it_was_made_for_and_offers_that_base(workspace):
+    (r,) = loras.fitted(workspace, [row(family="flux", width=None, made_for="FLUX.1", base="")], SD15)
+    shown = loras.show([r])
+    assert 'class="off"' in shown and "disabled" in shown and "Made for FLUX.1: it does nothing on the base that is chosen." in shown
+    assert 'data-click="switch" data-base="black-forest-labs/FLUX.1-dev"' in shown and "Switch to FLUX.1 [dev] (34\u00a0GB to fetch)" in shown
+    assert 'type="range"' not in shown
+
+
+def test_a_row_offers_the_very_base_it_was_trained_on_and_none_that_a_strangers_file_names(workspace):
+    own = finished_run(workspace, "model.base_model=ada/own")
+    rows = [row(base="black-forest-labs/FLUX.1-schnell", family="flux", width=None), row(base="ada/own"), row(base="mallory/huge", width=5)]
+    switches = [r["switch"] for r in loras.fitted(workspace, rows, SDXL)]
+    assert switches == ["black-forest-labs/FLUX.1-schnell", own.config.model.base_model, ""]
+
+
+def test_a_lora_for_a_family_that_the_studio_has_not_is_named_without_a_button(workspace):
+    (r,) = loras.fitted(workspace, [row(family="lumina2", width=None, made_for="Lumina Image 2", base="")], SD15)
+    assert "Made for Lumina Image 2" in loras.show([r]) and 'data-click="switch"' not in loras.show([r])
+
+
+def test_a_starter_shows_nothing_new_on_its_own_base(workspace):
+    rows = loras.starter_rows()
+    assert loras.show(loras.fitted(workspace, rows, BUILTIN_ID)) == loras.show(rows) and "Made for" not in loras.show(rows)
+    assert "Made for LoRA Studio&#x27;s small world" in loras.show(loras.fitted(workspace, rows, SD15))
 
 
 def test_a_recipe_whose_loras_are_gone_says_which(workspace):
@@ -107,7 +150,3 @@ def test_only_a_known_base_is_taken_from_a_file(workspace):
     assert kept == ("ada/own", None) and "another version of ada/own (cccccccc)" in said
     kept, said = loras.known_base(workspace, ("mallory/huge", None), present)
     assert kept == present and said == "Made with mallory/huge; choose it under Base model to fetch it."
-
-
-def test_every_family_offers_its_bases(workspace):
-    assert "lora-studio/small-world" in [base for _, base in loras.bases(workspace)]

@@ -31,15 +31,11 @@ class BaseSettings:
 
 def build_base(studio: Studio, first: Recipe) -> BaseSettings:
     revision, touched = gr.State(first.revision), gr.State(False)
-    base = gr.Dropdown(
-        base_list.choices(), value=first.base_model, label="Base model", info=BASE_HELP, allow_custom_value=True, elem_id="draw-base"
-    )
+    base = gr.Dropdown(base_list.choices(), value=first.base_model, label="Base model", info=BASE_HELP, allow_custom_value=True, elem_id="draw-base")
     base_list.place_about(base, studio)
     shape = gr.Radio(shapes(first.base_model), value=OWN, label="Shape", elem_id="shape", elem_classes="ranks shapes")
     with gr.Row():
-        steps = gr.Slider(
-            *limits("num_inference_steps"), first.num_inference_steps, step=1, label="Drawing steps", info="More is finer and slower."
-        )
+        steps = gr.Slider(*limits("num_inference_steps"), first.num_inference_steps, step=1, label="Drawing steps", info="More is finer and slower.")
         guidance = gr.Slider(
             *limits("guidance_scale"),
             first.guidance_scale,

@@ -7,8 +7,9 @@ from studio.errors import StudioError, validated
 from studio.runs import Run
 from studio.ui.html import empty, lead, notice, term
 from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.tabs.publish_licence import build_licence, repo_name
 from studio.ui.tabs.publish_send import build_send
-from studio.workspace import Workspace, slug
+from studio.workspace import Workspace
 
 TITLE = "Publish"
 
@@ -16,7 +17,6 @@ CARD = term("model card", "The page of a model on the Hub: what it is, how to us
 HUB = term("Hub", "huggingface.co, where people share models. You need a free account there to publish.")
 LEAD = f"Put your LoRA on the {HUB} with an honest {CARD}. It stays private until you say otherwise."
 NOTHING = empty("Nothing to publish yet", "Train a LoRA first; its page appears here as it will look.")
-LICENCE_HELP = "What others may do with it. Not chosen means: look, but nobody may reuse it."
 RIGHTS_HELP = "What gives you the right to publish this; it stands on the card. Choose one or write your own."
 RIGHTS = [
     "I made all the pictures myself.",
@@ -35,8 +35,6 @@ def publishable(workspace: Workspace) -> list[tuple[str, str]]:
 
 def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
     """`news` changes when any job begins or ends, so that a run that has just finished can be chosen."""
-    from studio.model_card import LICENCES
-
     gr.HTML(lead("Share it", LEAD))
     none = gr.HTML(NOTHING)
     to_train = gr.Button("Go to Train", variant="primary", size="md", scale=0)
@@ -52,10 +50,7 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
                 elem_id="repo",
             )
             sight = gr.Radio([PRIVATE, PUBLIC], value=PRIVATE, label="Who can see it", elem_id="sight")
-            licence = gr.Dropdown([(words, name) for name, words in LICENCES.items()], value="", label="Licence", info=LICENCE_HELP, filterable=False)
-            with gr.Row(visible=False) as other:
-                licence_name = gr.Textbox(label="Name of the licence", min_width=120)
-                licence_link = gr.Textbox(label="Link to it", min_width=120)
+            asked = build_licence(studio, adapter, repo)
             rights = gr.Dropdown(RIGHTS, value=None, label="Rights", info=RIGHTS_HELP, allow_custom_value=True, elem_id="rights")
             stand = gr.Checkbox(False, label="This is true, and I answer for it", elem_id="stand")
             with gr.Accordion("More on the card", open=False, elem_classes="fold"):
@@ -63,7 +58,7 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
                 description = gr.Textbox(label="Description", lines=3, max_length=5000, placeholder="What it is good for, and what it is not.")
                 stated_by = gr.Textbox(label="Your name", max_length=120)
                 update = gr.Checkbox(False, label="Add a new version to a repository I published this to before")
-            form = [adapter, step, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update]
+            form = [adapter, step, repo, sight, asked.licence, asked.name, asked.link, rights, title, description, stated_by, update]
             build_send(studio, form, repo, sight, stand, request_of)
         with gr.Column(elem_classes="pane card", scale=7, min_width=320):
             gr.HTML('<div class="small">The page as it will look</div>')
@@ -86,14 +81,13 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
         return card_view.show(made, run_id, made.about.trained.steps)
 
     gr.on(
-        [each.change for each in (step, sight, licence, rights, update)]
-        + [each.blur for each in (repo, licence_name, licence_link, title, description, stated_by)],
+        [each.change for each in (step, sight, asked.licence, rights, update)]
+        + [each.blur for each in (repo, asked.name, asked.link, title, description, stated_by)],
         preview,
         form,
         [head, body],
         **QUIET,
     )
-    licence.change(lambda name: gr.update(visible=name == "other"), licence, other, **QUIET)
 
     def arrive(chosen, name, request: gr.Request):
         """List the runs; the newest is chosen, and its name proposed."""
@@ -102,12 +96,12 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
         if not refs:
             return gr.update(visible=True), gr.update(visible=True), gr.update(visible=False), gr.skip(), gr.skip()
         value = chosen if chosen in refs else refs[0]
-        label = next(label for label, ref in known if ref == value)
-        return gr.update(visible=False), gr.update(visible=False), gr.update(visible=True), gr.update(choices=known, value=value), name or slug(label)
+        proposed = name or repo_name(studio.workspace(request), value)
+        return gr.update(visible=False), gr.update(visible=False), gr.update(visible=True), gr.update(choices=known, value=value), proposed
 
     @in_words
     def rename(chosen, request: gr.Request):
-        return slug(library.find(studio.workspace(request), chosen).title) if chosen else gr.skip()
+        return repo_name(studio.workspace(request), chosen) if chosen else gr.skip()
 
     def list_saves(chosen, request: gr.Request):
         """The saves of the chosen run, the last one first; those without pictures of their own say so."""

@@ -1,0 +1,75 @@
+"""The licence on the Publish form: the one that the LoRA's base proposes, why, and what speaks against another."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from studio import bases, library, licensing
+from studio.errors import StudioError
+from studio.families.base import Licence
+from studio.runs import Run
+from studio.ui.html import notice, text
+from studio.ui.studio import QUIET, Studio
+from studio.workspace import Workspace, slug
+
+LICENCE_HELP = "What others may do with it. Not chosen means: look, but nobody may reuse it."
+
+
+@dataclass(frozen=True)
+class LicenceFields:
+    licence: gr.Dropdown
+    name: gr.Textbox
+    link: gr.Textbox
+
+
+def build_licence(studio: Studio, adapter: gr.Dropdown, repo: gr.Textbox) -> LicenceFields:
+    choices = [(words, name) for name, words in licensing.LICENCES.items()]
+    licence = gr.Dropdown(choices, value="", label="Licence", info=LICENCE_HELP, filterable=False, elem_id="licence")
+    with gr.Row(visible=False) as other:
+        name = gr.Textbox(label="Name of the licence", min_width=120)
+        link = gr.Textbox(label="Link to it", min_width=120)
+    about = gr.HTML("", elem_id="about-licence")
+    theirs = gr.State(False)
+
+    def explain(chosen, repo, licence, name, link, request: gr.Request):
+        base = base_of(studio.workspace(request), chosen)
+        return words_on(*base, licence or "", name or "", link or "", repo or "") if base else ""
+
+    def propose(chosen, theirs, request: gr.Request):
+        """The licence that the base proposes, unless somebody chose one."""
+        base = base_of(studio.workspace(request), chosen)
+        return gr.skip() if theirs or not base else licensing.proposed(base[1])
+
+    told = [adapter.change, licence.change, name.blur, link.blur, repo.blur]
+    gr.on(told, explain, [adapter, repo, licence, name, link], about, **QUIET)
+    adapter.change(propose, [adapter, theirs], licence, **QUIET)
+    licence.change(lambda name: gr.update(visible=name == licensing.OTHER), licence, other, **QUIET)
+    licence.input(lambda: True, None, theirs, **QUIET)
+    return LicenceFields(licence, name, link)
+
+
+def base_of(workspace: Workspace, ref: str | None) -> tuple[str, Licence | None] | None:
+    """(title, licence) of the base that a run's LoRA was made from; no licence where it is not known."""
+    if not ref:
+        return None
+    base = bases.look_up(Run.open(workspace, ref.removeprefix("run:").partition("@")[0]).config.model.base_model)
+    return base.title, base.offer.licence if base.offer else None
+
+
+def repo_name(workspace: Workspace, ref: str) -> str:
+    """A name for the Hub: the LoRA's title, begun as the licence of its base asks."""
+    title, (_, licence) = library.find(workspace, ref).title, base_of(workspace, ref)
+    begins = licence.begins if licence else ""
+    return slug(title if title.lower().startswith(begins.lower()) else f"{begins} {title}")
+
+
+def words_on(base_title: str, base: Licence | None, licence: str, name: str, link: str, repo: str) -> str:
+    """What stands below the field."""
+    why = f'<div class="small">{text(licensing.why(base_title, base))}</div>'
+    try:
+        grant = licensing.settle(base_title, base, licence, name, link)
+    except StudioError as error:
+        return why + notice(str(error), "warn")
+    meaning = f'<div class="small">{text(base.words)}</div>' if base and licence == licensing.AS_BASE else ""
+    refused, advice = licensing.refusal(base_title, base, grant), licensing.advice(base_title, base, grant, repo.rpartition("/")[2])
+    return why + meaning + notice(refused, "bad") + notice(" ".join(advice), "warn")
