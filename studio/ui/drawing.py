@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio import builtin, worker
+from studio import bases, builtin, worker
 from studio.errors import StudioError
 from studio.jobs import Job
 from studio.recipe import Recipe, read_recipe
@@ -71,12 +71,22 @@ def submit(studio: Studio, owner: str, recipe: Recipe, count: int) -> Job:
     return job
 
 
-async def draw(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str]) -> Plate:
-    """The plate's picture: at once when this very recipe was drawn before, else when the worker has drawn it."""
+class ToBeFetched(StudioError):
+    """Nothing is wrong: the base is not on this computer, and nobody has asked for it yet."""
+
+
+async def draw(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str], fetch: bool = True) -> Plate:
+    """The plate's picture: at once when this very recipe was drawn before, else when the worker has drawn it.
+
+    Without `fetch`, ToBeFetched where that would bring gigabytes from the Hub: a moved slider is no word for that.
+    """
     if count == 1 and (known := history.find(studio.home.workspace(owner), recipe)):
         return Plate(plate(title, [files.url("image", known)]))
     if count == 1 and (known := shipped(recipe)):
         return Plate(plate(title, [files.shipped_url(known)]))
+    base = bases.look_up(recipe.base_model, recipe.revision)
+    if not (fetch or base.here):
+        raise ToBeFetched(f"{base.title} is not on this computer yet. Press Draw to fetch it and draw with it.")
     job = await studio.finished(submit(studio, owner, recipe, count))
     if job.state == "cancelled":
         raise StudioError("Drawing was stopped. Press Draw to start it again.")

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from studio import bases, library, ui
 from studio.access import Access
 from studio.benchmark.tiny import save_tiny_model
+from studio.errors import StudioError
 from studio.recipe import Recipe, StackEntry, add_recipe
 from studio.ui import drawing, history, loras
 from studio.ui.tabs.generate_base import limits
@@ -94,24 +95,40 @@ def test_a_lora_whose_base_is_here_brings_it_with_its_numbers(handler, workspace
 
 
 def test_another_base_brings_its_numbers_unless_somebody_set_them(handler):
-    rows, _, chips, revision, steps, guidance = handler("draw_with")(FLUX, loras.starter_rows(), "a cat", False, Request())
+    rows, _, chips, revision, steps, guidance, said = handler("draw_with")(FLUX, loras.starter_rows(), "a cat", False, Request())
     assert (revision, steps, guidance, chips) == (None, 28, 3.5, "") and not any(r["fits"] for r in rows)
-    assert handler("draw_with")(FLUX, [], "a cat", True, Request())[4:] == (gr.skip(), gr.skip())
+    assert "FLUX.1 [dev] draws from now on. Press Draw to fetch it." in said
+    assert handler("draw_with")(FLUX, [], "a cat", True, Request())[4:6] == (gr.skip(), gr.skip())
+    assert "Press Draw." in handler("draw_with")(PRESENT, [], "a cat", True, Request())[6]
 
 
 def test_switching_says_that_draw_fetches_it(handler):
     class Event:
         base = FLUX
 
-    *_, steps, guidance, base, said = handler("switch")([], "a cat", False, Request(), Event())
+    *_, steps, guidance, said, base = handler("switch")([], "a cat", False, Request(), Event())
     assert (steps, guidance, base) == (28, 3.5, FLUX) and "FLUX.1 [dev] draws from now on. Press Draw to fetch it." in said
+
+
+@pytest.mark.parametrize(("event", "asks"), [("draw", True), ("draw_again", False)])
+def test_only_draw_itself_fetches_a_base(handler, monkeypatch, event, asks):
+    def begun(*_):
+        raise StudioError("Begun.")
+
+    monkeypatch.setattr(drawing, "submit", begun)
+
+    async def press():
+        return [shown[-1] async for shown in handler(event)(Request(), [], "a cat", "", FLUX, None, 7, "square", 28, 3.5, 1)]
+
+    (said,) = asyncio.run(press())
+    assert ("Begun." in said) == asks and ("FLUX.1 [dev] is not on this computer yet. Press Draw" in said) != asks
 
 
 def submitted(handler, monkeypatch, **form) -> Recipe:
     """The recipe that pressing Draw asks for."""
     asked = []
 
-    async def note(studio, owner, recipe, count, title):
+    async def note(studio, owner, recipe, count, title, fetch):
         asked.append(recipe)
         return drawing.Plate("")
 
@@ -120,7 +137,7 @@ def submitted(handler, monkeypatch, **form) -> Recipe:
     given |= {"guidance": 5.0, "count": 1} | form
 
     async def press():
-        async for shown in handler("draw")(*given.values(), Request()):
+        async for shown in handler("draw")(Request(), *given.values()):
             assert 'class="notice bad"' not in str(shown[-1]), shown[-1]
 
     asyncio.run(press())

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import gradio as gr
 
 from studio import bases, library
-from studio.errors import StudioError, validated
+from studio.errors import StudioError
 from studio.recipe import Recipe, read_recipe
 from studio.trigger_words import has_word, without_word
 from studio.ui import drawing, files, history, loras
 from studio.ui.html import drop_anywhere, lead, notice, panel, term
 from studio.ui.studio import QUIET, Studio, in_words
-from studio.ui.tabs.generate_base import build_base, limits, numbers, shape_of, shapes, size
+from studio.ui.tabs.generate_base import build_base, limits, numbers, recipe_of, shape_of, shapes
 from studio.ui.tabs.generate_stack import build_adding
 from studio.workspace import Workspace
 
@@ -108,43 +108,35 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     form = [prompt, negative, base_model, revision, seed, shape, steps, guidance, count]
     removed = gr.State(None)
 
-    def recipe(workspace, rows, prompt: str, negative: str, base: str, revision, seed: float, shape: str, steps: int, guidance: float) -> Recipe:
-        if not prompt.strip():
-            raise StudioError("The prompt is empty; write what the picture should show, for example: a red boat by the sea.")
-        if not (base or "").strip():
-            raise StudioError("No base model is chosen; take one under More settings.")
-        width, height = size(base, revision, shape)
-        wanted = {
-            "prompt": prompt.strip(),
-            "negative_prompt": negative.strip() if bases.look_up(base, revision).uses_negative_prompt else "",
-            "base_model": base.strip(),
-            "revision": revision,
-            "width": width,
-            "height": height,
-            "stack": [entry.model_dump() for entry in loras.stack(workspace, rows)],
-            "seed": int(seed or 0),
-            "num_inference_steps": int(steps),
-            "guidance_scale": guidance,
-        }
-        return validated(Recipe, wanted)
-
-    async def draw(rows, prompt, negative, base, revision, seed, shape, steps, guidance, count, request: gr.Request):
+    async def drawn(request: gr.Request, fetch: bool, rows, *values):
         """The right plate first; each comes at once if it was drawn before, as the left one was while only weights move."""
         owner = studio.owner(request)
+        *settings, count = values
         try:
-            wanted = recipe(studio.home.workspace(owner), rows, prompt, negative, base, revision, seed, shape, steps, guidance)
+            wanted = recipe_of(studio.home.workspace(owner), rows, *settings)
             if studio.jobs.list(owner, kinds=("train",), states=("running",), limit=1):
                 yield gr.skip(), gr.skip(), gr.skip(), notice("Training pauses for a moment while this is drawn.")
-            right = await drawing.draw(studio, owner, wanted, int(count), drawing.STACK_TITLE)
+            right = await drawing.draw(studio, owner, wanted, int(count), drawing.STACK_TITLE, fetch)
             yield gr.skip(), right.html, history.strip(studio.home.workspace(owner)), notice(" ".join(right.notes), "warn")
-            left = await drawing.draw(studio, owner, wanted.without_stack(), int(count), drawing.BASE_TITLE)
+            left = await drawing.draw(studio, owner, wanted.without_stack(), int(count), drawing.BASE_TITLE, fetch)
             yield left.html, gr.skip(), history.strip(studio.home.workspace(owner)), gr.skip()
+        except drawing.ToBeFetched as error:
+            yield gr.skip(), gr.skip(), gr.skip(), notice(str(error))
         except StudioError as error:
             yield gr.skip(), gr.skip(), gr.skip(), notice(str(error), "bad")
 
+    async def draw(request: gr.Request, *values):
+        """Asked for, so a base that is not here yet is fetched."""
+        async for each in drawn(request, True, *values):
+            yield each
+
+    async def draw_again(request: gr.Request, *values):
+        async for each in drawn(request, False, *values):
+            yield each
+
     async def draw_and_keep(words, request: gr.Request, *values):
         """What restoring or adding had to say stays, beside what drawing has to say."""
-        async for *plates, news in draw(*values, request):
+        async for *plates, news in drawn(request, False, *values):
             yield *plates, words + news if isinstance(news, str) else news
 
     shown = [base, with_loras, strip, said]
@@ -154,7 +146,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
 
     keeping_event = drawing_event | {"fn": draw_and_keep, "inputs": [said, rows, *form]}
 
-    def redraw(event, after=drawing_event):
+    def redraw(event, after=drawing_event | {"fn": draw_again}):
         event.then(**after).then(**calm)
 
     def show_rows(rows, prompt):
@@ -270,18 +262,17 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
 
     def draw_with(base, rows, prompt, touched, request: gr.Request):
         """Another base by hand: its newest version, its numbers, and the LoRAs that it takes. Nothing is fetched or drawn before Draw is pressed."""
-        rows = loras.fitted(studio.workspace(request), rows, base)
-        return *show_rows(rows, prompt), None, *numbers(base, None, touched)
+        known, rows = bases.look_up(base), loras.fitted(studio.workspace(request), rows, base)
+        told = f"{known.title} draws from now on. Press Draw{'' if known.here else ' to fetch it'}." if known.base_model else ""
+        return *show_rows(rows, prompt), None, *numbers(base, None, touched), notice(told)
 
-    after_base = [rows, stack, words, revision, steps, guidance]
+    after_base = [rows, stack, words, revision, steps, guidance, said]
     base_model.input(draw_with, [base_model, rows, prompt, drawer.touched], after_base, **QUIET)
 
     def switch(rows, prompt, touched, request: gr.Request, event: gr.EventData):
         """From a LoRA that does not fit to a base that it does."""
-        known = bases.look_up(event.base)
-        fetched = "" if known.here else " Press Draw to fetch it."
-        return *draw_with(known.base_model, rows, prompt, touched, request), known.base_model, notice(f"{known.title} draws from now on.{fetched}")
+        return *draw_with(event.base, rows, prompt, touched, request), event.base
 
-    stack.switch(switch, [rows, prompt, drawer.touched], [*after_base, base_model, said], **QUIET)
+    stack.switch(switch, [rows, prompt, drawer.touched], [*after_base, base_model], **QUIET)
     own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
     return Generate(strip, choices, base_model, drawing_event)

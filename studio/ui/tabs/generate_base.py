@@ -6,9 +6,12 @@ import gradio as gr
 
 from studio import bases
 from studio.config import fields
+from studio.errors import StudioError, validated
 from studio.recipe import Recipe
 from studio.ui import bases as base_list
+from studio.ui import loras
 from studio.ui.studio import QUIET, Studio
+from studio.workspace import Workspace
 
 SHAPES = {"square": "Square", "portrait": "Upright", "landscape": "Wide"}
 OWN = "square"
@@ -87,6 +90,28 @@ def shape_of(recipe: Recipe) -> str:
     side = sizes.get(OWN, asked)[0]
     whole = (asked[0] or side, asked[1] or side)
     return next((name for name, known in sizes.items() if known == whole), "x".join(map(str, whole)))
+
+
+def recipe_of(workspace: Workspace, rows: list[dict], prompt, negative, base, revision, seed, shape, steps, guidance) -> Recipe:
+    """What the form asks for, in its order; a StudioError says what is missing or does not fit."""
+    if not prompt.strip():
+        raise StudioError("The prompt is empty; write what the picture should show, for example: a red boat by the sea.")
+    if not (base or "").strip():
+        raise StudioError("No base model is chosen; take one under More settings.")
+    width, height = size(base, revision, shape)
+    wanted = {
+        "prompt": prompt.strip(),
+        "negative_prompt": negative.strip() if bases.look_up(base, revision).uses_negative_prompt else "",
+        "base_model": base.strip(),
+        "revision": revision,
+        "stack": [entry.model_dump() for entry in loras.stack(workspace, rows)],
+        "seed": int(seed or 0),
+        "num_inference_steps": int(steps),
+        "guidance_scale": guidance,
+        "width": width,
+        "height": height,
+    }
+    return validated(Recipe, wanted)
 
 
 def numbers(base_model: str, revision: str | None, touched: bool) -> tuple:
