@@ -1,4 +1,4 @@
-"""README's tree and its table of settings are made from the code; `python tests/test_docs.py` writes them anew."""
+"""README's tree and its tables of settings and bases are made from the code; `python tests/test_docs.py` writes them anew."""
 
 import ast
 import re
@@ -8,8 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from studio import config  # noqa: E402
+from studio import config, families  # noqa: E402
 from studio.config import TrainConfig, fields  # noqa: E402
+from studio.ui.bases import gigabytes, in_memory, to_draw  # noqa: E402
 
 README = ROOT / "README.md"
 
@@ -44,20 +45,47 @@ def settings() -> str:
     return "\n".join(rows)
 
 
-MADE = {"TREE": tree, "SETTINGS": settings}
+def families_table() -> str:
+    """Every base that is proposed, family by family."""
+    rows = ["| family | base | licence | commercial use | to fetch | memory to draw | to learn (packed) |", "|---|---|---|---|---|---|---|"]
+    for family in families.FAMILIES:
+        for offer in family.offers:
+            name = offer.title if offer.folder else f"[{offer.title}](https://huggingface.co/{offer.id})"
+            commercial = "yes" if offer.licence.commercial else "**no**"
+            takes = ["nothing", "", ""] if offer.folder else [gigabytes(offer.gigabytes), gigabytes(to_draw(offer)), " ".join(to_learn(offer))]
+            login = ", login" if offer.gated else ""
+            facts = [family.title, name, f"[{offer.licence.title}]({offer.licence.link})", commercial, takes[0] + login, *takes[1:]]
+            rows.append(f"| {' | '.join(facts)} |")
+    return "\n".join(rows)
+
+
+def to_learn(offer) -> tuple[str, str]:
+    whole, packed = in_memory(offer)
+    return gigabytes(whole), f"({gigabytes(packed)})"
+
+
+MADE = {"TREE": tree, "SETTINGS": settings, "FAMILIES": families_table}
 
 
 def written(readme: str) -> str:
     for name, make in MADE.items():
-        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
-        readme = re.sub(pattern, lambda match, make=make: match[1] + make() + match[2], readme, flags=re.S)
+        pattern = rf"(<!-- {name} -->\n).*?(\n?<!-- /{name} -->)"
+        readme = re.sub(pattern, lambda match, make=make: match[1] + make() + "\n" + match[2].lstrip(), readme, flags=re.S)
     return readme
 
 
 def test_the_readme_says_what_the_code_says():
     readme = README.read_text(encoding="utf-8")
     assert all(f"<!-- {name} -->" in readme for name in MADE)
-    assert readme == written(readme), "run `python tests/test_docs.py` to write README's tree and settings anew"
+    assert readme == written(readme), "run `python tests/test_docs.py` to write README's tree and tables anew"
+
+
+def test_every_family_has_its_rows_with_its_licence_and_whether_it_may_be_sold():
+    table = README.read_text(encoding="utf-8").split("<!-- FAMILIES -->")[1].split("<!-- /FAMILIES -->")[0]
+    for family in families.FAMILIES:
+        for offer in family.offers:
+            row = next(line for line in table.splitlines() if offer.title in line.split("|")[2])
+            assert f"| {family.title} |" in row and offer.licence.link in row and ("**no**" in row) != offer.licence.commercial
 
 
 def test_every_module_says_in_a_sentence_what_it_is():

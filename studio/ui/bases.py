@@ -7,7 +7,7 @@ from studio.bases import Base
 from studio.families.base import AUTOENCODER_BILLIONS, Offer
 from studio.refusals import endpoint
 from studio.runs import Run
-from studio.ui.html import notice, text
+from studio.ui.html import external, facts, notice, text
 from studio.ui.studio import QUIET, Studio
 from studio.workspace import Workspace
 
@@ -43,7 +43,17 @@ def about(base_model: str | None, studio: Studio, training: bool = False) -> str
         lines = [_licence(offer), text(offer.note), *([] if base.here else [_fetching(offer, studio)]), _memory(offer, training)]
     else:
         lines = [_unknown(base)]
-    return f'<div class="basefacts">{"".join(f"<p>{line}</p>" for line in lines if line)}</div>'
+    return facts(lines)
+
+
+def to_draw(offer: Offer) -> float:
+    """Gigabytes of all its weights in 16 bits, as they are together while it draws."""
+    return (offer.denoiser_billions + offer.encoder_billions + AUTOENCODER_BILLIONS) * BYTES_IN_16_BITS
+
+
+def in_memory(offer: Offer) -> tuple[float, float]:
+    """Gigabytes of the part that learns, in 16 bits and packed in 4."""
+    return offer.denoiser_billions * BYTES_IN_16_BITS, offer.denoiser_billions * BYTES_IN_4_BITS
 
 
 def place_about(base: gr.Dropdown, studio: Studio, training: bool = False) -> gr.HTML:
@@ -58,10 +68,6 @@ def gigabytes(number: float) -> str:
     return f"{number:.1f}\u00a0GB" if number < 3 else f"{number:.0f}\u00a0GB"
 
 
-def link(address: str, words: str) -> str:
-    return f'<a href="{text(address)}" target="_blank" rel="noopener">{text(words)}</a>'
-
-
 def _owned(base: Base) -> str:
     return f"{base.title} (yours{', ' + base.family.title if base.family else ''})"
 
@@ -69,12 +75,12 @@ def _owned(base: Base) -> str:
 def _licence(offer: Offer) -> str:
     licence = offer.licence
     mark = "" if licence.commercial else '<b class="mark">Non-commercial.</b> '
-    return f"{mark}Licence: {link(licence.link, licence.title)}. {text(licence.words)}"
+    return f"{mark}Licence: {external(licence.link, licence.title)}. {text(licence.words)}"
 
 
 def _fetching(offer: Offer, studio: Studio) -> str:
     size = gigabytes(offer.gigabytes)
-    page = link(f"{endpoint()}/{offer.id}", f"its page on the Hub ({offer.id})")
+    page = external(f"{endpoint()}/{offer.id}", f"its page on the Hub ({offer.id})")
     if not offer.gated:
         return f"About {size} are fetched from {page} when it is first used."
     if studio.access.mode == "space":
@@ -88,23 +94,20 @@ def _fetching(offer: Offer, studio: Studio) -> str:
 def _memory(offer: Offer, training: bool) -> str:
     if offer.folder:
         return ""
-    denoiser = gigabytes(offer.denoiser_billions * BYTES_IN_16_BITS)
-    encoders = gigabytes(offer.encoder_billions * BYTES_IN_16_BITS)
-    if training:
-        packed = gigabytes(offer.denoiser_billions * BYTES_IN_4_BITS)
-        return (
-            f"Memory to train: {denoiser} for the part that learns ({packed} packed in 4 bits), and what learning adds. "
-            f"The part that reads prompts ({encoders}) is in memory before it, not beside it."
-        )
-    whole = (offer.denoiser_billions + offer.encoder_billions + AUTOENCODER_BILLIONS) * BYTES_IN_16_BITS
-    return f"Memory to draw: about {gigabytes(whole)} in 16 bits."
+    if not training:
+        return f"Memory to draw: about {gigabytes(to_draw(offer))} in 16 bits."
+    (whole, packed), encoders = in_memory(offer), offer.encoder_billions * BYTES_IN_16_BITS
+    return (
+        f"Memory to train: {gigabytes(whole)} for the part that learns ({gigabytes(packed)} packed in 4 bits), and what learning adds. "
+        f"The part that reads prompts ({gigabytes(encoders)}) is in memory before it, not beside it."
+    )
 
 
 def _unknown(base: Base) -> str:
     if base.folder and base.family:
-        where = link(f"{endpoint()}/{base.base_model}", "its page on the Hub") if base.folder.revision else "wherever it came from"
+        where = external(f"{endpoint()}/{base.base_model}", "its page on the Hub") if base.folder.revision else "wherever it came from"
         return f"A {text(base.family.title)} model that is on this computer. Its licence is not known here; look at {where}."
     if base.base_model.count("/") == 1 and not base.base_model.startswith((".", "~", "/")):
-        page = link(f"{endpoint()}/{base.base_model}", base.base_model)
+        page = external(f"{endpoint()}/{base.base_model}", base.base_model)
         return f"Not known here: its family and size show when it is fetched. Its licence stands on its page, {page}."
     return f"There is no diffusers model in {text(repr(base.base_model[:100]))}; take one from the list, or write owner/name as on the Hub."

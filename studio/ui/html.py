@@ -70,6 +70,16 @@ def term(word: str, meaning: str) -> str:
     return f'<span class="term" tabindex="0" data-meaning="{text(meaning)}" aria-label="{text(word)}: {text(meaning)}">{text(word)}</span>'
 
 
+def external(address: str, words: str) -> str:
+    """A link that leaves the studio."""
+    return f'<a href="{text(address)}" target="_blank" rel="noopener">{text(words)}</a>'
+
+
+def facts(lines: list[str]) -> str:
+    """What is to be known about a choice, below its field: one line each, our own HTML; empty ones are left out."""
+    return f'<div class="aboutchoice">{"".join(f"<p>{line}</p>" for line in lines if line)}</div>'
+
+
 def empty(title: str, sentence: str) -> str:
     return f'<div class="empty"><h3>{text(title)}</h3><p>{text(sentence)}</p></div>'
 

@@ -164,14 +164,15 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         name = rows[gone]["title"]
         return *show_rows(rows[:gone] + rows[gone + 1 :], prompt), (gone, rows[gone]), gr.update(visible=True, value=f"Put {name} back")
 
-    def put_back(rows, prompt, removed):
+    def put_back(rows, prompt, removed, base, revision, request: gr.Request):
         place, row = removed
-        return *show_rows([*rows[:place], row, *rows[place:]], prompt), None, gr.update(visible=False)
+        rows = loras.fitted(studio.workspace(request), [*rows[:place], row, *rows[place:]], base, revision)
+        return *show_rows(rows, prompt), None, gr.update(visible=False)
 
     redraw(stack.weigh(weigh, rows, [rows, stack], **QUIET))
     redraw(stack.toggle(toggle, [rows, prompt], [rows, stack, words], **QUIET))
     redraw(stack.drop(drop, [rows, prompt], [rows, stack, words, removed, undo], **QUIET))
-    redraw(undo.click(put_back, [rows, prompt, removed], [rows, stack, words, removed, undo], **QUIET))
+    redraw(undo.click(put_back, [rows, prompt, removed, base_model, revision], [rows, stack, words, removed, undo], **QUIET))
 
     gr.on([go.click, prompt.submit], **drawing_event).then(**calm)
     redraw(dice.click(lambda: random.randrange(2**31), None, seed, **QUIET))

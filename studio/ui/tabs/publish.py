@@ -103,17 +103,18 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
     def rename(chosen, request: gr.Request):
         return repo_name(studio.workspace(request), chosen) if chosen else gr.skip()
 
-    def list_saves(chosen, request: gr.Request):
-        """The saves of the chosen run, the last one first; those without pictures of their own say so."""
+    def list_saves(chosen, request: gr.Request, *licence_now):
+        """The saves of the chosen run, the last one first; those without pictures of their own say so. And what its base's licence says."""
         if not chosen:
-            return gr.skip()
+            return gr.skip(), *[gr.skip()] * len(asked.following)
         run = Run.open(studio.workspace(request), chosen.removeprefix("run:"))
         drawn = set(run.samples())
         saves = [(f"step {step:,}{'' if step in drawn else ' (no pictures)'}", step) for step, _ in reversed(run.adapters())]
         best = next((step for _, step in saves if step in drawn), saves[0][1])
-        return gr.update(choices=saves, value=best, visible=len(saves) > 1)
+        licence = asked.follow(studio.workspace(request), chosen, *licence_now)
+        return gr.update(choices=saves, value=best, visible=len(saves) > 1), *licence
 
-    adapter.change(list_saves, adapter, step, **QUIET).then(preview, form, [head, body], **QUIET)
+    adapter.change(list_saves, [adapter, *asked.followed], [step, *asked.following], **QUIET).then(preview, form, [head, body], **QUIET)
     adapter.input(rename, adapter, repo, **QUIET).then(preview, form, [head, body], **QUIET)
     filled = [none, to_train, bench, adapter, repo]
     to_train.click(lambda: gr.Tabs(selected="train"), None, rooms, **QUIET)

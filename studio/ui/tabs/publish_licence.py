@@ -1,5 +1,6 @@
 """The licence on the Publish form: the one that the LoRA's base proposes, why, and what speaks against another."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import gradio as gr
@@ -8,7 +9,7 @@ from studio import bases, library, licensing
 from studio.errors import StudioError
 from studio.families.base import Licence
 from studio.runs import Run
-from studio.ui.html import notice, text
+from studio.ui.html import external, facts, notice, text
 from studio.ui.studio import QUIET, Studio
 from studio.workspace import Workspace, slug
 
@@ -17,9 +18,15 @@ LICENCE_HELP = "What others may do with it. Not chosen means: look, but nobody m
 
 @dataclass(frozen=True)
 class LicenceFields:
+    """`follow` gives `following` its values for another LoRA, from `followed`. For the tab's one handler of that change: with a second one
+    Gradio 6.31 may find the field changed for ever."""
+
     licence: gr.Dropdown
     name: gr.Textbox
     link: gr.Textbox
+    follow: Callable
+    followed: list
+    following: list
 
 
 def build_licence(studio: Studio, adapter: gr.Dropdown, repo: gr.Textbox) -> LicenceFields:
@@ -35,17 +42,16 @@ def build_licence(studio: Studio, adapter: gr.Dropdown, repo: gr.Textbox) -> Lic
         base = base_of(studio.workspace(request), chosen)
         return words_on(*base, licence or "", name or "", link or "", repo or "") if base else ""
 
-    def propose(chosen, theirs, request: gr.Request):
+    def follow(workspace: Workspace, chosen, theirs, licence, name, link):
         """The licence that the base proposes, unless somebody chose one."""
-        base = base_of(studio.workspace(request), chosen)
-        return gr.skip() if theirs or not base else licensing.proposed(base[1])
+        base_title, base = base_of(workspace, chosen)
+        licence = licence if theirs else licensing.proposed(base)
+        return licence, words_on(base_title, base, licence or "", name or "", link or "", repo_name(workspace, chosen))
 
-    told = [adapter.change, licence.change, name.blur, link.blur, repo.blur]
-    gr.on(told, explain, [adapter, repo, licence, name, link], about, **QUIET)
-    adapter.change(propose, [adapter, theirs], licence, **QUIET)
+    gr.on([licence.change, name.blur, link.blur, repo.change], explain, [adapter, repo, licence, name, link], about, **QUIET)
     licence.change(lambda name: gr.update(visible=name == licensing.OTHER), licence, other, **QUIET)
     licence.input(lambda: True, None, theirs, **QUIET)
-    return LicenceFields(licence, name, link)
+    return LicenceFields(licence, name, link, follow, [theirs, licence, name, link], [licence, about])
 
 
 def base_of(workspace: Workspace, ref: str | None) -> tuple[str, Licence | None] | None:
@@ -65,11 +71,13 @@ def repo_name(workspace: Workspace, ref: str) -> str:
 
 def words_on(base_title: str, base: Licence | None, licence: str, name: str, link: str, repo: str) -> str:
     """What stands below the field."""
-    why = f'<div class="small">{text(licensing.why(base_title, base))}</div>'
+    lines = [text(licensing.why(base_title, base))]
+    if base and licence == licensing.AS_BASE:
+        lines.append(f"{external(base.link, base.title)}: {text(base.words)}")
     try:
         grant = licensing.settle(base_title, base, licence, name, link)
+        refused, advice = licensing.refusal(base_title, base, grant), licensing.advice(base_title, base, grant, repo.rpartition("/")[2])
+        said = notice(refused, "bad") + notice(" ".join(advice), "warn")
     except StudioError as error:
-        return why + notice(str(error), "warn")
-    meaning = f'<div class="small">{text(base.words)}</div>' if base and licence == licensing.AS_BASE else ""
-    refused, advice = licensing.refusal(base_title, base, grant), licensing.advice(base_title, base, grant, repo.rpartition("/")[2])
-    return why + meaning + notice(refused, "bad") + notice(" ".join(advice), "warn")
+        said = notice(str(error), "warn")
+    return facts(lines) + said
