@@ -43,6 +43,8 @@ class Licence:
     """What a card calls a licence whose id is "other"."""
     binds: Literal["nothing", "uses", "all"] = "nothing"
     """What of it a LoRA keeps that was made from such a base: nothing, its list of forbidden uses, or all of it."""
+    capped: bool = False
+    """Whether commercial use ends at some yearly revenue."""
     says: str = ""
     """Words that have to stand where the LoRA is passed on."""
     begins: str = ""

@@ -89,6 +89,7 @@ STABILITY_COMMUNITY = Licence(
     "whoever passes it on adds its text and the words “Powered by Stability AI”.",
     name="stabilityai-ai-community",
     binds="all",
+    capped=True,
     says="Powered by Stability AI",
 )
 KREA_COMMUNITY = Licence(
@@ -100,6 +101,7 @@ KREA_COMMUNITY = Licence(
     "with “Krea” and keeps harmful pictures out.",
     name="krea-2-community-license",
     binds="all",
+    capped=True,
     begins="Krea",
 )
 FLUX_2 = Licence(
