@@ -94,6 +94,12 @@ class App:
         return (self.home.root / "app.log").read_text()
 
 
+def clean_environment() -> dict[str, str]:
+    """For an app of its own session: what a developer's shell sets (a token, a mode) must not reach it."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("LORA_STUDIO_", "HF_", "GRADIO_"))}
+    return mine | {"GRADIO_ANALYTICS_ENABLED": "False"}
+
+
 @pytest.fixture(scope="package")
 def hub():
     with FakeHub() as hub:
@@ -103,9 +109,7 @@ def hub():
 @pytest.fixture(scope="package")
 def app(tmp_path_factory, hub):
     folder = tmp_path_factory.mktemp("studio")
-    # An app of its own session: what a developer's shell sets (a token, a mode) must not reach it.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("LORA_STUDIO_", "HF_", "GRADIO_"))}
-    running = App(folder, clean | hub.environment(cache=folder / "hf") | {"GRADIO_ANALYTICS_ENABLED": "False"})
+    running = App(folder, clean_environment() | hub.environment(cache=folder / "hf"))
     yield running
     running.stop()
 

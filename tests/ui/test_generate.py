@@ -172,6 +172,17 @@ def test_a_restored_size_is_drawn_again(handler, monkeypatch, size):
     assert (again.width or 128, again.height or 128) == (size[0] or 128, size[1] or 128)
 
 
+def test_one_of_ones_own_pictures_is_shown_again_with_whatever_drew_it(handler, workspace):
+    own = Recipe(prompt="a cat", base_model="ada/own", revision="c" * 40, width=96, height=160)
+    workspace.image_path("0" * 32).write_bytes(add_recipe(png(7), own))
+
+    class Event:
+        id = "0" * 32
+
+    shown = handler("pick")(Request(), Event())
+    assert (shown[5], shown[6], shown[8]["value"]) == ("ada/own", "c" * 40, "96x160") and "0" * 32 in shown[13]
+
+
 def test_restored_numbers_stay_unless_they_are_the_makers_own(handler):
     def touched(**numbers) -> bool:
         return handler("from_file")(add_recipe(png(7), Recipe(prompt="a cat", **numbers)), PRESENT, None, Request())[12]

@@ -190,8 +190,8 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         if not image_id:
             base, strange = loras.known_base(workspace, base, present)
         rows = loras.fitted(workspace, rows, *base)
-        drawing = bases.look_up(*base).drawing
-        touched = (found.num_inference_steps, found.guidance_scale) != (drawing.num_inference_steps, drawing.guidance_scale)
+        usual = bases.look_up(*base).drawing
+        touched = (found.num_inference_steps, found.guidance_scale) != (usual.num_inference_steps, usual.guidance_scale)
         messages = [f"Not here any more: {', '.join(missing)}. The rest of the recipe is restored."] if missing else []
         messages += [f"{title} has changed since this picture." for title in changed]
         message = notice(" ".join([*messages, strange]).strip(), "warn")
@@ -255,8 +255,8 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         off = f"Left out, made for another base: {', '.join(strange)}." if strange else ""
         alone = f"Only {title} is on, with one of its sample prompts. Tick others to mix them in." if wanted.alone and len(rows) > 1 else ""
         problems = " ".join(filter(None, (changed, off, other)))
-        drawing = numbers(*drawn_by, touched) if drawn_by[0] != base else (gr.skip(), gr.skip())
-        return *show_rows(rows, prompt), *drawn_by, *drawing, prompt, notice(problems, "warn") or notice(alone)
+        its_numbers = numbers(*drawn_by, touched) if drawn_by[0] != base else (gr.skip(), gr.skip())
+        return *show_rows(rows, prompt), *drawn_by, *its_numbers, prompt, notice(problems, "warn") or notice(alone)
 
     after_adding = [rows, stack, words, base_model, revision, steps, guidance, prompt, said]
     redraw(wanted.change(add, [rows, prompt, base_model, revision, drawer.touched, wanted], after_adding, **QUIET), keeping_event)
