@@ -15,6 +15,8 @@ from transformers import (
     T5Tokenizer,
 )
 
+WIDE = (128, 256, 512, 512)
+
 
 def clip(tokenizer: CLIPTokenizer, width: int, projected: bool = False, layers: int = 1) -> CLIPTextModel | CLIPTextModelWithProjection:
     config = CLIPTextConfig(
@@ -52,15 +54,17 @@ def qwen3(tokenizer: Qwen2Tokenizer, width: int, layers: int, speaks: bool = Fal
     return (Qwen3ForCausalLM if speaks else Qwen3Model)(config).eval()
 
 
-def autoencoder(channels: int = 4, shift: float | None = None, scale: float = 0.18215, quantised: bool = True) -> AutoencoderKL:
-    """8 x 8 pixels a latent, as everywhere."""
+def autoencoder(
+    channels: int = 4, shift: float | None = None, scale: float = 0.18215, quantised: bool = True, widths: tuple[int, ...] = (8, 8, 8, 8)
+) -> AutoencoderKL:
+    """8 x 8 pixels a latent, as everywhere. WIDE has the widths of the real ones."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8, 8, 8, 8),
-        layers_per_block=1,
+        block_out_channels=widths,
+        layers_per_block=2 if widths == WIDE else 1,
         latent_channels=channels,
-        norm_num_groups=4,
+        norm_num_groups=32 if widths == WIDE else 4,
         sample_size=64,
         scaling_factor=scale,
         shift_factor=shift,
