@@ -53,18 +53,18 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
     if denoiser is None:
         return None
     base_numbers = sum(weight.numel() for weight in denoiser.parameters())
-    denoiser.requires_grad_(False)
-    denoiser.add_adapter(peft_config(config, config.lora.target_modules or list(family.target_modules)))
-    learning = [weight for weight in denoiser.parameters() if weight.requires_grad]
-    for weight in learning:
-        weight.data = weight.data.to(torch.bfloat16)
-    denoiser.train()
+    learning = teach(denoiser, config, family)
     side = config.dataset.resolution
     activations = kept_bytes(family, denoiser, (side, side))
     denoiser.enable_gradient_checkpointing()
     checkpointed = kept_bytes(family, denoiser, (side, side))
     blocks = sum(type(module).__name__ in family.repeated_blocks for module in denoiser.modules())
     return Footprint(base_numbers, sum(weight.numel() for weight in learning), activations, checkpointed, blocks)
+
+
+def base_numbers(family: Family, base: BaseFolder) -> int:
+    """How many numbers a base's denoiser has."""
+    return sum(weight.numel() for weight in blank_denoiser(family, "", base).parameters())
 
 
 def blank_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> nn.Module | None:
@@ -83,6 +83,25 @@ def blank_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> 
     return denoiser
 
 
+def teach(denoiser: nn.Module, config: TrainConfig, family: Family) -> list[nn.Parameter]:
+    """Give a blank denoiser the LoRA of these settings; what learns."""
+    denoiser.requires_grad_(False)
+    denoiser.add_adapter(peft_config(config, config.lora.target_modules or list(family.target_modules)))
+    learning = [weight for weight in denoiser.parameters() if weight.requires_grad]
+    for weight in learning:
+        weight.data = weight.data.to(torch.bfloat16)
+    denoiser.train()
+    return learning
+
+
+def ask(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> Tensor:
+    """One forward of one blank picture of (height, width)."""
+    shapes = family.input_shapes(denoiser.config, size)
+    dtypes = {name: torch.bool if name.endswith("_mask") else torch.bfloat16 for name in shapes}
+    inputs = {name: torch.empty((1, *shape), device="meta", dtype=dtypes[name]) for name, shape in shapes.items()}
+    return family.predict(denoiser, inputs.pop("latents"), torch.empty(1, device="meta"), inputs)
+
+
 def kept_bytes(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> int:
     """What autograd keeps of one forward of one picture, each storage once, the weights themselves left out."""
     own = {weight.untyped_storage()._cdata for weight in denoiser.parameters()}
@@ -94,14 +113,11 @@ def kept_bytes(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> in
             kept[storage._cdata] = storage
         return tensor
 
-    shapes = family.input_shapes(denoiser.config, size)
-    dtypes = {name: torch.bool if name.endswith("_mask") else torch.bfloat16 for name in shapes}
-    inputs = {name: torch.empty((1, *shape), device="meta", dtype=dtypes[name]) for name, shape in shapes.items()}
     attention = nn.functional.scaled_dot_product_attention
     nn.functional.scaled_dot_product_attention = _attention
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            family.predict(denoiser, inputs.pop("latents"), torch.empty(1, device="meta"), inputs)
+            ask(family, denoiser, size)
     finally:
         nn.functional.scaled_dot_product_attention = attention
     return sum(storage.nbytes() for storage in kept.values())

@@ -149,6 +149,15 @@ def be_first_to_die() -> None:
             Path("/proc/self/oom_score_adj").write_text("1000")
 
 
+def peak_memory() -> int:
+    """The most bytes of main memory that this process has had so far; 0 where the system does not say."""
+    if WINDOWS:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kilobytes, macOS bytes.
+    return peak * 1024 if LINUX else peak
+
+
 def limit_self(memory_bytes: int, largest_file_bytes: int) -> None:
     """Cap this process for good: address space and written files, no core dumps. Nothing on Windows."""
     if not WINDOWS:

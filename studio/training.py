@@ -16,7 +16,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from studio import checkpoints, families, memory, prior, processes, runtime
+from studio import checkpoints, families, footprint, memory, prior, processes, runtime
 from studio.batches import Example, Examples, Words, held_back, load_examples
 from studio.checkpoints import Disk
 from studio.config import TrainConfig, fields
@@ -40,6 +40,8 @@ MOST_LENT = 8
 STEPS_BETWEEN_READINGS = 10
 """On a card a loss is read so often: reading one makes the card wait for the host. On the processor every step is read."""
 SECONDS_BETWEEN_NEWS = 0.5
+STEPS_BEFORE_PREFLIGHT = 2
+"""Real steps, after which time, memory and disk are known well enough to say whether the whole run is worth waiting for."""
 GO_ON, PAUSE, STOP = 0, 1, 2
 
 
@@ -148,7 +150,7 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     learn_mode(pipeline, config, family)
     seconds_per_step, last_reading = None, time.monotonic()
     readings = 1 if device.type == "cpu" or not learner.skips_on_device else STEPS_BETWEEN_READINGS
-    saved_at = step
+    saved_at = began_at = step
     while step < total:
         wish = team.agree(STOP if run.stop_requested else PAUSE if run.pause_requested else GO_ON)
         if wish == STOP:
@@ -168,11 +170,13 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
         unread.append((step, rate, loss, norm))
         column, safe = film.has_column(step), step % config.saving.checkpoint_every == 0 or step == total
         asks = bool(held) and (step % config.validation.every == 0 or step == total)
-        if len(unread) >= readings or column or safe or asks:
+        if len(unread) >= readings or column or safe or asks or step == began_at + STEPS_BEFORE_PREFLIGHT:
             if team.first:
                 tell()
             unread.clear()
             last_reading = time.monotonic()
+        if team.first and step == began_at + STEPS_BEFORE_PREFLIGHT:
+            run.append({"kind": "preflight", "step": step, **preflight(run, config, film, learner, seconds_per_step, step)})
         if asks:
             said = validation.loss()
             if team.first:
@@ -252,7 +256,7 @@ def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
     base = families.resolve_base(config.model.base_model, config.model.revision)
     if config.lora.method == "lokr" and not family.reads_lokr:
         raise StudioError(f"diffusers reads no LoKr files of {family.title}; choose lora or dora.")
-    chosen, reasons = memory.choose(runtime.choose(config.runtime), config, base, family)
+    chosen, reasons = memory.choose(runtime.choose(config.runtime, footprint.base_numbers(family, base)), config, base, family)
     settled = fields.replace(config, {"model.revision": base.revision, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
     if team.first:
         if settled != config:
@@ -332,12 +336,29 @@ def wait_while_paused(run: Run, step: int) -> None:
     run.append({"kind": "resumed", "step": step})
 
 
-def check_room(run: Run, config: TrainConfig, learner: Learner) -> None:
-    """Refuse to begin what the disk cannot hold: a LoRA a column, those lent, and three resume states (two kept, one being written)."""
+def preflight(run: Run, config: TrainConfig, film: Film, learner: Learner, seconds_per_step: float, step: int) -> dict:
+    """What two real steps and one sample tell about the whole run: seconds, the peak of memory so far, and what the disk will hold."""
+    seconds = seconds_per_step * (config.training.max_train_steps - step) + film.seconds_left(step)
+    return {
+        "seconds_per_step": seconds_per_step,
+        "seconds_left": seconds,
+        "sample_seconds": film.seconds_per_column,
+        "peak_mb": runtime.peak_bytes(config.runtime) / 1e6,
+        "disk_mb": disk_bytes(config, learner) / 1e6,
+    }
+
+
+def disk_bytes(config: TrainConfig, learner: Learner) -> int:
+    """A LoRA a column, those lent, and three resume states (two kept, one being written)."""
     size = sum(4 * weight.numel() for weight in learner.masters.values())
     columns = config.training.max_train_steps // config.samples.every + 1
-    states = 4 if config.training.optimizer in ("adamw", "schedulefree") else 6
-    needed, free = size * (columns + 3 * states + MOST_LENT) + SPARE_BYTES, shutil.disk_usage(run.path).free
+    copies = {"adamw": 3, "adamw8bit": 2, "prodigy": 6, "schedulefree": 3}[config.training.optimizer] + bool(config.training.ema_decay)
+    return size * (columns + 3 * copies + MOST_LENT)
+
+
+def check_room(run: Run, config: TrainConfig, learner: Learner) -> None:
+    """Refuse to begin what the disk cannot hold."""
+    needed, free = disk_bytes(config, learner) + SPARE_BYTES, shutil.disk_usage(run.path).free
     if free < needed:
         raise StudioError(
             f"This run needs about {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free. "
