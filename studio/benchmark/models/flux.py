@@ -2,7 +2,7 @@
 
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
-from studio.benchmark.models.parts import WIDE, autoencoder, clip, flow_scheduler, t5
+from studio.benchmark.models.parts import NARROW, WIDE, autoencoder, clip, flow_scheduler, t5
 from studio.benchmark.models.tokenizers import clip_tokenizer, t5_tokenizer
 
 CLIP_WIDTH, T5_WIDTH = 16, 32
@@ -26,11 +26,11 @@ def tiny() -> FluxPipeline:
 
 
 def small() -> FluxPipeline:
-    """One double and two single blocks, a quarter as wide, with FLUX's own autoencoder."""
+    """One double and two single blocks, a quarter as wide."""
     transformer = FluxTransformer2DModel(
         num_layers=1, num_single_layers=2, num_attention_heads=6, joint_attention_dim=768, pooled_projection_dim=256, guidance_embeds=True
     )
-    return _whole(transformer, 256, 768, 16, WIDE)
+    return _whole(transformer, 256, 768, 16, NARROW)
 
 
 def real() -> FluxPipeline:
@@ -39,7 +39,7 @@ def real() -> FluxPipeline:
 
 
 def _whole(transformer: FluxTransformer2DModel, clip_width: int, t5_width: int, channels: int, widths: tuple[int, ...]) -> FluxPipeline:
-    tokenizer, tokenizer_2 = clip_tokenizer(77 if widths == WIDE else 24), t5_tokenizer()
+    tokenizer, tokenizer_2 = clip_tokenizer(24 if widths == TINY else 77), t5_tokenizer()
     return FluxPipeline(
         scheduler=flow_scheduler(dynamic=True),
         vae=autoencoder(channels, shift=0.1159, scale=0.3611, quantised=False, widths=widths),

@@ -2,7 +2,7 @@
 
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 
-from studio.benchmark.models.parts import WIDE, autoencoder, clip
+from studio.benchmark.models.parts import NARROW, WIDE, autoencoder, clip
 from studio.benchmark.models.stable_diffusion import ddim
 from studio.benchmark.models.tokenizers import clip_tokenizer
 from studio.families.sdxl import SDXL_BASE
@@ -28,7 +28,7 @@ def small() -> StableDiffusionXLPipeline:
         attention_head_dim=[3, 6, 12],
         projection_class_embeddings_input_dim=6 * 256 + 256,
     )
-    return _whole(unet, 256, autoencoder(scale=0.13025, widths=WIDE), 77)
+    return _whole(unet, 256, autoencoder(scale=0.13025, widths=NARROW), 77)
 
 
 def real() -> StableDiffusionXLPipeline:
