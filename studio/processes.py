@@ -27,9 +27,16 @@ else:
     import resource
 
 
-def module_command(module: str, *arguments: str | Path) -> list[str]:
-    """The argument list that runs one of our modules with this very Python."""
-    return [sys.executable, "-m", module, *map(str, arguments)]
+def module_command(module: str, *arguments: str | Path, count: int = 1) -> list[str]:
+    """The argument list that runs one of our modules with this very Python, or `count` processes of it as a team.
+
+    accelerate's word for several processes on one computer is multi_gpu, also where they compute on the processor.
+    """
+    said = ["-m", module, *map(str, arguments)]
+    if count == 1:
+        return [sys.executable, *said]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(count)]
+    return [*launcher, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *said]
 
 
 def environment(**extra: str) -> dict[str, str]:

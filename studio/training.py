@@ -4,6 +4,7 @@ A run killed anywhere and started again ends in the same adapter, byte for byte:
 (seed, step, index), choices of the machine are stored with the run, and resume states are atomic.
 """
 
+import contextlib
 import errno
 import math
 import shutil
@@ -62,8 +63,9 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     examples = encode(run, encodings, config, teaching, team)
     held = encode(run, encodings, config, asked_about, team) if examples is not None else None
     if examples is None or held is None:
-        run.clear_stop()
-        run.append({"kind": "stopped", "step": last_step(run)})
+        if team.first:
+            run.clear_stop()
+            run.append({"kind": "stopped", "step": last_step(run)})
         return
     words = Words(encodings, device)
     film = Film(run, config, base, family, encodings, disk)
@@ -375,8 +377,9 @@ def main(argv: list[str]) -> int:
     if not team.first:
         # The first process has the run's lock and its last word.
         train(run, Disk(), team)
+        team.close()
         return 0
-    with run.lock():
+    with run.lock(), contextlib.closing(team):
         try:
             train(run, Disk(), team)
         except NotFinite as error:

@@ -30,7 +30,8 @@ class TrainingChild:
         run.clear_pause()
         child = cls(jobs, job, run, run.events_file.stat().st_size if run.events_file.exists() else 0)
         child.total = run.config.training.max_train_steps
-        process = processes.spawn(processes.module_command("studio.training", run.path), log, on_exit=child._ended)
+        command = processes.module_command("studio.training", run.path, count=run.config.runtime.processes)
+        process = processes.spawn(command, log, on_exit=child._ended)
         child.ours = True
         child.pid, child.mark = process.pid, processes.start_mark(process.pid)
         jobs.hand_over(job.id, process.pid)
