@@ -39,7 +39,8 @@ def choose(asked: RuntimeConfig, config: TrainConfig, base: BaseFolder, family: 
         free = int(torch.cuda.mem_get_info()[0] * SHARE)
         filled, sentence = fitting(measure(config, family, base), asked, config.training.train_batch_size, free)
         reasons.append(sentence)
-    if asked.execution is None:
+    if asked.device == "cpu" and asked.execution is None:
+        # On a processor compiling took three minutes and gained nothing; a card's ways are timed once the denoiser is there.
         filled["execution"] = "eager"
     return RuntimeConfig.model_validate(filled | asked.model_dump(exclude_none=True)), reasons
 

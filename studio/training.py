@@ -17,7 +17,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from studio import checkpoints, families, footprint, memory, prior, processes, runtime
+from studio import checkpoints, execution, families, footprint, memory, prior, processes, runtime
 from studio.batches import Example, Examples, Words, held_back, load_examples
 from studio.checkpoints import Disk
 from studio.config import TrainConfig, fields
@@ -94,6 +94,10 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     mine, theirs = Examples(examples, config.dataset, training, team.share), Examples(regular, config.dataset, training, team.share, stream=1)
     update = Update(config, family, pipeline, tuned(family.objective(pipeline, device), training), learner, words, team)
     validation = Validation(held, config.validation, training.seed, update)
+
+    if config.runtime.execution is None:
+        config = settle_execution(run, config, update, mine, bool(regular), step, team)
+    execution.prepare(update, config.runtime.execution)
 
     lent: list[Path] = []
 
@@ -241,6 +245,23 @@ def encode(run: Run, encodings: Encodings, config: TrainConfig, pictures: list[d
         team.wait()
         team.agree(int(found is None))
     return found
+
+
+def settle_execution(run: Run, config: TrainConfig, update: Update, examples: Examples, extra_batches: bool, step: int, team: Team) -> TrainConfig:
+    """Time the ways a card can run these steps, once in a run's life, and write the quickest down."""
+    ways = execution.possible(config, extra_batches)
+    learn_mode(update.pipeline, config, update.family)
+    batches = [(batch, 1 / config.training.gradient_accumulation_steps) for batch in examples.batches(step)]
+    left = config.training.max_train_steps - step
+    how, sentence = execution.fastest(update, batches, learning_rate(config.training, step), left, ways)
+    # Each process may have timed otherwise; the first one's word holds.
+    how = execution.WAYS[team.agree(execution.WAYS.index(how))]
+    settled = fields.replace(config, {"runtime.execution": how})
+    if team.first:
+        run.write_config(settled)
+        if sentence:
+            run.append({"kind": "note", "message": sentence})
+    return settled
 
 
 def learn_mode(pipeline: DiffusionPipeline, config: TrainConfig, family: Family) -> None:
