@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from studio import __main__ as commands
-from studio import captioning, library, worker
+from studio import captioning, library, terminal, worker
 from studio.benchmark.tiny import save_tiny_model
 from studio.dataset import Dataset
 from studio.errors import StudioError
@@ -127,7 +127,7 @@ def test_a_training_that_is_stopped_says_where_and_how_to_go_on(home, studio, wo
     hand.join()
     run = Run.all(workspace)[0]
     step = run.adapters()[-1][0]
-    assert done.exit_code == commands.STOPPED == 130 and run.state == "stopped"
+    assert done.exit_code == terminal.STOPPED == 130 and run.state == "stopped"
     assert done.stdout.splitlines() == [run.id, f"Stopped at step {step} and saved; go on with: python -m studio resume {run.id} --home {home.root}"]
 
 
@@ -135,10 +135,10 @@ def test_what_was_stopped_before_it_began_says_so(home, studio, workspace, monke
     run, jobs = finished_run(workspace), Jobs(home.database)
     monkeypatch.setattr(worker, "ensure", lambda home: [jobs.cancel(job.id) for job in jobs.list()])
     done = CliRunner().invoke(commands.app, ["resume", run.id, "--home", str(home.root)])
-    assert done.exit_code == commands.STOPPED
+    assert done.exit_code == terminal.STOPPED
     assert done.stdout.startswith(f"Stopped before the first step; go on with: python -m studio resume {run.id}")
     done = CliRunner().invoke(commands.app, ["generate", "a cat", "--out", str(home.root / "cat.png"), "--home", str(home.root)])
-    assert (done.exit_code, done.stdout) == (commands.STOPPED, "Stopped.\n")
+    assert (done.exit_code, done.stdout) == (terminal.STOPPED, "Stopped.\n")
 
 
 def test_a_worker_that_dies_is_replaced_while_somebody_waits(home, studio, monkeypatch, tmp_path, answered):
@@ -276,7 +276,7 @@ def test_publishing_under_another_licence_sends_its_name_and_link(home, studio, 
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_made_up_token")
     named = ("--licence", "other", "--licence-name", "Ink Licence", "--licence-link", "https://example.org/ink")
     words = ["publish", "run:x", "ink", "--rights", "I made them.", *named, "--home", str(home.root)]
-    assert CliRunner().invoke(commands.app, words).exit_code == commands.STOPPED
+    assert CliRunner().invoke(commands.app, words).exit_code == terminal.STOPPED
     assert (asked["licence"], asked["licence_name"], asked["licence_link"]) == ("other", "Ink Licence", "https://example.org/ink")
     assert "hf_made_up_token" not in json.dumps(asked)
 

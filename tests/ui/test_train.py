@@ -10,6 +10,7 @@ from studio.errors import StudioError
 from studio.families import BUILTIN_ID
 from studio.jobs import Jobs
 from studio.runs import Run
+from studio.starts import Wanted
 from studio.ui.studio import Studio
 from studio.ui.tabs import train
 
@@ -60,7 +61,7 @@ def test_what_the_queue_refuses_leaves_no_run(home, dataset, workspace, monkeypa
     def full(*_, **__):
         raise StudioError("You have 8 jobs that wait or run.")
 
-    monkeypatch.setattr(Jobs, "submit", full)
+    monkeypatch.setattr(Jobs, "submit_all", full)
     with pytest.raises(StudioError, match="8 jobs"):
-        studio.train("local", configs.for_dataset(dataset), dataset)
+        studio.train("local", dataset, [Wanted(configs.for_dataset(dataset), "")])
     assert Run.all(workspace) == [] and not list(workspace.runs.iterdir())
