@@ -11,8 +11,8 @@ from studio.trigger_words import unspoken
 from studio.workspace import Workspace
 
 FEWEST, MOST = 2, 6
-OTHERWISE_TOLD = ("dataset.id", "dataset.subject")
-"""Settings that say in a code what the line about the pictures says in words."""
+OTHERWISE_TOLD = ("dataset.id",)
+"""What the line about the pictures says in words."""
 
 
 @dataclass(frozen=True)
@@ -78,5 +78,5 @@ def prompts_in_common(runs: Sequence[Run]) -> list[tuple[str, tuple[int, ...]]]:
     for run in runs:
         config = run.config
         said = [unspoken(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
-        rows.append({prompt: row for row, prompt in reversed(list(enumerate(said)))})
+        rows.append({prompt: said.index(prompt) for prompt in said})
     return [(prompt, tuple(each[prompt] for each in rows)) for prompt in rows[0] if all(prompt in each for each in rows)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from studio.comparison import differences, prompts_in_common, steps_in_common
 from studio.runs import Run
-from studio.trigger_words import PLACEHOLDER
+from studio.trigger_words import spoken
 from studio.ui import files, plot
 from studio.ui.html import text
 from studio.ui.runs_view import KEY, column
@@ -62,9 +62,11 @@ def samples(runs: Sequence[Run], step: int | str | None) -> str:
     heads = "".join(f'<th scope="col">{mark(number, run.title)}</th>' for number, run in enumerate(runs, 1))
     drawn = [run.samples() for run in runs]
     at = [max(each) if step == LAST else step for each in drawn]
+    trigger_words = {run.config.dataset.trigger_word for run in runs}
+    spoken_as = trigger_words.pop() if len(trigger_words) == 1 else "(trigger word)"
     rows = ""
     for prompt, places in prompts:
-        words = text(prompt.replace(PLACEHOLDER, "the trigger word"))
+        words = text(spoken(prompt, spoken_as))
         cells = "".join(
             _cell(run, number, at[number - 1], row, words) if row < len(drawn[number - 1].get(at[number - 1], [])) else "<td></td>"
             for number, (run, row) in enumerate(zip(runs, places), 1)

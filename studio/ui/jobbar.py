@@ -33,7 +33,7 @@ def show(workspace: Workspace, jobs: list[Job]) -> str:
     shown = [job for job in jobs if len(queued) < 2 or job not in queued]
     items = "".join(_item(workspace, job) for job in shown)
     if len(queued) > 1:
-        words = f"then {text(title(workspace, queued[0]).removeprefix(WORDS['train']).strip())}"
+        words = f"next: {text(title(workspace, queued[0]).removeprefix(WORDS['train']).strip())}"
         items += f'<li class="queued"><span class="what">{len(queued)} trainings wait</span><span></span><span class="left">{words}</span>{LOOK}</li>'
     return f'<div class="jobbar"><ul>{items}</ul></div>' if jobs else ""
 

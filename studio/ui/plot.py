@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from studio.ui.html import text
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 560, 170, 44, 24
+WIDTH, HEIGHT, LEFT, BOTTOM = 560, 170, 48, 24
 RIGHT, TOP = 8, 8
 MOST_POINTS = 500
 FEWEST_POINTS = 3
-LETTER = 13
+LETTER = 16
 """Height of a line's number, so that two of them do not lie on each other."""
 
 

@@ -115,7 +115,7 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
         curves = [each.curve() for each in opened]
         return {
             "runs": [each.id for each in opened],
-            "settings": [{"path": each.path, "title": each.title, "values": list(each.values)} for each in comparison.differences(opened)],
+            "settings": [{"setting": each.path, "title": each.title, "values": list(each.values)} for each in comparison.differences(opened)],
             "loss": [curve[-1]["loss"] if curve else None for curve in curves],
             "step": step,
             "samples": {

@@ -140,11 +140,10 @@ def film(run: Run, now: Condition) -> str:
     """A row per prompt, a column per checkpoint from the base on, all from the same seed."""
     samples = run.samples()
     if not samples:
-        return (
-            ""
-            if now.state not in BUSY
-            else '<div class="small">The first pictures appear here in a moment: one row a prompt, one column a checkpoint.</div>'
-        )
+        if now.state not in BUSY:
+            return ""
+        when = "once it has begun" if now.state == "waiting" else "in a moment"
+        return f'<div class="small">The first pictures appear here {when}: one row a prompt, one column a checkpoint.</div>'
     steps = list(samples)
     if len(steps) > WIDEST_FILM:
         steps = [steps[0], *steps[-WIDEST_FILM + 1 :]]

@@ -21,9 +21,9 @@ def build_compare(studio: Studio, bench: gr.Row, listing: gr.HTML, picked: gr.St
         table = gr.HTML("", elem_id="compare-settings")
         gr.HTML('<h3 class="part">How wrong they are (loss, smoothed)</h3>')
         curves = gr.HTML("", elem_id="compare-loss")
+        gr.HTML('<h3 class="part">Samples</h3>')
         with gr.Row(elem_classes="toolbar"):
-            gr.HTML('<h3 class="part">Samples</h3>')
-            step = gr.Dropdown([], label="Step", elem_id="compare-step", filterable=False, scale=0, min_width=180)
+            step = gr.Dropdown([], label="After how much learning", elem_id="compare-step", filterable=False, scale=0, min_width=220)
         samples = gr.HTML("", elem_id="compare-samples")
 
     def chosen(ids: list[str], request: gr.Request) -> list[Run]:

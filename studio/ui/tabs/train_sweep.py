@@ -88,7 +88,7 @@ def build_sweep(studio: Studio) -> Sweep:
                 return notice(str(error), "bad"), gr.update(interactive=False, value="Queue these runs")
             return told(studio.workspace(request), wanted), gr.update(interactive=True, value=f"Queue {counted(len(wanted), 'run')}")
 
-        def queue(request: gr.Request, *values):
+        def begin_all(request: gr.Request, *values):
             """All of them, or with a sentence none."""
             try:
                 dataset, wanted = planned(request, values)
@@ -100,6 +100,6 @@ def build_sweep(studio: Studio) -> Sweep:
         summed = [total, begin]
         gr.on([*(each.change for each in tried), *changes], sum_up, [*tried, *inputs], summed, trigger_mode="always_last", **QUIET)
         second.change(lambda path: gr.update(visible=bool(path)), second, second_values, **QUIET)
-        begin.click(queue, [*tried, *inputs], [open_run, said], **QUIET)
+        begin.click(begin_all, [*tried, *inputs], [open_run, said], **QUIET)
 
     return Sweep(wire)
