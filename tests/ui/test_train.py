@@ -1,6 +1,7 @@
 """The Train form: numbers that fit the base, words about what will not work, and no run left behind by a refusal."""
 
 import pytest
+from gradio.components import FormComponent
 
 from studio import config as configs
 from studio import ui
@@ -95,11 +96,9 @@ def test_only_settings_with_one_value_can_be_tried_with_several():
 
 
 def values(shown: list, components: list) -> dict:
-    """What a handler puts into the components, by their labels."""
-    found = {}
-    for component, value in zip(components, shown):
-        found[component.label] = value.get("value") if isinstance(value, dict) else value
-    return found
+    """What a handler puts into the fields, by their labels."""
+    fields = [(component.label, value) for component, value in zip(components, shown) if isinstance(component, FormComponent)]
+    return {label: value.get("value") if isinstance(value, dict) else value for label, value in fields}
 
 
 @pytest.fixture
@@ -108,7 +107,7 @@ def fill(home):
     app, _ = ui.build_app(home, Access())
 
     def press(name, run, dataset_id):
-        event = next(event for event in app.fns.values() if event.fn and event.fn.__name__ == name and "train_like" in event.fn.__code__.co_filename)
+        event = next(event for event in app.fns.values() if event.fn and event.fn.__name__ == name and event.fn.__module__.endswith("train_like"))
         return values(event.fn(run.id, dataset_id, Request()), event.outputs)
 
     return press
