@@ -39,7 +39,8 @@ def train_again(workspace: Workspace, jobs: Jobs, run: Run, settings: Sequence[s
     """
     values = json.loads(configs.dump(run.asked))
     several = sweeps.combinations(settings)
-    name = title or (run.title if len(several) > 1 else f"{run.title}, {', '.join(map(sweeps.spelled, settings)) or 'again'}")
+    base = sweeps.without(run.title, settings)
+    name = title or (base if len(several) > 1 else f"{base}, {', '.join(map(sweeps.spelled, settings)) or 'again'}")
     wanted = [Wanted(configs.build(values, *each.settings), each.named(name)) for each in several]
     return _begin(workspace, jobs, wanted, run.id, lambda each: run.again(workspace, each.config, each.title))
 

@@ -56,7 +56,14 @@ def _values(leaf: Leaf | None, setting: str) -> tuple[str, ...]:
     return tuple(f"{leaf.path}={value}" for value in values) or (f"{path}=",)
 
 
+def without(title: str, settings: Sequence[str]) -> str:
+    """A title less what it says of these settings, so that a copy of "Ink, rank 8" with another rank is not called by both."""
+    names = tuple(spelled(f"{setting.partition('=')[0]}=") + " " for setting in settings)
+    first, *rest = title.split(", ")
+    return ", ".join([first, *(part for part in rest if not part.startswith(names))])
+
+
 def spelled(setting: str) -> str:
     """ "lora.rank=8" -> "rank 8"."""
     path, _, value = setting.partition("=")
-    return f"{path.rpartition('.')[2].replace('_', ' ')} {value.strip()}"
+    return f"{path.strip().rpartition('.')[2].replace('_', ' ')} {value.strip()}".strip()

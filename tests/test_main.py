@@ -397,7 +397,7 @@ def test_a_finished_run_is_made_longer_and_an_earlier_one_done_again(home, studi
     assert printed == [first.id, str(first.adapter_at(3)), f"run:{first.id}"]
     assert [event["step"] for event in first.curve()] == [1, 2, 3] and first.state == "finished"
     again = Run.open(workspace, studio("again", first.id, "lora.rank=3").splitlines()[0])
-    assert (again.title, again.config.lora.rank, again.config.training.max_train_steps, again.state) == ("Ink, rank 2, rank 3", 3, 3, "finished")
+    assert (again.title, again.config.lora.rank, again.config.training.max_train_steps, again.state) == ("Ink, rank 3", 3, 3, "finished")
 
 
 def test_one_of_several_that_fails_does_not_keep_the_others_from_learning(home, studio, workspace, monkeypatch):

@@ -76,7 +76,7 @@ def test_a_run_again_has_its_pictures_as_they_were_and_what_was_asked_for(worksp
     first.write_config(config.model_copy(update={"runtime": config.runtime.model_copy(update={"device": "cpu", "threads": 1})}))
     workspace.remove(dataset.path)
     (again, job), (other, _) = starts.train_again(workspace, jobs, first, ["lora.rank=4,32", "training.seed=9"])
-    assert [again.title, other.title] == ["Ink, rank 8, rank 4", "Ink, rank 8, rank 32"]
+    assert [again.title, other.title] == ["Ink, rank 4", "Ink, rank 32"]
     assert again.snapshot["pictures"] == first.snapshot["pictures"] and job.payload["run"] == again.id
     assert all((again.dataset_dir / "pictures" / each["file"]).read_bytes() for each in again.snapshot["pictures"])
     assert (again.config.lora.rank, again.config.lora.alpha, again.config.training.seed) == (4, 4, 9)

@@ -7,7 +7,7 @@ from studio.errors import StudioError
 from studio.jobs import Job
 from studio.runs import Run
 from studio.ui import estimate, files
-from studio.ui.html import duration, text
+from studio.ui.html import counted, duration, text
 from studio.ui.runs_view import BUSY, WORDS, condition
 from studio.ui.studio import Studio
 
@@ -65,8 +65,8 @@ def waiting(studio: Studio, owner: str) -> str:
         run = _opened(studio, job) if job.owner == owner else None
         if job.state == "running":
             # Nobody learns anything of somebody else's run but how long it takes.
-            told = "Somebody else's training runs now" if run is None else f"Now: {run.title}, step {job.done:,} of {job.total:,}"
-            now += f'<div class="small">{text(told)}{"" if job.seconds_left is None else f", {duration(job.seconds_left)} left"}.</div>'
+            words = "Somebody else's training runs now" if run is None else f"Now: {run.title}, step {job.done:,} of {job.total:,}"
+            now += f'<div class="small">{text(words)}{"" if job.seconds_left is None else f", {duration(job.seconds_left)} left"}.</div>'
             left = None if left is None or job.seconds_left is None else left + job.seconds_left
             continue
         place += 1
@@ -77,8 +77,10 @@ def waiting(studio: Studio, owner: str) -> str:
         like = (config.model.base_model, config.dataset.resolution, config.training.train_batch_size)
         if like not in paces:
             paces[like] = estimate.seconds_a_step(workspace, config)
-        takes = paces[like] * config.training.max_train_steps if paces[like] else None
-        facts = [f"{config.training.max_train_steps:,} steps" + (f", about {duration(takes)}" if takes else "")]
+        told = condition(run, job)
+        steps = told.total - told.step
+        takes = paces[like] * steps if paces[like] else None
+        facts = [f"{counted(steps, 'step')}{' to go' if told.step else ''}" + (f", about {duration(takes)}" if takes else "")]
         facts += [f"begins in about {duration(left)}"] if left else []
         left = None if left is None or takes is None else left + takes
         items += _item(job, run, place, ", ".join(facts), mine)

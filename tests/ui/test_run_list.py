@@ -5,6 +5,7 @@ import re
 import pytest
 
 from studio.access import Access
+from studio.config import fields
 from studio.jobs import Jobs
 from studio.ui import jobbar, run_list, runs_view
 from studio.ui.studio import Studio
@@ -20,6 +21,7 @@ def studio(home):
 def queued(studio, workspace):
     """Three runs of 200 steps in the queue."""
     runs = [finished_run(workspace, title=f"<Ink> {n}") for n in range(3)]
+    runs = [run.again(workspace, run.config, run.title) for run in runs]
     return [(run, studio.jobs.submit("local", "train", {"run": run.id}, key=run.job_key)) for run in runs]
 
 
@@ -39,6 +41,13 @@ def test_what_runs_now_and_when_the_others_begin_is_said(studio, queued):
     assert "Now: &lt;Ink&gt; 0, step 120 of 200, 5 minutes left." in shown
     # 0.3 s a step in the runs so far.
     assert "200 steps, about 60 seconds, begins in about 5 minutes" in shown and "begins in about 6 minutes" in shown
+
+
+def test_of_a_run_that_goes_on_only_the_rest_is_counted(studio, workspace):
+    run = finished_run(workspace)
+    run.write_config(fields.replace(run.config, {"training.max_train_steps": 300}))
+    studio.jobs.submit("local", "train", {"run": run.id})
+    assert "100 steps to go, about 30 seconds" in run_list.waiting(studio, "local")
 
 
 def test_one_that_waits_alone_needs_no_order_and_none_no_list(studio, workspace):
@@ -63,16 +72,18 @@ def test_nobody_learns_the_title_of_somebody_elses_run(studio, home):
 
 
 def test_taken_out_of_the_queue_a_run_is_not_started_and_can_be(studio, workspace, queued):
-    fresh = queued[0][0].again(workspace, queued[0][0].config, "Fresh")
-    studio.stop(studio.jobs.submit("local", "train", {"run": fresh.id}))
+    fresh = queued[0][0]
+    studio.stop(queued[0][1])
     now = runs_view.condition(fresh, runs_view.newest_jobs(studio, "local")[fresh.id])
     assert (now.state, now.message, now.can_resume) == ("created", "", True)
     assert "Not started" in runs_view.head(fresh, now)
     shown = run_list.listing([fresh], runs_view.newest_jobs(studio, "local"), None)
     assert "Not started, 200 steps" in shown and 'data-click="remove"' in shown
-    again = queued[1][0]
-    studio.stop(queued[1][1])
-    assert runs_view.condition(again, studio.jobs.get(queued[1][1].id)).state == "finished", "what it had learnt before is still so"
+    learnt = finished_run(workspace)
+    learnt.append({"kind": "extended", "from": 200, "to": 300})
+    job = studio.jobs.submit("local", "train", {"run": learnt.id})
+    studio.stop(job)
+    assert runs_view.condition(learnt, studio.jobs.get(job.id)).state == "stopped", "what it had learnt before is kept"
 
 
 def test_two_to_six_ticked_runs_can_be_compared(studio, workspace):
