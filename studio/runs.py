@@ -43,7 +43,9 @@ class Run:
         self.adapters_dir = path / "adapters"
         self.events_file = path / "events.jsonl"
         self.start_file = path / "start.safetensors"
-        """A copy of the LoRA that the run goes on from (`lora.start_from`), where it does."""
+        self.prior_dir = path / "prior"
+        self.cache_dir = path.parent.parent / "encodings"
+        """Shared by all runs of a workspace: the same picture and base give the same latents."""
 
     @classmethod
     def create(cls, workspace: Workspace, config: TrainConfig, dataset: Dataset, title: str = "") -> "Run":
