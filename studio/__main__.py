@@ -1,42 +1,27 @@
 """The same six nouns without a browser: `python -m studio --help`. Every long command is the same job that a page starts."""
 
-import contextlib
-import math
 import os
-import shlex
-import signal
 import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from studio import builtin, library, trash, worker
+from studio import builtin, library, queue_commands, training_commands, trash, worker
 from studio import config as configs
 from studio.captioning import CAPTIONERS
 from studio.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.errors import StudioError, validated
-from studio.jobs import DEVICE_KINDS, Job, Jobs
+from studio.jobs import Jobs
 from studio.model_card import LICENCES
 from studio.recipe import USUAL, Recipe
 from studio.release import Request, plan, save_folder, save_zip
 from studio.runs import Run
+from studio.terminal import HomeOption, aside, console, follow, open_home, table
 from studio.workspace import Home
 
-STOPPED = 130
-"""What a shell expects of a command that Ctrl-C ended: in `train && publish` nothing half-learnt goes on."""
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Caption pictures, train a LoRA, try it, publish it.")
-console = Console(markup=False, soft_wrap=True)
-aside = Console(stderr=True, markup=False, soft_wrap=True)
-"""For progress and refusals: what a script reads from the other stream is results alone."""
-HomeOption = Annotated[Path | None, typer.Option("--home", help="The studio's folder; default: LORA_STUDIO_HOME or your data folder.")]
 Pictures = Annotated[list[Path] | None, typer.Argument(help="Pictures, .txt captions of the same name, or a .zip of both.")]
 LicenceOption = Annotated[str, typer.Option(help=f"The LoRA's licence, as the Hub spells it: {', '.join(filter(None, LICENCES))}.")]
 LicenceName = Annotated[str, typer.Option(help="What the licence is called, for --licence other.")]
@@ -46,62 +31,6 @@ LicenceLink = Annotated[str, typer.Option(help="Where it can be read, for --lice
 def of_recipe(name: str):
     """An option that says of itself what the recipe says."""
     return typer.Option(help=Recipe.model_fields[name].description)
-
-
-def open_home(home: Path | None):
-    place = Home(home)
-    return place, place.workspace("local"), Jobs(place.database)
-
-
-def follow(home: Home, jobs: Jobs, job: Job, secret: bytes | None = None, go_on: str = "") -> Job:
-    """Show a job's progress until it ends; Ctrl-C asks it to stop, and stopping a training saves it first.
-
-    `go_on` is the command that goes on with what was stopped.
-    """
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeRemainingColumn())
-    looked = -math.inf
-    with ctrl_c() as pressed, Progress(*columns, console=aside, transient=True, disable=not aside.is_terminal) as progress:
-        bar = progress.add_task(job.kind, total=1)
-        while job.unfinished:
-            if pressed.is_set() and not job.cancel_requested:
-                jobs.cancel(job.id)
-            if time.monotonic() - looked > worker.LOOK_AROUND_SECONDS:
-                looked = time.monotonic()
-                if job.kind not in DEVICE_KINDS:
-                    # Again after a crash too: nobody else has the secret.
-                    jobs.start(job, secret)
-                worker.look(home, jobs)
-            time.sleep(0.1)
-            job = jobs.get(job.id)
-            words = ("saving, then stopping" if job.kind == "train" else "stopping") if pressed.is_set() else job.message or job.kind
-            progress.update(bar, completed=job.done or 0, total=max(job.total or 0, 1), description=words)
-    if job.state == "cancelled":
-        step = job.result.get("step")
-        where = f"Stopped at step {step} and saved" if step else "Stopped before the first step"
-        console.print(f"{where}; go on with: {go_on}" if go_on else "Stopped.", highlight=False)
-        raise typer.Exit(STOPPED)
-    if job.state != "done":
-        hint = f" The command: {go_on}" if go_on and job.state == "interrupted" else ""
-        raise StudioError((job.error or f"The {job.kind} job ended as {job.state}.") + hint)
-    return job
-
-
-@contextlib.contextmanager
-def ctrl_c() -> Iterator[threading.Event]:
-    """The first Ctrl-C sets the event, a second one ends the command as usual. As an exception the first could be lost: raised while Python
-    calls back from C, it is printed and forgotten."""
-    pressed = threading.Event()
-
-    def note(number, frame) -> None:
-        if pressed.is_set():
-            signal.default_int_handler(number, frame)
-        pressed.set()
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def check_target(path: Path) -> None:
@@ -181,37 +110,9 @@ def caption(
         console.print(f"{result['failed']} pictures could not be read.")
 
 
-@app.command()
-def train(
-    dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as lora.rank=8 training.max_train_steps=300.")] = None,
-    preset: Annotated[str, typer.Option(help="A starting point instead of the one that fits the dataset; `show presets` lists them.")] = "",
-    title: Annotated[str, typer.Option(help="What to call the LoRA.")] = "",
-    home: HomeOption = None,
-) -> None:
-    """Train a LoRA on a dataset.
-
-    Ctrl-C stops it and saves first; `resume` goes on to the same bytes.
-    """
-    place, workspace, jobs = open_home(home)
-    pictures = Dataset.open(workspace, dataset)
-    run = Run.create(workspace, configs.for_dataset(pictures, preset, *(overrides or [])), pictures, title)
-    console.print(run.id, highlight=False)
-    learn(home, place, jobs, run)
-
-
-@app.command()
-def resume(run: Annotated[str, typer.Argument(help="The run's id.")], home: HomeOption = None) -> None:
-    """Go on with a run that was stopped or interrupted."""
-    place, workspace, jobs = open_home(home)
-    learn(home, place, jobs, Run.open(workspace, run))
-
-
-def learn(home: Path | None, place: Home, jobs: Jobs, run: Run) -> None:
-    """Train a run from where it is to its end, and say where the LoRA lies and what it is called in a stack."""
-    go_on = f"python -m studio resume {run.id}" + (f" --home {shlex.quote(str(home))}" if home else "")
-    result = follow(place, jobs, jobs.submit("local", "train", {"run": run.id}, key=run.job_key), go_on=go_on).result
-    console.print(f"{run.latest_adapter()}\n{result['adapter']}", highlight=False)
+for command in (training_commands.train, training_commands.again, training_commands.resume, training_commands.extend):
+    app.command()(command)
+app.add_typer(queue_commands.app, name="queue")
 
 
 @app.command()
@@ -382,10 +283,7 @@ def show(
     if not rows:
         console.print(f"No {what} yet." if what != "removed" else "Nothing that could be put back.")
         return
-    # Plain columns: a table as wide as the terminal would cut ids, which people copy from here.
-    widths = [max(map(len, column)) for column in zip(columns, *rows)]
-    for line in (columns, *rows):
-        console.print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip(), highlight=False)
+    table(columns, rows)
 
 
 def main() -> None:

@@ -24,6 +24,11 @@ def spoken(prompt: str, word: str) -> str:
     return " ".join(prompt.replace(PLACEHOLDER, word).split())
 
 
+def unspoken(prompt: str, word: str) -> str:
+    """A prompt with "[trigger]" in place of the dataset's own word, so that two runs' prompts can be told to be the same."""
+    return _pattern(word).sub(PLACEHOLDER, prompt) if word.strip() else prompt
+
+
 def _pattern(word: str) -> re.Pattern:
     return re.compile(rf"(?<!\w){re.escape(word.strip())}(?!\w)", flags=re.IGNORECASE)
 

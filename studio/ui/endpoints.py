@@ -5,14 +5,12 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from studio import config as configs
 from studio import library, worker
 from studio.dataset import SUBJECTS, Dataset
 from studio.errors import StudioError, validated
 from studio.jobs import Job
 from studio.recipe import USUAL, Recipe, read_recipe
-from studio.runs import Run
-from studio.ui import files, runs_view
+from studio.ui import files, run_endpoints
 from studio.ui.studio import Studio, in_words
 from studio.workspace import Workspace
 
@@ -91,49 +89,6 @@ def add(studio: Studio) -> None:
         worker.ensure(studio.home)
         return await result(job)
 
-    def train(dataset: str, request: gr.Request, preset: str = "", settings: list[str] | None = None, title: str = "") -> dict:
-        """Start a training, with settings such as "lora.rank=8" on top of the preset, or of the one that fits the pictures where none is named;
-        returns the run and its job at once. Ask /run how it goes."""
-        pictures = Dataset.open(studio.workspace(request), dataset)
-        run, job = studio.train(studio.owner(request), configs.for_dataset(pictures, preset, *(settings or [])), pictures, title)
-        return {"run": run.id, "job": job.id}
-
-    def run(run: str, request: gr.Request) -> dict:
-        """How a run is doing: state (waiting, running, paused, stopped, interrupted, finished or failed), why, step, loss, saved LoRAs by step."""
-        opened = Run.open(studio.workspace(request), run)
-        now = runs_view.condition(opened, runs_view.newest_jobs(studio, studio.owner(request)).get(opened.id))
-        return {
-            "state": now.state,
-            "message": now.message,
-            "step": now.step,
-            "loss": now.curve[-1]["loss"] if now.curve else None,
-            "adapters": [f"run:{opened.id}@{step}" for step, _ in opened.adapters()],
-        }
-
-    def stop_run(run: str, request: gr.Request) -> dict:
-        """Ask a training to stop: it saves first. Returns at once; /run says when it has, and /resume_run goes on."""
-        opened = Run.open(studio.workspace(request), run)
-        job = unfinished(studio.owner(request), opened)
-        if job is None:
-            raise StudioError(f"{opened.title} is not being trained, so there is nothing to stop; /run says how it is.")
-        studio.stop(job)
-        return {"run": opened.id, "job": job.id}
-
-    def resume_run(run: str, request: gr.Request) -> dict:
-        """Go on with a run that was stopped or interrupted, to the same bytes. Returns the run and its job at once. Ask /run how it goes."""
-        opened = Run.open(studio.workspace(request), run)
-        going = unfinished(studio.owner(request), opened)
-        if going and (going.cancel_requested or opened.stop_requested):
-            raise StudioError(f"{opened.title} is saving before it stops; resume it once /run says that it has.")
-        job = studio.jobs.submit(studio.owner(request), "train", {"run": opened.id}, key=opened.job_key)
-        worker.ensure(studio.home)
-        return {"run": opened.id, "job": job.id}
-
-    def unfinished(owner: str, run: Run) -> Job | None:
-        """The job that trains a run, or waits to."""
-        job = runs_view.newest_jobs(studio, owner).get(run.id)
-        return job if job and job.unfinished else None
-
     async def generate(
         prompt: str,
         request: gr.Request,
@@ -189,7 +144,7 @@ def add(studio: Studio) -> None:
         return await result(studio.jobs.start(job, secret=secret.get_secret_value().encode()))
 
     about_datasets = (datasets, new_dataset, use_samples, pictures, add_pictures, edit_caption, caption)
-    for endpoint in (*about_datasets, train, run, stop_run, resume_run, adapters, add_lora, generate, publish):
+    for endpoint in (*about_datasets, *run_endpoints.endpoints(studio), adapters, add_lora, generate, publish):
         gr.api(in_words(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 

@@ -11,11 +11,15 @@ from studio import families
 from studio.config import TrainConfig
 from studio.dataset import Dataset
 from studio.errors import StudioError
+from studio.starts import Wanted
 from studio.ui import estimate
 from studio.ui.form import Form
 from studio.ui.html import counted, lead, notice, term, text
 from studio.ui.studio import QUIET, Studio
+from studio.ui.tabs.compare_runs import build_compare
+from studio.ui.tabs.train_like import Like, fill_from_runs
 from studio.ui.tabs.train_run import RunView, build_run
+from studio.ui.tabs.train_sweep import build_sweep
 from studio.workspace import Workspace
 
 TITLE = "Train"
@@ -56,7 +60,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
     filled_for = gr.State(None)
 
     gr.HTML(lead("Teach it", LEAD))
-    with gr.Row(elem_classes="bench"):
+    with gr.Row(elem_classes="bench") as bench:
         with gr.Column(elem_classes="pane", scale=5, min_width=320):
             none_yet = gr.HTML(notice(NO_PICTURES))
             to_pictures = gr.Button("Go to Pictures & captions", size="md", variant="primary")
@@ -82,6 +86,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                 size = gr.HTML("", elem_id="estimate")
                 start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-training")
                 said = gr.HTML("", elem_id="train-said")
+                sweep = build_sweep(studio)
                 with gr.Accordion("Sample prompts", open=False, elem_classes="fold"):
                     form.place("samples.prompts", lines=3, info=SAMPLE_HELP, elem_id="sample-prompts")
                 with gr.Accordion("More settings", open=False, elem_classes="fold"):
@@ -89,9 +94,16 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                     form.place_rest()
         with gr.Column(scale=7, min_width=320):
             view = build_run(studio, rooms, beat, wanted, open_run, start)
+    build_compare(studio, bench, view.listing, view.picked)
 
-    def open_settings(workspace: Workspace, dataset_id: str | None, preset_name: str | None = None, base_model: str = ""):
-        """Everything the form shows for this dataset and preset; a base that a person chose stays theirs."""
+    def open_settings(
+        workspace: Workspace,
+        dataset_id: str | None,
+        preset_name: str | None = None,
+        base_model: str = "",
+        like: Like | None = None,
+    ):
+        """Everything the form shows for this dataset and preset; a base that a person chose stays theirs. `like` has settings of its own."""
         known = datasets(workspace)
         ids = [each for _, each in known]
         dataset_id = dataset_id if dataset_id in ids else ids[0] if ids else None
@@ -109,18 +121,22 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                 *[gr.skip()] * len(form.inputs),
             ]
         dataset = Dataset.open(workspace, dataset_id)
-        preset_name = preset_name or configs.fitting_preset(dataset.subject, base_model)
-        own = [f"model.base_model={json.dumps(base_model)}"] if base_model else []
-        config = configs.for_dataset(dataset, preset_name or "", *own)
+        if like:
+            preset_name, config, words = None, like.config, like.words
+        else:
+            preset_name = preset_name or configs.fitting_preset(dataset.subject, base_model)
+            own = [f"model.base_model={json.dumps(base_model)}"] if base_model else []
+            config = configs.for_dataset(dataset, preset_name or "", *own)
+            words = describe(preset_name, dataset, config.model.base_model)
         return [
             gr.update(visible=False),
             gr.update(visible=False),
             gr.update(visible=True),
             gr.update(choices=known, value=dataset_id),
             preset_name,
-            describe(preset_name, dataset, config.model.base_model),
+            words,
             estimated(workspace, config),
-            False,
+            bool(like) and config.lora.alpha != config.lora.rank,
             (dataset.id, dataset.trigger_word),
             *form.write(config),
         ]
@@ -151,7 +167,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             return [about_it if component is about else gr.skip() for component in filling]
         return open_settings(workspace, dataset_id, None, base_model)
 
-    chosen.change(arrive, chosen, filling, **QUIET)
+    chosen.change(look_again, [chosen, filled_for], filling, **QUIET)
     pictures.input(lambda dataset_id: dataset_id, pictures, chosen, **QUIET)
     preset.input(take_preset, [pictures, preset], filling, **QUIET)
     base.input(take_base, [pictures, preset, base], filling, **QUIET)
@@ -168,18 +184,25 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
 
     gr.on([rank.change, steps.change, base.change], sum_up, form.inputs, size, **QUIET)
 
+    def read(workspace: Workspace, dataset_id: str, values: list) -> tuple[Dataset, TrainConfig]:
+        """The pictures that are chosen and the settings as the form shows them."""
+        dataset = Dataset.open(workspace, dataset_id)
+        about = {"dataset__id": dataset.id, "dataset__subject": dataset.subject, "dataset__trigger_word": dataset.trigger_word}
+        return dataset, form.read(values, **about)
+
     def begin(dataset_id, name, request: gr.Request, *values):
         """Check, write the run down, queue it. From here on it needs neither this tab nor this server."""
         try:
             owner = studio.owner(request)
-            dataset = Dataset.open(studio.home.workspace(owner), dataset_id)
-            about = {"dataset__id": dataset.id, "dataset__subject": dataset.subject, "dataset__trigger_word": dataset.trigger_word}
-            run, _ = studio.train(owner, form.read(list(values), **about), dataset, (name or "").strip())
+            dataset, config = read(studio.home.workspace(owner), dataset_id, list(values))
+            run, _ = studio.train(owner, dataset, [Wanted(config, (name or "").strip())])[0]
         except StudioError as error:
             return gr.skip(), notice(str(error), "bad")
         return run.id, ""
 
     start.click(begin, [pictures, name, *form.inputs], [open_run, said], **QUIET)
+    sweep.wire(read, [pictures, name, touched, *form.inputs], [rank.change, steps.change, base.change], open_run)
+    fill_from_runs(studio, view, open_run, pictures, chosen, open_settings, filling)
     return Train(arrive, look_again, filling, filled_for, view)
 
 
