@@ -3,48 +3,14 @@
 Numbers that learn are counted; activations are every tensor that autograd would keep for the way back. Nothing is fetched or computed.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from studio.config import TrainConfig
 from studio.families.base import BaseFolder, Family
 from studio.families.loading import denoiser_class
-from studio.lora import DTYPES, peft_config
-
-PACKED_BYTES = {"none": 2.0, "int8": 1.1, "fp8": 1.05, "nf4": 0.6}
-"""Bytes a number of the denoiser takes in 16 bits and packed, with the scales of each block of numbers (Dettmers et al. 2023, section 3)."""
-LEARNER_BYTES = 2 + 4 + 4 + 4 + 4
-"""For each number that learns: the working copy in 16 bits, and in 32 bits the master, its gradient and AdamW's two moments."""
-FIXED_BYTES = 900_000_000
-"""The card's own context, the libraries' workspaces, and an autoencoder that waits to draw."""
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Of one training. Activations are for one picture, kept whole and with blocks computed twice."""
-
-    base_numbers: int
-    adapter_numbers: int
-    activation_bytes: int
-    checkpointed_bytes: int
-    blocks: int
-
-    def adapter_bytes(self, dtype: str) -> int:
-        """Of the file, without its header of some kilobytes."""
-        return self.adapter_numbers * DTYPES[dtype].itemsize
-
-    def memory(self, batch: int, checkpointing: bool, quantisation: str, offload: bool) -> int:
-        """Bytes at the peak of a step."""
-        weights = self.base_numbers * PACKED_BYTES[quantisation]
-        if offload:
-            # Two blocks are there at a time: one computes, the next one comes.
-            weights *= 3 / max(3, self.blocks)
-        activations = self.activation_bytes
-        if checkpointing:
-            activations = self.checkpointed_bytes + self.activation_bytes // max(1, self.blocks)
-        return int(weights + self.adapter_numbers * LEARNER_BYTES + batch * activations + FIXED_BYTES)
+from studio.lora import peft_config
+from studio.memory import Footprint
 
 
 def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Footprint | None:
@@ -54,12 +20,13 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
         return None
     base_numbers = sum(weight.numel() for weight in denoiser.parameters())
     learning = teach(denoiser, config, family)
+    numbers = sum(weight.numel() for weight in learning)
     side = config.dataset.resolution
     activations = kept_bytes(family, denoiser, (side, side))
     denoiser.enable_gradient_checkpointing()
     checkpointed = kept_bytes(family, denoiser, (side, side))
     blocks = sum(type(module).__name__ in family.repeated_blocks for module in denoiser.modules())
-    return Footprint(base_numbers, sum(weight.numel() for weight in learning), activations, checkpointed, blocks)
+    return Footprint(base_numbers, numbers, activations, checkpointed, blocks)
 
 
 def base_numbers(family: Family, base: BaseFolder) -> int:

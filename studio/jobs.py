@@ -23,6 +23,7 @@ DIRECT_KINDS = {
     "adapter": "studio.imports:import_adapters",
     "download": "studio.imports:download_adapter",
     "publish": "studio.publishing:publish_job",
+    "estimate": "studio.estimates:estimate_job",
 }
 """kind -> the function(home, job, report, secret) -> result dict that a direct job's process imports and runs."""
 

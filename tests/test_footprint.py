@@ -6,8 +6,8 @@ import torch
 from studio import config as configs
 from studio.config.runtime import RuntimeConfig
 from studio.families import get
-from studio.footprint import Footprint, blank_denoiser, measure
-from studio.memory import fitting
+from studio.footprint import blank_denoiser, measure
+from studio.memory import Footprint, fitting
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 SD15, SDXL, FLUX = "stable-diffusion-v1-5/stable-diffusion-v1-5", "stabilityai/stable-diffusion-xl-base-1.0", "black-forest-labs/FLUX.1-dev"
