@@ -202,7 +202,7 @@ def test_a_direct_job_runs_in_its_own_process_and_a_bad_payload_ends_in_a_senten
 
 def test_a_direct_process_that_is_killed_leaves_an_interrupted_job(jobs, monkeypatch):
     real = processes.module_command
-    monkeypatch.setattr(processes, "module_command", lambda *a: [*real(*a)[:1], "-c", SLEEPER, *real(*a)[3:]])
+    monkeypatch.setattr(processes, "module_command", lambda *a, **k: [*real(*a)[:1], "-c", SLEEPER, *real(*a)[3:]])
     job = jobs.start(jobs.submit("ada", "publish", {}), secret=b"hf_canary")
     wait_for(lambda: jobs.get(job.id).state == "running")
     os.kill(jobs.get(job.id).pid, signal.SIGKILL)
@@ -227,7 +227,7 @@ def test_cancelling_reaches_a_direct_job_that_waits_for_the_network(jobs, monkey
         "direct.DIRECT_KINDS['download'] = 'hang:f'; direct.run_direct(Path(sys.argv[1]), int(sys.argv[2]), None)"
     )
     real = processes.module_command
-    monkeypatch.setattr(processes, "module_command", lambda *a: [*real(*a)[:1], "-c", code, *real(*a)[3:]])
+    monkeypatch.setattr(processes, "module_command", lambda *a, **k: [*real(*a)[:1], "-c", code, *real(*a)[3:]])
     job = jobs.start(jobs.submit("ada", "download", {}))
     wait_for(lambda: jobs.get(job.id).state == "running")
     jobs.cancel(job.id)

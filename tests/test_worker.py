@@ -69,7 +69,7 @@ def training(monkeypatch):
     """`training("killed")`: from now on trainings are the stand-in above, and end that way."""
     real = processes.module_command
 
-    def command(module, *arguments):
+    def command(module, *arguments, count=1):
         return [sys.executable, "-c", CHILD, *map(str, arguments)] if module == "studio.training" else real(module, *arguments)
 
     def choose(ending="finished"):
@@ -407,7 +407,7 @@ def test_the_resident_process_leaves_in_peace_when_nobody_who_asked_for_it_lives
 
 def test_many_who_ask_at_once_get_one_worker(home, monkeypatch):
     started = []
-    monkeypatch.setattr(processes, "module_command", lambda module, *a: [sys.executable, "-c", "import time; time.sleep(30)"])
+    monkeypatch.setattr(processes, "module_command", lambda module, *a, **k: [sys.executable, "-c", "import time; time.sleep(30)"])
     real = processes.spawn
     monkeypatch.setattr(processes, "spawn", lambda *a, **k: started.append(real(*a, **k)) or started[-1])
     for _ in range(5):
@@ -417,7 +417,7 @@ def test_many_who_ask_at_once_get_one_worker(home, monkeypatch):
 
 
 def test_a_worker_that_cannot_start_is_not_started_for_ever_and_nobody_waits_for_it(home, jobs, monkeypatch):
-    monkeypatch.setattr(processes, "module_command", lambda module, *a: [sys.executable, "-c", "raise SystemExit('no torch')"])
+    monkeypatch.setattr(processes, "module_command", lambda module, *a, **k: [sys.executable, "-c", "raise SystemExit('no torch')"])
     monkeypatch.setattr(worker, "LOOK_AROUND_SECONDS", 0.02)
     job = jobs.submit("local", "generate", {})
     worker.look_after(home)
