@@ -48,10 +48,10 @@ def take(name: str, data: bytes, folder: Path, of: list[str] | None) -> None:
     """Decode one file's bytes and say what became of it. `of`: what pictures it may be the mask of; None when it is no mask."""
     processes.limit_cpu(CPU_SECONDS)
     try:
-        if name.lower().endswith(TEXT_SUFFIXES):
-            say("caption", name, text=read_text(data))
-        elif of is not None:
+        if of is not None:
             take_mask(name, decode_mask(data), folder, of)
+        elif name.lower().endswith(TEXT_SUFFIXES):
+            say("caption", name, text=read_text(data))
         else:
             take_picture(name, *decode(data), folder)
     except StudioError as error:
@@ -123,7 +123,7 @@ def answer(request: dict, folder: Path) -> None:
         if is_archive:
             read_archive(path, name, folder, request["skip"])
         else:
-            take(name, path.read_bytes(), folder, [] if request["mask"] else masked_by(name) or None)
+            take(name, path.read_bytes(), folder, [] if request["mask"] else mask_names(name))
     except StudioError as error:
         say("refused", name, reason=str(error))
     except OSError:
@@ -147,8 +147,13 @@ def read_archive(path: Path, name: str, folder: Path, skip: int) -> None:
             say("refused", full_name, reason=str(error))
         else:
             # From the whole name: what is shown of it may be cut.
-            of = [f"{name}/{printable(stem.partition('/')[2])}" for stem in masked_by(f"{name}/{member.name}")]
-            take(full_name, data, folder, of or None)
+            of = mask_names(f"{name}/{member.name}")
+            take(full_name, data, folder, of and [f"{name}/{printable(stem.partition('/')[2])}" for stem in of])
+
+
+def mask_names(name: str) -> list[str] | None:
+    """What pictures a file may be the mask of, by its name; None when that says nothing of a mask."""
+    return None if name.lower().endswith(TEXT_SUFFIXES) else masked_by(name) or None
 
 
 def printable(name: str) -> str:

@@ -76,7 +76,7 @@ class Masks:
             notes.append(f"{'1 picture' if given[False] == 1 else f'{given[False]} pictures'} got a mask. Only the light parts teach.")
         if given[True]:
             those = "1 picture is" if given[True] == 1 else f"{given[True]} pictures are"
-            notes.append(f"{those} transparent in places. Transparent parts do not teach.")
+            notes.append(f"{those} transparent in places. Transparent parts do not teach, unless “Use masks” is off on the Train tab.")
         return given.total(), notes
 
     def _keep(self, file: Path, sha256: str) -> None:

@@ -5,13 +5,14 @@ import io
 import json
 import random
 import stat
+import sys
 import time
 import zipfile
 
 import pytest
 from PIL import Image, ImageDraw
 
-from studio import config, pairing
+from studio import config, pairing, processes
 from studio.dataset import Dataset
 from studio.masks import Masks, masked_by
 from studio.pictures import decode_files
@@ -251,6 +252,15 @@ def test_a_mask_is_kept_grey_and_as_large_as_its_picture(tmp_path):
     assert decoded.notes == ["1 mask was not as large as its picture and was scaled."]
 
 
+def test_the_decoders_death_while_it_scales_a_mask_refuses_that_mask_only(tmp_path, monkeypatch):
+    dies = "import os, sys; from studio import decoder; decoder.fit_mask = lambda *_: os.abort(); decoder.main()"
+    monkeypatch.setattr(processes, "module_command", lambda module, *arguments: [sys.executable, "-c", dies, *map(str, arguments)])
+    files = {"red.png": card("red"), "red-mask.png": half((128, 96)), "blue.png": card("blue"), "blue-mask.png": half()}
+    decoded = decode_all(tmp_path, files)
+    assert pairs(decoded) == {"blue.png": "blue-mask.png"} and len(decoded.pictures) == 2
+    assert [item["name"] for item in decoded.refused] == ["red-mask.png"] and decoded.notes == []
+
+
 def test_sixteen_bits_one_bit_and_a_painted_layer_are_masks_too(tmp_path):
     layer = Image.new("RGBA", (64, 48), (0, 0, 0, 0))
     ImageDraw.Draw(layer).rectangle((0, 0, 31, 47), fill="white")
@@ -292,7 +302,7 @@ def glass(holes=True, size=(64, 48)):
 def test_what_is_transparent_does_not_teach_and_that_is_said(workspace, bring):
     dataset = Dataset.create(workspace, "Glass")
     came = bring(dataset, {"glass.png": encoded(glass()), "opaque.png": encoded(glass(holes=False))})
-    assert came["masks"] == 1 and came["notes"] == ["1 picture is transparent in places. Transparent parts do not teach."]
+    assert came["masks"] == 1 and came["notes"][0].startswith("1 picture is transparent in places. Transparent parts do not teach")
     first, second = dataset.pictures
     assert second.mask is None
     with Image.open(first.file) as picture, Image.open(first.mask) as mask:
@@ -340,7 +350,8 @@ def test_a_mask_brought_for_one_picture_is_its_mask_whatever_it_is_called(datase
     red, blue = dataset.pictures
     came = bring(dataset, {"untitled.png": half()}, mask_of=blue.id)
     assert (came["added"], came["masks"], came["refused"]) == (0, 1, []) and dataset.mask(blue.id) == dataset.mask(red.id)
-    for files in ({"set.zip": zipped({"a.png": half()})}, {"photo.png": card("orange")}, {"a.txt": b"words"}):
+    dataset.set_caption(red.id, "mine", "file")
+    for files in ({"set.zip": zipped({"a.png": half()})}, {"photo.png": card("orange")}, {"red.txt": b"words"}):
         before = dataset.sha256()
         came = bring(dataset, files, mask_of=blue.id)
         assert (came["added"], came["masks"], dataset.sha256()) == (0, 0, before)
