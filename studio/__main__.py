@@ -50,7 +50,10 @@ def dataset(
     consent: Annotated[str, typer.Option(help="If a real person is shown: how they agreed. Goes onto the card.")] = "",
     home: HomeOption = None,
 ) -> None:
-    """Make a dataset from pictures and captions, or from a sample set."""
+    """Make a dataset from pictures and captions, or from a sample set.
+
+    A grey file called name-mask.png is the mask of name.png: only the light parts teach.
+    """
     place, workspace, jobs = open_home(home)
     if sample:
         if files or subject or trigger or consent:
@@ -74,7 +77,10 @@ def add(
     files: Pictures,
     home: HomeOption = None,
 ) -> None:
-    """Add pictures and captions to a dataset."""
+    """Add pictures and captions to a dataset.
+
+    A grey file called name-mask.png is the mask of name.png: only the light parts teach.
+    """
     place, workspace, jobs = open_home(home)
     bring(place, jobs, Dataset.open(workspace, dataset), files)
 
@@ -83,7 +89,8 @@ def bring(place: Home, jobs: Jobs, dataset: Dataset, files: list[Path]) -> None:
     """Add files to a dataset, and say what came of each."""
     listing = [{"path": str(path.resolve()), "name": path.name} for path in files]
     result = follow(place, jobs, jobs.submit("local", "import", {"dataset": dataset.id, "files": listing})).result
-    console.print(f"{result['added']} pictures and {result['captions']} captions added.")
+    masks = f", {result['masks']} masks" if result["masks"] else ""
+    console.print(f"{result['added']} pictures and {result['captions']} captions{masks} added.")
     for refused in result["refused"]:
         console.print(f"  not used: {refused['name']}: {refused['reason']}")
     for note in result["notes"]:

@@ -66,6 +66,8 @@ class Trained:
     dataset_sha256: str
     adapter_sha256: str
     stopped_early: bool = False
+    masked: int = 0
+    """Pictures whose masks were used."""
 
 
 @dataclass(frozen=True)
@@ -240,10 +242,13 @@ def _training(about: About) -> str:
     trained, config = about.trained, about.config
     took = f" in {trained.seconds:,.0f} seconds" if trained.seconds is not None else ""
     device = f" on {escape(config.runtime.device)}" if config.runtime.device else ""
+    dark = f"counted {config.dataset.mask_floor:.0%}" if config.dataset.mask_floor else "did not count"
+    masked = f", {trained.masked} of them with a mask whose dark parts {dark}" if trained.masked else ""
     early = f" of the {config.training.max_train_steps} planned" if trained.stopped_early else ""
     lines = [
         "## How it was trained",
-        f"{trained.steps} steps{early}{took}{device}, from {trained.pictures} pictures. The pictures and captions are not part of this repository.",
+        f"{trained.steps} steps{early}{took}{device}, from {trained.pictures} pictures{masked}. "
+        "The pictures and captions are not part of this repository.",
         f"- Base: {_base_name(about.base)}",
         f"- Pictures and captions, sha256: `{trained.dataset_sha256}`",
         f"- {WEIGHTS_NAME}, sha256: `{trained.adapter_sha256}`",

@@ -263,6 +263,7 @@ def _trained(run: Run, step: int, adapter_sha256: str) -> Trained:
         dataset_sha256=snapshot["sha256"],
         adapter_sha256=adapter_sha256,
         stopped_early=step < run.config.training.max_train_steps,
+        masked=sum("mask" in picture for picture in snapshot["pictures"]) if run.config.dataset.masks else 0,
     )
 
 

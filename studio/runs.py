@@ -18,6 +18,7 @@ from studio import config as configs
 from studio.config import TrainConfig, fields
 from studio.dataset import Dataset
 from studio.errors import StudioError
+from studio.masks import name_for
 from studio.processes import FileLock
 from studio.workspace import Workspace, new_id, write_atomically
 
@@ -64,6 +65,9 @@ class Run:
             name = f"{picture.id}.png"
             _link_or_copy(picture.file, run.dataset_dir / "pictures" / name)
             listing.append({"sha256": picture.id, "file": name, "caption": picture.caption, "width": picture.width, "height": picture.height})
+            if picture.mask:
+                listing[-1]["mask"] = name_for(picture.id)
+                _link_or_copy(picture.mask, run.dataset_dir / "pictures" / name_for(picture.id))
         snapshot = {
             "title": title or dataset.title,
             "dataset": dataset.id,

@@ -214,6 +214,9 @@ def test_pictures_can_be_added_to_a_dataset_that_is_there(studio, workspace, tmp
     printed = studio("add", made, tmp_path / "a.png", tmp_path / "a.txt", tmp_path / "odd.png")
     assert "1 pictures and 1 captions added." in printed and "not used: odd.png" in printed
     assert [picture.caption for picture in Dataset.open(workspace, made).pictures] == ["a grey card"]
+    (tmp_path / "a-mask.png").write_bytes(png(200, size=64))
+    printed = studio("add", made, tmp_path / "a-mask.png")
+    assert "0 pictures and 0 captions, 1 masks added." in printed and "Only the light parts teach." in printed
     with pytest.raises(StudioError, match="not here any more"):
         studio("add", "gone", tmp_path / "a.png")
 

@@ -139,6 +139,19 @@ def test_sampling_does_not_change_what_is_learnt(workspace, tiny_base, run):  # 
     assert all(torch.equal(ours[name].B, theirs[name].B) and torch.equal(ours[name].A, theirs[name].A) for name in ours)
 
 
+def test_masks_change_what_is_learnt_unless_they_are_switched_off(workspace, tiny_base):  # noqa: F811
+    short = ("training.max_train_steps=2", "samples.prompts=[]", "dataset.flip=true")
+    runs = [
+        tiny_run(workspace, tiny_base, *short),
+        tiny_run(workspace, tiny_base, *short, "dataset.masks=false", masked=True),
+        tiny_run(workspace, tiny_base, *short, masked=True),
+    ]
+    assert [main(each) for each in runs] == ["", "", ""]
+    plain, unused, masked = (load_adapter(each.latest_adapter(), FAMILY).layers for each in runs)
+    assert all(torch.equal(plain[name].B, unused[name].B) for name in plain)
+    assert not all(torch.equal(plain[name].B, masked[name].B) for name in plain)
+
+
 def test_the_same_seed_is_the_same_file_and_another_seed_another(workspace, tiny_base, run):  # noqa: F811
     twin, other = tiny_run(workspace, tiny_base), tiny_run(workspace, tiny_base, "training.seed=8")
     for each in (run, twin, other):

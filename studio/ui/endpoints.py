@@ -54,14 +54,15 @@ def add(studio: Studio) -> None:
         return {"id": dataset.id, "title": dataset.title, "pictures": 0}
 
     async def add_pictures(dataset: str, pictures: list[gr.FileData], request: gr.Request) -> dict:
-        """Add pictures, .txt captions of the same name, or a .zip of both: files as gradio_client's handle_file sends them. Returns how many
-        pictures and captions were added, what was refused and why, and notes."""
+        """Add pictures, .txt captions of the same name, masks (name-mask.png: only its light parts teach), or a .zip of these: files as
+        gradio_client's handle_file sends them. Returns how many pictures, captions and masks were added, what was refused and why, and notes."""
         opened = Dataset.open(studio.workspace(request), dataset)
         asked = {"dataset": opened.id, "files": [uploaded(file) for file in pictures]}
         return await result(studio.jobs.start(studio.jobs.submit(studio.owner(request), "import", asked)))
 
     def pictures(dataset: str, request: gr.Request) -> list[dict]:
-        """Every picture of a dataset: id, name, caption, who wrote it (hand, file, sample, a captioner or nobody), size, address."""
+        """Every picture of a dataset: id, name, caption, who wrote it (hand, file, sample, a captioner or nobody), size, address, and the
+        mask's address or nothing."""
         opened = Dataset.open(studio.workspace(request), dataset)
         return [
             {
@@ -72,6 +73,7 @@ def add(studio: Studio) -> None:
                 "width": picture.width,
                 "height": picture.height,
                 "address": "/" + files.url("picture", opened.id, picture.id),
+                "mask": "/" + files.url("mask", opened.id, picture.mask.stem) if picture.mask else "",
             }
             for picture in opened.pictures
         ]

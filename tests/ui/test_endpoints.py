@@ -105,6 +105,10 @@ def test_a_program_makes_a_dataset_of_its_own_pictures(ask, tmp_path):
     assert (listed["subject"], listed["trigger_word"], listed["pictures"]) == ("object", "ohwx", 1)
     (card,) = ask("/pictures", made["id"])
     assert (card["name"], card["caption"], card["caption_source"], card["width"]) == ("card.png", "a grey card", "file", 64)
+    assert card["mask"] == ""
+    (tmp_path / "card-mask.png").write_bytes(png(200, size=64))
+    assert ask("/add_pictures", made["id"], [handle_file(tmp_path / "card-mask.png")])["masks"] == 1
+    assert f"/mask/{made['id']}/" in ask("/pictures", made["id"])[0]["mask"]
 
 
 def test_consent_given_by_a_program_is_kept(page, ask):
