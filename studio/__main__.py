@@ -16,9 +16,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from studio import builtin, library, trash, worker
+from studio import builtin, library, presets, trash, worker
 from studio import config as configs
 from studio.captioning import CAPTIONERS
+from studio.config import foreign, shipped
 from studio.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.errors import StudioError, validated
@@ -37,6 +38,7 @@ console = Console(markup=False, soft_wrap=True)
 aside = Console(stderr=True, markup=False, soft_wrap=True)
 """For progress and refusals: what a script reads from the other stream is results alone."""
 HomeOption = Annotated[Path | None, typer.Option("--home", help="The studio's folder; default: LORA_STUDIO_HOME or your data folder.")]
+CARDS = [overlay.name.removeprefix("memory-") for overlay in configs.overlays()]
 Pictures = Annotated[list[Path] | None, typer.Argument(help="Pictures, .txt captions of the same name, or a .zip of both.")]
 LicenceOption = Annotated[str, typer.Option(help=f"The LoRA's licence, as the Hub spells it: {', '.join(filter(None, LICENCES))}.")]
 LicenceName = Annotated[str, typer.Option(help="What the licence is called, for --licence other.")]
@@ -186,6 +188,7 @@ def train(
     dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as lora.rank=8 training.max_train_steps=300.")] = None,
     preset: Annotated[str, typer.Option(help="A starting point instead of the one that fits the dataset; `show presets` lists them.")] = "",
+    memory: Annotated[str, typer.Option(help=f"Make it fit a graphics card: {', '.join(CARDS)}. Usually what is free decides.")] = "",
     title: Annotated[str, typer.Option(help="What to call the LoRA.")] = "",
     home: HomeOption = None,
 ) -> None:
@@ -195,7 +198,7 @@ def train(
     """
     place, workspace, jobs = open_home(home)
     pictures = Dataset.open(workspace, dataset)
-    run = Run.create(workspace, configs.for_dataset(pictures, preset, *(overrides or [])), pictures, title)
+    run = Run.create(workspace, presets.settings(workspace, pictures, preset, *(overrides or []), memory=memory), pictures, title)
     console.print(run.id, highlight=False)
     learn(home, place, jobs, run)
 
@@ -348,6 +351,32 @@ def save(
 
 
 @app.command()
+def settings(
+    file: Annotated[Path, typer.Argument(help=f"A settings file: {', '.join(foreign.ENDINGS)}.")],
+    save: Annotated[str, typer.Option(help="Keep them as a preset of this name, for `train --preset mine:...`.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a preset of that name.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Read training settings from a file and say what became of each.
+
+    A run's config.json, a preset, a LoRA made by this studio, kohya's .toml or ai-toolkit's .yaml.
+    """
+    if not file.is_file():
+        raise StudioError(f"There is no file {str(file)!r}; give the path of a settings file or of a LoRA.")
+    found = foreign.read(file)
+    for path, value in found.values.items():
+        console.print(f"{path} = {value}", highlight=False)
+    for left in sorted(found.left, key=lambda each: not each.matters):
+        aside.print(f"  {'not taken' if left.matters else 'not needed'}: {left}", highlight=False)
+    if save:
+        _, workspace, _ = open_home(home)
+        base, subject = found.values.get("model.base_model", ""), found.values.get("dataset.subject", SUBJECTS[0])
+        start = configs.preset(configs.fitting_preset(subject, base))
+        kept = presets.save(workspace, save, foreign.onto(start, found), replace=replace, suggest=shipped.STEPS not in found.values)
+        console.print(kept.name, highlight=False)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this computer can do, and what fixes the rest."""
     for finding in examine():
@@ -372,7 +401,10 @@ def show(
         "datasets": lambda: (("id", "title", "pictures"), [(d.id, d.title, str(len(d.pictures))) for d in Dataset.all(workspace)]),
         "runs": lambda: (("id", "title", "state"), [(r.id, r.title, r.state) for r in Run.all(workspace)]),
         "adapters": lambda: (("ref", "title", "rank"), [(c.ref, c.title, str(c.rank)) for c in library.list_adapters(workspace)]),
-        "presets": lambda: (("name", "title", "measured"), [(p.name, p.title, p.measured) for p in configs.presets()]),
+        "presets": lambda: (
+            ("name", "title", "measured"),
+            [(p.name, p.title, p.measured) for p in (*presets.own(workspace), *configs.presets())],
+        ),
         "jobs": lambda: (("id", "kind", "state"), [(str(j.id), j.kind, j.state) for j in jobs.list("local")]),
         "removed": lambda: (("id", "title"), [(each.id, title) for each, title in trash.removed(workspace)]),
     }

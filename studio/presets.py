@@ -60,10 +60,11 @@ def goals(workspace: Workspace, subject: str, base_model: str = "") -> list[tupl
     return [*((p.title, p.name) for p in paces), *((f"{p.title} (yours)", p.name) for p in own(workspace)), *runs]
 
 
-def save(workspace: Workspace, title: str, config: TrainConfig, pictures: int = 0, replace: bool = False) -> Preset:
+def save(workspace: Workspace, title: str, config: TrainConfig, pictures: int = 0, replace: bool = False, suggest: bool = False) -> Preset:
     """Keep settings under a title: what differs from the defaults, but for what belongs to the pictures.
 
-    Steps that are the suggested ones for so many `pictures` stay a suggestion. A preset that is there is only replaced when that is said.
+    Steps that are the suggested ones for so many `pictures` stay a suggestion, any do with `suggest`. A preset that is there is only replaced
+    when that is said.
     """
     title = clean_text(title, LONGEST_TITLE)
     if not title:
@@ -76,10 +77,9 @@ def save(workspace: Workspace, title: str, config: TrainConfig, pictures: int = 
     if not path.exists() and len(list(workspace.presets.glob("*.toml"))) >= MOST:
         raise StudioError(f"You have {MOST} presets already, which is as many as are kept; remove one first.")
     values = differing(config)
-    if pictures and config.training.max_train_steps == configs.suggested_steps(config, pictures):
-        values.pop(shipped.STEPS, None)
-    else:
-        values[shipped.STEPS] = config.training.max_train_steps
+    values[shipped.STEPS] = config.training.max_train_steps
+    if suggest or (pictures and config.training.max_train_steps == configs.suggested_steps(config, pictures)):
+        del values[shipped.STEPS]
     if config.samples.prompts:
         values["samples.prompts"] = [unspoken(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
     offer = families.offer(config.model.base_model)
@@ -124,7 +124,7 @@ def _own(path: Path) -> Preset:
 
 def _of_run(run: Run) -> Preset:
     """A run's settings without what its machine chose, its prompts without its trigger word."""
-    values = dict(foreign.own(json.loads(configs.dump(run.config))).values)
+    values = dict(foreign.own.read(json.loads(configs.dump(run.config))).values)
     values["samples.prompts"] = [unspoken(prompt, run.config.dataset.trigger_word) for prompt in run.config.samples.prompts]
     about = {"title": f"Settings of the run {run.title}", "description": f"As in the run {run.title}, {_when(run)}.", "measured": "those of that run"}
     return shipped.described(RUN + run.id, run.path, about, fields.nested(values))

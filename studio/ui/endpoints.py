@@ -5,8 +5,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from studio import config as configs
-from studio import library, worker
+from studio import library, presets, worker
 from studio.dataset import SUBJECTS, Dataset
 from studio.errors import StudioError, validated
 from studio.jobs import Job
@@ -91,11 +90,14 @@ def add(studio: Studio) -> None:
         worker.ensure(studio.home)
         return await result(job)
 
-    def train(dataset: str, request: gr.Request, preset: str = "", settings: list[str] | None = None, title: str = "") -> dict:
-        """Start a training, with settings such as "lora.rank=8" on top of the preset, or of the one that fits the pictures where none is named;
-        returns the run and its job at once. Ask /run how it goes."""
-        pictures = Dataset.open(studio.workspace(request), dataset)
-        run, job = studio.train(studio.owner(request), configs.for_dataset(pictures, preset, *(settings or [])), pictures, title)
+    def train(dataset: str, request: gr.Request, preset: str = "", settings: list[str] | None = None, title: str = "", memory: str = "") -> dict:
+        """Start a training, with settings such as "lora.rank=8" on top of the preset (mine:<name> for one of your own, run:<id> for a run's), or
+        of the one that fits the pictures where none is named; memory such as "12gb" makes the base fit a graphics card. Returns the run and its
+        job at once. Ask /run how it goes."""
+        workspace = studio.workspace(request)
+        pictures = Dataset.open(workspace, dataset)
+        config = presets.settings(workspace, pictures, preset, *(settings or []), memory=memory)
+        run, job = studio.train(studio.owner(request), config, pictures, title)
         return {"run": run.id, "job": job.id}
 
     def run(run: str, request: gr.Request) -> dict:

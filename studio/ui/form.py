@@ -73,7 +73,11 @@ class Form:
 
     def write(self, config: BaseModel) -> list[Any]:
         """What each widget shows for this config, in the order of `inputs`."""
-        return [to_widget(self.leaves[path], fields.get(config, path)) for path in self.widgets]
+        return [self.shown(path, fields.get(config, path)) for path in self.widgets]
+
+    def shown(self, path: str, value: Any) -> Any:
+        """What the widget of one setting shows for a value."""
+        return to_widget(self.leaves[path], value)
 
 
 def _widget(leaf: Leaf) -> tuple[type, dict]:

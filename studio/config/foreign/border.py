@@ -1,4 +1,4 @@
-"""Where settings of other trainers come in: each foreign name has one entry in its trainer's table, and what is not taken is said by name."""
+"""Where settings of other trainers come in: each of them ends up taken, under its name here, or left, with the reason."""
 
 import math
 import re
@@ -94,6 +94,10 @@ class Border:
         self._done.add(name)
         self.left.append(Left(name, short(self.settings.get(name)), why, matters))
 
+    def used(self, *names: str) -> None:
+        """These went into another setting, or only say again what another one says."""
+        self._done.update(names)
+
     def read(self, name: str, reader: Callable[[Any], Any], default: Any = None) -> Any:
         """The value as `reader` reads it; one that cannot be read is left and the default returned."""
         if not self.said(name):
@@ -148,10 +152,10 @@ class Border:
             self.values["model.family"] = family
 
 
-def short(value: Any) -> str:
-    text = "true" if value is True else "false" if value is False else str(value)
+def short(value: Any, longest: int = SHOWN) -> str:
+    text = "true" if value is True else "false" if value is False else "nothing" if value is None else str(value)
     text = " ".join(text.split())
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def number(value: Any) -> float:
@@ -192,13 +196,13 @@ def optional(reader: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: reader(value) or None
 
 
-def one_of(choices: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """Words there -> a value here, whatever their case."""
+def one_of(choices: Mapping[str, Any], otherwise: str = "") -> Callable[[Any], Any]:
+    """Words there -> a value here, whatever their case; `otherwise` says what becomes of other words."""
 
     def read(value: Any) -> Any:
         name = word(value).lower()
         if name not in choices:
-            raise Unfit(f"the studio has no counterpart; it knows {', '.join(choices)}.")
+            raise Unfit(otherwise or f"the studio has no counterpart; it knows {', '.join(choices)}.")
         return choices[name]
 
     return read
