@@ -73,7 +73,7 @@ def save(workspace: Workspace, title: str, config: TrainConfig, pictures: int = 
     path = workspace.preset_path(slug(title, "") or f"preset-{hashlib.sha256(title.encode()).hexdigest()[:8]}")
     if path.exists() and not replace:
         there = tomllib.loads(path.read_text(encoding="utf-8")).get("preset", {}).get("title", path.stem)
-        raise StudioError(f"You have a preset {there!r} already. Say that it is to be replaced, or choose another name.")
+        raise StudioError(f"You have a preset {there!r} already. Tick Replace (--replace on the command line), or choose another name.")
     if not path.exists() and len(list(workspace.presets.glob("*.toml"))) >= MOST:
         raise StudioError(f"You have {MOST} presets already, which is as many as are kept; remove one first.")
     values = differing(config)

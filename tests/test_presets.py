@@ -229,7 +229,7 @@ def test_a_saved_preset_says_only_what_differs_and_nothing_about_the_pictures(wo
 
 def test_a_preset_is_not_overwritten_silently(workspace):
     presets.save(workspace, "Ink", configs.preset("stable-diffusion-style", "lora.rank=8"))
-    with pytest.raises(StudioError, match="'Ink' already.*replaced"):
+    with pytest.raises(StudioError, match="'Ink' already.*Replace"):
         presets.save(workspace, "ink!", configs.preset("stable-diffusion-style", "lora.rank=4"))
     assert presets.find(workspace, "mine:ink").values["lora"]["rank"] == 8
     presets.save(workspace, "ink!", configs.preset("stable-diffusion-style", "lora.rank=4"), replace=True)

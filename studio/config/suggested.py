@@ -28,7 +28,7 @@ def steps(pictures: int, subject: str, pace: str = "best", at_once: int = 1) -> 
 
 def because(pictures: int, steps: int) -> str:
     """Why a form shows this number."""
-    return f"{pictures} picture{'' if pictures == 1 else 's'}: {steps:,} steps suggested. More comes closer to them, too many copy them."
+    return f"{pictures} picture{'' if pictures == 1 else 's'}: {steps:,} steps suggested. Too many copy them."
 
 
 PROMPTS = {

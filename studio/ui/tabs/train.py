@@ -24,6 +24,7 @@ RANK = term("rank", "How many numbers the LoRA has for each layer: how much it c
 BASE = term("base model", "The picture model that everything starts from. It stays as it is; the LoRA is a small file on top of it.")
 PRESET = term("preset", "Settings that worked before for the same purpose. You may change each of them.")
 LEAD = f"Pick pictures, a {BASE} and a goal ({PRESET}), then press Start training. The numbers are filled in; {RANK} and {STEPS} matter most."
+RANK_HELP = "How much it can remember; too much copies the pictures. 8 to 32 suits most."
 RANKS = [4, 8, 16, 32, 64, 128]
 SAMPLE_HELP = (
     "One line each: a prompt with the trigger word, the same without it, and a scene that no picture shows. They become the rows of the film."
@@ -65,14 +66,14 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                 )
                 goal = gr.Dropdown([], label="Goal (preset)", elem_id="preset", filterable=False)
                 about = gr.HTML("")
-                rank = form.place("lora.rank", gr.Radio, choices=RANKS, elem_id="rank", elem_classes="ranks")
+                rank = form.place("lora.rank", gr.Radio, choices=RANKS, info=RANK_HELP, elem_id="rank", elem_classes="ranks")
                 with gr.Row(elem_classes="numbers"):
-                    alpha = form.place("lora.alpha", min_width=130, info="Follows the rank until you change it.")
+                    steps = form.place("training.max_train_steps", min_width=130, elem_id="steps", info=STEPS_HELP)
                     form.place("training.learning_rate", min_width=130, info="Higher learns faster and breaks sooner.")
-                steps = form.place("training.max_train_steps", elem_id="steps", info=STEPS_HELP)
                 with gr.Row(elem_classes="numbers"):
-                    form.place("dataset.resolution", min_width=130, info="Larger is finer and takes more memory.")
-                    batch = form.place("training.train_batch_size", min_width=130, info="More is steadier and takes more memory.")
+                    alpha = form.place("lora.alpha", min_width=110, info="Follows the rank until you change it.")
+                    form.place("dataset.resolution", min_width=110, info="Larger is finer, takes more memory.")
+                    batch = form.place("training.train_batch_size", min_width=110, info="More is steadier, takes more memory.")
                 size = gr.HTML("", elem_id="estimate")
                 start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-training")
                 said = gr.HTML("", elem_id="train-said")
@@ -133,7 +134,10 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         changed = {about: introduce(shipped.named(numbers_for)) + warn(dataset, base_model), form.widgets["model.revision"]: ""}
         return changed | ({sheet.family: known.name} if known else {})
 
-    chosen.change(arrive, chosen, sheet.filling, **QUIET)
+    def take_pictures(dataset_id, card_name, request: gr.Request):
+        return sheet.open(studio.workspace(request), dataset_id, card=card_name)
+
+    chosen.change(take_pictures, [chosen, card], sheet.filling, **QUIET)
     pictures.input(lambda dataset_id: dataset_id, pictures, chosen, **QUIET)
     goal.input(take_goal, [pictures, goal, card], sheet.filling, **QUIET)
     base.input(take_base, [pictures, sheet.numbers_for, base, card], sheet.filling, **QUIET)

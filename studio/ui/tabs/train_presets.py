@@ -15,7 +15,7 @@ from studio.ui import removed
 from studio.ui.html import counted, notice, text
 from studio.ui.removed import build_removed
 from studio.ui.studio import QUIET, Studio, in_words
-from studio.ui.tabs.train_sheet import Sheet
+from studio.ui.tabs.train_sheet import Sheet, introduce, warn
 
 REPLACE = "Replace the one that is there"
 HELP = "Settings of other trainers come in as well: kohya's .toml, ai-toolkit's .yaml. So do a run's config.json and the header of a LoRA made here."
@@ -35,7 +35,7 @@ class Keeping:
 def build_keeping(studio: Studio) -> Keeping:
     with gr.Accordion("Save and import settings", open=False, elem_classes="fold", elem_id="keep-settings"):
         with gr.Row(elem_classes="keep"):
-            title = gr.Textbox(label="Save as preset", placeholder="Ink, slow", max_length=presets.LONGEST_TITLE, min_width=160, max_lines=1)
+            title = gr.Textbox(label="Save as preset", placeholder="its name", max_length=presets.LONGEST_TITLE, min_width=160, max_lines=1)
             save = gr.Button("Save", size="md", min_width=90, scale=0, elem_id="save-preset")
         replace = gr.Checkbox(label=REPLACE, visible=False, elem_id="replace-preset")
         with gr.Row(elem_classes="toolbar"):
@@ -67,11 +67,12 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
             keeping.said: notice(f"Saved. {saved.title} now stands under Goal.", "good"),
             keeping.replace: gr.update(visible=False, value=False),
             keeping.title: "",
+            sheet.about: introduce(saved) + warn(dataset, config.model.base_model),
             keeping.remove: gr.update(visible=True),
         }
 
     asked = [pictures, keeping.title, keeping.replace, *sheet.seen]
-    changed = [goal, keeping.said, keeping.replace, keeping.title, keeping.remove]
+    changed = [goal, sheet.about, keeping.said, keeping.replace, keeping.title, keeping.remove]
     gr.on([keeping.save.click, keeping.title.submit], keep, asked, changed, **QUIET)
 
     def bring(dataset_id, file, request: gr.Request):
@@ -90,16 +91,16 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
         )
         return {**sheet.fill(workspace, dataset, None, config, told), keeping.said: account(found, dataset)}
 
-    keeping.upload.upload(bring, [pictures, keeping.upload], [*sheet.filling, keeping.said], **QUIET)
+    keeping.upload.upload(bring, [pictures, keeping.upload], [*sheet.filling, keeping.said, keeping.replace], **QUIET)
 
     @in_words
-    def drop(dataset_id, goal_name, request: gr.Request):
+    def drop(dataset_id, goal_name, card_name, request: gr.Request):
         workspace = studio.workspace(request)
         title = next((preset.title for preset in presets.own(workspace) if preset.name == goal_name), "")
         presets.remove(workspace, goal_name or "")
-        return {**sheet.open(workspace, dataset_id), keeping.said: notice(f"{title} was removed; below is the way back.")}
+        return {**sheet.open(workspace, dataset_id, card=card_name), keeping.said: notice(f"{title} was removed; below is the way back.")}
 
-    keeping.remove.click(drop, [pictures, goal], [*sheet.filling, keeping.said], **QUIET)
+    keeping.remove.click(drop, [pictures, goal, sheet.card], [*sheet.filling, keeping.said], **QUIET)
 
     @in_words
     def put_back(dataset_id, base_model, request: gr.Request, event: gr.EventData):
@@ -120,8 +121,8 @@ def account(found: Imported, dataset: Dataset) -> str:
         words += notice(f"The file's trigger word is {trigger}; these pictures have {dataset.trigger_word or 'none'}, which is used.", "warn")
     if missed:
         items = "".join(f"<li><code>{text(each.name)} = {text(each.value)}</code> {text(each.why)}</li>" for each in missed)
-        words += f'<div class="notice warn account" role="status"><b>Not as there</b><ul>{items}</ul></div>'
+        words += f'<div class="notice warn account" role="status"><b>Not taken, and it may change what is learnt</b><ul>{items}</ul></div>'
     if needless:
         items = "".join(f"<li><code>{text(each.name)} = {text(each.value)}</code> {text(each.why)}</li>" for each in needless)
         words += f'<details class="account"><summary>{counted(len(needless), "setting")} not needed here</summary><ul>{items}</ul></details>'
-    return words
+    return f'<div class="account-of-file">{words}</div>'
