@@ -6,7 +6,6 @@ import textwrap
 import pytest
 
 from studio import config as configs
-from studio.adapters import adapter_metadata
 from studio.config import TrainConfig, fields, foreign
 from studio.config.foreign import ai_toolkit_names, kohya_names
 from studio.errors import StudioError
@@ -480,10 +479,6 @@ def test_a_lora_from_elsewhere_says_that_it_carries_none(tmp_path):
         write_tiny_adapter(tmp_path / "ink.safetensors", facts)
         with pytest.raises(StudioError, match="does not say how it was trained"):
             foreign.read(tmp_path / "ink.safetensors")
-
-
-def test_adapter_metadata_is_where_settings_are_looked_for():
-    assert "studio" in adapter_metadata("unet", 4, [], {}, {})
 
 
 # Files nobody vouches for

@@ -150,7 +150,8 @@ def test_there_is_an_overlay_for_five_sizes_and_none_is_a_preset():
 
 @pytest.mark.parametrize("overlay", configs.overlays(), ids=lambda overlay: overlay.name)
 def test_an_overlay_changes_what_fits_and_nothing_else_for_every_preset(overlay):
-    assert set(overlay.settings).union(*overlay.of_families.values()) <= set(memory.OWNED)
+    assert set(overlay.settings).union(*overlay.of_families.values(), *overlay.of_bases.values()) <= set(memory.OWNED)
+    assert set(overlay.of_bases) <= {offer.id for family in families.FAMILIES for offer in family.offers}
     assert set(overlay.of_families) <= {preset.family for preset in configs.presets()}
     assert len(overlay.description.split()) > 8 and overlay.measured == "estimated"
     for name in NAMES:
@@ -171,12 +172,19 @@ def test_a_larger_card_never_asks_for_more_saving():
             assert small.dataset.resolution <= large.dataset.resolution
 
 
+def test_a_larger_base_of_a_family_gets_more_saving_than_the_one_of_its_presets():
+    large = "stabilityai/stable-diffusion-3.5-large"
+    for card in ("8gb", "12gb", "16gb"):
+        medium, other = (configs.preset("sd3-style", *base, overlay=card).runtime for base in ((), (f"model.base_model={large}",)))
+        assert (medium.quantisation, other.quantisation) in [("int8", "nf4"), ("none", "nf4"), ("none", "int8")]
+
+
 def test_picture_size_and_batch_are_limits_and_a_smaller_batch_is_made_up_for():
-    built = configs.preset("sdxl-style", "training.train_batch_size=4", "dataset.resolution=512", overlay="memory-8gb")
-    assert (built.training.train_batch_size, built.dataset.resolution) == (4, 512)  # said by hand
-    lowered = memory.fit(configs.preset("sdxl-style", "training.train_batch_size=4"), "memory-8gb")
+    built = configs.preset("krea-2-style", "training.train_batch_size=4", "dataset.resolution=896", overlay="memory-8gb")
+    assert (built.training.train_batch_size, built.dataset.resolution) == (4, 896)  # said by hand
+    lowered = memory.fit(configs.preset("krea-2-style", "training.train_batch_size=4"), "memory-8gb")
     assert (lowered.training.train_batch_size, lowered.training.gradient_accumulation_steps, lowered.dataset.resolution) == (1, 4, 768)
-    assert memory.fit(configs.preset("sdxl-style-quick", "dataset.resolution=512"), "memory-8gb").dataset.resolution == 512
+    assert memory.fit(configs.preset("krea-2-style-quick"), "memory-8gb").dataset.resolution == 512
     assert configs.preset("small-world-style", overlay="memory-12gb").training.train_batch_size == 4
 
 

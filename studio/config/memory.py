@@ -26,7 +26,7 @@ OWNED = (
 
 @dataclass(frozen=True)
 class Overlay:
-    """What a card of this size needs: for every family, and what single families need instead."""
+    """What a card of this size needs: for any base, and what single families, or single bases of a family, need instead."""
 
     name: str
     title: str
@@ -35,9 +35,10 @@ class Overlay:
     path: Path
     settings: dict = field(compare=False, repr=False)
     of_families: dict = field(compare=False, repr=False)
+    of_bases: dict = field(compare=False, repr=False)
 
-    def settings_for(self, family: str) -> dict:
-        return {**self.settings, **self.of_families.get(family, {})}
+    def settings_for(self, family: str, base_model: str) -> dict:
+        return {**self.settings, **self.of_families.get(family, {}), **self.of_bases.get(base_model, {})}
 
 
 def overlays() -> list[Overlay]:
@@ -64,7 +65,7 @@ def fit(config: TrainConfig, memory: str, said: Collection[str] = ()) -> TrainCo
     """
     if not memory:
         return config
-    wanted = {path: value for path, value in named(memory).settings_for(config.model.family).items() if path not in said}
+    wanted = {path: value for path, value in named(memory).settings_for(config.model.family, config.model.base_model).items() if path not in said}
     if "dataset.resolution" in wanted:
         wanted["dataset.resolution"] = min(wanted["dataset.resolution"], config.dataset.resolution)
     if most := wanted.pop("training.train_batch_size", None):
@@ -81,7 +82,8 @@ def _read() -> tuple[Overlay, ...]:
     found = []
     for path in PRESETS_DIR.glob(f"{PREFIX}*.toml"):
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        about, of_families = values.pop("overlay"), values.pop("families", {})
-        single = {family: fields.flatten(tables) for family, tables in of_families.items()}
-        found.append(Overlay(path.stem, about["title"], about["description"], about["measured"], path, fields.flatten(values), single))
+        about, *single = (values.pop(name) for name in ("overlay", "families", "bases"))
+        of_families, of_bases = ({name: fields.flatten(tables) for name, tables in each.items()} for each in single)
+        words = (about["title"], about["description"], about["measured"])
+        found.append(Overlay(path.stem, *words, path, fields.flatten(values), of_families, of_bases))
     return tuple(found)

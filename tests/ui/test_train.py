@@ -120,12 +120,12 @@ def test_more_pictures_change_the_suggestion_when_the_tab_is_opened_again(page, 
 
 
 def test_a_card_changes_what_makes_the_base_fit_and_leaves_what_was_typed(page, dataset):
-    page.call("take_base", dataset.id, "small-world-style", SDXL, "")
+    page.call("take_base", dataset.id, "small-world-style", "krea/Krea-2-Raw", "")
     rank = next(each for each in page.now if key(each) == "rank")
     page.now[rank] = 64
     shown = page.call("take_card", dataset.id, page.value("preset"), "memory-8gb")
-    expected = configs.for_dataset(dataset, "sdxl-style", overlay="memory-8gb")
-    assert shown["Pack the base (quantisation)"] == expected.runtime.quantisation == "int8" and shown["Picture size (resolution)"] == 768
+    expected = configs.for_dataset(dataset, "krea-2-style", overlay="memory-8gb")
+    assert shown["Pack the base (quantisation)"] == expected.runtime.quantisation == "nf4" and shown["Picture size (resolution)"] == 768
     assert "rank" not in shown and page.value("rank") == 64
     shown = page.call("take_card", dataset.id, page.value("preset"), "")
     assert shown["Pack the base (quantisation)"] == "" and shown["Picture size (resolution)"] == 1024
