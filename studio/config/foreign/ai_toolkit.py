@@ -6,6 +6,7 @@ What it does where a file says nothing was read in its version of August 2026: r
 import math
 from typing import Any
 
+from studio import families
 from studio.config import shipped
 from studio.config.foreign import ai_toolkit_names as there
 from studio.config.foreign.border import OFF, Border, Imported, Unfit, number, whole, word, yes
@@ -150,7 +151,7 @@ def _optimizer(border: Border) -> None:
 
 def _text_encoder(border: Border, family: str | None) -> None:
     learns = border.read("train.train_text_encoder", yes, False)
-    if learns and family not in ("stable-diffusion", "sdxl", "flux"):
+    if learns and not any(known.text_encoder_targets for known in families.FAMILIES if known.name == family):
         border.leave("train.train_text_encoder", "the text encoders of this family do not learn here.")
     elif border.said("train.train_text_encoder"):
         border.take("train.train_text_encoder", "lora.text_encoder", learns)
