@@ -119,6 +119,15 @@ def test_more_pictures_change_the_suggestion_when_the_tab_is_opened_again(page, 
     assert "steps" not in page.call("look_again", dataset.id)
 
 
+def test_other_pictures_fill_the_form_anew_and_the_same_ones_leave_what_was_typed(page, dataset, workspace):
+    other = Dataset.from_samples(workspace, "character")
+    rank = next(each for each in page.now if key(each) == "rank")
+    page.now[rank] = 64
+    assert "rank" not in page.call("look_again", dataset.id)
+    shown = page.call("look_again", other.id)
+    assert (shown["rank"], shown["preset"], shown["train-dataset"]) == (16, "small-world-character", other.id)
+
+
 def test_a_card_changes_what_makes_the_base_fit_and_leaves_what_was_typed(page, dataset):
     page.call("take_base", dataset.id, "small-world-style", "krea/Krea-2-Raw", "")
     rank = next(each for each in page.now if key(each) == "rank")

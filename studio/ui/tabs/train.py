@@ -96,16 +96,16 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
     def arrive(dataset_id, request: gr.Request):
         return sheet.open(studio.workspace(request), dataset_id)
 
-    def look_again(dataset_id, filled_for, steps_now, proposed, goal_name, base_model, request: gr.Request):
-        """When the tab is opened: other pictures or another trigger word fill the form again; else what was typed stays, and only what came
-        meanwhile is offered: more pictures, and runs to take settings from."""
+    def look_again(dataset_id, filled_for, steps_now, proposed, goal_name, base_model, card_name, request: gr.Request):
+        """When the tab is opened, or other pictures are chosen anywhere: other ones, or another trigger word, fill the form again; else what was
+        typed stays, and only what came meanwhile is offered: more pictures, and runs to take settings from."""
         workspace = studio.workspace(request)
         known = datasets(workspace)
         ids = [each for _, each in known]
         wanted = dataset_id if dataset_id in ids else next(iter(ids), None)
         dataset = Dataset.open(workspace, wanted) if wanted else None
         if not dataset or not filled_for or tuple(filled_for)[:2] != (wanted, dataset.trigger_word):
-            return sheet.open(workspace, wanted)
+            return sheet.open(workspace, wanted, card=card_name)
         goals = presets.goals(workspace, dataset.subject, base_model or "")
         changed = {pictures: gr.update(choices=known), goal: gr.update(choices=goals)}
         if len(dataset.pictures) != filled_for[2] and goal_name and steps_now == proposed:
@@ -114,7 +114,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             changed[sheet.filled_for] = (wanted, dataset.trigger_word, len(dataset.pictures))
         return changed
 
-    looking = [chosen, sheet.filled_for, steps, sheet.suggestion, goal, base]
+    looking = [chosen, sheet.filled_for, steps, sheet.suggestion, goal, base, card]
 
     def take_goal(dataset_id, goal_name, card_name, request: gr.Request):
         try:
@@ -134,10 +134,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         changed = {about: introduce(shipped.named(numbers_for)) + warn(dataset, base_model), form.widgets["model.revision"]: ""}
         return changed | ({sheet.family: known.name} if known else {})
 
-    def take_pictures(dataset_id, card_name, request: gr.Request):
-        return sheet.open(studio.workspace(request), dataset_id, card=card_name)
-
-    chosen.change(take_pictures, [chosen, card], sheet.filling, **QUIET)
+    chosen.change(look_again, looking, sheet.filling, **QUIET)
     pictures.input(lambda dataset_id: dataset_id, pictures, chosen, **QUIET)
     goal.input(take_goal, [pictures, goal, card], sheet.filling, **QUIET)
     base.input(take_base, [pictures, sheet.numbers_for, base, card], sheet.filling, **QUIET)
