@@ -284,8 +284,9 @@ def test_a_preset_that_cannot_be_read_is_shown_as_such(workspace):
 
 def test_a_runs_settings_come_back_without_its_machine_and_its_word(workspace):
     dataset = Dataset.from_samples(workspace, "style")
-    asked = ("lora.rank=12", "runtime.device=cuda", "runtime.threads=16", "runtime.quantisation=nf4", "training.max_train_steps=123")
-    run = Run.create(workspace, configs.for_dataset(dataset, "", *asked), dataset, "Ink")
+    asked = configs.for_dataset(dataset, "", "lora.rank=12", "training.max_train_steps=123")
+    run = Run.create(workspace, asked, dataset, "Ink")
+    run.write_config(fields.replace(asked, {"runtime.device": "cuda", "runtime.threads": 16, "runtime.quantisation": "nf4"}))
     again = presets.settings(workspace, pictures(30, "character", "sks"), f"run:{run.id}")
     assert (again.lora.rank, again.training.max_train_steps) == (12, 123)
     assert (again.runtime.device, again.runtime.threads, again.runtime.quantisation) == (None, None, None)

@@ -29,7 +29,7 @@ class Page:
 
     def __init__(self, home):
         app, _ = ui.build_app(home, Access())
-        ours = [event for event in app.fns.values() if event.fn and event.fn.__module__.startswith("studio.ui.tabs.train")]
+        ours = [event for event in app.fns.values() if event.fn and event.fn.__module__.rpartition(".")[2] in ("train", "train_presets")]
         self.events = {event.fn.__name__: event for event in ours}
         self.now = {}
 
