@@ -87,7 +87,7 @@ def stack_entry(workspace: Workspace, ref: str, weight: float) -> StackEntry:
     takes its newest save, and writes that one's hash down."""
     card = find(workspace, ref)
     source, _, run_id = ref.partition(":")
-    learning = source == "run" and "@" not in run_id and Run.open(workspace, run_id).state in ("running", "paused")
+    learning = source == "run" and "@" not in run_id and Run.open(workspace, run_id).state in ("running", "paused", "full")
     return validated(StackEntry, {"adapter": card.ref, "weight": weight, "title": card.title, "sha256": None if learning else card.sha256})
 
 

@@ -26,6 +26,7 @@ STATE_AFTER = {
     "started": "running",
     "resumed": "running",
     "pausing": "paused",
+    "full": "full",
     "stopped": "stopped",
     "finished": "finished",
     "failed": "failed",
@@ -187,7 +188,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """created, running, paused, stopped, finished or failed, as the training child last said."""
+        """created, running, paused, full (it waits for room on the disk), stopped, finished or failed, as the training child last said."""
         state = "created"
         for event in self.events()[0]:
             state = STATE_AFTER.get(event["kind"], state)

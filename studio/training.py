@@ -29,6 +29,7 @@ from studio.families.base import BaseFolder, Family
 from studio.film import Film
 from studio.learner import Learner
 from studio.lora import add_lora, save_adapter, start_tensors
+from studio.patience import PatientDisk, PatientRun
 from studio.runs import Run
 from studio.team import Team
 from studio.update import Update
@@ -391,18 +392,18 @@ def check_room(run: Run, config: TrainConfig, learner: Learner) -> None:
 
 def main(argv: list[str]) -> int:
     """Exit status 0 when finished or stopped, 1 when it failed; the reason is the run's last event, a bug's traceback is in the log."""
-    run = Run(Path(argv[0]))
+    run = PatientRun(Path(argv[0]))
     processes.be_nice()
     processes.be_first_to_die()
     team = Team(run.config.runtime.processes)
     if not team.first:
-        # The first process has the run's lock and its last word.
+        # The first process has the run's lock and its last word, and writes.
         train(run, Disk(), team)
         team.close()
         return 0
     with run.lock(), contextlib.closing(team):
         try:
-            train(run, Disk(), team)
+            train(run, PatientDisk(run), team)
         except NotFinite as error:
             return _fail(run, str(error), [{"title": f"learning rate {error.half:g}", "set": {"training.learning_rate": error.half}}])
         except StudioError as error:

@@ -12,6 +12,8 @@ from studio import config as configs
 from studio.adapters import load_adapter
 from studio.checkpoints import Disk
 from studio.errors import StudioError
+from studio.generation import Generator
+from studio.recipe import Recipe
 from studio.runs import Run
 from studio.training import train
 from studio.update import Update
@@ -230,3 +232,30 @@ def test_a_whole_step_is_recorded_only_where_nothing_asks_the_host(settings, way
     config = configs.build({"runtime": {"device": "cuda", "quantisation": "none", "offload": False}}, *settings)
     assert execution.possible(config, False) == ways
     assert "graph" not in execution.possible(config, True)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "schedulefree"])
+def test_three_interruptions_to_draw_equal_none(optimizer, workspace, tiny_base):  # noqa: F811
+    """Each lends the newest weights as a file and lets another pipeline draw with them, in this very process, before the run goes on."""
+    settings = [*TWELVE, f"training.optimizer={optimizer}", "training.ema_decay=0.9" if optimizer == "adamw" else "lora.dropout=0.1"]
+    calm, asked = tiny_run(workspace, tiny_base, *settings), tiny_run(workspace, tiny_base, *settings)
+    wanted = result(calm)
+    drawn = []
+
+    class Lent(Run):
+        due = [2, 5, 9]
+
+        @property
+        def pause_requested(self):
+            steps = [event["step"] for event in self.events()[0] if event["kind"] == "step"]
+            return bool(self.due) and bool(steps) and steps[-1] >= self.due[0]
+
+        def append(self, event):
+            super().append(event)
+            if event["kind"] == "pausing":
+                drawn.append(Generator(tiny_base, FAMILY).draw(Recipe(prompt="a cat", num_inference_steps=2), [(self.latest_adapter(), 1.0)]))
+                self.due.pop(0)
+
+    train(Lent(asked.path), Disk())
+    assert len(drawn) == 3 and asked.state == "finished"
+    assert asked.latest_adapter().read_bytes() == wanted

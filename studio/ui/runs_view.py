@@ -1,7 +1,7 @@
 """How a training run looks: its state in words, the film of samples, the loss, and what can be done with it."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from studio.jobs import Job
@@ -16,13 +16,16 @@ WORDS = {
     "waiting": "Waiting for its turn",
     "running": "Learning",
     "paused": "Paused for a moment to draw",
+    "full": "Waiting for room on the disk",
     "stopped": "Stopped, everything saved",
     "finished": "Finished",
     "failed": "Failed",
     "interrupted": "Interrupted, nothing lost",
 }
 CHECKPOINT = term("checkpoint", "What was learnt up to a step, saved. Later ones know your pictures better, until they copy them.")
-BUSY = ("waiting", "running", "paused")
+BUSY = ("waiting", "running", "paused", "full")
+STEPS_RUN = {"compiled": "steps compiled", "graph": "steps recorded as one graph"}
+"""How a card runs the steps, where it is not the ordinary way."""
 WIDEST_FILM = 12
 SEPARATOR = " \u00b7 "
 
@@ -40,6 +43,8 @@ class Condition:
     held_back: tuple[dict, ...] = ()
     retries: tuple[dict, ...] = ()
     in_one_go: bool = True
+    preflight: dict = field(default_factory=dict)
+    execution: str = ""
 
     @property
     def step(self) -> int:
@@ -62,6 +67,9 @@ class Told:
     retries: tuple[dict, ...] = ()
     in_one_go: bool = True
     """Whether one process did it all, so that its job's time is the run's."""
+    preflight: dict = field(default_factory=dict)
+    """What the first steps took; empty before them."""
+    execution: str = ""
 
 
 @functools.lru_cache(maxsize=256)
@@ -79,6 +87,8 @@ def _told(path: Path, size: int, modified_ns: int) -> Told:
         tuple(run.curve("validation")),
         tuple(run.retries()),
         sum(1 for event in events if event["kind"] == "started") < 2,
+        next((event for event in reversed(events) if event["kind"] == "preflight"), {}),
+        next((event.get("execution", "") for event in reversed(events) if event["kind"] == "started"), ""),
     )
 
 
@@ -96,7 +106,7 @@ def condition(run: Run, job: Job | None) -> Condition:
     stat = run.events_file.stat() if run.events_file.exists() else None
     told = _told(run.path, stat.st_size, stat.st_mtime_ns) if stat else Told("created", ())
     if job and job.unfinished:
-        state = "waiting" if job.state == "waiting" else "paused" if told.state == "paused" else "running"
+        state = "waiting" if job.state == "waiting" else told.state if told.state in ("paused", "full") else "running"
     elif told.state in ("finished", "stopped", "failed"):
         state = told.state
     elif job and job.state == "failed":
@@ -110,7 +120,7 @@ def condition(run: Run, job: Job | None) -> Condition:
         message = job.error if job else ""
     retries = told.retries if state == "failed" else ()
     total = run.config.training.max_train_steps
-    return Condition(state, job, told.curve, total, message, told.notes, told.held_back, retries, told.in_one_go)
+    return Condition(state, job, told.curve, total, message, told.notes, told.held_back, retries, told.in_one_go, told.preflight, told.execution)
 
 
 def head(run: Run, now: Condition) -> str:
@@ -120,6 +130,11 @@ def head(run: Run, now: Condition) -> str:
         facts.append(f"{now.curve[-1]['seconds_per_step']:.2f} s a step")
     if now.state == "running" and now.job and now.job.seconds_left is not None:
         facts.append(f"{duration(now.job.seconds_left)} left")
+    if now.preflight and now.state in BUSY:
+        facts.append(f"{now.preflight['peak_mb'] / 1000:.1f} GB of memory")
+        facts.append(f"up to {size(now.preflight['disk_mb'] * 1e6)} on the disk")
+    if now.execution in STEPS_RUN:
+        facts.append(STEPS_RUN[now.execution])
     if now.job and now.job.cancel_requested and now.job.unfinished:
         facts.append("saving, then stopping")
     if now.state == "finished":
@@ -127,7 +142,7 @@ def head(run: Run, now: Condition) -> str:
         latest = run.latest_adapter()
         facts += [f"file of {size(latest.stat().st_size)}"] if latest else []
     words = now.job.message if now.state == "running" and not now.curve and now.job and now.job.message else WORDS[now.state]
-    progress = bar(now.step, now.total) if now.state in ("waiting", "running", "paused", "stopped", "interrupted") else ""
+    progress = bar(now.step, now.total) if now.state in (*BUSY, "stopped", "interrupted") else ""
     notes = "".join(notice(each, "warn") for each in now.notes)
     wrong = notice(now.message or "Training ended without saying why; press Resume.", "bad") if now.state == "failed" else notice(now.message, "warn")
     return (
