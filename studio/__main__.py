@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from studio import builtin, library, queue_commands, training_commands, trash, worker
+from studio import builtin, library, presets, queue_commands, training_commands, trash, worker
 from studio import config as configs
 from studio.captioning import CAPTIONERS
+from studio.config import foreign, shipped
 from studio.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.errors import StudioError, validated
@@ -256,6 +257,32 @@ def save(
 
 
 @app.command()
+def settings(
+    file: Annotated[Path, typer.Argument(help=f"A settings file: {', '.join(foreign.ENDINGS)}.")],
+    save: Annotated[str, typer.Option(help="Keep them as a preset of this name, for `train --preset mine:...`.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a preset of that name.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Read training settings from a file and say what became of each.
+
+    A run's config.json, a preset, a LoRA made by this studio, kohya's .toml or ai-toolkit's .yaml.
+    """
+    if not file.is_file():
+        raise StudioError(f"There is no file {str(file)!r}; give the path of a settings file or of a LoRA.")
+    found = foreign.read(file)
+    for path, value in found.values.items():
+        console.print(f"{path} = {value}", highlight=False)
+    for left in sorted(found.left, key=lambda each: not each.matters):
+        aside.print(f"  {'not taken' if left.matters else 'not needed'}: {left}", highlight=False)
+    if save:
+        _, workspace, _ = open_home(home)
+        base, subject = found.values.get("model.base_model", ""), found.values.get("dataset.subject", SUBJECTS[0])
+        start = configs.preset(configs.fitting_preset(subject, base))
+        kept = presets.save(workspace, save, foreign.onto(start, found), replace=replace, suggest=shipped.STEPS not in found.values)
+        console.print(kept.name, highlight=False)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this computer can do, and what fixes the rest."""
     for finding in examine():
@@ -280,7 +307,10 @@ def show(
         "datasets": lambda: (("id", "title", "pictures"), [(d.id, d.title, str(len(d.pictures))) for d in Dataset.all(workspace)]),
         "runs": lambda: (("id", "title", "state"), [(r.id, r.title, r.state) for r in Run.all(workspace)]),
         "adapters": lambda: (("ref", "title", "rank"), [(c.ref, c.title, str(c.rank)) for c in library.list_adapters(workspace)]),
-        "presets": lambda: (("name", "title", "measured"), [(p.name, p.title, p.measured) for p in configs.presets()]),
+        "presets": lambda: (
+            ("name", "title", "measured"),
+            [(p.name, p.title, p.measured) for p in (*presets.own(workspace), *configs.presets())],
+        ),
         "jobs": lambda: (("id", "kind", "state"), [(str(j.id), j.kind, j.state) for j in jobs.list("local")]),
         "removed": lambda: (("id", "title"), [(each.id, title) for each, title in trash.removed(workspace)]),
     }

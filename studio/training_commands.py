@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from studio import config as configs
-from studio import starts, sweeps, worker
+from studio import presets, starts, sweeps, worker
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.jobs import Job, Jobs
@@ -17,6 +17,7 @@ from studio.starts import Wanted
 from studio.terminal import HomeOption, Stopped, console, follow, open_home
 from studio.workspace import Home
 
+CARDS = [overlay.name.removeprefix("memory-") for overlay in configs.overlays()]
 SETTINGS = "Settings such as lora.rank=8 training.max_train_steps=300; lora.rank=8,16,32 is three runs."
 Settings = Annotated[list[str] | None, typer.Argument(help=SETTINGS)]
 RunId = Annotated[str, typer.Argument(help="The run's id.")]
@@ -27,6 +28,7 @@ def train(
     dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
     overrides: Settings = None,
     preset: Annotated[str, typer.Option(help="A starting point instead of the one that fits the dataset; `show presets` lists them.")] = "",
+    memory: Annotated[str, typer.Option(help=f"Make it fit a graphics card: {', '.join(CARDS)}. Usually what is free decides.")] = "",
     title: Annotated[str, typer.Option(help="What to call the LoRA.")] = "",
     wait: Wait = True,
     home: HomeOption = None,
@@ -39,7 +41,7 @@ def train(
     pictures = Dataset.open(workspace, dataset)
     several = sweeps.combinations(overrides or [])
     name = title or (pictures.title if len(several) > 1 else "")
-    wanted = [Wanted(configs.for_dataset(pictures, preset, *each.settings), each.named(name)) for each in several]
+    wanted = [Wanted(presets.settings(workspace, pictures, preset, *each.settings, memory=memory), each.named(name)) for each in several]
     learn(home, place, jobs, starts.train(workspace, jobs, pictures, wanted), wait)
 
 

@@ -25,8 +25,8 @@ def spoken(prompt: str, word: str) -> str:
 
 
 def unspoken(prompt: str, word: str) -> str:
-    """A prompt with "[trigger]" in place of the dataset's own word, so that two runs' prompts can be told to be the same."""
-    return _pattern(word).sub(PLACEHOLDER, prompt) if word.strip() else prompt
+    """The other way: a prompt written for one trigger word as one that fits every word."""
+    return _pattern(word).sub(lambda match: PLACEHOLDER, prompt) if word.strip() else prompt
 
 
 def _pattern(word: str) -> re.Pattern:

@@ -51,6 +51,19 @@ def offer(base_model: str) -> Offer | None:
     return next((known for family in FAMILIES for known in family.offers if known.id == base_model), None)
 
 
+def of(base_model: str, revision: str | None = None) -> Family | None:
+    """The family of a base model that the studio proposes, or that is on this computer already; None where only fetching it would tell."""
+    for family in FAMILIES:
+        if any(known.id == base_model for known in family.offers):
+            return family
+    base = locate_base(base_model, revision)
+    try:
+        kind = base.pipeline_name if base else None
+    except StudioError:
+        return None
+    return next((family for family in FAMILIES if kind in family.pipeline_names), None)
+
+
 def locate_base(base_model: str, revision: str | None = None) -> BaseFolder | None:
     """The folder of a base model that is on this computer already, complete or not; None for one to be fetched, or for nonsense. Asks no network."""
     if on_another_computer(base_model):

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from studio import comparison, sweeps
-from studio import config as configs
+from studio import comparison, presets, sweeps
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.jobs import MOVES, Job
@@ -18,20 +17,23 @@ from studio.ui.studio import Studio
 def endpoints(studio: Studio) -> tuple[Callable, ...]:
     """Each under its own name."""
 
-    def train(dataset: str, request: gr.Request, preset: str = "", settings: list[str] | None = None, title: str = "") -> dict:
-        """Start a training, with settings such as "lora.rank=8" on top of the preset, or of the one that fits the pictures where none is named;
-        returns the run and its job at once. Ask /run how it goes. Several values for a setting are for /train_several."""
-        pictures = Dataset.open(studio.workspace(request), dataset)
-        config = configs.for_dataset(pictures, preset, *(settings or []))
+    def train(dataset: str, request: gr.Request, preset: str = "", settings: list[str] | None = None, title: str = "", memory: str = "") -> dict:
+        """Start a training, with settings such as "lora.rank=8" on top of the preset (mine:<name> for one of your own, run:<id> for a run's), or
+        of the one that fits the pictures where none is named; memory such as "12gb" makes the base fit a graphics card. Returns the run and its
+        job at once. Ask /run how it goes. Several values for a setting are for /train_several."""
+        workspace = studio.workspace(request)
+        pictures = Dataset.open(workspace, dataset)
+        config = presets.settings(workspace, pictures, preset, *(settings or []), memory=memory)
         return begun(*studio.train(studio.owner(request), pictures, [Wanted(config, title)])[0])
 
     def train_several(dataset: str, settings: list[str], request: gr.Request, preset: str = "", title: str = "") -> list[dict]:
         """Queue a run for each value: "lora.rank=8,16,32" is three, two such settings make a grid, 20 at most. All of them are queued, or none.
         Returns the title, run and job of each."""
-        pictures = Dataset.open(studio.workspace(request), dataset)
+        workspace = studio.workspace(request)
+        pictures = Dataset.open(workspace, dataset)
         name = title or pictures.title
         each_of = sweeps.combinations(settings)
-        wanted = [Wanted(configs.for_dataset(pictures, preset, *each.settings), each.named(name)) for each in each_of]
+        wanted = [Wanted(presets.settings(workspace, pictures, preset, *each.settings), each.named(name)) for each in each_of]
         return [{"title": run.title, **begun(run, job)} for run, job in studio.train(studio.owner(request), pictures, wanted)]
 
     def train_again(run: str, request: gr.Request, settings: list[str] | None = None, title: str = "") -> list[dict]:

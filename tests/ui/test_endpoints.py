@@ -247,6 +247,18 @@ def test_a_program_compares_runs(page, ask):
         ask("/compare_runs", [runs[0].id])
 
 
+def test_a_program_may_name_a_pace_and_a_card(page, ask, idle):
+    _, _, studio = page
+    made = ask("/use_samples", "style")
+    settings = ["model.base_model=stabilityai/stable-diffusion-xl-base-1.0"]
+    started = ask("/train", made["id"], preset="sdxl-style-quick", settings=settings, memory="8gb")
+    config = Run.open(studio.home.workspace("local"), started["run"]).config
+    assert (config.model.family, config.runtime.quantisation, config.training.max_train_steps) == ("sdxl", "int8", 600)
+    ask("/stop_run", started["run"])
+    with pytest.raises(Exception, match="choose one of 8gb"):
+        ask("/train", made["id"], memory="9gb")
+
+
 FOREIGN = {
     "pictures": ["{dataset}"],
     "add_pictures": ["{dataset}", []],

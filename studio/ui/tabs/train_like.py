@@ -1,36 +1,27 @@
 """The form filled from a run: with its settings, or so that training goes on from its LoRA."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import gradio as gr
 
-from studio.config import TrainConfig, fields
+from studio.config import fields
 from studio.dataset import Dataset
 from studio.runs import Run
 from studio.ui.html import notice
 from studio.ui.runs_view import column
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.train_run import RunView, opened
+from studio.ui.tabs.train_sheet import Sheet, datasets
 from studio.workspace import Workspace
 
 
-@dataclass(frozen=True)
-class Like:
-    """Settings that are no preset's, and what the form says about where they come from."""
-
-    config: TrainConfig
-    words: str
-
-
-def fill_from_runs(
-    studio: Studio, view: RunView, open_run: gr.State, pictures: gr.Dropdown, chosen: gr.State, open_settings: Callable, filling: list
-) -> None:
-    """Wires the two buttons of the run that is shown. `open_settings` fills `filling`, `chosen` is the dataset in work."""
+def fill_from_runs(studio: Studio, view: RunView, open_run: gr.State, chosen: gr.State, sheet: Sheet) -> None:
+    """Wires the two buttons of the run that is shown; `chosen` is the dataset in work."""
 
     def fill(workspace: Workspace, run: Run, dataset_id: str | None, changes: dict, words: str):
-        config = fields.replace(run.asked, changes)
-        return dataset_id, *open_settings(workspace, dataset_id, like=Like(config, notice(words, "good")))
+        known = [each for _, each in datasets(workspace)]
+        if not known:
+            return {chosen: None, **sheet.open(workspace, None)}
+        dataset = Dataset.open(workspace, dataset_id if dataset_id in known else known[0])
+        return {chosen: dataset.id, **sheet.fill(workspace, dataset, None, fields.replace(run.asked, changes), notice(words, "good"))}
 
     @in_words
     def copy(run_id, dataset_id, request: gr.Request):
@@ -53,7 +44,7 @@ def fill_from_runs(
         )
         return fill(workspace, run, dataset_id, {"lora.start_from": f"run:{run.id}@{step}"}, words)
 
-    filled = [chosen, *filling]
+    filled = [chosen, *sheet.filling]
     into_view = {"js": "() => document.querySelector('#train-dataset')?.scrollIntoView({block: 'center', behavior: 'smooth'})"}
     for event, handler in ((view.more.copy, copy), (view.more.begin, begin)):
-        event(handler, [open_run, pictures], filled, **QUIET).then(None, None, None, **into_view)
+        event(handler, [open_run, sheet.pictures], filled, **QUIET).then(None, None, None, **into_view)

@@ -26,7 +26,7 @@ SKIPPED = ("model", "saving")
 @dataclass(frozen=True)
 class Sweep:
     """`wire(read, inputs, changes, open_run)` once the whole form is there: `read` makes (dataset, config) of the form's values, `inputs` are
-    the dataset, the name, whether alpha was set by hand, and the form's widgets; `changes` are events after which the sum is done again."""
+    the dataset, the name, alpha / rank (None: set by hand), and what `read` takes; `changes` are events after which the sum is done again."""
 
     wire: Callable
 
@@ -75,9 +75,9 @@ def build_sweep(studio: Studio) -> Sweep:
         tried = [first, first_values, second, second_values]
 
         def planned(request: gr.Request, values: tuple) -> tuple[Dataset, list[Wanted]]:
-            (one, ones, two, twos), (dataset_id, name, touched, *form) = values[:4], values[4:]
+            (one, ones, two, twos), (dataset_id, name, follows, *form) = values[:4], values[4:]
             dataset, config = read(studio.workspace(request), dataset_id, form)
-            return dataset, plan(dataset, config, (name or "").strip(), touched, [(one, ones or ""), (two, twos or "")])
+            return dataset, plan(dataset, config, (name or "").strip(), follows != 1, [(one, ones or ""), (two, twos or "")])
 
         def sum_up(request: gr.Request, *values):
             if not (values[1] or "").strip():
