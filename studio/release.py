@@ -14,9 +14,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from studio import __version__, families, hub, library, model_card
-from studio.adapters import read_header
 from studio.config import TrainConfig
 from studio.errors import StudioError
+from studio.headers import read_header
 from studio.model_card import LICENCES, About, Base, Rights, Sample, Trained
 from studio.recipe import bare_png, read_recipe
 from studio.runs import Run
