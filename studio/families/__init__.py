@@ -59,8 +59,10 @@ def of(base_model: str, revision: str | None = None) -> Family | None:
     for family in FAMILIES:
         if any(known.id == base_model for known in family.offers):
             return family
+    if on_another_computer(base_model):
+        return None
     try:
-        if (file := as_file(base_model)) and not on_another_computer(base_model):
+        if file := as_file(base_model):
             return single_files.identify(file, FAMILIES)[0]
         base = locate_base(base_model, revision)
         return family_of(base) if base else None
