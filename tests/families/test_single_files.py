@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from studio import families
+from studio import config as configs
+from studio import families, model_card, release
 from studio.benchmark.models import save_tiny
 from studio.errors import StudioError
 from studio.families import FAMILIES, flux2, get, resolve_base, single_files
@@ -228,6 +229,23 @@ def test_a_link_into_a_cache_is_called_by_its_own_name(pairs, tmp_path):
     (tmp_path / "rest" / "mine.safetensors").symlink_to(tmp_path / "0a1b2c3d")
     base = resolve_base(str(tmp_path / "rest" / "mine.safetensors"))
     assert base.id == "mine.safetensors" and pair.family.load(base, torch.float32, parts=("vae",)).vae is not None
+
+
+@pytest.mark.parametrize("layout", ["sd3", "sdxl", "stable-diffusion"])
+@pytest.mark.parametrize("marks", [{}, MARK, MARK | {"ztsnr": torch.zeros(0)}], ids=["", "v", "pure noise"])
+def test_the_printed_code_opens_it_as_the_studio_does(layout, marks, pairs, tmp_path):
+    pair = pairs(layout)
+    path = rewritten(pair, tmp_path / "marked", lambda tensors: tensors | marks)
+    ours = resolve_base(str(path))
+    facts = {"base_parts": {"id": ours.reference, "revision": ours.revision, "schedule": dict(ours.schedule)}}
+    config = configs.build({"model": {"family": pair.family.name, "base_model": str(path)}})
+    made = {}
+    exec("\n".join(["import torch", *model_card._opening(release._base(config, pair.family, facts, ""), True, "dtype=torch.float32")]), made)
+    loaded, theirs = pair.family.load(ours, torch.float32), made["pipeline"]
+    assert dict(theirs.scheduler.config) == dict(loaded.scheduler.config)
+    for part in pair.family.models:
+        weights = loaded.components[part].state_dict()
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in theirs.components[part].state_dict().items())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
