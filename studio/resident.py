@@ -61,7 +61,7 @@ class Resident:
             while len(self.generators) >= BASES_KEPT[self.device]:
                 self.generators.pop(next(iter(self.generators)))
             self._tidy()
-            self.generators[key] = Generator(base, families.family_of(base), self.device, self.dtype)
+            self.generators[key] = Generator(base, families.get(recipe.family), self.device, self.dtype)
         return self.generators[key]
 
     def captioner(self, name: str, on_progress: Callable[[int, int], None]) -> "Captioner":
@@ -79,9 +79,8 @@ class Resident:
         """(PNG without a recipe, the recipe as it was really drawn, notes)."""
         generator = self.generator(recipe)
         adapters, recipe, notes = _adapters(recipe, workspace)
-        # The base says itself of which kind it is; whoever asked for a folder or a file may not have known.
-        found = {"family": generator.family.name, "revision": generator.base.revision or recipe.revision}
-        recipe = recipe.model_copy(update=found)
+        if generator.base.revision:
+            recipe = recipe.model_copy(update={"revision": generator.base.revision})
         picture = generator.draw(recipe, adapters, on_step)
         png = io.BytesIO()
         picture.save(png, format="PNG", compress_level=4)

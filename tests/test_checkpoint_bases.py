@@ -25,7 +25,6 @@ from studio.families.stable_diffusion import SD15
 from studio.generation import Generator
 from studio.recipe import Recipe
 from studio.release import Request
-from studio.resident import Resident
 from studio.runs import Run
 from studio.training import train
 from tests.families.originals import save_original
@@ -164,7 +163,6 @@ def test_a_file_is_found_however_its_path_is_written(spelling, beside, monkeypat
     monkeypatch.setenv("HOME", str(beside.parents[1]))
     name = spelling.format(path=beside)
     assert resolve_base(name).checkpoint == beside and families.of(name) is SD
-    assert families.public_name(name) == "My Dream.safetensors"
 
 
 @pytest.mark.parametrize(
@@ -176,11 +174,6 @@ def test_a_file_on_another_computer_is_refused_before_anything_is_opened(share, 
     assert locate_base(share) is None and families.of(share) is None
     with pytest.raises(StudioError, match="another computer"):
         resolve_base(share)
-
-
-def test_names_that_others_read_have_no_path():
-    assert families.public_name("C:\\models\\a.safetensors") == ("a.safetensors" if sys.platform == "win32" else "C:\\models\\a.safetensors")
-    assert families.public_name("/home/ana/models/dream") == "dream" and families.public_name("owner/name") == "owner/name"
 
 
 # What is refused
@@ -363,12 +356,6 @@ def test_a_run_keeps_the_commit_of_its_rest(fake_hub, workspace, alone, tiny_bas
     card = release.plan(workspace, Request(adapter=f"run:{run.id}", repo="ink", rights="mine")).card
     assert f'config="{SD15.id}", revision="{commit}"' in card
     assert f"https://huggingface.co/{SD15.id}), revision `{commit}`" in card
-
-
-def test_the_worker_draws_with_whatever_kind_of_base_it_is_given(workspace, flux_folder):
-    recipe = Recipe(prompt="a cat", base_model=str(flux_folder), num_inference_steps=1, width=64, height=64)
-    _, drawn, _ = Resident().draw(recipe, workspace, lambda done, total: None)
-    assert drawn.family == "flux" and drawn.revision is None
 
 
 # On the card

@@ -44,6 +44,46 @@ def get(name: str) -> Family:
     raise StudioError(f"Unknown family {name!r}; known families: {', '.join(family.name for family in FAMILIES)}.")
 
 
+def of(base_model: str, revision: str | None = None) -> Family | None:
+    """The family of a base that the studio proposes, or that is on this computer already; None where only fetching it would tell."""
+    if known := _offering(base_model):
+        return known
+    if on_another_computer(base_model):
+        return None
+    try:
+        if file := as_file(base_model):
+            return single_files.identify(file, FAMILIES)[0]
+        base = locate_base(base_model, revision)
+        return of_folder(base) if base else None
+    except StudioError:
+        return None
+
+
+def of_folder(base: BaseFolder, stated: str = "") -> Family:
+    """The family whose pipeline the model_index.json names; StudioError where it is none of ours, or not the one that settings state."""
+    try:
+        kind = json.loads((base.path / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError, AttributeError):
+        raise StudioError(f"The base model {base.title!r} has no readable model_index.json, so it is no diffusers model. Choose another.") from None
+    for family in FAMILIES:
+        if kind in family.pipeline_names:
+            return _agreed(base.title, family, stated)
+    known = ", ".join(family.title for family in FAMILIES)
+    raise StudioError(f"{base.title!r} is a {kind}; the studio can use: {known}. Choose such a base model.")
+
+
+def _offering(base_model: str) -> Family | None:
+    return next((family for family in FAMILIES if any(offer.id == base_model for offer in family.offers)), None)
+
+
+def _agreed(title: str, family: Family, stated: str) -> Family:
+    if stated and stated != family.name:
+        raise StudioError(
+            f"{title!r} belongs to the family {family.name!r}, and these settings say {stated!r}. Leave the family out: it follows from the base."
+        )
+    return family
+
+
 def on_another_computer(base_model: str) -> bool:
     """Windows greets the server of such a path with the person's own name and password hash, at the first look at a file."""
     return _spelt(base_model)[:2].replace("\\", "/") == "//"
@@ -52,28 +92,6 @@ def on_another_computer(base_model: str) -> bool:
 def offer(base_model: str) -> Offer | None:
     """What is known beforehand of a base model, if it is one that the studio proposes."""
     return next((known for family in FAMILIES for known in family.offers if known.id == base_model), None)
-
-
-def of(base_model: str, revision: str | None = None) -> Family | None:
-    """The family of a base model that the studio proposes, or that is on this computer already; None where only fetching it would tell."""
-    for family in FAMILIES:
-        if any(known.id == base_model for known in family.offers):
-            return family
-    if on_another_computer(base_model):
-        return None
-    try:
-        if file := as_file(base_model):
-            return single_files.identify(file, FAMILIES)[0]
-        base = locate_base(base_model, revision)
-        return family_of(base) if base else None
-    except StudioError:
-        return None
-
-
-def public_name(base_model: str) -> str:
-    """What others may read of a base model's name: of a path on this computer only its end."""
-    path = as_file(base_model) or _as_folder(base_model)
-    return os.path.basename(os.path.abspath(path)) if path else base_model
 
 
 def locate_base(base_model: str, revision: str | None = None) -> BaseFolder | None:
@@ -193,7 +211,7 @@ def _fetched(repo_id: str, revision: str | None, token: SecretStr | None, withou
 
     token = token or hub.machine_login()
     index = hub.download_model(repo_id, ["model_index.json"], revision, token)
-    family = family_of(BaseFolder(index.path, index.revision, repo_id, repo_id))
+    family = of_folder(BaseFolder(index.path, index.revision, repo_id, repo_id))
     weights = [f"{name}{split}.safetensors" for name in ("model", "diffusion_pytorch_model") for split in ("", "-?????-of-?????")]
     words = ("*.json", "*.txt", "*.jinja", "*.model")
     parts = [f"{part}/{name}" for part in family.components for name in (*words, *(() if part in without else weights))]
@@ -206,7 +224,7 @@ def _fetched(repo_id: str, revision: str | None, token: SecretStr | None, withou
 
 def _checked(base: BaseFolder) -> BaseFolder:
     """Refuse here, by name, what would otherwise fail deep inside a library."""
-    family = family_of(base)
+    family = of_folder(base)
     if lacking := _lacking(base, family, family.checkpoint_parts if base.checkpoint else ()):
         raise StudioError(f"The base model {base.title!r} has no {lacking}")
     return base
@@ -232,16 +250,3 @@ def _lacking(base: BaseFolder, family: Family, without: Collection[str]) -> str:
     if not (base.path / "scheduler" / "scheduler_config.json").is_file():
         return "scheduler/scheduler_config.json; get the rest of its folder, or choose another."
     return ""
-
-
-def family_of(base: BaseFolder) -> Family:
-    """The family whose pipeline the model_index.json names."""
-    try:
-        kind = json.loads((base.path / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
-    except (OSError, ValueError, AttributeError):
-        raise StudioError(f"The base model {base.title!r} has no readable model_index.json, so it is no diffusers model. Choose another.") from None
-    for family in FAMILIES:
-        if kind in family.pipeline_names:
-            return family
-    known = ", ".join(family.title for family in FAMILIES)
-    raise StudioError(f"{base.title!r} is a {kind}; the studio can use: {known}. Choose such a base model.")

@@ -45,9 +45,8 @@ def bases(workspace: Workspace) -> list[tuple[str, str]]:
 
 
 def fitting(rows: list[dict], base: str) -> tuple[list[dict], list[str]]:
-    """The same rows, those for another base switched off; and the titles of these. A LoRA's file knows a base on a computer by its bare name."""
-    names = {base, families.public_name(base)}
-    strange = [bool(r["on"] and r["base"] and r["base"] not in names) for r in rows]
+    """The same rows, those for another base switched off; and the titles of these."""
+    strange = [bool(r["on"] and r["base"] and r["base"] != base) for r in rows]
     return [r | {"on": r["on"] and not other} for r, other in zip(rows, strange)], [r["title"] for r, other in zip(rows, strange) if other]
 
 

@@ -11,13 +11,15 @@ from safetensors.torch import load_file, save_file
 from studio import config as configs
 from studio import families, model_card, release
 from studio.benchmark.models import save_tiny
+from studio.benchmark.models.parts import clip
 from studio.errors import StudioError
 from studio.families import FAMILIES, flux2, get, resolve_base, single_files
 from studio.families.base import BaseFolder, Family
 from tests.families.originals import DENOISER, ORIGINALS, let_flux_be, save_original
 from tests.families.pipelines import picture
 
-LOOKS = {"sdxl": {"second_width": 24}, "stable-diffusion: 2.x": {"prediction_type": "v_prediction"}}
+SECOND_WIDTH = 24
+"""Of SDXL's second text encoder, which is told from the first by its width."""
 TINY_WIDTH = 32
 LAYOUTS = list(ORIGINALS)
 
@@ -48,7 +50,10 @@ def pairs(tmp_path_factory):
     def pair(layout: str) -> Pair:
         if layout not in made:
             family, root = get(layout.partition(":")[0]), tmp_path_factory.mktemp("member")
-            folder = save_tiny(family, root / "whole", **LOOKS.get(layout, {}))
+            folder = save_tiny(family, root / "whole", **({"prediction_type": "v_prediction"} if layout.endswith("2.x") else {}))
+            if layout == "sdxl":
+                pipeline, folder = family.load(resolve_base(str(folder)), torch.float32), root / "wider"
+                with_a_wider_second_encoder(pipeline).save_pretrained(folder)
             base = resolve_base(str(folder))
             shutil.copytree(folder, root / "rest", ignore=lambda place, names: without_weights(family, place, names))
             path = save_original(layout, family.load(base, torch.float32), root / "rest" / "mine.safetensors")
@@ -56,6 +61,14 @@ def pairs(tmp_path_factory):
         return made[layout]
 
     return pair
+
+
+def with_a_wider_second_encoder(pipeline):
+    config, pooled = dict(pipeline.unet.config), 6 * pipeline.unet.config.addition_time_embed_dim + SECOND_WIDTH
+    width = pipeline.text_encoder.config.hidden_size + SECOND_WIDTH
+    wider = type(pipeline.unet).from_config(config | {"cross_attention_dim": width, "projection_class_embeddings_input_dim": pooled})
+    pipeline.register_modules(unet=wider, text_encoder_2=clip(pipeline.tokenizer_2, SECOND_WIDTH, projected=True, layers=2))
+    return pipeline
 
 
 def without_weights(family: Family, place: str, names: list[str]) -> list[str]:

@@ -9,8 +9,7 @@ from studio.benchmark.models.tokenizers import clip_tokenizer
 CLIP_WIDTH = 16
 
 
-def tiny(second_width: int = CLIP_WIDTH) -> StableDiffusionXLPipeline:
-    """`second_width`: of the second text encoder, which in the real one is the wider of the two."""
+def tiny() -> StableDiffusionXLPipeline:
     unet = UNet2DConditionModel(
         sample_size=8,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -18,19 +17,19 @@ def tiny(second_width: int = CLIP_WIDTH) -> StableDiffusionXLPipeline:
         block_out_channels=(8, 16),
         layers_per_block=1,
         transformer_layers_per_block=[1, 2],
-        cross_attention_dim=CLIP_WIDTH + second_width,
+        cross_attention_dim=2 * CLIP_WIDTH,
         attention_head_dim=[1, 2],
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + second_width,
+        projection_class_embeddings_input_dim=6 * 8 + CLIP_WIDTH,
         norm_num_groups=4,
     )
     tokenizer, tokenizer_2 = clip_tokenizer(), clip_tokenizer()
     return StableDiffusionXLPipeline(
         vae=autoencoder(scale=0.13025),
         text_encoder=clip(tokenizer, CLIP_WIDTH, layers=2),
-        text_encoder_2=clip(tokenizer_2, second_width, projected=True, layers=2),
+        text_encoder_2=clip(tokenizer_2, CLIP_WIDTH, projected=True, layers=2),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer_2,
         unet=unet,
