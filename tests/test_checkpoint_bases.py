@@ -231,9 +231,11 @@ def test_one_part_of_several_leads_to_the_folder(tmp_path):
         resolve_base(str(tmp_path / "diffusion_pytorch_model-00001-of-00009.safetensors"))
 
 
-@pytest.mark.parametrize(
-    "name", ["/none/a.safetensors", "a.safetensors", "/" + "a" * 300 + ".safetensors", "/a\0b.safetensors", ".safetensors", "~x/a.safetensors"]
-)
+ABSENT = ["/none/a.safetensors", "a.safetensors", "/" + "a" * 300 + ".safetensors", "/a\0b.safetensors", ".safetensors", "~x/a.safetensors"]
+ABSENT += ["C:\\models\\a.safetensors", "owner/name.safetensors"]
+
+
+@pytest.mark.parametrize("name", ABSENT)
 def test_a_file_that_is_not_there_is_said_so(name, fake_hub):
     assert locate_base(name) is None
     with pytest.raises(StudioError, match="There is no file"):

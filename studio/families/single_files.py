@@ -25,6 +25,8 @@ PREFIXES = {
     "text_encoder_2": ("conditioner.embedders.1.",),
 }
 """What the names of each part begin with, in files that hold every model."""
+OLD_CLIP = re.compile(r"(?<=^cond_stage_model\.transformer\.)(?=(embeddings|encoder|final_layer_norm)\.)")
+"""Where some older merges lack the word text_model."""
 ONE_OF_SEVERAL = re.compile(r"-\d{5}-of-\d{5}$")
 SCALED = re.compile(r"scaled_fp8$|\.(weight_scale(_\d)?|scale_weight|input_scale|scale_input|comfy_quant|absmax|quant_map|SCB)$|\.quant_state\.")
 """Names of tensors that say how packed weights are to be unpacked, by ComfyUI, ModelOpt and bitsandbytes; diffusers would pass them over."""
@@ -72,8 +74,8 @@ def _read(path: Path, modified_ns: int, size: int) -> Header:
 
 
 def bare(shapes: Shapes) -> Shapes:
-    """The same tensors, the denoiser's by the names they have within it."""
-    return {name.removeprefix(DENOISER): shape for name, shape in shapes.items()}
+    """The same tensors, the denoiser's by the names they have within it, and all by their newer names."""
+    return {OLD_CLIP.sub("text_model.", name.removeprefix(DENOISER)): shape for name, shape in shapes.items()}
 
 
 def schedule(path: Path) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def names_of(part: str, family: Family, names: Iterable[str]) -> dict[str, str]:
     """The tensors of one part: the name in the file -> the one that diffusers' converters want."""
     names = list(names)
     if holds_all(family):
-        return {name: name for name in names if name.startswith(PREFIXES[part])}
+        return {name: OLD_CLIP.sub("text_model.", name) for name in names if name.startswith(PREFIXES[part])}
     within = [name for name in names if name.startswith(DENOISER)]
     return {name: name.removeprefix(DENOISER) for name in within or names}
 

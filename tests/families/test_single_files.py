@@ -144,6 +144,12 @@ def test_names_begin_alike_in_files_for_comfyui_and_in_the_makers_own(pairs, tmp
     assert torch.equal(drawn(pair.family, resolve_base(str(other))), drawn(pair.family, pair.folder))
 
 
+def test_files_from_before_a_word_was_put_into_names_are_read_too(pairs, tmp_path):
+    pair = pairs("stable-diffusion")
+    old = rewritten(pair, tmp_path / "old", lambda tensors: {name.replace("text_model.", ""): tensor for name, tensor in tensors.items()})
+    assert torch.equal(drawn(pair.family, resolve_base(str(old))), drawn(pair.family, pair.folder))
+
+
 def test_weights_of_another_precision_become_the_one_asked_for(pairs, tmp_path):
     pair = pairs("sdxl")
     half = rewritten(pair, tmp_path / "half", lambda tensors: {name: tensor.half() for name, tensor in tensors.items()})

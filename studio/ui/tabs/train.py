@@ -69,7 +69,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                     gr.Dropdown,
                     allow_custom_value=True,
                     choices=[(o.title, o.id) for f in families.FAMILIES for o in f.offers],
-                    info="The model that learns. Also a Hub id (owner/name), a folder on this computer or a .safetensors file.",
+                    info="The model that learns. Also a Hub id (owner/name), or a folder or .safetensors file on this computer.",
                     elem_id="base",
                 )
                 rank = form.place("lora.rank", gr.Radio, choices=RANKS, elem_id="rank", elem_classes="ranks")
