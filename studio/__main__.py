@@ -27,6 +27,7 @@ Pictures = Annotated[list[Path] | None, typer.Argument(help="Pictures, .txt capt
 LicenceOption = Annotated[str, typer.Option(help=f"The LoRA's licence, as the Hub spells it: {', '.join(filter(None, LICENCES))}.")]
 LicenceName = Annotated[str, typer.Option(help="What the licence is called, for --licence other.")]
 LicenceLink = Annotated[str, typer.Option(help="Where it can be read, for --licence other.")]
+BaseLicence = Annotated[str, typer.Option(help="Licence of the base, where the studio does not know it.")]
 
 
 def of_recipe(name: str):
@@ -211,6 +212,7 @@ def publish(
     licence: LicenceOption = "",
     licence_name: LicenceName = "",
     licence_link: LicenceLink = "",
+    base_licence: BaseLicence = "",
     title: Annotated[str, typer.Option(help="Title of the card.")] = "",
     update: Annotated[bool, typer.Option("--update", help="Add a new version to a repository this run was published to.")] = False,
     home: HomeOption = None,
@@ -225,7 +227,7 @@ def publish(
     if not token:
         raise StudioError("You are not logged in to the Hub: run `hf auth login` first, or use `save` to get a folder or zip instead.")
     place, _, jobs = open_home(home)
-    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
+    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link, "base_licence": base_licence}
     asked = {"adapter": adapter, "repo": repo, "private": not public, "rights": rights, **named, "title": title, "update": update}
     request = validated(Request, asked)
     job = jobs.submit("local", "publish", request.model_dump(), key=request.job_key)
@@ -243,6 +245,7 @@ def save(
     licence: LicenceOption = "",
     licence_name: LicenceName = "",
     licence_link: LicenceLink = "",
+    base_licence: BaseLicence = "",
     home: HomeOption = None,
 ) -> None:
     """Save a LoRA with its card and pictures as a folder or zip.
@@ -251,7 +254,7 @@ def save(
     """
     check_target(out)
     _, workspace, _ = open_home(home)
-    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
+    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link, "base_licence": base_licence}
     made = plan(workspace, validated(Request, {"adapter": adapter, "rights": rights, **named}))
     console.print(str(save_zip(made, out) if out.suffix == ".zip" else save_folder(made, out)))
 

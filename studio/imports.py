@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from studio.adapters import fingerprint, read_header
+from studio.adapters import fingerprint
 from studio.dataset import Dataset
 from studio.errors import StudioError
+from studio.headers import read_header
 from studio.jobs import Job
 from studio.pictures import clean_text, decode_files
 from studio.report import Report

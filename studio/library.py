@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from studio import builtin
-from studio.adapters import fingerprint, read_header
+from studio.adapters import fingerprint
 from studio.dataset import LONGEST_TRIGGER
 from studio.errors import StudioError, validated
+from studio.headers import read_header
 from studio.pictures import clean_text
 from studio.recipe import StackEntry
 from studio.runs import Run

@@ -14,10 +14,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from studio import __version__, families, hub, library, model_card
-from studio.adapters import read_header
 from studio.config import TrainConfig
 from studio.errors import StudioError
-from studio.model_card import LICENCES, About, Base, Rights, Sample, Trained
+from studio.families import single_files
+from studio.families.base import Family
+from studio.headers import read_header
+from studio.model_card import LICENCES, About, Base, Rights, Sample, SingleFile, Trained
 from studio.recipe import bare_png, read_recipe
 from studio.runs import Run
 from studio.trigger_words import has_word
@@ -41,6 +43,8 @@ class Request(BaseModel):
     licence: str = Field("", max_length=60)
     licence_name: str = Field("", max_length=100)
     licence_link: str = Field("", max_length=300)
+    base_licence: str = Field("", max_length=200)
+    """Of the base, in the person's words, where the studio does not know it."""
     rights: str = Field("", max_length=2000)
     """What gives the person the right to publish this."""
     stated_by: str = Field("", max_length=120)
@@ -151,6 +155,9 @@ def plan(workspace: Workspace, request: Request) -> Plan:
     samples, images, notes = _samples(run, step, request.samples)
     config = run.config
     family = families.get(config.model.family)
+    base = _base(config, family, json.loads(read_header(card.path).metadata.get("studio", "{}")), model_card.plain(request.base_licence))
+    if base.licence_unknown:
+        notes += (f"The licence of the base, {base.title}, is not known to the studio; look it up, and say it (base licence).",)
     return Plan(
         request=request,
         about=About(
@@ -161,7 +168,7 @@ def plan(workspace: Workspace, request: Request) -> Plan:
             family_title=family.title,
             family_tags=family.tags,
             call_arguments=family.code_arguments(config.samples.guidance_scale),
-            base=_base(config, json.loads(read_header(card.path).metadata.get("studio", "{}")).get("base_revision")),
+            base=base,
             trained=_trained(run, step, card.sha256),
             rights=_rights(run, request),
             samples=samples,
@@ -234,16 +241,25 @@ def _samples(run: Run, step: int, chosen: list[int] | None) -> tuple[tuple[Sampl
     return tuple(samples), tuple(images), ()
 
 
-def _base(config: TrainConfig, revision: str | None) -> Base:
-    """A base that this run fetched from the Hub has an exact revision; one that lies in a folder is called by its name alone."""
+def _base(config: TrainConfig, family: Family, facts: dict, stated: str) -> Base:
+    """A base that this run fetched from the Hub has an exact revision; one that lies in a folder or a file is called by its name alone.
+
+    `facts` are those of the adapter's header, `stated` is the base's licence as the person gave it.
+    """
     name = config.model.base_model
     known = families.offer(name)
     licence = known.licence.id if known else ""
     if known and known.folder:
         return Base(known.name, id=known.id, licence=licence, folder=str(known.folder), hint=known.hint)
-    if not revision:
+    if file := families.as_file(name):
+        whole, parts = single_files.holds_all(family), facts.get("base_parts") or {}
+        opened_by = family.pipeline_names[0] if whole else family.denoiser_class
+        part, schedule = "" if whole else family.denoiser_name, tuple(parts.get("schedule", {}).items())
+        single = SingleFile(opened_by, part, parts.get("id", ""), parts.get("revision") or "", schedule)
+        return Base(file.name, id=file.name, stated_licence=stated, folder=str(file), single=single)
+    if not (revision := facts.get("base_revision")):
         folder = Path(name).expanduser()
-        return Base(folder.name, id=folder.name, licence=licence, folder=str(folder))
+        return Base(folder.name, id=folder.name, licence=licence, stated_licence=stated, folder=str(folder))
     return Base(name, id=name, hub_id=hub.check_repo_id(name), revision=revision, licence=licence)
 
 

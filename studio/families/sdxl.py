@@ -64,6 +64,9 @@ class SDXL(Family):
         return "SDXL" if width in (None, 2048) else f"an SDXL model with prompts {width} wide"
 
     def checkpoint_offer(self, shapes):
+        # Models for painting into a picture take that picture in through five more channels; others of this layout have another noise schedule.
+        if shapes.get("input_blocks.0.0.weight", (0, 4))[1] != 4 or {"edm_mean", "edm_vpred.sigma_max"} & shapes.keys():
+            return None
         return SDXL_BASE if "conditioner.embedders.1.model.token_embedding.weight" in shapes else None
 
     def objective(self, pipeline, device):

@@ -3,9 +3,9 @@
 import math
 
 from studio import families
-from studio.adapters import read_header
 from studio.config import TrainConfig
 from studio.errors import StudioError
+from studio.headers import read_header
 from studio.runs import Run
 from studio.ui.html import duration, size
 from studio.workspace import Workspace

@@ -101,7 +101,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
                     [(offer.title, offer.id) for family in families.FAMILIES for offer in family.offers],
                     value=first.base_model,
                     label="Base model",
-                    info="What draws. A LoRA works with the base it was trained on. Also a Hub id (owner/name) or a folder.",
+                    info="What draws. A LoRA works with the base it was trained on. Also a Hub id (owner/name), a folder or a .safetensors file.",
                     allow_custom_value=True,
                     elem_id="draw-base",
                 )

@@ -66,7 +66,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                     gr.Dropdown,
                     allow_custom_value=True,
                     choices=[(o.title, o.id) for f in families.FAMILIES for o in f.offers],
-                    info="The model that learns. Also a Hub id (owner/name) or a folder on this computer.",
+                    info="The model that learns. Also a Hub id (owner/name), or a folder or .safetensors file on this computer.",
                     elem_id="base",
                 )
                 goal = gr.Dropdown([], label="Goal (preset)", elem_id="preset", filterable=False)
