@@ -74,8 +74,12 @@ def estimate_job(home: Home, job: Job, report: Report, secret: bytes | None) -> 
     return {}
 
 
-def _file(home: Home, config: TrainConfig) -> Path:
-    """By all that the counting depends on, and nothing else."""
+def key(config: TrainConfig) -> str:
+    """All that the counting depends on, and nothing else."""
     about = [config.model.family, config.model.base_model, config.model.revision, config.dataset.resolution]
     about += [config.lora.method, config.lora.target_modules, config.lora.text_encoder]
-    return home.root / "estimates" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
+    return f"estimate-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}"
+
+
+def _file(home: Home, config: TrainConfig) -> Path:
+    return home.root / "estimates" / f"{key(config)}.json"

@@ -5,12 +5,12 @@ import math
 from studio import families
 from studio.config import TrainConfig
 from studio.errors import StudioError
+from studio.estimates import Estimate
 from studio.headers import read_header
+from studio.memory import FILE_BYTES, fitting
 from studio.runs import Run
 from studio.ui.html import duration, size
 from studio.workspace import Workspace
-
-BYTES_A_NUMBER = 4
 
 
 def adapter_bytes(config: TrainConfig) -> int | None:
@@ -32,7 +32,7 @@ def adapter_bytes(config: TrainConfig) -> int | None:
         for name, shape in shapes.items()
         if len(shape) > 1 and name.endswith(".weight") and f".{name.removesuffix('.weight')}".endswith(wanted)
     ]
-    return config.lora.rank * sum(sizes) * BYTES_A_NUMBER or None
+    return config.lora.rank * sum(sizes) * FILE_BYTES[config.saving.dtype] or None
 
 
 def seconds_a_step(workspace: Workspace, config: TrainConfig) -> float | None:
@@ -45,16 +45,30 @@ def seconds_a_step(workspace: Workspace, config: TrainConfig) -> float | None:
     return None
 
 
-def sentence(workspace: Workspace, config: TrainConfig) -> str:
-    """What the numbers mean together; and why the file's size cannot be told, where the base's weights cannot be read."""
+def memory_needed(config: TrainConfig, counted: Estimate) -> tuple[int, str]:
+    """(bytes at the peak of a step, what is saved on the way): as the settings say, or as would be chosen from what the card has free."""
+    footprint, batch, asked = counted.at_rank(config.lora.rank), config.training.train_batch_size, config.runtime
+    if counted.free_bytes and asked.device in (None, "cuda"):
+        chosen, words = fitting(footprint, asked, batch, counted.free_bytes)
+        return footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"]), f"{counted.card}: {words}"
+    return footprint.memory(batch, bool(asked.gradient_checkpointing), asked.quantisation or "none", bool(asked.offload)), ""
+
+
+def sentence(workspace: Workspace, config: TrainConfig, counted: Estimate | None = None) -> str:
+    """What the numbers mean together, with what a child has counted for this base; and why the file's size cannot be told, where the base's
+    weights cannot be read."""
     parts, trouble = [f"{config.training.max_train_steps:,} steps"], ""
     if pace := seconds_a_step(workspace, config):
         parts.append(f"about {duration(pace * config.training.max_train_steps)} here")
     else:
         parts.append("time shown after the first steps")
     try:
-        if bytes_ := adapter_bytes(config):
+        if bytes_ := counted.at_rank(config.lora.rank).adapter_bytes(config.saving.dtype) if counted else adapter_bytes(config):
             parts.append(f"a file of {size(bytes_)}")
     except StudioError as error:
         trouble = f". {error}"
+    if counted:
+        needed, words = memory_needed(config, counted)
+        parts.append(f"about {needed / 1e9:.1f} GB of memory")
+        trouble += f". {words}" if words else ""
     return ", ".join(parts) + trouble

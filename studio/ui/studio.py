@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import starts, worker
+from studio import estimates, starts, worker
 from studio.access import Access
+from studio.config import TrainConfig
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.jobs import Job, Jobs
@@ -80,6 +81,10 @@ class Studio:
         begun = starts.train_again(self.home.workspace(owner), self.jobs, run, settings, title)
         worker.ensure(self.home)
         return begun
+
+    def count(self, owner: str, config: TrainConfig) -> Job:
+        """Have a child count what such a training takes; while it counts, who asks again gets the same job."""
+        return self.jobs.start(self.jobs.submit(owner, "estimate", {"config": config.model_dump(mode="json")}, key=estimates.key(config)))
 
     def go_on(self, owner: str, run: Run) -> Job:
         """Queue a run that is there already: from its last safe point, to the same file as if nothing had happened."""

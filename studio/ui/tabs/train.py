@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from studio import config as configs
-from studio import families, presets
+from studio import estimates, families, presets
 from studio.config import TrainConfig, fields, memory, shipped
 from studio.dataset import Dataset
 from studio.errors import StudioError
@@ -185,11 +185,27 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
 
     def sum_up(family, base_model, request: gr.Request, *values):
         try:
-            return estimated(studio.workspace(request), sheet.read(family, base_model, values))
+            config = sheet.read(family, base_model, values)
+            return estimated(studio.workspace(request), config, estimates.known(studio.home, config))
         except StudioError as error:
             return notice(str(error), "bad")
 
-    gr.on([rank.change, steps.change, base.change], sum_up, sheet.seen, size, **QUIET)
+    async def count(family, base_model, request: gr.Request, *values):
+        """Have a child count what nobody has counted yet for this base and size: it needs torch, which this process never loads."""
+        try:
+            config = sheet.read(family, base_model, values)
+            offer = families.offer(config.model.base_model)
+            if (offer and offer.shipped) or estimates.known(studio.home, config) or not estimates.countable(config):
+                return gr.skip()
+            await studio.finished(studio.count(studio.owner(request), config))
+            return estimated(studio.workspace(request), config, estimates.known(studio.home, config))
+        except StudioError:
+            # Half a number, which the field itself says; or a visitor with all the jobs that fit.
+            return gr.skip()
+
+    changes = [rank.change, steps.change, base.change]
+    gr.on(changes, sum_up, sheet.seen, size, **QUIET)
+    gr.on(changes, count, sheet.seen, size, trigger_mode="always_last", **QUIET)
 
     def begin(dataset_id, name, family, base_model, request: gr.Request, *values):
         """Check, write the run down, queue it. From here on it needs neither this tab nor this server."""

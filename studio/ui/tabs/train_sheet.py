@@ -9,6 +9,7 @@ from studio import config as configs
 from studio import families, presets
 from studio.config import Preset, TrainConfig, suggested
 from studio.dataset import Dataset
+from studio.estimates import Estimate
 from studio.ui import estimate, removed
 from studio.ui.form import Form
 from studio.ui.html import counted, notice, text
@@ -139,5 +140,5 @@ def warn(dataset: Dataset, base_model: str) -> str:
     return words
 
 
-def estimated(workspace: Workspace, config: TrainConfig) -> str:
-    return f'<div class="estimate">{text(estimate.sentence(workspace, config))}</div>'
+def estimated(workspace: Workspace, config: TrainConfig, known: Estimate | None = None) -> str:
+    return f'<div class="estimate">{text(estimate.sentence(workspace, config, known))}</div>'
