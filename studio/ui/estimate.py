@@ -45,13 +45,17 @@ def seconds_a_step(workspace: Workspace, config: TrainConfig) -> float | None:
     return None
 
 
-def memory_needed(config: TrainConfig, counted: Estimate) -> tuple[int, str]:
-    """(bytes at the peak of a step, what is saved on the way): as the settings say, or as would be chosen from what the card has free."""
+def memory_needed(config: TrainConfig, counted: Estimate) -> tuple[str, str]:
+    """(memory at the peak of a step, what the card of this computer would save on the way), in words."""
     footprint, batch, asked = counted.at_rank(config.lora.rank), config.training.train_batch_size, config.runtime
     if counted.free_bytes and asked.device in (None, "cuda"):
         chosen, words = fitting(footprint, asked, batch, counted.free_bytes)
-        return footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"]), f"{counted.card}: {words}"
-    return footprint.memory(batch, bool(asked.gradient_checkpointing), asked.quantisation or "none", bool(asked.offload)), ""
+        needed = footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"])
+        return f"about {needed / 1e9:.1f} GB of memory", f"{counted.card}: {words}"
+    needed = footprint.memory(batch, bool(asked.gradient_checkpointing), asked.quantisation or "none", bool(asked.offload))
+    least = min(needed, footprint.memory(batch, True, asked.quantisation or "nf4", bool(asked.offload)))
+    smaller = f" (at the least {least / 1e9:.1f} GB, where it is saved)" if least < 0.8 * needed else ""
+    return f"about {needed / 1e9:.1f} GB of memory{smaller}", ""
 
 
 def sentence(workspace: Workspace, config: TrainConfig, counted: Estimate | None = None) -> str:
@@ -69,6 +73,6 @@ def sentence(workspace: Workspace, config: TrainConfig, counted: Estimate | None
         trouble = f". {error}"
     if counted:
         needed, words = memory_needed(config, counted)
-        parts.append(f"about {needed / 1e9:.1f} GB of memory")
+        parts.append(needed)
         trouble += f". {words}" if words else ""
     return ", ".join(parts) + trouble
