@@ -167,6 +167,10 @@ def packing(quantisation: str) -> "QuantizationConfigMixin":
     from diffusers import BitsAndBytesConfig, TorchAoConfig
 
     package = PACKERS[quantisation]
+    if package == "bitsandbytes" and not torch.cuda.is_available():
+        raise StudioError(
+            f"Packing the base as {quantisation} needs a graphics card, and this computer shows none. Choose no packing (quantisation none)."
+        )
     if importlib.util.find_spec(package) is None:
         raise StudioError(
             f"Packing the base as {quantisation} needs the package {package}, which is not installed. Run: pip install {package}. "
