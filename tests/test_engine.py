@@ -260,3 +260,17 @@ def test_three_interruptions_to_draw_equal_none(optimizer, workspace, tiny_base)
     train(Lent(asked.path), Disk())
     assert len(drawn) == 3 and asked.state == "finished"
     assert asked.latest_adapter().read_bytes() == wanted
+
+
+def test_a_packed_base_learns_resumes_and_its_lora_fits_the_whole_base(workspace, tiny_base):  # noqa: F811
+    """In 8-bit floats, which torchao packs on a processor as well; bitsandbytes wants a card."""
+    packed = [*TWELVE, "runtime.quantisation=fp8", "runtime.dtype=bfloat16"]
+    whole, halved = (tiny_run(workspace, tiny_base, *packed) for _ in range(2))
+    wanted = result(whole)
+    stop_at(halved, 5)
+    assert result(halved) == wanted
+    first, last = (event["loss"] for event in (whole.curve()[0], whole.curve()[-1]))
+    assert math.isfinite(first) and math.isfinite(last)
+    recipe = Recipe(prompt="a cat", num_inference_steps=2)
+    with_it, without = (Generator(tiny_base, FAMILY).draw(recipe, stack) for stack in ([(whole.latest_adapter(), 1.0)], []))
+    assert not numpy.array_equal(numpy.asarray(with_it), numpy.asarray(without))
