@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from studio.config import TrainConfig
 from studio.config.runtime import RuntimeConfig
+from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family
 
 if TYPE_CHECKING:
@@ -90,6 +91,11 @@ def fitting(footprint: Footprint, asked: RuntimeConfig, batch: int, free: int) -
         if agrees and asked.quantisation in (None, quantisation) and (can_pack or quantisation == "none" or asked.quantisation):
             needed = footprint.memory(batch, checkpointing, quantisation, offload)
             ways.append((slower, needed, {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}))
+    if not ways:
+        raise StudioError(
+            "Keeping blocks in main memory (offload) saves nothing unless they are computed twice (gradient checkpointing): "
+            "their activations would hold them on the card. Switch both on, or leave both open."
+        )
     that_fit = [way for way in ways if way[1] <= free]
     slower, needed, chosen = min(that_fit, key=lambda way: way[0]) if that_fit else min(ways, key=lambda way: way[1])
     words = [
@@ -104,6 +110,8 @@ def fitting(footprint: Footprint, asked: RuntimeConfig, batch: int, free: int) -
 
 def place(denoiser: "torch.nn.Module", runtime: RuntimeConfig, device: "torch.device") -> "torch.nn.Module":
     """The denoiser where it computes: on the device, or in main memory with its blocks brought over one by one."""
+    if runtime.offload and device.type == "cpu":
+        raise StudioError("Keeping blocks in main memory (offload) is for a graphics card; this run computes on the processor. Switch it off.")
     if runtime.offload:
         denoiser.enable_group_offload(onload_device=device, offload_type="block_level", num_blocks_per_group=1, use_stream=device.type == "cuda")
         return denoiser

@@ -138,6 +138,7 @@ def test_it_starts_from_another_lora_and_refuses_one_of_another_rank(workspace, 
         ("training.timestep_shift=3", "timestep shift 3 belongs to flow-matching"),
         ("lora.method=lokr", "reads no LoKr files of Stable Diffusion"),
         ("runtime.quantisation=nf4", "as nf4 needs a graphics card"),
+        ("runtime.offload=true", "is for a graphics card"),
         ("runtime.processes=2", "made for 2 processes and 1 were started"),
     ],
 )
