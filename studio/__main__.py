@@ -1,108 +1,39 @@
 """The same six nouns without a browser: `python -m studio --help`. Every long command is the same job that a page starts."""
 
-import contextlib
-import math
 import os
-import shlex
-import signal
 import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from studio import bases, builtin, library, trash, worker
+from studio import bases, builtin, library, presets, queue_commands, training_commands, trash, worker
 from studio import config as configs
 from studio.captioning import CAPTIONERS
+from studio.config import foreign, shipped
 from studio.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.errors import StudioError, validated
-from studio.jobs import DEVICE_KINDS, Job, Jobs
+from studio.jobs import Jobs
 from studio.licensing import LICENCES
 from studio.recipe import USUAL, Recipe
 from studio.release import Request, plan, save_folder, save_zip
 from studio.runs import Run
+from studio.terminal import HomeOption, aside, console, follow, open_home, table
 from studio.workspace import Home
 
-STOPPED = 130
-"""What a shell expects of a command that Ctrl-C ended: in `train && publish` nothing half-learnt goes on."""
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Caption pictures, train a LoRA, try it, publish it.")
-console = Console(markup=False, soft_wrap=True)
-aside = Console(stderr=True, markup=False, soft_wrap=True)
-"""For progress and refusals: what a script reads from the other stream is results alone."""
 MAKERS = "Unsaid, as the base's makers recommend."
-HomeOption = Annotated[Path | None, typer.Option("--home", help="The studio's folder; default: LORA_STUDIO_HOME or your data folder.")]
 Pictures = Annotated[list[Path] | None, typer.Argument(help="Pictures, .txt captions of the same name, or a .zip of both.")]
 LicenceOption = Annotated[str, typer.Option(help=f"Its licence by the Hub's id; base is that of its base: {', '.join(filter(None, LICENCES))}.")]
 LicenceName = Annotated[str, typer.Option(help="What the licence is called, for --licence other.")]
 LicenceLink = Annotated[str, typer.Option(help="Where it can be read, for --licence other.")]
+BaseLicence = Annotated[str, typer.Option(help="Licence of the base, where the studio does not know it.")]
 
 
 def of_recipe(name: str, unsaid: str = ""):
     """An option that says of itself what the recipe says; `unsaid` is what happens without it."""
     return typer.Option(help=f"{Recipe.model_fields[name].description} {unsaid}".strip())
-
-
-def open_home(home: Path | None):
-    place = Home(home)
-    return place, place.workspace("local"), Jobs(place.database)
-
-
-def follow(home: Home, jobs: Jobs, job: Job, secret: bytes | None = None, go_on: str = "") -> Job:
-    """Show a job's progress until it ends; Ctrl-C asks it to stop, and stopping a training saves it first.
-
-    `go_on` is the command that goes on with what was stopped.
-    """
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeRemainingColumn())
-    looked = -math.inf
-    with ctrl_c() as pressed, Progress(*columns, console=aside, transient=True, disable=not aside.is_terminal) as progress:
-        bar = progress.add_task(job.kind, total=1)
-        while job.unfinished:
-            if pressed.is_set() and not job.cancel_requested:
-                jobs.cancel(job.id)
-            if time.monotonic() - looked > worker.LOOK_AROUND_SECONDS:
-                looked = time.monotonic()
-                if job.kind not in DEVICE_KINDS:
-                    # Again after a crash too: nobody else has the secret.
-                    jobs.start(job, secret)
-                worker.look(home, jobs)
-            time.sleep(0.1)
-            job = jobs.get(job.id)
-            words = ("saving, then stopping" if job.kind == "train" else "stopping") if pressed.is_set() else job.message or job.kind
-            progress.update(bar, completed=job.done or 0, total=max(job.total or 0, 1), description=words)
-    if job.state == "cancelled":
-        step = job.result.get("step")
-        where = f"Stopped at step {step} and saved" if step else "Stopped before the first step"
-        console.print(f"{where}; go on with: {go_on}" if go_on else "Stopped.", highlight=False)
-        raise typer.Exit(STOPPED)
-    if job.state != "done":
-        hint = f" The command: {go_on}" if go_on and job.state == "interrupted" else ""
-        raise StudioError((job.error or f"The {job.kind} job ended as {job.state}.") + hint)
-    return job
-
-
-@contextlib.contextmanager
-def ctrl_c() -> Iterator[threading.Event]:
-    """The first Ctrl-C sets the event, a second one ends the command as usual. As an exception the first could be lost: raised while Python
-    calls back from C, it is printed and forgotten."""
-    pressed = threading.Event()
-
-    def note(number, frame) -> None:
-        if pressed.is_set():
-            signal.default_int_handler(number, frame)
-        pressed.set()
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def check_target(path: Path) -> None:
@@ -122,7 +53,10 @@ def dataset(
     consent: Annotated[str, typer.Option(help="If a real person is shown: how they agreed. Goes onto the card.")] = "",
     home: HomeOption = None,
 ) -> None:
-    """Make a dataset from pictures and captions, or from a sample set."""
+    """Make a dataset from pictures and captions, or from a sample set.
+
+    A grey file called name-mask.png is the mask of name.png: only the light parts teach.
+    """
     place, workspace, jobs = open_home(home)
     if sample:
         if files or subject or trigger or consent:
@@ -146,7 +80,10 @@ def add(
     files: Pictures,
     home: HomeOption = None,
 ) -> None:
-    """Add pictures and captions to a dataset."""
+    """Add pictures and captions to a dataset.
+
+    A grey file called name-mask.png is the mask of name.png: only the light parts teach.
+    """
     place, workspace, jobs = open_home(home)
     bring(place, jobs, Dataset.open(workspace, dataset), files)
 
@@ -155,7 +92,8 @@ def bring(place: Home, jobs: Jobs, dataset: Dataset, files: list[Path]) -> None:
     """Add files to a dataset, and say what came of each."""
     listing = [{"path": str(path.resolve()), "name": path.name} for path in files]
     result = follow(place, jobs, jobs.submit("local", "import", {"dataset": dataset.id, "files": listing})).result
-    console.print(f"{result['added']} pictures and {result['captions']} captions added.")
+    masks = f", {result['masks']} masks" if result["masks"] else ""
+    console.print(f"{result['added']} pictures and {result['captions']} captions{masks} added.")
     for refused in result["refused"]:
         console.print(f"  not used: {refused['name']}: {refused['reason']}")
     for note in result["notes"]:
@@ -182,37 +120,9 @@ def caption(
         console.print(f"{result['failed']} pictures could not be read.")
 
 
-@app.command()
-def train(
-    dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as lora.rank=8 training.max_train_steps=300.")] = None,
-    preset: Annotated[str, typer.Option(help="A starting point instead of the one that fits the dataset; `show presets` lists them.")] = "",
-    title: Annotated[str, typer.Option(help="What to call the LoRA.")] = "",
-    home: HomeOption = None,
-) -> None:
-    """Train a LoRA on a dataset.
-
-    Ctrl-C stops it and saves first; `resume` goes on to the same bytes.
-    """
-    place, workspace, jobs = open_home(home)
-    pictures = Dataset.open(workspace, dataset)
-    run = Run.create(workspace, configs.for_dataset(pictures, preset, *(overrides or [])), pictures, title)
-    console.print(run.id, highlight=False)
-    learn(home, place, jobs, run)
-
-
-@app.command()
-def resume(run: Annotated[str, typer.Argument(help="The run's id.")], home: HomeOption = None) -> None:
-    """Go on with a run that was stopped or interrupted."""
-    place, workspace, jobs = open_home(home)
-    learn(home, place, jobs, Run.open(workspace, run))
-
-
-def learn(home: Path | None, place: Home, jobs: Jobs, run: Run) -> None:
-    """Train a run from where it is to its end, and say where the LoRA lies and what it is called in a stack."""
-    go_on = f"python -m studio resume {run.id}" + (f" --home {shlex.quote(str(home))}" if home else "")
-    result = follow(place, jobs, jobs.submit("local", "train", {"run": run.id}, key=run.job_key), go_on=go_on).result
-    console.print(f"{run.latest_adapter()}\n{result['adapter']}", highlight=False)
+for command in (training_commands.train, training_commands.again, training_commands.resume, training_commands.extend):
+    app.command()(command)
+app.add_typer(queue_commands.app, name="queue")
 
 
 @app.command()
@@ -306,6 +216,7 @@ def publish(
     licence: LicenceOption = "",
     licence_name: LicenceName = "",
     licence_link: LicenceLink = "",
+    base_licence: BaseLicence = "",
     title: Annotated[str, typer.Option(help="Title of the card.")] = "",
     update: Annotated[bool, typer.Option("--update", help="Add a new version to a repository this run was published to.")] = False,
     home: HomeOption = None,
@@ -320,7 +231,7 @@ def publish(
     if not token:
         raise StudioError("You are not logged in to the Hub: run `hf auth login` first, or use `save` to get a folder or zip instead.")
     place, _, jobs = open_home(home)
-    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
+    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link, "base_licence": base_licence}
     asked = {"adapter": adapter, "repo": repo, "private": not public, "rights": rights, **named, "title": title, "update": update}
     request = validated(Request, asked)
     job = jobs.submit("local", "publish", request.model_dump(), key=request.job_key)
@@ -338,6 +249,7 @@ def save(
     licence: LicenceOption = "",
     licence_name: LicenceName = "",
     licence_link: LicenceLink = "",
+    base_licence: BaseLicence = "",
     home: HomeOption = None,
 ) -> None:
     """Save a LoRA with its card and pictures as a folder or zip.
@@ -346,9 +258,35 @@ def save(
     """
     check_target(out)
     _, workspace, _ = open_home(home)
-    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
+    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link, "base_licence": base_licence}
     made = plan(workspace, validated(Request, {"adapter": adapter, "rights": rights, **named}))
     console.print(str(save_zip(made, out) if out.suffix == ".zip" else save_folder(made, out)))
+
+
+@app.command()
+def settings(
+    file: Annotated[Path, typer.Argument(help=f"A settings file: {', '.join(foreign.ENDINGS)}.")],
+    save: Annotated[str, typer.Option(help="Keep them as a preset of this name, for `train --preset mine:...`.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a preset of that name.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Read training settings from a file and say what became of each.
+
+    A run's config.json, a preset, a LoRA made by this studio, kohya's .toml or ai-toolkit's .yaml.
+    """
+    if not file.is_file():
+        raise StudioError(f"There is no file {str(file)!r}; give the path of a settings file or of a LoRA.")
+    found = foreign.read(file)
+    for path, value in found.values.items():
+        console.print(f"{path} = {value}", highlight=False)
+    for left in sorted(found.left, key=lambda each: not each.matters):
+        aside.print(f"  {'not taken' if left.matters else 'not needed'}: {left}", highlight=False)
+    if save:
+        _, workspace, _ = open_home(home)
+        base, subject = found.values.get("model.base_model", ""), found.values.get("dataset.subject", SUBJECTS[0])
+        start = configs.preset(configs.fitting_preset(subject, base))
+        kept = presets.save(workspace, save, foreign.onto(start, found), replace=replace, suggest=shipped.STEPS not in found.values)
+        console.print(kept.name, highlight=False)
 
 
 @app.command()
@@ -379,7 +317,10 @@ def show(
             ("ref", "title", "rank", "made for"),
             [(c.ref, c.title, str(c.rank), c.made_for) for c in library.list_adapters(workspace)],
         ),
-        "presets": lambda: (("name", "title", "measured"), [(p.name, p.title, p.measured) for p in configs.presets()]),
+        "presets": lambda: (
+            ("name", "title", "measured"),
+            [(p.name, p.title, p.measured) for p in (*presets.own(workspace), *configs.presets())],
+        ),
         "jobs": lambda: (("id", "kind", "state"), [(str(j.id), j.kind, j.state) for j in jobs.list("local")]),
         "removed": lambda: (("id", "title"), [(each.id, title) for each, title in trash.removed(workspace)]),
     }
@@ -389,10 +330,7 @@ def show(
     if not rows:
         console.print(f"No {what} yet." if what != "removed" else "Nothing that could be put back.")
         return
-    # Plain columns: a table as wide as the terminal would cut ids, which people copy from here.
-    widths = [max(map(len, column)) for column in zip(columns, *rows)]
-    for line in (columns, *rows):
-        console.print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip(), highlight=False)
+    table(columns, rows)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Adapter files: a header reader that refuses what is not a safe LoRA, the canonical writer, and the way in for foreign keys.
+"""Adapter files: what is told from their header, the canonical writer, and the way in for foreign keys.
 
 Written files follow diffusers (`unet.<module>.lora_A.weight`) with alpha folded into lora_B, so that every reader draws the
-same picture. Reading a header needs no torch; only the functions that touch weights import it.
+same picture. Only the functions that touch weights import torch.
 """
 
 import json
@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING
 from studio import fingerprints
 from studio.errors import StudioError
 from studio.fingerprints import Fingerprint
+from studio.headers import SAFE_NAME, Header, read_header
 
 if TYPE_CHECKING:
     import torch
 
     from studio.families.base import BaseFolder, Family
 
-LARGEST_HEADER = 8 * 1024 * 1024
-MOST_TENSORS = 20_000
-SAFE_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,300}")
-BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")
 OUR_ENDINGS = (
     ".lora_A.weight",
@@ -33,14 +30,6 @@ OUR_ENDINGS = (
     *(f".lokr_{part}" for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b")),
 )
 TORCH_DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.bool": "BOOL"}
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a safetensors file says about itself."""
-
-    tensors: dict[str, tuple[str, tuple[int, ...]]]
-    metadata: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -72,36 +61,12 @@ class Adapter:
     fingerprint: Fingerprint
 
 
-def read_header(path: Path) -> Header:
-    """The header of a safetensors file after every check that needs no weights; StudioError says what is wrong with the file."""
-    with open(path, "rb") as file:
-        start = file.read(8)
-        size = path.stat().st_size
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        # The length comes first: a good file's may begin with the very bytes that mark a zip (19,280) or a pickle (640, 1,152).
-        if not 2 <= length <= min(LARGEST_HEADER, size - 8):
-            raise StudioError(f"{path.name} {_kind(start)}")
-        raw = file.read(length)
-    try:
-        items = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
-        metadata = items.pop("__metadata__", {})
-        entries = {name: _described(entry) for name, entry in items.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise StudioError(f"{path.name} is not a .safetensors file that can be read: its header is damaged. Get it again.") from None
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise StudioError(f"{path.name} has a damaged header: its metadata is not text. Get the file again.")
-    if len(entries) > MOST_TENSORS:
-        raise StudioError(f"{path.name} holds {len(entries):,} tensors; a LoRA has at most {MOST_TENSORS:,}.")
-    _check_layout(path.name, entries, size - 8 - length)
-    return Header({name: (dtype, shape) for name, (dtype, shape, _, _) in entries.items()}, metadata)
-
-
 def fingerprint(header: Header) -> Fingerprint:
     """The family, rank and prompt width that keys and shapes tell; StudioError for anything but a plain LoRA."""
     for name, (dtype, _) in header.tensors.items():
         if dtype not in WEIGHT_DTYPES and not name.endswith(".alpha"):
             raise StudioError(f"This LoRA is stored as {dtype}; the studio reads {', '.join(WEIGHT_DTYPES)}. Look for the fp16 or fp32 version.")
-    return fingerprints.fingerprint({name: shape for name, (_, shape) in header.tensors.items()}, header.metadata)
+    return fingerprints.fingerprint(header.shapes, header.metadata)
 
 
 def refuse_other_base(title: str, found: Fingerprint, family: "Family", base: "BaseFolder") -> None:
@@ -220,44 +185,6 @@ def _raw_bytes(tensor: "torch.Tensor") -> bytes:
     import torch
 
     return tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _kind(start: bytes) -> str:
-    """What a file is instead of a safetensors file, told from its first bytes, and what to do about it."""
-    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "is a pickle, which can run code when opened; only .safetensors files are used. Look for that version."
-    if start[:4] == b"PK\x03\x04":
-        return "is a zip: an archive to unpack first, or a pickle (.pt, .ckpt), which can run code when opened. Only .safetensors files are used."
-    if start == b"version ":
-        return "is a git-lfs pointer, a note of where the file lies; fetch the file itself with `git lfs pull` or from its page."
-    return "is not a whole .safetensors file: it is damaged, cut off or of another kind. Get it again."
-
-
-def _without_duplicates(pairs: list[tuple]) -> dict:
-    if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError("duplicate key")
-    return dict(pairs)
-
-
-def _described(entry: dict) -> tuple[str, tuple[int, ...], int, int]:
-    """dtype, shape, begin and end of one tensor; ValueError, KeyError or TypeError for anything but a word and whole numbers."""
-    dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-    if not isinstance(dtype, str) or any(type(number) is not int for number in (*shape, begin, end)):
-        raise TypeError("a word and whole numbers are needed")
-    return dtype, shape, begin, end
-
-
-def _check_layout(file_name: str, entries: dict, data_size: int) -> None:
-    """Every byte belongs to exactly one tensor: no holes, no overlaps, nothing empty, nothing beyond the end."""
-    position = 0
-    for name, (dtype, shape, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
-        if not SAFE_NAME.fullmatch(name) or ".." in name:
-            raise StudioError(f"{file_name} has a tensor with an unusable name ({name[:60]!r}); it is damaged or made to do harm.")
-        if dtype not in BYTES or min((*shape, begin)) < 0 or (0 in shape) or begin != position or end - begin != math.prod(shape) * BYTES[dtype]:
-            raise StudioError(f"{file_name} is damaged: tensor {name[:60]!r} does not describe its bytes. Get the file again.")
-        position = end
-    if position != data_size:
-        raise StudioError(f"{file_name} is damaged: its tensors take {position:,} bytes, it has {data_size:,}. Get the file again.")
 
 
 def _fold_kohya_alphas(tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":

@@ -33,20 +33,26 @@ class Base:
         """In a sentence."""
         if self.offer:
             return self.offer.name
-        return self.folder.title if self.folder else self.base_model
+        if self.folder:
+            return self.folder.title
+        file = families.as_file(self.base_model)
+        return file.name if file else self.base_model
 
     @property
     def here(self) -> bool:
         """Whether its weights are on this computer, so that nothing has to be fetched."""
         if not (self.folder and self.family):
             return False
-        return all(any((self.folder.path / part).glob("*.safetensors")) for part in self.family.models)
+        in_the_file = self.family.checkpoint_parts if self.folder.checkpoint else ()
+        return all(part in in_the_file or any((self.folder.path / part).glob("*.safetensors")) for part in self.family.models)
 
     @property
     def drawing(self) -> Drawing:
         """Of the makers; for somebody's own base those of the base that its family is known by."""
         if self.offer:
             return self.offer.drawing
+        if like := self.folder and families.offer(self.folder.reference):
+            return like.drawing
         known_by = next((offer for offer in self.family.offers if not offer.folder), None) if self.family else None
         return known_by.drawing if known_by else Drawing()
 

@@ -1,10 +1,9 @@
 """The captions of a dataset: one line a change, never rewritten, so that every one can be taken back. No locks here; the dataset holds them."""
 
-import json
-import os
 import time
 from pathlib import Path
 
+from studio import journal
 from studio.pictures import clean_text
 
 KEPT_SOURCES = ("hand", "file")
@@ -25,12 +24,8 @@ class Captions:
         self._history: dict[str, list[Caption]] = {}
         self._typed: dict[str, float] = {}
         """picture id -> when its present caption was last typed on."""
-        for line in path.read_bytes().splitlines() if path.exists() else ():
-            try:
-                self._take(json.loads(line))
-            except json.JSONDecodeError:
-                # Half a line, left by a power loss in the middle of a write.
-                continue
+        for change in journal.read(path):
+            self._take(change)
 
     def of(self, picture_id: str) -> Caption:
         return self._history.get(picture_id, [NONE])[-1]
@@ -70,11 +65,5 @@ class Captions:
         stack.append((change["text"], change["source"]))
 
     def _append(self, change: dict) -> None:
-        with open(self.path, "a+b") as file:
-            # A half line must not swallow the next whole one.
-            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                file.write(b"\n")
-            file.write(json.dumps(change).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        journal.append(self.path, change)
         self._take(change)

@@ -98,7 +98,7 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Tensor], dict] | None:
 
 
 def _facts(state: bytes) -> dict:
-    """The facts in a state's header, read as `adapters.read_header` would, from bytes that are known to be whole."""
+    """The facts in a state's header, read as `headers.read_header` would, from bytes that are known to be whole."""
     length = int.from_bytes(state[:8], "little")
     return json.loads(json.loads(state[8 : 8 + length])["__metadata__"]["facts"])
 

@@ -4,6 +4,7 @@ dataset.json   title, subject, real_person, consent, trigger_word
 pictures.json  what was added, in order; removed pictures stay listed and lie in trash/ until restored
 pictures/<id>.png  thumbs/<id>.jpg   an id is the sha256 of the pixels
 captions.jsonl one line a change, never rewritten
+masks.jsonl  masks/<sha256>.png  likewise which picture has a mask, and the masks
 """
 
 import contextlib
@@ -20,7 +21,9 @@ from pathlib import Path
 from studio import builtin
 from studio.captions import Captions
 from studio.errors import StudioError
-from studio.pictures import Decoded, clean_text, decode_files, need_pictures
+from studio.masks import Masks, masked_by, name_for
+from studio.pairing import Decoded
+from studio.pictures import clean_text, decode_files, need_pictures
 from studio.processes import FileLock
 from studio.workspace import Workspace, new_id, slug, write_atomically
 
@@ -41,6 +44,10 @@ class Picture:
     width: int
     height: int
     looks_like_photo: bool
+    mask: Path | None = None
+    """As large as the picture; its light parts teach. The file's name is the hash of its pixels."""
+    mask_can_go_back: bool = False
+    """Whether there was another mask, or another none, before."""
 
 
 class Dataset:
@@ -142,18 +149,18 @@ class Dataset:
     @property
     def pictures(self) -> list[Picture]:
         """The pictures that are in use, in the order they were added."""
-        captions = self._captions
-        return [self._picture(entry, captions) for entry in self._listing() if not entry["removed"]]
+        captions, masks = self._captions, self._masks
+        return [self._picture(entry, captions, masks) for entry in self._listing() if not entry["removed"]]
 
     @property
     def removed(self) -> list[Picture]:
         """The pictures in the trash, newest removal first."""
-        captions = self._captions
+        captions, masks = self._captions, self._masks
         gone = sorted((entry for entry in self._listing() if entry["removed"]), key=lambda entry: entry["removed"], reverse=True)
-        return [self._picture(entry, captions) for entry in gone]
+        return [self._picture(entry, captions, masks) for entry in gone]
 
     def add(self, decoded: Decoded, folder: Path, source: str = "file") -> dict:
-        """Take decoded pictures (their files are moved out of `folder`) and captions in. Returns what happened, as jobs report it.
+        """Take decoded pictures (their files are moved out of `folder`), captions and masks in. Returns what happened, as jobs report it.
 
         Caption files without a picture among the new ones are given to pictures already here with the same name.
         """
@@ -189,11 +196,13 @@ class Dataset:
             now = self._captions
             kept = sum(now.is_kept(picture_id, source) and now.of(picture_id)[0] != clean_text(text) for picture_id, text in captions.items())
             written = sum(now.set(picture_id, text, source) for picture_id, text in captions.items())
+            masks, said = self._masks.take(decoded.masks, folder, {entry["id"]: entry["name"] for entry in listing if not entry["removed"]})
+            notes += said
         if kept == 1:
             notes.append("1 caption you wrote by hand was kept; empty it first to take the one in the file.")
         elif kept:
             notes.append(f"{kept} captions you wrote by hand were kept; empty them first to take the ones in the files.")
-        return {"added": added, "captions": written, "refused": decoded.refused, "notes": notes}
+        return {"added": added, "captions": written, "masks": masks, "refused": decoded.refused, "notes": notes}
 
     def remove(self, picture_ids: Iterable[str]) -> int:
         """Move pictures to the trash; their captions and history stay. Returns how many."""
@@ -218,8 +227,7 @@ class Dataset:
     def set_caption(self, picture_id: str, text: str, source: str = "hand", typing: bool = False) -> bool:
         """Write a caption; False when nothing was written: it is the same, or a captioner met one that a person made."""
         with self._locked():
-            if picture_id not in {entry["id"] for entry in self._listing()}:
-                raise StudioError("This picture is not in the dataset any more; reload the page.")
+            self._check_here(picture_id)
             # Within the lock: what a person made is looked up and kept in the same breath.
             return self._captions.set(picture_id, text, source, typing)
 
@@ -228,20 +236,42 @@ class Dataset:
         with self._locked():
             return self._captions.undo(picture_id)
 
+    def mask(self, picture_id: str) -> Path | None:
+        """The mask of a picture that is in use; None without one."""
+        return next((picture.mask for picture in self.pictures if picture.id == picture_id), None)
+
+    def remove_mask(self, picture_id: str) -> bool:
+        """From now on the whole picture teaches; `undo_mask` puts the mask back. False when there is none."""
+        with self._locked():
+            self._check_here(picture_id)
+            return self._masks.set(picture_id, None)
+
+    def undo_mask(self, picture_id: str) -> Path | None:
+        """Back to before the last change of a picture's mask; returns the mask that then counts."""
+        with self._locked():
+            self._check_here(picture_id)
+            return self._masks.undo(picture_id)
+
     def sha256(self) -> str:
-        """One hash over every picture and its caption, whatever their order."""
-        lines = sorted(json.dumps([picture.id, picture.caption]) for picture in self.pictures)
+        """One hash over every picture, its caption and its mask, whatever their order."""
+        lines = sorted(json.dumps([p.id, p.caption, *([p.mask.stem] if p.mask else [])]) for p in self.pictures)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def export(self, path: Path) -> Path:
-        """A zip of pictures with a .txt beside each, as other trainers read it, and dataset.json. The same dataset gives the same bytes."""
+        """A zip of pictures with a .txt and, where there is one, a mask beside each, as other trainers read them, and dataset.json.
+        The same dataset gives the same bytes."""
         aside = path.with_name(f".{path.name}.part")
         with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(_member("dataset.json"), json.dumps(self.facts, indent=1))
             for number, picture in enumerate(self.pictures, 1):
                 name = f"{number:03d}-{slug(Path(picture.name).stem, 'picture')}"
+                if masked_by(f"{name}.png"):
+                    # "mask.png" would come back as the mask of a picture called by its number.
+                    name += "-picture"
                 archive.writestr(_member(f"{name}.png"), picture.file.read_bytes())
                 archive.writestr(_member(f"{name}.txt"), picture.caption + "\n")
+                if picture.mask:
+                    archive.writestr(_member(name_for(name)), picture.mask.read_bytes())
         os.replace(aside, path)
         return path
 
@@ -258,21 +288,40 @@ class Dataset:
     def _locked(self) -> FileLock:
         return FileLock(self.path / "lock", f"The dataset {self.id!r}", wait=True)
 
+    def _check_here(self, picture_id: str) -> None:
+        if picture_id not in {entry["id"] for entry in self._listing()}:
+            raise StudioError("This picture is not in the dataset any more; reload the page.")
+
     def _listing(self) -> list[dict]:
         return json.loads((self.path / "pictures.json").read_text(encoding="utf-8"))
 
     def _write_listing(self, listing: list[dict]) -> None:
         write_atomically(self.path / "pictures.json", json.dumps(listing, indent=1).encode())
 
-    def _picture(self, entry: dict, captions: Captions) -> Picture:
-        text, source = captions.of(entry["id"])
-        file = self.path / ("trash" if entry["removed"] else "pictures") / f"{entry['id']}.png"
-        thumb = self.path / "thumbs" / f"{entry['id']}.jpg"
-        return Picture(entry["id"], entry["name"], file, thumb, text, source, entry["width"], entry["height"], entry["looks_like_photo"])
+    def _picture(self, entry: dict, captions: Captions, masks: Masks) -> Picture:
+        id = entry["id"]
+        text, source = captions.of(id)
+        file = self.path / ("trash" if entry["removed"] else "pictures") / f"{id}.png"
+        thumb = self.path / "thumbs" / f"{id}.jpg"
+        facts = {name: entry[name] for name in ("name", "width", "height", "looks_like_photo")}
+        return Picture(
+            id,
+            file=file,
+            thumb=thumb,
+            caption=text,
+            caption_source=source,
+            mask=masks.of(id),
+            mask_can_go_back=masks.can_go_back(id),
+            **facts,
+        )
 
     @property
     def _captions(self) -> Captions:
         return Captions(self.path / "captions.jsonl")
+
+    @property
+    def _masks(self) -> Masks:
+        return Masks(self.path)
 
 
 def _checked(subject: str, real_person: bool, consent: str, trigger_word: str) -> dict:

@@ -107,13 +107,13 @@ class Encodings:
 
 
 def base_identity(base: BaseFolder, family: Family) -> str:
-    """The commit of a Hub model; for a folder, which anyone may change, a hash of the weights that encode pictures and words."""
-    if base.revision and not base.checkpoint:
-        return f"{base.id}@{base.revision}"
+    """The commit of a Hub model; for what lies on this computer, which anyone may change, a hash of the weights that encode pictures and words."""
+    encoders = ("vae", *family.text_encoder_names)
+    in_file = base.checkpoint is not None and set(encoders) <= set(family.checkpoint_parts)
+    if base.revision and not in_file:
+        return f"{base.reference or base.id}@{base.revision}"
+    files = [base.checkpoint] if in_file else [file for part in encoders for file in sorted((base.path / part).glob("*.safetensors"))]
     digest = hashlib.sha256()
-    files = [base.checkpoint] if base.checkpoint else []
-    for part in ("vae", *family.text_encoder_names):
-        files += sorted((base.path / part).glob("*.safetensors"))
     for file in files:
         with open(file, "rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())

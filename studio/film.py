@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from studio.checkpoints import Disk
 from studio.config import TrainConfig
 from studio.encodings import Conditions, Encodings
@@ -75,7 +77,9 @@ class Film:
                 whole = False
                 break
             recipe = self._recipe(prompt, step, adapter)
-            picture = self.generator.draw(recipe, [(adapter, 1.0)] if adapter else [])
+            # Compiled blocks would be compiled anew for another size, and for every hook of the stack.
+            with torch.compiler.set_stance("force_eager"):
+                picture = self.generator.draw(recipe, [(adapter, 1.0)] if adapter else [])
             png = io.BytesIO()
             picture.save(png, format="PNG")
             self.disk.replace(file, add_recipe(png.getvalue(), recipe))

@@ -3,48 +3,14 @@
 Numbers that learn are counted; activations are every tensor that autograd would keep for the way back. Nothing is fetched or computed.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from studio.config import TrainConfig
 from studio.families.base import BaseFolder, Family
 from studio.families.loading import denoiser_class
-from studio.lora import DTYPES, peft_config
-
-PACKED_BYTES = {"none": 2.0, "int8": 1.1, "fp8": 1.05, "nf4": 0.6}
-"""Bytes a number of the denoiser takes in 16 bits and packed, with the scales of each block of numbers (Dettmers et al. 2023, section 3)."""
-LEARNER_BYTES = 2 + 4 + 4 + 4 + 4
-"""For each number that learns: the working copy in 16 bits, and in 32 bits the master, its gradient and AdamW's two moments."""
-FIXED_BYTES = 900_000_000
-"""The card's own context, the libraries' workspaces, and an autoencoder that waits to draw."""
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Of one training. Activations are for one picture, kept whole and with blocks computed twice."""
-
-    base_numbers: int
-    adapter_numbers: int
-    activation_bytes: int
-    checkpointed_bytes: int
-    blocks: int
-
-    def adapter_bytes(self, dtype: str) -> int:
-        """Of the file, without its header of some kilobytes."""
-        return self.adapter_numbers * DTYPES[dtype].itemsize
-
-    def memory(self, batch: int, checkpointing: bool, quantisation: str, offload: bool) -> int:
-        """Bytes at the peak of a step."""
-        weights = self.base_numbers * PACKED_BYTES[quantisation]
-        if offload:
-            # Two blocks are there at a time: one computes, the next one comes.
-            weights *= 3 / max(3, self.blocks)
-        activations = self.activation_bytes
-        if checkpointing:
-            activations = self.checkpointed_bytes + self.activation_bytes // max(1, self.blocks)
-        return int(weights + self.adapter_numbers * LEARNER_BYTES + batch * activations + FIXED_BYTES)
+from studio.lora import peft_config
+from studio.memory import Footprint
 
 
 def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Footprint | None:
@@ -53,18 +19,19 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
     if denoiser is None:
         return None
     base_numbers = sum(weight.numel() for weight in denoiser.parameters())
-    denoiser.requires_grad_(False)
-    denoiser.add_adapter(peft_config(config, config.lora.target_modules or list(family.target_modules)))
-    learning = [weight for weight in denoiser.parameters() if weight.requires_grad]
-    for weight in learning:
-        weight.data = weight.data.to(torch.bfloat16)
-    denoiser.train()
+    learning = teach(denoiser, config, family)
+    numbers = sum(weight.numel() for weight in learning)
     side = config.dataset.resolution
     activations = kept_bytes(family, denoiser, (side, side))
     denoiser.enable_gradient_checkpointing()
     checkpointed = kept_bytes(family, denoiser, (side, side))
     blocks = sum(type(module).__name__ in family.repeated_blocks for module in denoiser.modules())
-    return Footprint(base_numbers, sum(weight.numel() for weight in learning), activations, checkpointed, blocks)
+    return Footprint(base_numbers, numbers, activations, checkpointed, blocks)
+
+
+def base_numbers(family: Family, base: BaseFolder) -> int:
+    """How many numbers a base's denoiser has."""
+    return sum(weight.numel() for weight in blank_denoiser(family, "", base).parameters())
 
 
 def blank_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> nn.Module | None:
@@ -83,6 +50,25 @@ def blank_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> 
     return denoiser
 
 
+def teach(denoiser: nn.Module, config: TrainConfig, family: Family) -> list[nn.Parameter]:
+    """Give a blank denoiser the LoRA of these settings; what learns."""
+    denoiser.requires_grad_(False)
+    denoiser.add_adapter(peft_config(config, config.lora.target_modules or list(family.target_modules)))
+    learning = [weight for weight in denoiser.parameters() if weight.requires_grad]
+    for weight in learning:
+        weight.data = weight.data.to(torch.bfloat16)
+    denoiser.train()
+    return learning
+
+
+def ask(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> Tensor:
+    """One forward of one blank picture of (height, width)."""
+    shapes = family.input_shapes(denoiser.config, size)
+    dtypes = {name: torch.bool if name.endswith("_mask") else torch.bfloat16 for name in shapes}
+    inputs = {name: torch.empty((1, *shape), device="meta", dtype=dtypes[name]) for name, shape in shapes.items()}
+    return family.predict(denoiser, inputs.pop("latents"), torch.empty(1, device="meta"), inputs)
+
+
 def kept_bytes(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> int:
     """What autograd keeps of one forward of one picture, each storage once, the weights themselves left out."""
     own = {weight.untyped_storage()._cdata for weight in denoiser.parameters()}
@@ -94,14 +80,11 @@ def kept_bytes(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> in
             kept[storage._cdata] = storage
         return tensor
 
-    shapes = family.input_shapes(denoiser.config, size)
-    dtypes = {name: torch.bool if name.endswith("_mask") else torch.bfloat16 for name in shapes}
-    inputs = {name: torch.empty((1, *shape), device="meta", dtype=dtypes[name]) for name, shape in shapes.items()}
     attention = nn.functional.scaled_dot_product_attention
     nn.functional.scaled_dot_product_attention = _attention
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            family.predict(denoiser, inputs.pop("latents"), torch.empty(1, device="meta"), inputs)
+            ask(family, denoiser, size)
     finally:
         nn.functional.scaled_dot_product_attention = attention
     return sum(storage.nbytes() for storage in kept.values())

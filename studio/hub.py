@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from studio.access import Access
 from studio.errors import StudioError
+from studio.headers import PICKLES
 from studio.refusals import HUB_ERRORS, endpoint, sentences
 
 Progress = Callable[[int, int], None]
@@ -31,7 +32,6 @@ SECONDS_OF_SILENCE = 60
 LARGEST_ADAPTER = 4 * 1024**3
 KEPT_FREE = 2 * 10**9
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

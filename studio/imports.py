@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from studio.adapters import fingerprint, read_header
+from studio.adapters import fingerprint
 from studio.dataset import Dataset
 from studio.errors import StudioError
+from studio.headers import read_header
 from studio.jobs import Job
 from studio.pictures import clean_text, decode_files
 from studio.report import Report
@@ -20,10 +21,13 @@ DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, R
 
 
 def import_pictures(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
-    """{"dataset", "files": [{"path", "name"}]} -> {"added", "captions", "refused": [{"name", "reason"}], "notes"}."""
+    """{"dataset", "files": [{"path", "name"}]} -> {"added", "captions", "masks", "refused": [{"name", "reason"}], "notes"}.
+
+    A file with "mask_of", the id of a picture, is that picture's mask whatever it is called.
+    """
     dataset = Dataset.open(home.workspace(job.owner), job.payload["dataset"])
     with dataset.incoming() as folder:
-        decoded = decode_files(job.payload["files"], folder, report)
+        decoded = decode_files(job.payload["files"], folder, report, dataset.pictures)
         report(len(job.payload["files"]), len(job.payload["files"]), "Adding the pictures")
         return dataset.add(decoded, folder)
 

@@ -4,17 +4,18 @@ Two lanes. The device lane (caption, generate, train) is claimed by the one resi
 process of its own, `python -m studio.direct DATABASE JOB`, which runs the kind's function.
 """
 
+import contextlib
 import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from studio import processes
 from studio.errors import StudioError
+from studio.job_table import ORDER, Job, as_job, prepare
 
 DEVICE_KINDS = ("generate", "caption", "train")
 DIRECT_KINDS = {
@@ -22,10 +23,12 @@ DIRECT_KINDS = {
     "adapter": "studio.imports:import_adapters",
     "download": "studio.imports:download_adapter",
     "publish": "studio.publishing:publish_job",
+    "estimate": "studio.estimates:estimate_job",
 }
 """kind -> the function(home, job, report, secret) -> result dict that a direct job's process imports and runs."""
 
 UNFINISHED = ("waiting", "running")
+MOVES = ("first", "up", "down")
 AGAIN_AFTER_A_CRASH = ("generate", "caption")
 """Kinds that may simply be run again. The others wait for a person: of a publish job the token is gone, and half an import is there."""
 MOST_TRAININGS, MOST_UNFINISHED = 1, 8
@@ -33,46 +36,6 @@ MOST_TRAININGS, MOST_UNFINISHED = 1, 8
 MOST_ATTEMPTS = 3
 SECONDS_TO_APPEAR = 60
 """A direct job whose process never showed up by then was lost between the row and the start."""
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', key TEXT,
-    payload TEXT NOT NULL, result TEXT NOT NULL DEFAULT '{}',
-    done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0, seconds_left REAL, message TEXT NOT NULL DEFAULT '',
-    error TEXT NOT NULL DEFAULT '', created REAL NOT NULL, started REAL, finished REAL, ticks REAL, seconds REAL,
-    pid INTEGER, mark TEXT, attempts INTEGER NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0);
-CREATE UNIQUE INDEX IF NOT EXISTS one_unfinished_job_a_key ON jobs (owner, key) WHERE key IS NOT NULL AND state IN ('waiting', 'running');
-CREATE INDEX IF NOT EXISTS unfinished ON jobs (state, kind, id) WHERE state IN ('waiting', 'running');
-"""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row. `created`, `started`, `finished` are for people to read; `seconds` is measured on a clock that nobody can set."""
-
-    id: int
-    owner: str
-    kind: str
-    state: str
-    payload: dict
-    result: dict
-    done: int
-    total: int
-    seconds_left: float | None
-    message: str
-    error: str
-    created: float
-    started: float | None
-    finished: float | None
-    seconds: float | None
-    pid: int | None
-    mark: str | None
-    attempts: int
-    cancel_requested: bool
-
-    @property
-    def unfinished(self) -> bool:
-        return self.state in UNFINISHED
 
 
 class _Connection(threading.local):
@@ -92,7 +55,7 @@ class Jobs:
         # Two that switch a new file to WAL at once can deadlock, which SQLite answers with an error instead of waiting.
         with processes.FileLock(self.database.with_suffix(".setup"), "The job database", wait=True):
             self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.executescript(SCHEMA)
+            prepare(self._connection)
         # PRAGMA data_version counts what *other* connections wrote, so `changes` needs one of its own that never writes.
         self._watch = self._connect(check_same_thread=False)
         self._watch_lock = threading.Lock()
@@ -102,19 +65,22 @@ class Jobs:
 
         StudioError when a visitor of a Space has as many as fit there beside the others'.
         """
+        return self.submit_all(owner, kind, [(payload, key)])[0]
+
+    def submit_all(self, owner: str, kind: str, wanted: Sequence[tuple[dict, str | None]]) -> Sequence[Job]:
+        """Several (payload, key) at once, in this order: all of them, or with a StudioError none."""
         if kind not in DEVICE_KINDS and kind not in DIRECT_KINDS:
             raise StudioError(f"Unknown kind of job {kind!r}; known kinds: {', '.join((*DEVICE_KINDS, *DIRECT_KINDS))}.")
-        text = json.dumps(payload)
-        with self._connection as connection:
-            # From here on nobody else writes: what is counted now is still true when the row goes in.
-            connection.execute("BEGIN IMMEDIATE")
-            row = self._one("SELECT * FROM jobs WHERE owner = ? AND key = ? AND state IN ('waiting', 'running')", owner, key)
-            if row is None:
-                self._refuse_beyond_quota(owner, kind)
-                row = self._one(
-                    "INSERT INTO jobs (owner, kind, payload, key, created) VALUES (?, ?, ?, ?, ?) RETURNING *", owner, kind, text, key, time.time()
-                )
-        return _job(row)
+        found = []
+        with self._together():
+            for payload, key in wanted:
+                row = self._one("SELECT * FROM jobs WHERE owner = ? AND key = ? AND state IN ('waiting', 'running')", owner, key)
+                if row is None:
+                    self._refuse_beyond_quota(owner, kind)
+                    values = (owner, kind, json.dumps(payload), key, time.time())
+                    row = self._one("INSERT INTO jobs (owner, kind, payload, key, created) VALUES (?, ?, ?, ?, ?) RETURNING *", *values)
+                found.append(as_job(row))
+        return found
 
     def _refuse_beyond_quota(self, owner: str, kind: str) -> None:
         if owner == "local":
@@ -145,7 +111,7 @@ class Jobs:
         row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
         if row is None:
             raise StudioError(f"There is no job {job_id}; look at the list of jobs.")
-        return _job(row)
+        return as_job(row)
 
     def list(
         self, owner: str | None = None, kinds: Iterable[str] | None = None, states: Iterable[str] | None = None, limit: int = 50
@@ -161,12 +127,38 @@ class Jobs:
                 where.append(f"{column} IN ({', '.join('?' * len(wanted))})")
                 values += wanted
         rows = self._connection.execute(f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?", (*values, limit))
-        return [_job(row) for row in rows]
+        return [as_job(row) for row in rows]
+
+    def queue(self, kinds: Iterable[str] = DEVICE_KINDS) -> Sequence[Job]:
+        """What runs, then what waits, in the order in which it will be taken; of every owner, since they share the device."""
+        kinds = list(kinds)
+        chosen = f"state IN ('waiting', 'running') AND kind IN ({', '.join('?' * len(kinds))})"
+        return [as_job(row) for row in self._connection.execute(f"SELECT * FROM jobs WHERE {chosen} ORDER BY state = 'waiting', {ORDER}", kinds)]
+
+    def move(self, job_id: int, where: str) -> None:
+        """Put a waiting job first, one up or one down among its owner's waiting jobs of its kind.
+
+        They change places with each other only, so that nobody gets ahead of somebody else. StudioError when it waits no longer.
+        """
+        if where not in MOVES:
+            raise StudioError(f"{where!r} is no direction to move a job in; choose one of {', '.join(MOVES)}.")
+        with self._together():
+            job = self.get(job_id)
+            if job.state != "waiting":
+                raise StudioError(f"Job {job_id} does not wait any more (it is {job.state}), so it has no place in the queue.")
+            waiting = f"SELECT id, {ORDER} AS place FROM jobs WHERE state = 'waiting' AND owner = ? AND kind = ? ORDER BY place"
+            rows = self._connection.execute(waiting, (job.owner, job.kind)).fetchall()
+            ids = [row["id"] for row in rows]
+            at = ids.index(job_id)
+            ids.insert({"first": 0, "up": max(at - 1, 0), "down": at + 1}[where], ids.pop(at))
+            for row, moved in zip(rows, ids):
+                self._write("UPDATE jobs SET place = ? WHERE id = ?", row["place"], moved)
 
     def claim(self, kinds: Iterable[str], pid: int) -> Job | None:
-        """Take the oldest waiting job of these kinds. One statement, so that no two processes ever get the same job."""
+        """Take the first waiting job of these kinds. One statement, so that no two processes ever get the same job."""
         kinds = list(kinds)
-        return self._take(f"SELECT id FROM jobs WHERE state = 'waiting' AND kind IN ({', '.join('?' * len(kinds))}) ORDER BY id LIMIT 1", kinds, pid)
+        first = f"SELECT id FROM jobs WHERE state = 'waiting' AND kind IN ({', '.join('?' * len(kinds))}) ORDER BY {ORDER} LIMIT 1"
+        return self._take(first, kinds, pid)
 
     def claim_one(self, job_id: int, pid: int) -> Job | None:
         """Take this very job; None when it was cancelled meanwhile or another process has it."""
@@ -178,7 +170,7 @@ class Jobs:
             done = 0, total = 0, seconds_left = NULL, message = '' WHERE id = ({choose}) AND state = 'waiting' RETURNING *""",
             *(time.time(), time.monotonic(), pid, processes.start_mark(pid), *values),
         )
-        return _job(row) if row else None
+        return as_job(row) if row else None
 
     def hand_over(self, job_id: int, pid: int) -> None:
         """From now on process `pid` stands behind this running job: it lives on when the one that claimed it dies."""
@@ -240,7 +232,7 @@ class Jobs:
         """
         orphans = []
         for row in self._connection.execute("SELECT * FROM jobs WHERE state IN ('waiting', 'running')").fetchall():
-            job = _job(row)
+            job = as_job(row)
             never_appeared = job.kind in DIRECT_KINDS and (job.pid or time.time() - job.created > SECONDS_TO_APPEAR)
             if processes.alive(job.pid, job.mark) or job.kind == "train" or (job.state == "waiting" and not never_appeared):
                 continue
@@ -275,6 +267,13 @@ class Jobs:
         with self._watch_lock:
             return self._watch.execute("PRAGMA data_version").fetchone()[0]
 
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """What is read and written inside belongs together: nobody else writes meanwhile, and an error undoes all of it."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        with self._connection:
+            yield
+
     @property
     def _connection(self) -> sqlite3.Connection:
         if self._own.pid != os.getpid():
@@ -295,8 +294,3 @@ class Jobs:
 
     def _write(self, sql: str, *values) -> bool:
         return self._connection.execute(sql, values).rowcount > 0
-
-
-def _job(row: sqlite3.Row) -> Job:
-    values = {name: row[name] for name in Job.__dataclass_fields__ if name != "cancel_requested"}
-    return Job(**{**values, "payload": json.loads(row["payload"]), "result": json.loads(row["result"])}, cancel_requested=bool(row["cancel"]))

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from studio import builtin, families
-from studio.adapters import fingerprint, read_header
+from studio.adapters import fingerprint
 from studio.dataset import LONGEST_TRIGGER
 from studio.errors import StudioError, validated
 from studio.fingerprints import Fingerprint
+from studio.headers import read_header
 from studio.pictures import clean_text
 from studio.recipe import StackEntry
 from studio.runs import Run
@@ -92,7 +93,7 @@ def stack_entry(workspace: Workspace, ref: str, weight: float) -> StackEntry:
     takes its newest save, and writes that one's hash down."""
     card = find(workspace, ref)
     source, _, run_id = ref.partition(":")
-    learning = source == "run" and "@" not in run_id and Run.open(workspace, run_id).state in ("running", "paused")
+    learning = source == "run" and "@" not in run_id and Run.open(workspace, run_id).state in ("running", "paused", "full")
     return validated(StackEntry, {"adapter": card.ref, "weight": weight, "title": card.title, "sha256": None if learning else card.sha256})
 
 

@@ -115,7 +115,9 @@ def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, fam
         "trigger_word": config.dataset.trigger_word,
         "family": family.name,
         "base_model": base.id,
-        "base_revision": base.revision,
+        # A single file has no revision; that of the base its other parts come from is named with it.
+        "base_revision": None if base.checkpoint else base.revision,
+        **({"base_parts": {"id": base.reference, "revision": base.revision, "schedule": dict(base.schedule)}} if base.checkpoint else {}),
         "dataset_sha256": run.snapshot["sha256"],
         "config": shared.model_dump(mode="json"),
     }

@@ -1,16 +1,51 @@
 """What a run needs of a card's memory, which savings it takes to fit, and what to change when it did not fit after all."""
 
 import importlib.util
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from studio.config import TrainConfig
 from studio.config.runtime import RuntimeConfig
+from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family
 
 if TYPE_CHECKING:
     import torch
 
-    from studio.footprint import Footprint
+
+FILE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+PACKED_BYTES = {"none": 2.0, "int8": 1.1, "fp8": 1.05, "nf4": 0.6}
+"""Bytes a number of the denoiser takes in 16 bits and packed, with the scales of each block of numbers (Dettmers et al. 2023, section 3)."""
+LEARNER_BYTES = 2 + 4 + 4 + 4 + 4
+"""For each number that learns: the working copy in 16 bits, and in 32 bits the master, its gradient and AdamW's two moments."""
+FIXED_BYTES = 900_000_000
+"""The card's own context, the libraries' workspaces, and an autoencoder that waits to draw."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Of one training. Activations are for one picture, kept whole and with blocks computed twice."""
+
+    base_numbers: int
+    adapter_numbers: int
+    activation_bytes: int
+    checkpointed_bytes: int
+    blocks: int
+
+    def adapter_bytes(self, dtype: str) -> int:
+        """Of the file, without its header of some kilobytes."""
+        return self.adapter_numbers * FILE_BYTES[dtype]
+
+    def memory(self, batch: int, checkpointing: bool, quantisation: str, offload: bool) -> int:
+        """Bytes at the peak of a step."""
+        weights = self.base_numbers * PACKED_BYTES[quantisation]
+        if offload:
+            # Two blocks are there at a time: one computes, the next one comes.
+            weights *= 3 / max(3, self.blocks)
+        activations = self.activation_bytes
+        if checkpointing:
+            activations = self.checkpointed_bytes + self.activation_bytes // max(1, self.blocks)
+        return int(weights + self.adapter_numbers * LEARNER_BYTES + batch * activations + FIXED_BYTES)
 
 
 SLOWER = {
@@ -39,12 +74,13 @@ def choose(asked: RuntimeConfig, config: TrainConfig, base: BaseFolder, family: 
         free = int(torch.cuda.mem_get_info()[0] * SHARE)
         filled, sentence = fitting(measure(config, family, base), asked, config.training.train_batch_size, free)
         reasons.append(sentence)
-    if asked.execution is None:
+    if asked.device == "cpu" and asked.execution is None:
+        # On a processor compiling took three minutes and gained nothing; a card's ways are timed once the denoiser is there.
         filled["execution"] = "eager"
     return RuntimeConfig.model_validate(filled | asked.model_dump(exclude_none=True)), reasons
 
 
-def fitting(footprint: "Footprint", asked: RuntimeConfig, batch: int, free: int) -> tuple[dict, str]:
+def fitting(footprint: Footprint, asked: RuntimeConfig, batch: int, free: int) -> tuple[dict, str]:
     """The fastest of the ways that agree with what was asked and fit into `free` bytes; the smallest one when none fits."""
     can_pack = importlib.util.find_spec("bitsandbytes") is not None
     ways = []
@@ -55,6 +91,11 @@ def fitting(footprint: "Footprint", asked: RuntimeConfig, batch: int, free: int)
         if agrees and asked.quantisation in (None, quantisation) and (can_pack or quantisation == "none" or asked.quantisation):
             needed = footprint.memory(batch, checkpointing, quantisation, offload)
             ways.append((slower, needed, {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}))
+    if not ways:
+        raise StudioError(
+            "Keeping blocks in main memory (offload) saves nothing unless they are computed twice (gradient checkpointing): "
+            "their activations would hold them on the card. Switch both on, or leave both open."
+        )
     that_fit = [way for way in ways if way[1] <= free]
     slower, needed, chosen = min(that_fit, key=lambda way: way[0]) if that_fit else min(ways, key=lambda way: way[1])
     words = [
@@ -69,6 +110,8 @@ def fitting(footprint: "Footprint", asked: RuntimeConfig, batch: int, free: int)
 
 def place(denoiser: "torch.nn.Module", runtime: RuntimeConfig, device: "torch.device") -> "torch.nn.Module":
     """The denoiser where it computes: on the device, or in main memory with its blocks brought over one by one."""
+    if runtime.offload and device.type == "cpu":
+        raise StudioError("Keeping blocks in main memory (offload) is for a graphics card; this run computes on the processor. Switch it off.")
     if runtime.offload:
         denoiser.enable_group_offload(onload_device=device, offload_type="block_level", num_blocks_per_group=1, use_stream=device.type == "cuda")
         return denoiser

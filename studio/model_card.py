@@ -6,6 +6,7 @@ The YAML comes from ModelCardData, never from string formatting; everything a pe
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
@@ -22,10 +23,23 @@ ESCAPED = re.compile(r"[&<>\"'`|$~()\[\]{}\\*_#+=:@!-]")
 
 
 @dataclass(frozen=True)
+class SingleFile:
+    """How plain diffusers opens a base that is one file: by the class `opened_by`, which is that of the pipeline, or of the one model `part`
+    alone. `rest` is the base on the Hub that gives what the file lacks, empty where that was a folder; `schedule` what the file says otherwise
+    than the rest's scheduler."""
+
+    opened_by: str
+    part: str = ""
+    rest: str = ""
+    revision: str = ""
+    schedule: tuple[tuple[str, str | bool], ...] = ()
+
+
+@dataclass(frozen=True)
 class Base:
-    """What the LoRA sits on. `hub_id` only where the Hub has it under that name; `folder` is what code on this computer opens.
-    `id` is what a config may say in public: a folder of somebody's computer is called by its name. `hint` says where others find it.
-    `licence` is None where it is not known."""
+    """What the LoRA sits on. `hub_id` only where the Hub has it under that name; `folder` is what code on this computer opens, a folder or
+    a single file. `id` is what a config may say in public: what lies on somebody's computer is called by its name. `hint` says where others
+    find it, `licence` is None where it is not known, and `stated_licence` the maker's word then."""
 
     title: str
     id: str
@@ -34,6 +48,13 @@ class Base:
     licence: Licence | None = None
     folder: str = ""
     hint: str = ""
+    stated_licence: str = ""
+    single: SingleFile | None = None
+
+    @property
+    def licence_unknown(self) -> bool:
+        """On the Hub a base's own page says it; of what lies on a computer only its owner can."""
+        return not (self.licence or self.stated_licence or self.hub_id)
 
 
 @dataclass(frozen=True)
@@ -56,6 +77,8 @@ class Trained:
     dataset_sha256: str
     adapter_sha256: str
     stopped_early: bool = False
+    masked: int = 0
+    """Pictures whose masks were used."""
 
 
 @dataclass(frozen=True)
@@ -132,16 +155,12 @@ def call_code(about: About, here: bool = False, revision: str | None = None) -> 
     It names a width and height only where the samples were given some: else they have the base's own, whatever size the pictures were.
     """
     base, samples, runtime = about.base, about.config.samples, about.config.runtime
-    source = base.hub_id or (base.folder if here and base.folder else f"path/to/{base.hint or base.title}")
-    pinned = f", revision={_literal(base.revision)}" if base.hub_id and base.revision else ""
     weights = _literal(about.repo_id or "path/to/this/folder")
     version = f", revision={_literal(revision)}" if revision else ""
     return "\n".join(
         [
             "import torch",
-            "from diffusers import DiffusionPipeline",
-            "",
-            f"pipeline = DiffusionPipeline.from_pretrained({_literal(source)}{pinned}, dtype=torch.{runtime.dtype or 'float32'})",
+            *_opening(base, here, f"dtype=torch.{runtime.dtype or 'float32'}"),
             *(['pipeline.to("cuda")'] if runtime.device == "cuda" else []),
             f"pipeline.load_lora_weights({weights}, weight_name={_literal(WEIGHTS_NAME)}{version})",
             "image = pipeline(",
@@ -154,6 +173,38 @@ def call_code(about: About, here: bool = False, revision: str | None = None) -> 
             'image.save("picture.png")',
         ]
     )
+
+
+def _opening(base: Base, here: bool, dtype: str) -> list[str]:
+    """The lines that open the base."""
+    source = base.hub_id or (base.folder if here and base.folder else f"path/to/{base.hint or base.title}")
+    pinned = f", revision={_literal(base.revision)}" if base.hub_id and base.revision else ""
+    single = base.single
+    if single is None:
+        return ["from diffusers import DiffusionPipeline", "", f"pipeline = DiffusionPipeline.from_pretrained({_literal(source)}{pinned}, {dtype})"]
+    rest = _literal(single.rest or (str(Path(source).parent) if here else f"path/to/the folder of {base.title}"))
+    pinned = f", revision={_literal(single.revision)}" if single.revision else ""
+    if not single.part:
+        opened = f"pipeline = {single.opened_by}.from_single_file({_literal(source)}, config={rest}{pinned}, {dtype})"
+        if not single.schedule:
+            return [f"from diffusers import {single.opened_by}", "", opened]
+        to_the_end = "rescale_betas_zero_snr" in dict(single.schedule)
+        changes = ", ".join(f"{name}={_literal(value) if isinstance(value, str) else value}" for name, value in single.schedule)
+        return [
+            f"from diffusers import {'DDIMScheduler, ' if to_the_end else ''}{single.opened_by}",
+            "",
+            opened,
+            f"scheduler = {'DDIMScheduler' if to_the_end else 'type(pipeline.scheduler)'}",
+            f"pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, {changes})",
+        ]
+    return [
+        f"from diffusers import {', '.join(sorted(('DiffusionPipeline', single.opened_by)))}",
+        "",
+        f"{single.part} = {single.opened_by}.from_single_file(",
+        f"    {_literal(source)}, config={rest}, subfolder={_literal(single.part)}{pinned.replace('revision', 'config_revision')}, {dtype}",
+        ")",
+        f"pipeline = DiffusionPipeline.from_pretrained({rest}{pinned}, {single.part}={single.part}, {dtype})",
+    ]
 
 
 def plain(text: str) -> str:
@@ -195,7 +246,12 @@ def _base_name(base: Base) -> str:
     if base.hub_id:
         link = f"[{escape(base.hub_id)}](https://huggingface.co/{base.hub_id})"
         return f"{link}, revision `{base.revision}`" if base.revision else link
-    return f"**{escape(base.title)}**, which is not on the Hub"
+    named = f"**{escape(base.title)}**, which is not on the Hub"
+    if base.single and base.single.rest:
+        rest = base.single
+        what = "other parts" if rest.part else "settings"
+        return f"{named}, with the {what} of [{escape(rest.rest)}](https://huggingface.co/{rest.rest}), revision `{rest.revision}`"
+    return named
 
 
 def _comparison(about: About) -> str:
@@ -219,7 +275,7 @@ def _trigger(about: About) -> str:
 def _use(about: About) -> str:
     base = about.base
     where = f" {escape(base.title)} is in the folder `{base.hint}` of LoRA Studio's own files." if base.hint else ""
-    where = where or ("" if base.hub_id else f" Give the folder where you have {escape(base.title)}.")
+    where = where or ("" if base.hub_id else f" Give the {'path' if base.single else 'folder'} where you have {escape(base.title)}.")
     code = call_code(about)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", code)), default=0))
     return f"## Use it\n\nWith [diffusers](https://github.com/huggingface/diffusers).{where}\n\n{fence}python\n{code}\n{fence}"
@@ -229,10 +285,13 @@ def _training(about: About) -> str:
     trained, config = about.trained, about.config
     took = f" in {trained.seconds:,.0f} seconds" if trained.seconds is not None else ""
     device = f" on {escape(config.runtime.device)}" if config.runtime.device else ""
+    dark = f"counted {config.dataset.mask_floor:.0%}" if config.dataset.mask_floor else "did not count"
+    masked = f", {trained.masked} of them with a mask whose dark parts {dark}" if trained.masked else ""
     early = f" of the {config.training.max_train_steps} planned" if trained.stopped_early else ""
     lines = [
         "## How it was trained",
-        f"{trained.steps} steps{early}{took}{device}, from {trained.pictures} pictures. The pictures and captions are not part of this repository.",
+        f"{trained.steps} steps{early}{took}{device}, from {trained.pictures} pictures{masked}. "
+        "The pictures and captions are not part of this repository.",
         f"- Base: {_base_name(about.base)}",
         f"- Pictures and captions, sha256: `{trained.dataset_sha256}`",
         f"- {WEIGHTS_NAME}, sha256: `{trained.adapter_sha256}`",
@@ -282,13 +341,19 @@ def _of_base(about: About) -> list[str]:
     """What the base's licence means for whoever uses the LoRA: in words, with what it asks to be said."""
     base, licence = about.base, about.base.licence
     if licence is None:
-        return []
+        return _of_unknown_base(base)
     lines = [f"The base model, {escape(base.title)}, is under the [{escape(licence.title)}]({licence.link}). {escape(licence.words)}"]
     if licence.binds == "all":
         lines.append("Its licence covers LoRAs made from it, this one included.")
     if licence.binds == "uses" and not forbids_uses(about.grant):
         lines.append("The uses that it forbids are forbidden for this LoRA as well.")
     return [*lines, licence.says] if licence.says else lines
+
+
+def _of_unknown_base(base: Base) -> list[str]:
+    if base.stated_licence:
+        return [f"The licence of the base model, as the maker states it: {escape(base.stated_licence)}"]
+    return ["The licence of the base model is not known; whoever uses this has to find it out."] if base.licence_unknown else []
 
 
 def _not_measured(about: About) -> str:

@@ -1,4 +1,4 @@
-"""Untrusted pictures, caption files and zips, turned into canonical pictures or a reason each. Nothing is decoded in this process.
+"""Untrusted pictures, masks, captions and zips, turned into canonical pictures or a reason each. Nothing is decoded in this process.
 
 The work is done by short-lived children (`python -m studio.decoder`) with limits on memory and time; the death of one refuses the one
 file it was looking at, and the next child goes on with the others.
@@ -11,12 +11,13 @@ import re
 import subprocess
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from studio import processes
 from studio.errors import StudioError
+from studio.pairing import Decoded, Found, Here, NewMask
 
 SECONDS_FOR_ONE_PICTURE = 40
 MOST_DEATHS_FOR_ONE_ARCHIVE = 20
@@ -30,28 +31,6 @@ HIDDEN = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C
 TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 
 
-@dataclass(frozen=True)
-class NewPicture:
-    """A decoded picture: `<id>.png` (canonical) and `<id>.jpg` (thumbnail) lie in the folder it was decoded into."""
-
-    id: str
-    name: str
-    width: int
-    height: int
-    looks_like_photo: bool
-    caption: str | None = None
-
-
-@dataclass
-class Decoded:
-    """What came of a batch of files. `captions`: name without suffix -> text, of caption files that no picture in the batch claimed."""
-
-    pictures: list[NewPicture] = field(default_factory=list)
-    captions: dict[str, str] = field(default_factory=dict)
-    refused: list[dict[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
 def clean_text(text: str, longest: int = LONGEST_CAPTION) -> str:
     """One line of visible text: no control, direction or hidden characters, no terminal codes, and not endless."""
     visible = []
@@ -63,42 +42,64 @@ def clean_text(text: str, longest: int = LONGEST_CAPTION) -> str:
     return " ".join("".join(visible).split())[:longest]
 
 
-def decode_files(files: Iterable[dict], folder: Path, report: Callable[[int, int, str], None] | None = None) -> Decoded:
-    """Decode uploads ({"path", "name"} each: pictures, .txt captions, zips of both) into `folder`.
+def decode_files(files: Iterable[dict], folder: Path, report: Callable[[int, int, str], None] | None = None, here: Sequence[Here] = ()) -> Decoded:
+    """Decode uploads ({"path", "name"} each: pictures, masks, .txt captions, zips of these) into `folder`.
 
-    Pictures that are pixel for pixel the same come once, with a note. `name.txt` becomes the caption of `name.<anything>` beside it.
+    Pictures that are pixel for pixel the same come once, with a note. `name.txt` becomes the caption of `name.<anything>` beside it, and
+    what `masks.masked_by` tells from its name the mask of a picture that came or is `here`. With "mask_of", the id of a picture `here`,
+    a file is its mask whatever it is called.
     """
     files = list(files)
     folder.mkdir(parents=True, exist_ok=True)
-    found = _Found()
+    found = Found()
     decoder = _Decoder(folder)
     try:
         for index, file in enumerate(files):
             name = clean_text(str(file["name"]), 200) or "a file without a name"
             if report is not None:
                 report(index, len(files), f"Reading {name}")
-            _read_one(decoder, Path(file["path"]), name, found)
+            _read_one(decoder, Path(file["path"]), name, found, file.get("mask_of"))
+        fitted = sum(_fit(decoder, mask, picture, found) for mask, picture in found.pair(here))
     finally:
         decoder.end()
-    return found.paired()
+    if fitted:
+        which = "1 mask was not as large as its picture and was" if fitted == 1 else f"{fitted} masks were not as large as their pictures and were"
+        found.decoded.notes.append(f"{which} scaled.")
+    return found.decoded
 
 
-def _read_one(decoder: "_Decoder", path: Path, name: str, found: "_Found") -> None:
+def _read_one(decoder: "_Decoder", path: Path, name: str, found: Found, mask_of: str | None) -> None:
     """Ask for one file, again after each death, past what was already answered."""
     skip, answered, begun = 0, 0, name
     for _ in range(MOST_DEATHS_FOR_ONE_ARCHIVE):
-        for message in decoder.ask({"path": str(path), "name": name, "skip": skip}):
+        for message in decoder.ask({"path": str(path), "name": name, "skip": skip, "mask": mask_of is not None}):
             if message["kind"] == "end":
                 return
             if message["kind"] == "begin":
                 begun, skip = message["name"], message["index"] + 1
+            elif message["kind"] == "caption":
+                found.take(message | {"text": clean_text(message["text"])})
             else:
-                found.take(message)
+                found.take(message, mask_of)
         found.refuse(begun, decoder.last_words)
         if skip == answered:
             return
         answered = skip
     found.refuse(name, f"it stopped the decoder {MOST_DEATHS_FOR_ONE_ARCHIVE} times; the rest of it was left out.")
+
+
+def _fit(decoder: "_Decoder", mask: NewMask, picture: Here, found: Found) -> bool:
+    """Have a mask scaled to its picture; when that fails it is refused, and the picture has none."""
+    del found.decoded.masks[picture.id]
+    request = {"path": str(decoder.folder / f"mask-{mask.id}.png"), "name": mask.name, "size": [picture.width, picture.height]}
+    for message in decoder.ask(request):
+        if message["kind"] == "mask":
+            found.decoded.masks[picture.id] = replace(mask, id=message["id"], width=picture.width, height=picture.height)
+        elif message["kind"] == "refused":
+            found.take(message)
+    if decoder.child is None:
+        found.refuse(mask.name, decoder.last_words)
+    return picture.id in found.decoded.masks
 
 
 class _Decoder:
@@ -168,61 +169,8 @@ def _pass_on(stream, messages: queue.SimpleQueue) -> None:
     messages.put(None)
 
 
-class _Found:
-    """Gathers messages; pairs captions with pictures once all are there."""
-
-    def __init__(self):
-        self.decoded = Decoded()
-        self.pictures: dict[str, dict] = {}
-        self.texts: dict[str, tuple[str, str]] = {}
-
-    def refuse(self, name: str, reason: str) -> None:
-        self.decoded.refused.append({"name": name, "reason": f"{name}: {reason}"})
-
-    def take(self, message: dict) -> None:
-        name = message["name"]
-        if message["kind"] == "refused":
-            self.refuse(name, message["reason"])
-        elif message["kind"] == "note":
-            self.decoded.notes.append(f"{name}: {message['note']}")
-        elif message["kind"] == "caption":
-            self.texts[_stem(name)] = (name, clean_text(message["text"]))
-        elif message["id"] in self.pictures:
-            first = self.pictures[message["id"]]["name"]
-            self.decoded.notes.append(f"{name} is the same picture as {first}; it was added once.")
-        else:
-            self.pictures[message["id"]] = message
-
-    def paired(self) -> Decoded:
-        folded = {stem.casefold(): stem for stem in self.texts}
-        used = set()
-        for picture in self.pictures.values():
-            stem = _stem(picture["name"])
-            stem = stem if stem in self.texts else folded.get(stem.casefold())
-            used.add(stem)
-            self.decoded.pictures.append(
-                NewPicture(
-                    picture["id"],
-                    picture["name"],
-                    picture["width"],
-                    picture["height"],
-                    picture["looks_like_photo"],
-                    self.texts[stem][1] if stem in self.texts else None,
-                )
-            )
-        self.decoded.captions = {stem: text for stem, (_, text) in self.texts.items() if stem not in used}
-        return self.decoded
-
-
-def _stem(name: str) -> str:
-    """ "set.zip/dogs/rex.png" -> "set.zip/dogs/rex": captions belong to the picture beside them."""
-    folder, slash, last = name.rpartition("/")
-    stem, dot, _ = last.rpartition(".")
-    return folder + slash + (stem if dot else last)
-
-
 def need_pictures(decoded: Decoded) -> None:
     """Raise when nothing at all could be used, with the first reasons."""
-    if not decoded.pictures and not decoded.captions:
+    if not decoded.pictures and not decoded.captions and not decoded.masks:
         reasons = " ".join(item["reason"] for item in decoded.refused[:3])
         raise StudioError(f"None of these files could be used. {reasons}".strip())

@@ -27,9 +27,16 @@ else:
     import resource
 
 
-def module_command(module: str, *arguments: str | Path) -> list[str]:
-    """The argument list that runs one of our modules with this very Python."""
-    return [sys.executable, "-m", module, *map(str, arguments)]
+def module_command(module: str, *arguments: str | Path, count: int = 1) -> list[str]:
+    """The argument list that runs one of our modules with this very Python, or `count` processes of it as a team.
+
+    accelerate's word for several processes on one computer is multi_gpu, also where they compute on the processor.
+    """
+    said = ["-m", module, *map(str, arguments)]
+    if count == 1:
+        return [sys.executable, *said]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(count)]
+    return [*launcher, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *said]
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -147,6 +154,15 @@ def be_first_to_die() -> None:
     if LINUX:
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def peak_memory() -> int:
+    """The most bytes of main memory that this process has had so far; 0 where the system does not say."""
+    if WINDOWS:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kilobytes, macOS bytes.
+    return peak * 1024 if LINUX else peak
 
 
 def limit_self(memory_bytes: int, largest_file_bytes: int) -> None:

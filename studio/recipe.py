@@ -54,7 +54,7 @@ class Recipe(BaseModel):
     family: str = Field("", max_length=100)
     """The kind of base model; empty takes the base's own."""
     base_model: str = Field(BUILTIN_ID, max_length=500)
-    """The model that draws: the one that ships with the studio, owner/name on the Hub, or a folder on this computer."""
+    """The model that draws: the one that ships with the studio, owner/name on the Hub, or a folder or .safetensors file on this computer."""
     revision: str | None = Field(None, max_length=100)
     """Which version of a base on the Hub: a branch, a tag or a commit. Empty takes the newest."""
     stack: list[StackEntry] = Field(default_factory=list, max_length=32)

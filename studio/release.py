@@ -14,10 +14,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from studio import __version__, families, hub, library, licensing, model_card
-from studio.adapters import read_header
 from studio.config import TrainConfig
 from studio.errors import StudioError
-from studio.model_card import About, Base, Rights, Sample, Trained
+from studio.families import single_files
+from studio.families.base import Family
+from studio.headers import read_header
+from studio.model_card import About, Base, Rights, Sample, SingleFile, Trained
 from studio.recipe import bare_png, read_recipe
 from studio.runs import Run
 from studio.trigger_words import has_word
@@ -42,6 +44,8 @@ class Request(BaseModel):
     """The Hub's id of one, "base" for the base's own, or "other" with a name and a link."""
     licence_name: str = Field("", max_length=100)
     licence_link: str = Field("", max_length=300)
+    base_licence: str = Field("", max_length=200)
+    """Of the base, in the person's words, where the studio does not know it."""
     rights: str = Field("", max_length=2000)
     """What gives the person the right to publish this."""
     stated_by: str = Field("", max_length=120)
@@ -152,7 +156,9 @@ def plan(workspace: Workspace, request: Request) -> Plan:
     samples, images, notes = _samples(run, step, request.samples)
     config = run.config
     family = families.get(config.model.family)
-    base = _base(config, json.loads(read_header(card.path).metadata.get("studio", "{}")).get("base_revision"))
+    base = _base(config, family, json.loads(read_header(card.path).metadata.get("studio", "{}")), model_card.plain(request.base_licence))
+    if base.licence_unknown:
+        notes += (f"The licence of the base, {base.title}, is not known to the studio; look it up, and say it (base licence).",)
     grant = licensing.settle(base.title, base.licence, request.licence, request.licence_name, request.licence_link)
     called = request.repo.rpartition("/")[2] or request.title or run.title
     return Plan(
@@ -236,16 +242,25 @@ def _samples(run: Run, step: int, chosen: list[int] | None) -> tuple[tuple[Sampl
     return tuple(samples), tuple(images), ()
 
 
-def _base(config: TrainConfig, revision: str | None) -> Base:
-    """A base that this run fetched from the Hub has an exact revision; one that lies in a folder is called by its name alone."""
+def _base(config: TrainConfig, family: Family, facts: dict, stated: str) -> Base:
+    """A base that this run fetched from the Hub has an exact revision; one that lies in a folder or a file is called by its name alone.
+
+    `facts` are those of the adapter's header, `stated` is the base's licence as the person gave it.
+    """
     name = config.model.base_model
     known = families.offer(name)
     licence = known.licence if known else None
     if known and known.folder:
         return Base(known.name, id=known.id, licence=licence, folder=str(known.folder), hint=known.hint)
-    if not revision:
+    if file := families.as_file(name):
+        whole, parts = single_files.holds_all(family), facts.get("base_parts") or {}
+        opened_by = family.pipeline_names[0] if whole else family.denoiser_class
+        part, schedule = "" if whole else family.denoiser_name, tuple(parts.get("schedule", {}).items())
+        single = SingleFile(opened_by, part, parts.get("id", ""), parts.get("revision") or "", schedule)
+        return Base(file.name, id=file.name, stated_licence=stated, folder=str(file), single=single)
+    if not (revision := facts.get("base_revision")):
         folder = Path(name).expanduser()
-        return Base(folder.name, id=folder.name, licence=licence, folder=str(folder))
+        return Base(folder.name, id=folder.name, licence=licence, stated_licence=stated, folder=str(folder))
     return Base(known.name if known else name, id=name, hub_id=hub.check_repo_id(name), revision=revision, licence=licence)
 
 
@@ -265,6 +280,7 @@ def _trained(run: Run, step: int, adapter_sha256: str) -> Trained:
         dataset_sha256=snapshot["sha256"],
         adapter_sha256=adapter_sha256,
         stopped_early=step < run.config.training.max_train_steps,
+        masked=sum("mask" in picture for picture in snapshot["pictures"]) if run.config.dataset.masks else 0,
     )
 
 

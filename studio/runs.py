@@ -1,8 +1,10 @@
 """A run: one directory that holds everything to train the same LoRA again. No torch here.
 
-    config.json  dataset/{dataset.json,pictures/}  events.jsonl  samples/<step>/  checkpoints/  adapters/step-<step>.safetensors
+    config.json  asked.json  dataset/{dataset.json,pictures/}  start.safetensors  events.jsonl  samples/<step>/  checkpoints/
+    adapters/step-<step>.safetensors
 
-The training child is the only writer of events.jsonl; `stop` and `pause` are empty files that others lay down as wishes.
+config.json says what is used, asked.json what was asked for, before the machine decided what was left open. Whoever holds the lock is the
+only writer of events.jsonl: the training child while it lives. `stop` and `pause` are empty files that others lay down as wishes.
 """
 
 import json
@@ -13,9 +15,10 @@ import time
 from pathlib import Path
 
 from studio import config as configs
-from studio.config import TrainConfig
+from studio.config import TrainConfig, fields
 from studio.dataset import Dataset
 from studio.errors import StudioError
+from studio.masks import name_for
 from studio.processes import FileLock
 from studio.workspace import Workspace, new_id, write_atomically
 
@@ -24,9 +27,11 @@ STATE_AFTER = {
     "started": "running",
     "resumed": "running",
     "pausing": "paused",
+    "full": "full",
     "stopped": "stopped",
     "finished": "finished",
     "failed": "failed",
+    "extended": "stopped",
 }
 
 
@@ -53,14 +58,16 @@ class Run:
         bare = sum(1 for picture in pictures if not picture.caption.strip())
         if bare:
             raise StudioError(f"{bare} of {len(pictures)} pictures have no caption; write them under Pictures & captions (one click), then start.")
-        run = cls(workspace.run_path(new_id(title or config.dataset.trigger_word or dataset.title)))
-        for folder in (run.dataset_dir / "pictures", run.samples_dir, run.checkpoints_dir, run.adapters_dir):
-            folder.mkdir(parents=True)
+        start = _start(workspace, config)
+        run = cls._laid_out(workspace, title or config.dataset.trigger_word or dataset.title)
         listing = []
         for picture in pictures:
             name = f"{picture.id}.png"
             _link_or_copy(picture.file, run.dataset_dir / "pictures" / name)
             listing.append({"sha256": picture.id, "file": name, "caption": picture.caption, "width": picture.width, "height": picture.height})
+            if picture.mask:
+                listing[-1]["mask"] = name_for(picture.id)
+                _link_or_copy(picture.mask, run.dataset_dir / "pictures" / name_for(picture.id))
         snapshot = {
             "title": title or dataset.title,
             "dataset": dataset.id,
@@ -72,9 +79,37 @@ class Run:
             "pictures": sorted(listing, key=lambda item: item["sha256"]),
             "created": time.time(),
         }
-        write_atomically(run.dataset_dir / "dataset.json", json.dumps(snapshot, indent=1, sort_keys=True).encode())
-        run.write_config(config)
+        run._begin(config, snapshot, start)
         return run
+
+    def again(self, workspace: Workspace, config: TrainConfig, title: str) -> "Run":
+        """A new run of the same pictures and captions, as they were for this one, with these settings."""
+        same = config.lora.start_from and config.lora.start_from == self.config.lora.start_from
+        start = self.start_file if same else _start(workspace, config)
+        run = type(self)._laid_out(workspace, title)
+        for file in self.dataset_dir.rglob("*"):
+            if file.is_file() and file.name != "dataset.json":
+                target = run.dataset_dir / file.relative_to(self.dataset_dir)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link_or_copy(file, target)
+        run._begin(config, {**self.snapshot, "title": title, "created": time.time()}, start)
+        return run
+
+    @classmethod
+    def _laid_out(cls, workspace: Workspace, title: str) -> "Run":
+        run = cls(workspace.run_path(new_id(title)))
+        for folder in (run.dataset_dir / "pictures", run.samples_dir, run.checkpoints_dir, run.adapters_dir):
+            folder.mkdir(parents=True)
+        return run
+
+    def _begin(self, config: TrainConfig, snapshot: dict, start: Path | None) -> None:
+        """The config last: a folder without one is no run yet."""
+        if start:
+            # A copy with bytes of its own: the file of another run can be trained over.
+            write_atomically(self.start_file, start.read_bytes())
+        write_atomically(self.dataset_dir / "dataset.json", json.dumps(snapshot, indent=1, sort_keys=True).encode())
+        write_atomically(self.path / "asked.json", configs.dump(config))
+        self.write_config(config)
 
     @classmethod
     def open(cls, workspace: Workspace, run_id: str) -> "Run":
@@ -100,6 +135,28 @@ class Run:
 
     def write_config(self, config: TrainConfig) -> None:
         write_atomically(self.path / "config.json", configs.dump(config))
+
+    @property
+    def asked(self) -> TrainConfig:
+        """The settings for another run like this one: with the same version of the base, and what the machine decided left open again."""
+        file = self.path / "asked.json"
+        if not file.exists():
+            return self.config
+        now = self.config
+        return fields.replace(configs.load(file), {"model.revision": now.model.revision, "training.max_train_steps": now.training.max_train_steps})
+
+    def extend(self, more: int) -> None:
+        """Make a finished run longer by so many steps; it then goes on from its last resume state like one that was stopped."""
+        with self.lock():
+            if self.state != "finished":
+                raise StudioError(f"{self.title} is {self.state}, not finished; only what is finished can be made longer. Resume it instead.")
+            if not any(self.checkpoints_dir.glob("step-*/manifest.json")):
+                raise StudioError(f"{self.title} has no state left to go on from; start a new run from its LoRA instead.")
+            config = self.config
+            before = config.training.max_train_steps
+            after = fields.replace(config, {"training.max_train_steps": before + _whole(more)})
+            self.write_config(after)
+            self.append({"kind": "extended", "from": before, "to": before + more})
 
     @property
     def snapshot(self) -> dict:
@@ -135,21 +192,29 @@ class Run:
 
     @property
     def state(self) -> str:
-        """created, running, paused, stopped, finished or failed, as the training child last said."""
+        """created, running, paused, full (it waits for room on the disk), stopped, finished or failed, as the training child last said."""
         state = "created"
         for event in self.events()[0]:
             state = STATE_AFTER.get(event["kind"], state)
         return state
 
-    def curve(self) -> list[dict]:
-        """The step events that count: those after a resume replace what was lost in the crash."""
+    def curve(self, kind: str = "step") -> list[dict]:
+        """The events of one kind that count, by step: those after a resume replace what was lost in the crash.
+
+        step: {step, loss, lr, seconds_per_step, ...}; validation: {step, loss} of the pictures held back.
+        """
         steps = {}
         for event in self.events()[0]:
             if event["kind"] == "started":
                 steps = {step: e for step, e in steps.items() if step <= event["step"]}
-            elif event["kind"] == "step":
+            elif event["kind"] == kind:
                 steps[event["step"]] = event
         return [steps[step] for step in sorted(steps)]
+
+    def retries(self) -> list[dict]:
+        """What the training child proposes after it failed: [{"title": in words, "set": {"section.field": value}}]."""
+        ends = [event for event in self.events()[0] if event["kind"] in STATE_AFTER]
+        return ends[-1].get("retries", []) if ends and ends[-1]["kind"] == "failed" else []
 
     def adapter_at(self, step: int) -> Path:
         return self.adapters_dir / f"step-{step:06d}.safetensors"
@@ -197,6 +262,28 @@ class Run:
     def lock(self) -> FileLock:
         """Taken by the training child for as long as it lives; a second one gets a StudioError that names the first."""
         return FileLock(self.path / "lock", f"The run {self.title!r}")
+
+
+def _start(workspace: Workspace, config: TrainConfig) -> Path | None:
+    """The file of the LoRA that a new run is to go on from; StudioError when it is gone or has another shape."""
+    # Here, since the library lists runs.
+    from studio import library
+
+    lora = config.lora
+    if not lora.start_from:
+        return None
+    card = library.find(workspace, lora.start_from)
+    if config.model.family not in ("", card.family):
+        raise StudioError(f"{card.title} was trained for another kind of base; choose that base, or another LoRA to start from.")
+    if card.rank != lora.rank:
+        raise StudioError(f"{card.title} has rank {card.rank} and this run {lora.rank}; choose rank {card.rank} to go on from it, or start fresh.")
+    return card.path
+
+
+def _whole(more: int) -> int:
+    if type(more) is not int or more < 1:
+        raise StudioError(f"{more!r} is no number of steps to add; give a whole number from 1 on.")
+    return more
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

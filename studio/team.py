@@ -27,6 +27,7 @@ class Team:
         if processes > 1:
             from accelerate import PartialState
 
+            # It names this process's card and makes it the current one.
             self.rank = PartialState(cpu=not torch.cuda.is_available()).process_index
             # Wishes travel between processors, whatever computes: asking a card would make it wait.
             self.wishes = torch.distributed.new_group(backend="gloo")
@@ -62,6 +63,7 @@ class Team:
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
             tensor.copy_(part.view_as(tensor))
 
-    def leave(self) -> None:
+    def close(self) -> None:
+        """Part from the others."""
         if self.wishes is not None:
             torch.distributed.destroy_process_group()

@@ -4,6 +4,7 @@ A run killed anywhere and started again ends in the same adapter, byte for byte:
 (seed, step, index), choices of the machine are stored with the run, and resume states are atomic.
 """
 
+import contextlib
 import errno
 import math
 import shutil
@@ -16,7 +17,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from studio import checkpoints, families, memory, prior, processes, runtime
+from studio import checkpoints, execution, families, footprint, memory, prior, processes, runtime
 from studio.batches import Example, Examples, Words, held_back, load_examples
 from studio.checkpoints import Disk
 from studio.config import TrainConfig, fields
@@ -28,6 +29,7 @@ from studio.families.base import BaseFolder, Family
 from studio.film import Film
 from studio.learner import Learner
 from studio.lora import add_lora, save_adapter, start_tensors
+from studio.patience import PatientDisk, PatientRun
 from studio.runs import Run
 from studio.team import Team
 from studio.update import Update
@@ -40,6 +42,8 @@ MOST_LENT = 8
 STEPS_BETWEEN_READINGS = 10
 """On a card a loss is read so often: reading one makes the card wait for the host. On the processor every step is read."""
 SECONDS_BETWEEN_NEWS = 0.5
+STEPS_BEFORE_PREFLIGHT = 2
+"""Real steps, after which time, memory and disk are known well enough to say whether the whole run is worth waiting for."""
 GO_ON, PAUSE, STOP = 0, 1, 2
 
 
@@ -60,8 +64,9 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     examples = encode(run, encodings, config, teaching, team)
     held = encode(run, encodings, config, asked_about, team) if examples is not None else None
     if examples is None or held is None:
-        run.clear_stop()
-        run.append({"kind": "stopped", "step": last_step(run)})
+        if team.first:
+            run.clear_stop()
+            run.append({"kind": "stopped", "step": last_step(run)})
         return
     words = Words(encodings, device)
     film = Film(run, config, base, family, encodings, disk)
@@ -90,6 +95,10 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     mine, theirs = Examples(examples, config.dataset, training, team.share), Examples(regular, config.dataset, training, team.share, stream=1)
     update = Update(config, family, pipeline, tuned(family.objective(pipeline, device), training), learner, words, team)
     validation = Validation(held, config.validation, training.seed, update)
+
+    if config.runtime.execution is None:
+        config = settle_execution(run, config, update, mine, bool(regular), step, team)
+    execution.prepare(update, config.runtime.execution)
 
     lent: list[Path] = []
 
@@ -148,7 +157,7 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     learn_mode(pipeline, config, family)
     seconds_per_step, last_reading = None, time.monotonic()
     readings = 1 if device.type == "cpu" or not learner.skips_on_device else STEPS_BETWEEN_READINGS
-    saved_at = step
+    saved_at = began_at = step
     while step < total:
         wish = team.agree(STOP if run.stop_requested else PAUSE if run.pause_requested else GO_ON)
         if wish == STOP:
@@ -168,11 +177,13 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
         unread.append((step, rate, loss, norm))
         column, safe = film.has_column(step), step % config.saving.checkpoint_every == 0 or step == total
         asks = bool(held) and (step % config.validation.every == 0 or step == total)
-        if len(unread) >= readings or column or safe or asks:
+        if len(unread) >= readings or column or safe or asks or step == began_at + STEPS_BEFORE_PREFLIGHT:
             if team.first:
                 tell()
             unread.clear()
             last_reading = time.monotonic()
+        if team.first and step == began_at + STEPS_BEFORE_PREFLIGHT:
+            run.append({"kind": "preflight", "step": step, **preflight(run, config, film, learner, seconds_per_step, step)})
         if asks:
             said = validation.loss()
             if team.first:
@@ -237,6 +248,23 @@ def encode(run: Run, encodings: Encodings, config: TrainConfig, pictures: list[d
     return found
 
 
+def settle_execution(run: Run, config: TrainConfig, update: Update, examples: Examples, extra_batches: bool, step: int, team: Team) -> TrainConfig:
+    """Time the ways a card can run these steps, once in a run's life, and write the quickest down."""
+    ways = execution.possible(config, extra_batches)
+    learn_mode(update.pipeline, config, update.family)
+    batches = [(batch, 1 / config.training.gradient_accumulation_steps) for batch in examples.batches(step)]
+    left = config.training.max_train_steps - step
+    how, sentence = execution.fastest(update, batches, learning_rate(config.training, step), left, ways)
+    # Each process may have timed otherwise; the first one's word holds.
+    how = execution.WAYS[team.agree(execution.WAYS.index(how))]
+    settled = fields.replace(config, {"runtime.execution": how})
+    if team.first:
+        run.write_config(settled)
+        if sentence:
+            run.append({"kind": "note", "message": sentence})
+    return settled
+
+
 def learn_mode(pipeline: DiffusionPipeline, config: TrainConfig, family: Family) -> None:
     """Dropout and checkpointing work in this mode alone."""
     for part in (family.denoiser_name, *(family.text_encoder_targets if config.lora.text_encoder else ())):
@@ -252,7 +280,7 @@ def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
     family = families.of_folder(base, config.model.family)
     if config.lora.method == "lokr" and not family.reads_lokr:
         raise StudioError(f"diffusers reads no LoKr files of {family.title}; choose lora or dora.")
-    chosen, reasons = memory.choose(runtime.choose(config.runtime), config, base, family)
+    chosen, reasons = memory.choose(runtime.choose(config.runtime, footprint.base_numbers(family, base)), config, base, family)
     decided = {"model.family": family.name, "model.revision": base.revision}
     settled = fields.replace(config, {**decided, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
     if team.first:
@@ -333,12 +361,29 @@ def wait_while_paused(run: Run, step: int) -> None:
     run.append({"kind": "resumed", "step": step})
 
 
-def check_room(run: Run, config: TrainConfig, learner: Learner) -> None:
-    """Refuse to begin what the disk cannot hold: a LoRA a column, those lent, and three resume states (two kept, one being written)."""
+def preflight(run: Run, config: TrainConfig, film: Film, learner: Learner, seconds_per_step: float, step: int) -> dict:
+    """What two real steps and one sample tell about the whole run: seconds, the peak of memory so far, and what the disk will hold."""
+    seconds = seconds_per_step * (config.training.max_train_steps - step) + film.seconds_left(step)
+    return {
+        "seconds_per_step": seconds_per_step,
+        "seconds_left": seconds,
+        "sample_seconds": film.seconds_per_column,
+        "peak_mb": runtime.peak_bytes(config.runtime) / 1e6,
+        "disk_mb": disk_bytes(config, learner) / 1e6,
+    }
+
+
+def disk_bytes(config: TrainConfig, learner: Learner) -> int:
+    """A LoRA a column, those lent, and three resume states (two kept, one being written)."""
     size = sum(4 * weight.numel() for weight in learner.masters.values())
     columns = config.training.max_train_steps // config.samples.every + 1
-    states = 4 if config.training.optimizer in ("adamw", "schedulefree") else 6
-    needed, free = size * (columns + 3 * states + MOST_LENT) + SPARE_BYTES, shutil.disk_usage(run.path).free
+    copies = {"adamw": 3, "adamw8bit": 2, "prodigy": 6, "schedulefree": 3}[config.training.optimizer] + bool(config.training.ema_decay)
+    return size * (columns + 3 * copies + MOST_LENT)
+
+
+def check_room(run: Run, config: TrainConfig, learner: Learner) -> None:
+    """Refuse to begin what the disk cannot hold."""
+    needed, free = disk_bytes(config, learner) + SPARE_BYTES, shutil.disk_usage(run.path).free
     if free < needed:
         raise StudioError(
             f"This run needs about {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free. "
@@ -348,17 +393,18 @@ def check_room(run: Run, config: TrainConfig, learner: Learner) -> None:
 
 def main(argv: list[str]) -> int:
     """Exit status 0 when finished or stopped, 1 when it failed; the reason is the run's last event, a bug's traceback is in the log."""
-    run = Run(Path(argv[0]))
+    run = PatientRun(Path(argv[0]))
     processes.be_nice()
     processes.be_first_to_die()
     team = Team(run.config.runtime.processes)
     if not team.first:
-        # The first process has the run's lock and its last word.
+        # The first process has the run's lock and its last word, and writes.
         train(run, Disk(), team)
+        team.close()
         return 0
-    with run.lock():
+    with run.lock(), contextlib.closing(team):
         try:
-            train(run, Disk(), team)
+            train(run, PatientDisk(run), team)
         except NotFinite as error:
             return _fail(run, str(error), [{"title": f"learning rate {error.half:g}", "set": {"training.learning_rate": error.half}}])
         except StudioError as error:

@@ -30,7 +30,8 @@ class TrainingChild:
         run.clear_pause()
         child = cls(jobs, job, run, run.events_file.stat().st_size if run.events_file.exists() else 0)
         child.total = run.config.training.max_train_steps
-        process = processes.spawn(processes.module_command("studio.training", run.path), log, on_exit=child._ended)
+        command = processes.module_command("studio.training", run.path, count=run.config.runtime.processes)
+        process = processes.spawn(command, log, on_exit=child._ended)
         child.ours = True
         child.pid, child.mark = process.pid, processes.start_mark(process.pid)
         jobs.hand_over(job.id, process.pid)
@@ -74,8 +75,7 @@ class TrainingChild:
             self.step, self.total = event["step"], event.get("total", self.total)
         elif kind == "step":
             self.step, self.seconds_left = event["step"], event.get("seconds_left")
-        words = {"pausing": "Paused for a moment to draw"}.get(kind, "")
-        self.jobs.progress(self.job.id, self.step, self.total, self.seconds_left, words)
+        self.jobs.progress(self.job.id, self.step, self.total, self.seconds_left, _in_words(event))
         self.last = event
 
     def _close(self) -> None:
@@ -99,3 +99,13 @@ class TrainingChild:
             self.jobs.interrupt(self.job.id, f"Training stopped unexpectedly{where}{how}; nothing is lost: press Resume.", result)
         self.run.clear_stop()
         self.run.clear_pause()
+
+
+def _in_words(event: dict) -> str:
+    """What the run is doing when it is not taking steps; empty when it is."""
+    kind = event["kind"]
+    if kind == "encoding":
+        return f"Reading the pictures, {event['done']} of {event['total']}"
+    if kind == "prior":
+        return f"Drawing regularisation pictures, {event['done']} of {event['total']}"
+    return {"pausing": "Paused for a moment to draw", "full": "The disk is full: it waits for room"}.get(kind, "")

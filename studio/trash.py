@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 
+from studio import presets
 from studio.dataset import Dataset
 from studio.runs import Run
 from studio.workspace import Trashed, Workspace
 
-TITLES: dict[str, Callable] = {"datasets": lambda path: Dataset(path).title, "runs": lambda path: Run(path).title}
+TITLES: dict[str, Callable] = {
+    "datasets": lambda path: Dataset(path).title,
+    "runs": lambda path: Run(path).title,
+    "presets": presets.title_of,
+}
 """Folder of a workspace -> the title of what was removed from it."""
 
 

@@ -24,6 +24,11 @@ def spoken(prompt: str, word: str) -> str:
     return " ".join(prompt.replace(PLACEHOLDER, word).split())
 
 
+def unspoken(prompt: str, word: str) -> str:
+    """The other way: a prompt written for one trigger word as one that fits every word."""
+    return _pattern(word).sub(lambda match: PLACEHOLDER, prompt) if word.strip() else prompt
+
+
 def _pattern(word: str) -> re.Pattern:
     return re.compile(rf"(?<!\w){re.escape(word.strip())}(?!\w)", flags=re.IGNORECASE)
 

@@ -70,6 +70,7 @@ class Update:
         self.device = torch.device(config.runtime.device)
         self.dtype = torch.bfloat16 if config.runtime.dtype == "bfloat16" else torch.float32
         self.recordings: dict[tuple, Recording] = {}
+        self.pool: tuple[int, int] | None = None
 
     def __call__(self, step: int, batches: list[tuple[Batch, float]], rate: float, how: str = "eager") -> tuple[Tensor, Tensor]:
         """(loss, gradient norm), scalars on the device. `batches` come with their weights; `how` is eager or graph."""
@@ -126,8 +127,10 @@ class Update:
                 self._compute([(inputs, 1.0)])
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Recordings of several shapes are never replayed at once, so they share their memory.
+        with torch.cuda.graph(graph, pool=self.pool):
             loss, norm = self._compute([(inputs, 1.0)])
+        self.pool = self.pool or graph.pool()
         self.put_back(kept)
         return Recording(graph, inputs, loss, norm)
 

@@ -1,6 +1,6 @@
 """Where everything lives on disk: one Home per installation, one Workspace per owner, and the only maker of paths.
 
-Home/studio.db, logs/, owners/<owner>/{datasets,runs,adapters,images,trash}/
+Home/studio.db, logs/, owners/<owner>/{datasets,runs,adapters,images,presets,trash}/
 """
 
 import json
@@ -59,8 +59,9 @@ class Workspace:
         self.runs = root / "runs"
         self.adapters = root / "adapters"
         self.images = root / "images"
+        self.presets = root / "presets"
         self.trash = root / "trash"
-        for folder in (self.datasets, self.runs, self.adapters, self.images, self.trash):
+        for folder in (self.datasets, self.runs, self.adapters, self.images, self.presets, self.trash):
             folder.mkdir(parents=True, exist_ok=True)
 
     def dataset_path(self, dataset_id: str) -> Path:
@@ -74,6 +75,9 @@ class Workspace:
 
     def image_path(self, image_id: str) -> Path:
         return self._inside(self.images, image_id, "image").with_name(f"{image_id}.png")
+
+    def preset_path(self, preset_id: str) -> Path:
+        return self._inside(self.presets, preset_id, "preset").with_name(f"{preset_id}.toml")
 
     def remove(self, path: Path) -> str:
         """Move a file or folder of this workspace to its trash; returns the id that `restore` takes."""

@@ -5,10 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from studio.batches import ALONE, Batch, Example, Examples, Share, batch_order, held_back
+from studio.batches import ALONE, Batch, Example, Examples, Share, batch_order, held_back, load_examples
 from studio.chance import Purpose, draw
 from studio.config.dataset import DatasetConfig
 from studio.config.training import TrainingConfig
+from studio.diffusion import FlowMatching, Shift
 from studio.encodings import make_room, read_mask, read_pixels
 
 BUCKETS = [(64, 64)] * 5 + [(64, 96)] * 2
@@ -103,6 +104,48 @@ def test_a_mask_is_as_large_as_the_latents_and_keeps_its_floor(tmp_path):
     kept = read_mask(tmp_path / "m.png", (64, 64), (8, 8), mirror=False, floor=0.1)
     assert kept.shape == (1, 8, 8) and kept[0, 0].tolist() == pytest.approx([1] * 4 + [0.1] * 4)
     assert torch.equal(read_mask(tmp_path / "m.png", (64, 64), (8, 8), mirror=True, floor=0.1), kept.flip(2))
+
+
+class Blocks:
+    """Encodings whose latents are the means of 8 x 8 pixels: a real autoencoder sees beyond a mask's edge, and these do not."""
+
+    class family:
+        bucket_step = staticmethod(lambda base: 8)
+
+    base = None
+
+    def latents(self, path, sha256, size, mirror):
+        mean_CHW = torch.nn.functional.avg_pool2d(read_pixels(path, size, mirror), 8)[0]
+        return mean_CHW, torch.zeros_like(mean_CHW)
+
+
+def gradient(folder, right, **dataset) -> torch.Tensor:
+    """Of one weight a channel, over four steps on a picture that is red on its masked-in left and `right` elsewhere."""
+    folder.mkdir(exist_ok=True)
+    picture = Image.new("RGB", (64, 64), "red")
+    picture.paste(right, (32, 0, 64, 64))
+    picture.save(folder / "a.png")
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (0, 0, 32, 64))
+    mask.save(folder / "m.png")
+    listing = [{"file": "a.png", "sha256": sha256, "caption": "a card", "width": 64, "height": 64, "mask": "m.png"} for sha256 in "ab"]
+    config = DatasetConfig(resolution=64, flip=True, **dataset)
+    loaded = load_examples(listing, folder, config, Blocks(), lambda: False, lambda *_: None)
+    weight = torch.ones(3, 1, 1, requires_grad=True)
+    objective = FlowMatching(Shift())
+    for step in range(4):
+        (batch,) = Examples(loaded, config, TrainingConfig(seed=5, train_batch_size=2)).batches(step)
+        t_B = objective.timesteps(batch.uniform_B, (8, 8))
+        noisy_BCHW = objective.add_noise(batch.latents_BCHW, batch.noise_BCHW, t_B)
+        objective.losses(weight * noisy_BCHW, batch.latents_BCHW, batch.noise_BCHW, t_B, batch.mask_B1HW).mean().backward()
+    return weight.grad
+
+
+def test_what_is_masked_out_moves_nothing(tmp_path):
+    blue, noise = "blue", Image.effect_noise((32, 64), 90).convert("RGB")
+    assert torch.equal(gradient(tmp_path, blue), gradient(tmp_path, noise))
+    assert not torch.allclose(gradient(tmp_path, blue, mask_floor=0.1), gradient(tmp_path, noise, mask_floor=0.1))
+    assert not torch.allclose(gradient(tmp_path, blue, masks=False), gradient(tmp_path, noise, masks=False))
 
 
 def test_the_longest_unused_encodings_go_first(tmp_path):

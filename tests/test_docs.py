@@ -23,7 +23,16 @@ def first_sentence(path: Path) -> str:
 def tree() -> str:
     """One line a file: its name and the first sentence of its docstring."""
     lines = ["```"]
-    for folder in ("studio", "studio/config", "studio/families", "studio/builtin", "studio/benchmark", "studio/ui", "studio/ui/tabs"):
+    for folder in (
+        "studio",
+        "studio/config",
+        "studio/config/foreign",
+        "studio/families",
+        "studio/builtin",
+        "studio/benchmark",
+        "studio/ui",
+        "studio/ui/tabs",
+    ):
         if folder == "studio":
             lines.append(f"{'app.py':28} {first_sentence(ROOT / 'app.py')}")
         lines.append(f"{folder}/")
@@ -31,7 +40,8 @@ def tree() -> str:
             if sentence := first_sentence(path):
                 lines.append(f"  {path.name:26} {sentence}")
     lines.append("presets/")
-    lines += [f"  {preset.path.name:26} {preset.title}; {preset.measured}" for preset in config.presets()]
+    lines += [f"  {preset.path.name:26} {preset.title}; {preset.measured}" for preset in config.presets() if preset.pace == "best"]
+    lines += [f"  {overlay.path.name:26} Overlay for a graphics card with {overlay.title}; {overlay.measured}" for overlay in config.overlays()]
     lines.append(f"{'tests/':28} Mirror studio/; browser/ walks the page in a real Chromium, fake_hub.py is a Hub that speaks the real protocol.")
     return "\n".join([*lines, "```"])
 

@@ -7,12 +7,16 @@ import numpy
 import pytest
 import torch
 
-from studio import processes, training
+from studio import batches, execution, processes, training
+from studio import config as configs
 from studio.adapters import load_adapter
 from studio.checkpoints import Disk
 from studio.errors import StudioError
+from studio.generation import Generator
+from studio.recipe import Recipe
 from studio.runs import Run
 from studio.training import train
+from studio.update import Update
 from tests.tiny import FAMILY, tiny_base, tiny_run  # noqa: F401 - fixtures
 
 TWELVE = ("training.max_train_steps=12", "samples.every=6", "saving.checkpoint_every=4")
@@ -133,6 +137,8 @@ def test_it_starts_from_another_lora_and_refuses_one_of_another_rank(workspace, 
     [
         ("training.timestep_shift=3", "timestep shift 3 belongs to flow-matching"),
         ("lora.method=lokr", "reads no LoKr files of Stable Diffusion"),
+        ("runtime.quantisation=nf4", "as nf4 needs a graphics card"),
+        ("runtime.offload=true", "is for a graphics card"),
         ("runtime.processes=2", "made for 2 processes and 1 were started"),
     ],
 )
@@ -168,3 +174,104 @@ def test_too_little_memory_offers_what_costs_least_first(workspace, tiny_base, m
     offers = run.events()[0][-1]["retries"]
     assert offers[0]["set"] == {"training.train_batch_size": 1, "training.gradient_accumulation_steps": 2}
     assert offers[1]["set"] == {"runtime.gradient_checkpointing": True}
+
+
+def update_of(run: Run, monkeypatch) -> Update:
+    """The update of a run, as its loop made it."""
+    kept = []
+
+    class Kept(Update):
+        def __init__(self, *parts):
+            super().__init__(*parts)
+            kept.append(self)
+
+    monkeypatch.setattr(training, "Update", Kept)
+    result(run)
+    return kept[0]
+
+
+def test_what_was_timed_is_put_back_to_the_last_bit(workspace, tiny_base, monkeypatch):  # noqa: F811
+    run = tiny_run(workspace, tiny_base, *TWELVE, "training.ema_decay=0.9")
+    update = update_of(run, monkeypatch)
+    examples = batches.Examples([], run.config.dataset, run.config.training)
+    before = {name: tensor.clone() for name, tensor in update.learner.state()[0].items()}
+    kept = update.snapshot()
+    example = batches.Example((64, 64), torch.randn(4, 8, 8), torch.rand(4, 8, 8), "")
+    examples = batches.Examples([example] * 2, run.config.dataset, run.config.training)
+    update(3, [(batch, 1.0) for batch in examples.batches(3)], 1e-3)
+    changed = update.learner.state()[0]
+    assert any(not torch.equal(changed[name], before[name]) for name in before)
+    update.put_back(kept)
+    after = update.learner.state()[0]
+    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_blocks_are_compiled_and_taken_back(workspace, tiny_base, monkeypatch):  # noqa: F811
+    run = tiny_run(workspace, tiny_base, *TWELVE)
+    update = update_of(run, monkeypatch)
+    assert len(execution.blocks(update)) == 4 and all(block._compiled_call_impl is None for block in execution.blocks(update))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: setattr(self, "_compiled_call_impl", self._call_impl))
+    execution.prepare(update, "compiled")
+    assert all(block._compiled_call_impl is not None for block in execution.blocks(update))
+    execution.prepare(update, "eager")
+    assert all(block._compiled_call_impl is None for block in execution.blocks(update))
+
+
+@pytest.mark.parametrize(
+    ("settings", "ways"),
+    [
+        ([], ["eager", "compiled", "graph"]),
+        (["runtime.device=cpu"], ["eager"]),
+        (["runtime.quantisation=nf4"], ["eager"]),
+        (["runtime.gradient_checkpointing=true"], ["eager", "compiled"]),
+        (["lora.dropout=0.1"], ["eager", "compiled"]),
+        (["training.optimizer=prodigy"], ["eager", "compiled"]),
+        (["training.gradient_accumulation_steps=2"], ["eager", "compiled"]),
+        (["runtime.processes=2"], ["eager", "compiled"]),
+    ],
+)
+def test_a_whole_step_is_recorded_only_where_nothing_asks_the_host(settings, ways):
+    config = configs.build({"runtime": {"device": "cuda", "quantisation": "none", "offload": False}}, *settings)
+    assert execution.possible(config, False) == ways
+    assert "graph" not in execution.possible(config, True)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "schedulefree"])
+def test_three_interruptions_to_draw_equal_none(optimizer, workspace, tiny_base):  # noqa: F811
+    """Each lends the newest weights as a file and lets another pipeline draw with them, in this very process, before the run goes on."""
+    settings = [*TWELVE, f"training.optimizer={optimizer}", "training.ema_decay=0.9" if optimizer == "adamw" else "lora.dropout=0.1"]
+    calm, asked = tiny_run(workspace, tiny_base, *settings), tiny_run(workspace, tiny_base, *settings)
+    wanted = result(calm)
+    drawn = []
+
+    class Lent(Run):
+        due = [2, 5, 9]
+
+        @property
+        def pause_requested(self):
+            steps = [event["step"] for event in self.events()[0] if event["kind"] == "step"]
+            return bool(self.due) and bool(steps) and steps[-1] >= self.due[0]
+
+        def append(self, event):
+            super().append(event)
+            if event["kind"] == "pausing":
+                drawn.append(Generator(tiny_base, FAMILY).draw(Recipe(prompt="a cat", num_inference_steps=2), [(self.latest_adapter(), 1.0)]))
+                self.due.pop(0)
+
+    train(Lent(asked.path), Disk())
+    assert len(drawn) == 3 and asked.state == "finished"
+    assert asked.latest_adapter().read_bytes() == wanted
+
+
+def test_a_packed_base_learns_resumes_and_its_lora_fits_the_whole_base(workspace, tiny_base):  # noqa: F811
+    """In 8-bit floats, which torchao packs on a processor as well; bitsandbytes wants a card."""
+    packed = [*TWELVE, "runtime.quantisation=fp8", "runtime.dtype=bfloat16"]
+    whole, halved = (tiny_run(workspace, tiny_base, *packed) for _ in range(2))
+    wanted = result(whole)
+    stop_at(halved, 5)
+    assert result(halved) == wanted
+    first, last = (event["loss"] for event in (whole.curve()[0], whole.curve()[-1]))
+    assert math.isfinite(first) and math.isfinite(last)
+    recipe = Recipe(prompt="a cat", num_inference_steps=2)
+    with_it, without = (Generator(tiny_base, FAMILY).draw(recipe, stack) for stack in ([(whole.latest_adapter(), 1.0)], []))
+    assert not numpy.array_equal(numpy.asarray(with_it), numpy.asarray(without))

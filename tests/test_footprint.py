@@ -5,9 +5,10 @@ import torch
 
 from studio import config as configs
 from studio.config.runtime import RuntimeConfig
+from studio.errors import StudioError
 from studio.families import get
-from studio.footprint import Footprint, blank_denoiser, measure
-from studio.memory import fitting
+from studio.footprint import blank_denoiser, measure
+from studio.memory import Footprint, fitting
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 SD15, SDXL, FLUX = "stable-diffusion-v1-5/stable-diffusion-v1-5", "stabilityai/stable-diffusion-xl-base-1.0", "black-forest-labs/FLUX.1-dev"
@@ -96,6 +97,12 @@ def test_what_was_asked_for_is_kept_and_too_little_memory_is_said():
     assert chosen == {"gradient_checkpointing": True, "quantisation": "none", "offload": False}
     _, sentence = fitting(LARGE, RuntimeConfig(quantisation="none", offload=False), 1, 16 * 10**9)
     assert "may still be too little" in sentence
+
+
+def test_blocks_that_wait_outside_are_computed_twice():
+    assert fitting(LARGE, RuntimeConfig(offload=True), 1, 9 * 10**9)[0]["gradient_checkpointing"] is True
+    with pytest.raises(StudioError, match="Switch both on"):
+        fitting(LARGE, RuntimeConfig(offload=True, gradient_checkpointing=False), 1, 9 * 10**9)
 
 
 def test_without_the_package_nothing_is_packed(monkeypatch):

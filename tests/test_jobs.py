@@ -202,7 +202,7 @@ def test_a_direct_job_runs_in_its_own_process_and_a_bad_payload_ends_in_a_senten
 
 def test_a_direct_process_that_is_killed_leaves_an_interrupted_job(jobs, monkeypatch):
     real = processes.module_command
-    monkeypatch.setattr(processes, "module_command", lambda *a: [*real(*a)[:1], "-c", SLEEPER, *real(*a)[3:]])
+    monkeypatch.setattr(processes, "module_command", lambda *a, **k: [*real(*a)[:1], "-c", SLEEPER, *real(*a)[3:]])
     job = jobs.start(jobs.submit("ada", "publish", {}), secret=b"hf_canary")
     wait_for(lambda: jobs.get(job.id).state == "running")
     os.kill(jobs.get(job.id).pid, signal.SIGKILL)
@@ -227,7 +227,7 @@ def test_cancelling_reaches_a_direct_job_that_waits_for_the_network(jobs, monkey
         "direct.DIRECT_KINDS['download'] = 'hang:f'; direct.run_direct(Path(sys.argv[1]), int(sys.argv[2]), None)"
     )
     real = processes.module_command
-    monkeypatch.setattr(processes, "module_command", lambda *a: [*real(*a)[:1], "-c", code, *real(*a)[3:]])
+    monkeypatch.setattr(processes, "module_command", lambda *a, **k: [*real(*a)[:1], "-c", code, *real(*a)[3:]])
     job = jobs.start(jobs.submit("ada", "download", {}))
     wait_for(lambda: jobs.get(job.id).state == "running")
     jobs.cancel(job.id)
@@ -313,3 +313,105 @@ def test_a_database_of_an_older_studio_with_a_column_more_goes_on_working(jobs):
     assert again.claim(("generate",), os.getpid()).id == job.id
     again.progress(job.id, 1, 2)
     assert again.finish(job.id, {"n": 1}) and again.get(job.id).result == {"n": 1}
+
+
+def trainings(jobs, owner="local", count=4):
+    return [jobs.submit(owner, "train", {"run": f"{owner}-{n}"}).id for n in range(count)]
+
+
+def order(jobs):
+    return [job.id for job in jobs.queue(("train",))]
+
+
+@pytest.mark.parametrize(
+    ("moved", "where", "after"),
+    [(2, "first", [2, 0, 1, 3]), (2, "up", [0, 2, 1, 3]), (1, "down", [0, 2, 1, 3]), (0, "up", [0, 1, 2, 3]), (3, "down", [0, 1, 2, 3])],
+)
+def test_people_put_waiting_jobs_in_another_order(jobs, moved, where, after):
+    ids = trainings(jobs)
+    jobs.move(ids[moved], where)
+    assert order(jobs) == [ids[n] for n in after]
+    taken = [jobs.claim(("train",), os.getpid()).id for _ in ids]
+    assert taken == [ids[n] for n in after], "the queue is taken in the order that was shown"
+
+
+def test_who_comes_later_stands_behind_those_that_were_moved(jobs):
+    ids = trainings(jobs, count=3)
+    jobs.move(ids[2], "first")
+    jobs.move(ids[0], "down")
+    late = jobs.submit("local", "train", {"run": "late"}).id
+    assert order(jobs) == [ids[2], ids[1], ids[0], late]
+
+
+def test_a_move_never_gets_ahead_of_somebody_elses_job(jobs):
+    (mine, *_), (theirs, *_) = trainings(jobs, "local", 1), trainings(jobs, "ada", 1)
+    later = trainings(jobs, "local", 2)
+    jobs.move(later[1], "first")
+    assert order(jobs) == [later[1], theirs, mine, later[0]]
+
+
+def test_what_runs_or_is_over_has_no_place_to_be_moved_from(jobs):
+    first, second = trainings(jobs, count=2)
+    jobs.claim(("train",), os.getpid())
+    with pytest.raises(StudioError, match="does not wait any more .it is running."):
+        jobs.move(first, "down")
+    with pytest.raises(StudioError, match="choose one of first, up, down"):
+        jobs.move(second, "sideways")
+    assert order(jobs) == [first, second]
+
+
+def shuffle(database, ids, seed):
+    import random
+
+    jobs, chance = Jobs(database), random.Random(seed)
+    for _ in range(60):
+        with contextlib.suppress(StudioError):
+            jobs.move(chance.choice(ids), chance.choice(queue.MOVES))
+
+
+def test_while_four_processes_move_jobs_every_one_is_claimed_once(jobs):
+    ids = trainings(jobs, count=40)
+    context = multiprocessing.get_context("fork")
+    hands = [context.Process(target=shuffle, args=(jobs.database, ids, seed)) for seed in range(4)]
+    for hand in hands:
+        hand.start()
+    taken = []
+    while job := jobs.claim(("train",), os.getpid()):
+        taken.append(job.id)
+        time.sleep(0.005)
+    for hand in hands:
+        hand.join()
+    assert sorted(taken) == ids
+    places = [row["place"] for row in jobs._connection.execute("SELECT COALESCE(place, id) AS place FROM jobs")]
+    assert len(set(places)) == len(places), "no two jobs share a place"
+
+
+def test_several_jobs_are_queued_together_or_not_at_all(jobs):
+    wanted = [({"run": name}, f"train-{name}") for name in "abc"]
+    assert [job.payload["run"] for job in jobs.submit_all("local", "train", wanted)] == ["a", "b", "c"]
+    with pytest.raises(StudioError, match="one training at a time"):
+        jobs.submit_all("ada", "train", wanted[:2])
+    assert jobs.list("ada") == []
+
+
+OLDER = """
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', key TEXT,
+    payload TEXT NOT NULL, result TEXT NOT NULL DEFAULT '{}',
+    done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0, seconds_left REAL, message TEXT NOT NULL DEFAULT '',
+    error TEXT NOT NULL DEFAULT '', created REAL NOT NULL, started REAL, finished REAL, ticks REAL, seconds REAL,
+    pid INTEGER, mark TEXT, attempts INTEGER NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0);
+INSERT INTO jobs (owner, kind, payload, created) VALUES ('local', 'train', '{"run": "a"}', 1), ('local', 'train', '{"run": "b"}', 2);
+"""
+
+
+def test_jobs_that_waited_in_an_older_studio_can_be_moved(tmp_path):
+    with sqlite3.connect(tmp_path / "old.db") as older:
+        older.executescript(OLDER)
+    jobs = Jobs(tmp_path / "old.db")
+    jobs.move(2, "first")
+    assert order(jobs) == [2, 1] and order(Jobs(tmp_path / "old.db")) == [2, 1]
+    with sqlite3.connect(tmp_path / "old.db") as older:
+        # A studio that knows of no places may still be open on it.
+        older.execute("INSERT INTO jobs (owner, kind, payload, created) VALUES ('local', 'train', '{}', 3)")
+    assert order(jobs) == [2, 1, 3]

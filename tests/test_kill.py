@@ -19,9 +19,9 @@ def test_killed_anywhere_and_resumed_the_bytes_are_the_same(tmp_path):
 def test_a_resume_that_forgets_the_optimizer_is_noticed(tmp_path, monkeypatch):
     honest = training.restore
 
-    def forgetful(run, weights, optimizer):
-        step = honest(run, weights, optimizer)
-        optimizer.state.clear()
+    def forgetful(run, learner):
+        step = honest(run, learner)
+        learner.optimizer.state.clear()
         return step
 
     # Children are forked, so they train with this one.

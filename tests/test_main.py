@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from studio import __main__ as commands
-from studio import captioning, library, worker
+from studio import captioning, library, terminal, worker
 from studio.benchmark.tiny import save_tiny_model
 from studio.dataset import Dataset
 from studio.errors import StudioError
@@ -127,7 +127,7 @@ def test_a_training_that_is_stopped_says_where_and_how_to_go_on(home, studio, wo
     hand.join()
     run = Run.all(workspace)[0]
     step = run.adapters()[-1][0]
-    assert done.exit_code == commands.STOPPED == 130 and run.state == "stopped"
+    assert done.exit_code == terminal.STOPPED == 130 and run.state == "stopped"
     assert done.stdout.splitlines() == [run.id, f"Stopped at step {step} and saved; go on with: python -m studio resume {run.id} --home {home.root}"]
 
 
@@ -135,10 +135,10 @@ def test_what_was_stopped_before_it_began_says_so(home, studio, workspace, monke
     run, jobs = finished_run(workspace), Jobs(home.database)
     monkeypatch.setattr(worker, "ensure", lambda home: [jobs.cancel(job.id) for job in jobs.list()])
     done = CliRunner().invoke(commands.app, ["resume", run.id, "--home", str(home.root)])
-    assert done.exit_code == commands.STOPPED
+    assert done.exit_code == terminal.STOPPED
     assert done.stdout.startswith(f"Stopped before the first step; go on with: python -m studio resume {run.id}")
     done = CliRunner().invoke(commands.app, ["generate", "a cat", "--out", str(home.root / "cat.png"), "--home", str(home.root)])
-    assert (done.exit_code, done.stdout) == (commands.STOPPED, "Stopped.\n")
+    assert (done.exit_code, done.stdout) == (terminal.STOPPED, "Stopped.\n")
 
 
 def test_a_worker_that_dies_is_replaced_while_somebody_waits(home, studio, monkeypatch, tmp_path, answered):
@@ -227,6 +227,9 @@ def test_pictures_can_be_added_to_a_dataset_that_is_there(studio, workspace, tmp
     printed = studio("add", made, tmp_path / "a.png", tmp_path / "a.txt", tmp_path / "odd.png")
     assert "1 pictures and 1 captions added." in printed and "not used: odd.png" in printed
     assert [picture.caption for picture in Dataset.open(workspace, made).pictures] == ["a grey card"]
+    (tmp_path / "a-mask.png").write_bytes(png(200, size=64))
+    printed = studio("add", made, tmp_path / "a-mask.png")
+    assert "0 pictures and 0 captions, 1 masks added." in printed and "Only the light parts teach." in printed
     with pytest.raises(StudioError, match="not here any more"):
         studio("add", "gone", tmp_path / "a.png")
 
@@ -289,7 +292,7 @@ def test_publishing_under_another_licence_sends_its_name_and_link(home, studio, 
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_made_up_token")
     named = ("--licence", "other", "--licence-name", "Ink Licence", "--licence-link", "https://example.org/ink")
     words = ["publish", "run:x", "ink", "--rights", "I made them.", *named, "--home", str(home.root)]
-    assert CliRunner().invoke(commands.app, words).exit_code == commands.STOPPED
+    assert CliRunner().invoke(commands.app, words).exit_code == terminal.STOPPED
     assert (asked["licence"], asked["licence_name"], asked["licence_link"]) == ("other", "Ink Licence", "https://example.org/ink")
     assert "hf_made_up_token" not in json.dumps(asked)
 
@@ -352,3 +355,118 @@ def test_an_error_is_a_sentence_on_the_other_stream(home):
 def test_a_sample_set_may_be_given_a_title(studio, workspace):
     made = studio("dataset", "My ink", "--sample", "style").splitlines()[0]
     assert Dataset.open(workspace, made).title == "My ink"
+
+
+@pytest.fixture
+def nobody_works(monkeypatch):
+    """What is queued stays queued."""
+    monkeypatch.setattr(worker, "ensure", lambda home: None)
+
+
+def test_several_values_are_queued_as_several_runs(home, studio, workspace, nobody_works):
+    made = studio("dataset", "--sample", "style").splitlines()[0]
+    printed = studio("train", made, "lora.rank=8,16", "dataset.flip=true,false", "--title", "Ink", "--no-wait").splitlines()
+    runs = [Run.open(workspace, run_id) for run_id in printed]
+    assert [run.title for run in runs] == [f"Ink, rank {rank}, flip {flip}" for rank in (8, 16) for flip in ("true", "false")]
+    assert [run.config.lora.alpha for run in runs] == [8, 8, 16, 16] and [run.config.dataset.flip for run in runs] == [True, False] * 2
+    assert [job.payload["run"] for job in Jobs(home.database).queue()] == printed
+
+
+def test_when_one_of_several_values_is_wrong_nothing_is_queued(home, studio, workspace, nobody_works):
+    made = studio("dataset", "--sample", "style").splitlines()[0]
+    with pytest.raises(StudioError, match="rank.: 4096 does not fit"):
+        studio("train", made, "lora.rank=8,4096", "--no-wait")
+    with pytest.raises(StudioError, match="make 21 runs"):
+        studio("train", made, "training.seed=" + ",".join(map(str, range(21))), "--no-wait")
+    assert Run.all(workspace) == [] and Jobs(home.database).list() == []
+
+
+def test_the_queue_is_listed_put_in_order_and_emptied(home, studio, workspace, nobody_works):
+    assert studio("queue") == "Nothing runs or waits.\n"
+    made = studio("dataset", "--sample", "style").splitlines()[0]
+    runs = studio("train", made, "lora.rank=4,8,16", "--title", "Ink", "--no-wait").splitlines()
+    jobs = Jobs(home.database)
+    ids = [str(job.id) for job in jobs.queue()]
+
+    def listed(printed):
+        return [line.split()[0] for line in printed.splitlines()[1:]]
+
+    assert listed(studio("queue")) == ids and runs[0] in studio("queue") and "Ink, rank 4" in studio("queue")
+    assert listed(studio("queue", "move", ids[2], "first")) == [ids[2], ids[0], ids[1]]
+    assert listed(studio("queue", "move", ids[2], "down")) == [ids[0], ids[2], ids[1]]
+    assert studio("queue", "cancel", ids[0]) == "Taken out of the queue.\n"
+    jobs.claim(("train",), os.getpid())
+    assert studio("queue", "cancel", ids[2]) == "It is asked to stop.\n" and jobs.cancel_requested(int(ids[2]))
+    assert Run.open(workspace, runs[0]).state == "created", "taken out, not failed"
+    for words in (("cancel", ids[0]), ("move", ids[0], "up"), ("move", ids[1], "sideways"), ("cancel", "99")):
+        with pytest.raises(StudioError, match="is over already|does not wait any more|choose one of first|no job 99"):
+            studio("queue", *words)
+
+
+def test_a_finished_run_is_made_longer_and_an_earlier_one_done_again(home, studio, workspace, at_work, tmp_path):
+    made = studio("dataset", "--sample", "style").splitlines()[0]
+    base = save_tiny_model(tmp_path / "tiny-model")
+    quick = ("dataset.resolution=64", "training.max_train_steps=2", "training.train_batch_size=1", "samples.prompts=[]", "runtime.threads=1")
+    first = Run.open(workspace, studio("train", made, f"model.base_model={base}", "lora.rank=2,4", "--title", "Ink", *quick).splitlines()[0])
+    assert first.state == "finished" and [run.state for run in Run.all(workspace)] == ["finished"] * 2
+    printed = studio("extend", first.id, "1").splitlines()
+    assert printed == [first.id, str(first.adapter_at(3)), f"run:{first.id}"]
+    assert [event["step"] for event in first.curve()] == [1, 2, 3] and first.state == "finished"
+    again = Run.open(workspace, studio("again", first.id, "lora.rank=3").splitlines()[0])
+    assert (again.title, again.config.lora.rank, again.config.training.max_train_steps, again.state) == ("Ink, rank 3", 3, 3, "finished")
+
+
+def test_one_of_several_that_fails_does_not_keep_the_others_from_learning(home, studio, workspace, monkeypatch):
+    jobs = Jobs(home.database)
+
+    def work(home):
+        while job := jobs.claim(("train",), os.getpid()):
+            run = Run.open(workspace, job.payload["run"])
+            if run.config.lora.rank == 4:
+                jobs.fail(job.id, "The memory is not enough.")
+            else:
+                run.append({"kind": "finished", "step": 1, "seconds": 1})
+                jobs.finish(job.id, {"adapter": f"run:{run.id}"})
+
+    monkeypatch.setattr(worker, "ensure", work)
+    made = studio("dataset", "--sample", "style").splitlines()[0]
+    done = CliRunner().invoke(commands.app, ["train", made, "lora.rank=4,8", "--title", "Ink", "--home", str(home.root)])
+    assert str(done.exception) == "Ink, rank 4: The memory is not enough." and "run:ink-rank-8" in done.stdout
+
+
+def test_one_of_several_that_is_taken_out_elsewhere_leaves_the_others_waiting(home, studio, workspace, monkeypatch):
+    jobs = Jobs(home.database)
+
+    def work(home):
+        first, *rest = jobs.queue(("train",)) or [None]
+        if first and first.payload["run"].startswith("ink-rank-4"):
+            jobs.cancel(first.id)
+        elif first:
+            job = jobs.claim(("train",), os.getpid())
+            jobs.finish(job.id, {"adapter": f"run:{job.payload['run']}"})
+
+    monkeypatch.setattr(worker, "ensure", work)
+    monkeypatch.setattr(worker, "LOOK_AROUND_SECONDS", 0.05)
+    made = studio("dataset", "--sample", "style").splitlines()[0]
+    done = CliRunner().invoke(commands.app, ["train", made, "lora.rank=4,8", "--title", "Ink", "--home", str(home.root)])
+    assert done.exit_code == terminal.STOPPED and "run:ink-rank-8" in done.stdout
+    assert [job.state for job in jobs.list()] == ["done", "cancelled"]
+
+
+def test_ctrl_c_stops_all_of_several(home, studio, workspace, monkeypatch):
+    jobs = Jobs(home.database)
+    monkeypatch.setattr(worker, "ensure", lambda home: None)
+    made = studio("dataset", "--sample", "style").splitlines()[0]
+
+    def press_ctrl_c():
+        while len(jobs.queue()) < 3:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        _thread.interrupt_main()
+
+    hand = threading.Thread(target=press_ctrl_c)
+    hand.start()
+    done = CliRunner().invoke(commands.app, ["train", made, "lora.rank=4,8,16", "--home", str(home.root)])
+    hand.join()
+    assert done.exit_code == terminal.STOPPED and jobs.queue() == []
+    assert done.stdout.count("Stopped before the first step; go on with: python -m studio resume") == 3

@@ -99,6 +99,14 @@ def rendered(card: str) -> str:
     return MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(body)
 
 
+def test_the_card_says_which_pictures_had_masks_and_what_the_dark_parts_counted():
+    facts = about(trained=dataclasses.replace(TRAINED, masked=3))
+    assert "from 16 pictures, 3 of them with a mask whose dark parts did not count." in model_card.render(facts)
+    little = dataclasses.replace(facts, config=fields.replace(facts.config, {"dataset.mask_floor": 0.1}))
+    assert "a mask whose dark parts counted 10%." in model_card.render(little)
+    assert "with a mask" not in model_card.render(about())
+
+
 def test_the_card_says_to_the_hub_what_this_is():
     assert front(model_card.render(about(ON_HUB))) == {
         "license": "apache-2.0",

@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
-from studio import config
+from studio import config, library
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.runs import Run
+from tests.trained import finished_run
 
 
 @pytest.fixture
@@ -102,3 +103,68 @@ def test_everything_in_a_run_is_plain_json(run):
     run.append({"kind": "step", "step": 1, "loss": 0.5})
     for path in (run.path / "config.json", run.dataset_dir / "dataset.json"):
         json.loads(path.read_text())
+
+
+def test_a_finished_run_is_made_longer_and_can_go_on(workspace):
+    run = finished_run(workspace)
+    with pytest.raises(StudioError, match="no state left to go on from"):
+        run.extend(100)
+    keep_state(run, 200)
+    run.extend(100)
+    assert (run.config.training.max_train_steps, run.state) == (300, "stopped")
+    told = run.events()[0][-1]
+    assert (told["kind"], told["from"], told["to"]) == ("extended", 200, 300)
+    assert run.asked.training.max_train_steps == 300
+    with pytest.raises(StudioError, match="is stopped, not finished"):
+        run.extend(100)
+
+
+@pytest.mark.parametrize("more", [0, -5, 2.5, None, 500_000])
+def test_a_number_of_steps_that_cannot_be_added_changes_nothing(workspace, more):
+    run = finished_run(workspace)
+    keep_state(run, 200)
+    with pytest.raises(StudioError, match="no number of steps|does not fit"):
+        run.extend(more)
+    assert (run.config.training.max_train_steps, run.state) == (200, "finished")
+
+
+def keep_state(run: Run, step: int) -> None:
+    folder = run.checkpoints_dir / f"step-{step:06d}"
+    folder.mkdir()
+    (folder / "manifest.json").write_text("{}")
+
+
+def test_a_run_that_starts_from_a_lora_keeps_a_copy_of_it(workspace, dataset):
+    first = finished_run(workspace)
+    rank = library.find(workspace, f"run:{first.id}").rank
+    settings = (f"lora.rank={rank}", f"lora.start_from=run:{first.id}@100")
+    run = Run.create(workspace, config.build({}, *settings), dataset)
+    assert run.start_file.read_bytes() == first.adapter_at(100).read_bytes()
+    first.adapter_at(100).write_bytes(b"trained over")
+    assert run.start_file.read_bytes() != b"trained over"
+    workspace.remove(first.path)
+    assert run.again(workspace, run.config, "Again").start_file.read_bytes() == run.start_file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("lora.start_from=run:gone",), "no run 'gone'"),
+        (("lora.start_from=file:gone",), "is not here"),
+        (("lora.start_from=starter:style", "lora.rank=64"), "has rank 8 and this run 64"),
+        (("lora.start_from=starter:style", "lora.rank=8", "model.family=flux"), "another kind of base"),
+    ],
+)
+def test_a_lora_that_cannot_be_started_from_is_refused_in_a_sentence(workspace, dataset, settings, words):
+    with pytest.raises(StudioError, match=words):
+        Run.create(workspace, config.build({}, *settings), dataset)
+    assert not list(workspace.runs.iterdir())
+
+
+def test_the_loss_of_pictures_held_back_is_a_curve_of_its_own(run):
+    run.append({"kind": "started", "step": 0, "total": 4})
+    for step in (2, 4):
+        run.append({"kind": "validation", "step": step, "loss": step / 10})
+    run.append({"kind": "started", "step": 2, "total": 4})
+    assert [(event["step"], event["loss"]) for event in run.curve("validation")] == [(2, 0.2)]
+    assert run.curve() == []

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from studio import families, processes, training
+from studio import families, patience, processes, training
 from studio.adapters import load_adapter, read_header
 from studio.batches import Examples
 from studio.checkpoints import Disk
@@ -148,6 +148,19 @@ def test_sampling_does_not_change_what_is_learnt(workspace, tiny_base, run):  # 
     main(silent)
     ours, theirs = (load_adapter(r.latest_adapter(), FAMILY).layers for r in (run, silent))
     assert all(torch.equal(ours[name].B, theirs[name].B) and torch.equal(ours[name].A, theirs[name].A) for name in ours)
+
+
+def test_masks_change_what_is_learnt_unless_they_are_switched_off(workspace, tiny_base):  # noqa: F811
+    short = ("training.max_train_steps=2", "samples.prompts=[]", "dataset.flip=true")
+    runs = [
+        tiny_run(workspace, tiny_base, *short),
+        tiny_run(workspace, tiny_base, *short, "dataset.masks=false", masked=True),
+        tiny_run(workspace, tiny_base, *short, masked=True),
+    ]
+    assert [main(each) for each in runs] == ["", "", ""]
+    plain, unused, masked = (load_adapter(each.latest_adapter(), FAMILY).layers for each in runs)
+    assert all(torch.equal(plain[name].B, unused[name].B) for name in plain)
+    assert not all(torch.equal(plain[name].B, masked[name].B) for name in plain)
 
 
 def test_the_same_seed_is_the_same_file_and_another_seed_another(workspace, tiny_base, run):  # noqa: F811
@@ -315,12 +328,71 @@ def test_a_full_disk_ends_in_a_sentence_and_a_resume_in_the_same_bytes(call, wor
         assert adapters(run) == adapters(whole)
 
 
-def test_a_full_disk_is_told_in_the_events(run, monkeypatch):
+@pytest.mark.parametrize("first", ["state.safetensors", "event"])
+def test_a_full_disk_is_waited_out_and_no_step_is_lost(first, workspace, tiny_base, run, monkeypatch):  # noqa: F811
+    """The disk is full for a while, from the first resume state or from an event in the middle on; then somebody makes room."""
+    whole = tiny_run(workspace, tiny_base)
+    main(whole)
+    monkeypatch.setattr(patience, "SECONDS_BETWEEN_TRIES", 0.01)
+    honest_write, honest_append, refused = Disk.write, Run.append, []
+
+    def is_full(what: str) -> bool:
+        if (refused or what == first) and len(refused) < 4:
+            refused.append(what)
+        return bool(refused) and len(refused) < 4
+
+    def write(self, path, data):
+        if is_full(path.name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest_write(self, path, data)
+
+    def append(self, event):
+        if is_full("event" if event.get("step") == 3 else ""):
+            with open(self.events_file, "ab") as file:
+                file.write(b'{"half')
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest_append(self, event)
+
+    monkeypatch.setattr(Disk, "write", write)
+    monkeypatch.setattr(Run, "append", append)
+    assert main(run) == "" and len(refused) == 4
+    assert run.state == "finished" and adapters(run) == adapters(whole)
+    assert [event["step"] for event in run.curve()] == [1, 2, 3, 4, 5, 6]
+    assert b"half" not in run.events_file.read_bytes()
+
+
+def test_a_wish_to_stop_ends_the_waiting_for_room(run, monkeypatch):
     def full(self, path, data):
+        run.request_stop()
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Disk, "write", full)
     assert "disk is full" in main(run)
+
+
+def test_a_run_that_waits_for_room_says_so(run, monkeypatch):
+    monkeypatch.setattr(patience, "SECONDS_BETWEEN_TRIES", 0.01)
+    monkeypatch.setattr(patience, "SPARE_BYTES", 10**18)
+    tries, honest = [], Disk.write
+
+    def full_once(self, path, data):
+        tries.append(path)
+        if len(tries) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest(self, path, data)
+
+    monkeypatch.setattr(Disk, "write", full_once)
+    worker = threading.Thread(target=main, args=(run,))
+    worker.start()
+    deadline = time.monotonic() + 60
+    while run.state != "full" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert run.state == "full"
+    told = next(event for event in run.events()[0] if event["kind"] == "full")
+    assert told["needed"] > 0 and told["free"] > 0
+    monkeypatch.setattr(patience, "SPARE_BYTES", 0)
+    worker.join()
+    assert run.state == "finished" and kinds(run).count("full") == 1
 
 
 def test_too_little_room_is_said_before_the_first_step(run, monkeypatch):

@@ -16,6 +16,7 @@ from studio import builtin, config, library, processes, worker
 from studio.jobs import Jobs
 from studio.recipe import Recipe, StackEntry, read_recipe
 from studio.runs import Run
+from studio.ui import runs_view
 from studio.worker import Worker
 from tests.trained import LAYER, captioned_dataset, finished_run
 
@@ -24,6 +25,7 @@ CHILD = """
 import os, signal, sys, time
 from pathlib import Path
 from studio.runs import Run
+from studio.ui import runs_view
 run, ending = Run(Path(sys.argv[1])), os.environ["ENDING"]
 with run.lock():
     run.append({"kind": "started", "step": 0, "total": 60, "resumed": False})
@@ -67,7 +69,7 @@ def training(monkeypatch):
     """`training("killed")`: from now on trainings are the stand-in above, and end that way."""
     real = processes.module_command
 
-    def command(module, *arguments):
+    def command(module, *arguments, count=1):
         return [sys.executable, "-c", CHILD, *map(str, arguments)] if module == "studio.training" else real(module, *arguments)
 
     def choose(ending="finished"):
@@ -180,6 +182,70 @@ def test_one_training_at_a_time_while_pictures_need_not_wait(home, jobs, run, wo
     kinds = [event["kind"] for event in run.events()[0]]
     assert kinds.count("pausing") == kinds.count("resumed") == 1 and jobs.get(first.id).state == "done"
     jobs.cancel(second.id)
+
+
+@pytest.fixture
+def several(workspace, jobs, run):
+    """Four trainings in the queue, the last moved to the second place: (run, job) in the order they are to be taken."""
+    runs = [run, *(run.again(workspace, run.config, f"Ink {number}") for number in (1, 2, 3))]
+    queued = [(each, jobs.submit("local", "train", {"run": each.id}, key=each.job_key)) for each in runs]
+    jobs.move(queued[3][1].id, "first")
+    jobs.move(queued[0][1].id, "first")
+    return [queued[0], queued[3], queued[1], queued[2]]
+
+
+def test_trainings_run_one_at_a_time_in_the_order_people_gave_them(home, jobs, several, training):
+    training()
+    resident = Worker(home)
+    began = []
+
+    def look():
+        running = [job.id for job in jobs.list(kinds=("train",), states=("running",))]
+        assert len(running) < 2
+        began.extend(each for each in running if each not in began)
+        return not jobs.queue()
+
+    turn_until(resident, look)
+    assert began == [job.id for _, job in several]
+    assert [run.state for run, _ in several] == ["finished"] * 4
+
+
+def test_after_a_restart_the_training_that_lives_goes_on_and_the_others_keep_their_order(home, jobs, several, training):
+    training()
+    first = Worker(home)
+    turn_until(first, lambda: jobs.get(several[0][1].id).done >= 3)
+    del first
+    second = Worker(home)
+    second.adopt()
+    assert [job.id for job in jobs.queue()] == [job.id for _, job in several]
+    assert jobs.list(kinds=("train",), states=("running",))[0].id == several[0][1].id
+    turn_until(second, over(jobs, several[0][1]))
+    assert jobs.get(several[0][1].id).state == "done" and jobs.get(several[0][1].id).attempts == 1
+    turn_until(second, lambda: jobs.get(several[1][1].id).done >= 1)
+    assert [jobs.get(job.id).state for _, job in several] == ["done", "running", "waiting", "waiting"]
+    for _, job in several[2:]:
+        jobs.cancel(job.id)
+    turn_until(second, lambda: not jobs.queue())
+
+
+def test_a_training_that_died_with_its_server_can_be_resumed_and_the_next_one_begins(home, jobs, several, training):
+    training()
+    first = Worker(home)
+    (run, job), (_, following) = several[:2]
+    turn_until(first, lambda: jobs.get(job.id).done >= 3)
+    os.kill(jobs.get(job.id).pid, signal.SIGKILL)
+    wait_for(lambda: not processes.alive(jobs.get(job.id).pid))
+    del first
+    second = Worker(home)
+    second.adopt()
+    turn_until(second, lambda: jobs.get(following.id).state == "running")
+    now = runs_view.condition(run, jobs.get(job.id))
+    assert now.state == "interrupted" and now.can_resume and "nothing is lost: press Resume" in now.message
+    again = jobs.submit("local", "train", {"run": run.id}, key=run.job_key)
+    assert [each.id for each in jobs.queue()][-1] == again.id, "it stands behind those that waited"
+    for each in jobs.queue():
+        jobs.cancel(each.id)
+    turn_until(second, lambda: not jobs.queue())
 
 
 def test_a_training_leaves_a_small_base_in_memory_and_sends_the_captioner_away(home, jobs, run, training):
@@ -341,7 +407,7 @@ def test_the_resident_process_leaves_in_peace_when_nobody_who_asked_for_it_lives
 
 def test_many_who_ask_at_once_get_one_worker(home, monkeypatch):
     started = []
-    monkeypatch.setattr(processes, "module_command", lambda module, *a: [sys.executable, "-c", "import time; time.sleep(30)"])
+    monkeypatch.setattr(processes, "module_command", lambda module, *a, **k: [sys.executable, "-c", "import time; time.sleep(30)"])
     real = processes.spawn
     monkeypatch.setattr(processes, "spawn", lambda *a, **k: started.append(real(*a, **k)) or started[-1])
     for _ in range(5):
@@ -351,7 +417,7 @@ def test_many_who_ask_at_once_get_one_worker(home, monkeypatch):
 
 
 def test_a_worker_that_cannot_start_is_not_started_for_ever_and_nobody_waits_for_it(home, jobs, monkeypatch):
-    monkeypatch.setattr(processes, "module_command", lambda module, *a: [sys.executable, "-c", "raise SystemExit('no torch')"])
+    monkeypatch.setattr(processes, "module_command", lambda module, *a, **k: [sys.executable, "-c", "raise SystemExit('no torch')"])
     monkeypatch.setattr(worker, "LOOK_AROUND_SECONDS", 0.02)
     job = jobs.submit("local", "generate", {})
     worker.look_after(home)

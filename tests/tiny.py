@@ -47,7 +47,7 @@ def save_lora(path: Path, tensors: dict[str, torch.Tensor], rank: int = 4) -> Pa
     return path
 
 
-def tiny_run(workspace, base, *overrides: str) -> Run:
+def tiny_run(workspace, base, *overrides: str, masked: bool = False) -> Run:
     """A run of six steps with a film and resume states, ready to train."""
     values = {
         "model": {"base_model": str(base.path)},
@@ -58,4 +58,4 @@ def tiny_run(workspace, base, *overrides: str) -> Run:
         "saving": {"checkpoint_every": 2},
         "runtime": {"threads": 1, "device": "cpu"},
     }
-    return Run.create(workspace, configs.build(values, *overrides), TinyDataset(workspace.root / "pictures"))
+    return Run.create(workspace, configs.build(values, *overrides), TinyDataset(workspace.root / "pictures", masked=masked))

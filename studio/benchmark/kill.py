@@ -37,7 +37,16 @@ CHECKPOINT_EVERY = 3
 SETTINGS = {
     "dataset": {"resolution": 64, "trigger_word": "ohwx", "caption_dropout": 0.2, "flip": True},
     "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.1},
-    "training": {"max_train_steps": 12, "train_batch_size": 2, "learning_rate": 1e-3, "lr_scheduler": "cosine", "lr_warmup_steps": 2},
+    "training": {
+        "max_train_steps": 12,
+        "train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 1e-3,
+        "lr_scheduler": "cosine",
+        "lr_warmup_steps": 2,
+        "ema_decay": 0.9,
+    },
+    "validation": {"pictures": 1, "every": 5},
     "samples": {"prompts": ["[trigger] picture of a cat"], "every": 4, "num_inference_steps": 2},
     "saving": {"checkpoint_every": CHECKPOINT_EVERY},
     "runtime": {"threads": 1, "device": "cpu"},

@@ -24,6 +24,7 @@ class TinyPicture:
     caption: str
     width: int
     height: int
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class TinyDataset:
     real_person: bool = False
     consent: str = ""
     sizes: tuple[tuple[int, int], ...] = field(default=((70, 70), (90, 54)))
+    masked: bool = False
+    """Whether only the left half of each picture teaches."""
 
     @property
     def pictures(self) -> list[TinyPicture]:
@@ -49,7 +52,12 @@ class TinyDataset:
             if not file.exists():
                 pixels = numpy.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=numpy.uint8)
                 Image.fromarray(pixels).save(file)
-            made.append(TinyPicture(f"{index:064x}", file, f"ohwx a {WORDS[1 + index % 4]}", width, height))
+            mask = self.folder / f"{index}-mask.png" if self.masked else None
+            if mask and not mask.exists():
+                pixels = numpy.zeros((height, width), dtype=numpy.uint8)
+                pixels[:, : width // 2] = 255
+                Image.fromarray(pixels).save(mask)
+            made.append(TinyPicture(f"{index:064x}", file, f"ohwx a {WORDS[1 + index % 4]}", width, height, mask))
         return made
 
     def sha256(self) -> str:

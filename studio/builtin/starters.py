@@ -9,12 +9,13 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from studio import config
-from studio.adapters import read_header, write_adapter
+from studio.adapters import write_adapter
 from studio.builtin import LORAS_DIR, TRIGGER_WORDS, judges, samples
 from studio.builtin.judges import Judge
 from studio.builtin.world import SETTINGS, caption, held_out, setting_phrase
 from studio.checkpoints import Disk
 from studio.dataset import Dataset
+from studio.headers import read_header
 from studio.pictures import decode_files
 from studio.runs import Run
 from studio.training import train as train_run

@@ -36,7 +36,7 @@ class DatasetConfig(BaseModel):
     """How many of the first parts of a caption are not shuffled. 1 keeps the trigger word in its place."""
 
     masks: bool = Field(True, title="Use masks")
-    """Where a picture has a mask, only its light parts teach. Pictures without one teach as a whole."""
+    """Where a picture has a mask, only its light parts teach; where it is transparent, that is its mask. Pictures without one teach as a whole."""
 
     mask_floor: float = Field(0.0, title="Outside the mask", ge=0, le=1)
     """How much the dark parts of a mask still teach: 0 is nothing, 1 as if there were no mask. A little (0.1) keeps backgrounds sane."""

@@ -72,6 +72,20 @@ def get(model: BaseModel, path: str) -> Any:
         raise StudioError(f"Unknown setting {path!r}; known settings: {', '.join(leaf.path for leaf in leaves(model))}.") from None
 
 
+def flatten(tables: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Sections with their fields as dotted paths: {"lora": {"rank": 8}} -> {"lora.rank": 8}."""
+    return {f"{section}.{name}": value for section, table in tables.items() for name, value in table.items()}
+
+
+def nested(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The other way: {"lora.rank": 8} -> {"lora": {"rank": 8}}."""
+    tables: dict[str, dict[str, Any]] = {}
+    for path, value in values.items():
+        section, _, name = path.partition(".")
+        tables.setdefault(section, {})[name] = value
+    return tables
+
+
 def replace(model: BaseModel, values: dict[str, Any]) -> BaseModel:
     """A copy with other values at dotted paths, validated as a whole. Another base brings its own family, unless one is given with it."""
     tree = model.model_dump()

@@ -12,9 +12,9 @@ class ModelConfig(BaseModel):
     """The kind of base model. It follows from the base: empty is filled in as soon as that is known. A LoRA works only with the family it was trained on."""
 
     base_model: str = Field(USUAL.base_model, title="Base model", min_length=1, max_length=500)
-    """The model that learns: the one that ships with the studio, a Hugging Face Hub id such as owner/name, or a folder on this computer. It stays as it is; the LoRA is a small file on top."""
+    """The model that learns: the one that ships with the studio, a Hugging Face Hub id such as owner/name, or a folder or .safetensors file on this computer. It stays as it is; the LoRA is a small file on top."""
 
     revision: str | None = Field(None, title="Base revision", max_length=100)
-    """Which version of the base on the Hub. Empty takes the newest and writes down exactly which one that was."""
+    """Which version of the base on the Hub; for a single file, of the base that its other parts are taken from. Empty takes the newest and writes down exactly which one that was."""
 
     follow_base = model_validator(mode="before")(follow_base)

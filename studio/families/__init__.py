@@ -1,13 +1,16 @@
 """The families of base models, and how a base model's name becomes a folder on this disk. No torch here."""
 
+import functools
 import json
 import os
 import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from studio.errors import StudioError
+from studio.families import single_files
 from studio.families.base import BaseFolder, Family, Offer
 from studio.families.chroma import Chroma
 from studio.families.flux import Flux
@@ -45,8 +48,12 @@ def of(base_model: str, revision: str | None = None) -> Family | None:
     """The family of a base that the studio proposes, or that is on this computer already; None where only fetching it would tell."""
     if known := _offering(base_model):
         return known
-    base = locate_base(base_model, revision)
+    if on_another_computer(base_model):
+        return None
     try:
+        if file := as_file(base_model):
+            return single_files.identify(file, FAMILIES)[0]
+        base = locate_base(base_model, revision)
         return of_folder(base) if base else None
     except StudioError:
         return None
@@ -88,7 +95,7 @@ def _agreed(title: str, family: Family, stated: str) -> Family:
 
 def on_another_computer(base_model: str) -> bool:
     """Windows greets the server of such a path with the person's own name and password hash, at the first look at a file."""
-    return base_model.strip()[:2].replace("\\", "/") == "//"
+    return _spelt(base_model)[:2].replace("\\", "/") == "//"
 
 
 def offer(base_model: str) -> Offer | None:
@@ -97,16 +104,29 @@ def offer(base_model: str) -> Offer | None:
 
 
 def locate_base(base_model: str, revision: str | None = None) -> BaseFolder | None:
-    """The folder of a base model that is on this computer already, complete or not; None for one to be fetched, or for nonsense. Asks no network."""
+    """The folder of a base model that is on this computer already, complete or not; None for one to be fetched, or for nonsense. Asks no network.
+
+    A single file is there when everything it needs is.
+    """
     if on_another_computer(base_model):
         return None
+    if file := as_file(base_model):
+        try:
+            return _with_rest(file, revision, _located_rest)
+        except StudioError:
+            return None
     return _on_disk(base_model) or (None if _as_folder(base_model) else _cached(base_model, revision))
 
 
 def resolve_base(base_model: str, revision: str | None = None, token: SecretStr | None = None) -> BaseFolder:
-    """The folder of a base model: the shipped one, a folder on this computer, or a Hub repository, fetched at an exact commit."""
+    """The folder of a base model: the shipped one, a folder or a single file on this computer, or a Hub repository, fetched at an exact commit.
+
+    Of a single file the revision is that of the base on the Hub which its other parts are taken from.
+    """
     if on_another_computer(base_model):
-        raise StudioError(f"{base_model[:100]!r} is a folder on another computer, which is not opened; copy it to this one and choose it there.")
+        raise StudioError(f"{base_model[:100]!r} is on another computer, which is not opened; copy it to this one and choose it there.")
+    if file := as_file(base_model):
+        return _checked(_with_rest(file, revision, functools.partial(_fetched_rest, file, token)))
     if base := _on_disk(base_model):
         return _checked(base)
     if _as_folder(base_model):
@@ -114,12 +134,27 @@ def resolve_base(base_model: str, revision: str | None = None, token: SecretStr 
     return _checked(_fetched(base_model, revision, token))
 
 
+def as_file(base_model: str) -> Path | None:
+    """The single file that a base model's name means, whether it is there or not; None for a folder or a name on the Hub."""
+    name = _spelt(base_model)
+    if not single_files.is_file_name(name):
+        return None
+    # A link keeps its own name: what it leads to, in a cache, is called by a hash.
+    return Path(os.path.abspath(os.path.expanduser(name)))
+
+
+def _spelt(base_model: str) -> str:
+    """Without the quotation marks that Windows puts around a copied path."""
+    return base_model.strip().strip('"').strip()
+
+
 def _as_folder(base_model: str) -> Path | None:
     """The folder that a base model's name means, whether it is there or not; None for a name on the Hub."""
-    if not (base_model.startswith((".", "~")) or "\\" in base_model or Path(base_model).is_absolute()):
+    name = _spelt(base_model)
+    if not (name.startswith((".", "~")) or "\\" in name or Path(name).is_absolute()):
         return None
     # Unlike Path.expanduser, this one leaves the home of a person nobody knows as it stands.
-    return Path(os.path.expanduser(base_model))
+    return Path(os.path.expanduser(name))
 
 
 def _on_disk(base_model: str) -> BaseFolder | None:
@@ -148,29 +183,79 @@ def _cached(repo_id: str, revision: str | None) -> BaseFolder | None:
     return BaseFolder(Path(index).parent, Path(index).parent.name, repo_id, repo_id) if isinstance(index, str) else None
 
 
-def _fetched(repo_id: str, revision: str | None, token: SecretStr | None) -> BaseFolder:
-    """Only the parts the family uses: no safety checker, no single-file copies, no pickles; half-precision weights if there are no others."""
+def _with_rest(file: Path, revision: str | None, find: Callable[[Family, Offer, str | None], BaseFolder | None]) -> BaseFolder | None:
+    """A single file with what it lacks: a folder of its family that it lies in, or else what `find` has of the base it is like."""
+    family, known = single_files.identify(file, FAMILIES)
+    # A run that began with the parts of a commit goes on with them, whatever lies beside the file by now.
+    rest = None if revision else _on_disk(str(file.parent))
+    reference = ""
+    if rest is None or rest.pipeline_name not in family.pipeline_names:
+        rest, reference = find(family, known, revision), known.id
+    if rest is None:
+        return None
+    schedule = {} if family.prediction_type(rest) == "flow" else single_files.schedule(file)
+    return BaseFolder(rest.path, rest.revision, file.stem, file.name, file, reference, schedule)
+
+
+def _located_rest(family: Family, known: Offer, revision: str | None) -> BaseFolder | None:
+    rest = _cached(known.id, revision)
+    return rest if rest and not _lacking(rest, family, family.checkpoint_parts) else None
+
+
+def _fetched_rest(file: Path, token: SecretStr | None, family: Family, known: Offer, revision: str | None) -> BaseFolder:
+    try:
+        return _fetched(known.id, revision, token, family.checkpoint_parts)
+    except StudioError as error:
+        what = "settings" if single_files.holds_all(family) else "other parts"
+        raise StudioError(
+            f"{file.name} needs the {what} of {known.name}. {error} Without a network: put the file into a folder that holds such a model in "
+            "diffusers' layout, beside its model_index.json."
+        ) from error
+
+
+def _fetched(repo_id: str, revision: str | None, token: SecretStr | None, without: Collection[str] = ()) -> BaseFolder:
+    """Only the parts the family uses: no safety checker, no single-file copies, no pickles; half-precision weights if there are no others.
+    Of the parts in `without` no weights."""
     from studio import hub  # the Hub's client takes half a second to import, and most people never leave the shipped model
 
     token = token or hub.machine_login()
     index = hub.download_model(repo_id, ["model_index.json"], revision, token)
     family = of_folder(BaseFolder(index.path, index.revision, repo_id, repo_id))
     weights = [f"{name}{split}.safetensors" for name in ("model", "diffusion_pytorch_model") for split in ("", "-?????-of-?????")]
-    words = ("*.txt", "*.jinja", "*.model")
-    parts = [f"{part}/{name}" for part in family.components for name in ("*.json", *words, *weights)]
+    words = ("*.json", "*.txt", "*.jinja", "*.model")
+    parts = [f"{part}/{name}" for part in family.components for name in (*words, *(() if part in without else weights))]
     snapshot = hub.download_model(repo_id, ["model_index.json", *parts], index.revision, token)
-    if not any((snapshot.path / family.denoiser_name).glob("*.safetensors")):
-        hub.download_model(repo_id, [f"{part}/*.fp16.safetensors" for part in family.components], index.revision, token)
+    bare = [part for part in family.models if part not in without and not any((snapshot.path / part).glob("*.safetensors"))]
+    if bare:
+        hub.download_model(repo_id, [f"{part}/*.fp16*.safetensors" for part in bare], index.revision, token)
     return BaseFolder(snapshot.path, snapshot.revision, repo_id, repo_id)
 
 
 def _checked(base: BaseFolder) -> BaseFolder:
     """Refuse here, by name, what would otherwise fail deep inside a library."""
     family = of_folder(base)
-    for component in (family.denoiser_name, "vae", *family.text_encoder_names):
-        if not any((base.path / component).glob("*.safetensors")):
-            raise StudioError(
-                f"The base model {base.title!r} has no safetensors weights in {component}/. Pickle files (.bin, .ckpt) can run code "
-                "and are never opened; look for a version in safetensors."
-            )
+    if lacking := _lacking(base, family, family.checkpoint_parts if base.checkpoint else ()):
+        raise StudioError(f"The base model {base.title!r} has no {lacking}")
     return base
+
+
+def _lacking(base: BaseFolder, family: Family, without: Collection[str]) -> str:
+    """What loading would ask for and the folder has not, with what to do; empty when it has all. Of the parts in `without` no weights are wanted."""
+    for part in family.models:
+        folder = base.path / part
+        if part in without:
+            if not (folder / "config.json").is_file():
+                return f"{part}/config.json; get the rest of its folder, or choose another."
+            continue
+        if not any(folder.glob("*.safetensors")):
+            return f"safetensors weights in {part}/. Pickle files (.bin, .ckpt) can run code and are never opened; look for a version in safetensors."
+        for index in folder.glob("*.safetensors.index.json"):
+            try:
+                shards = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+            except (OSError, ValueError, KeyError, AttributeError, TypeError):
+                return f"readable {part}/{index.name}; get that file again."
+            if missing := [name for name in shards if not (folder / name).is_file()]:
+                return f"{part}/{missing[0]}, one of the {len(shards)} files that {part}/ is stored in; get the missing ones."
+    if not (base.path / "scheduler" / "scheduler_config.json").is_file():
+        return "scheduler/scheduler_config.json; get the rest of its folder, or choose another."
+    return ""

@@ -113,27 +113,32 @@ class Offer:
 @dataclass(frozen=True)
 class BaseFolder:
     """A base model on this disk: its folder, the exact commit it came from (None for a local folder), its name for people, and the
-    name that may go into a file that others see: an id, or a local folder's bare name.
-
-    `checkpoint` is a single file that holds the weights (all of them, or the denoiser's alone); the folder then has the rest.
-    """
+    name that may go into a file that others see: an id, or a local folder's or file's bare name."""
 
     path: Path
     revision: str | None
     title: str
     id: str
     checkpoint: Path | None = None
+    """A single file that holds the weights (all of them, or the denoiser's alone). `path` then has the rest, and `revision` is the rest's."""
+    reference: str = ""
+    """The base on the Hub that the rest of a single file is taken from; empty where it lies beside the file."""
+    schedule: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What a single file says otherwise than the rest's scheduler config."""
 
     def component_config(self, component: str, file: str = "config.json") -> dict:
         """The config of one part, or StudioError when the folder is not a model of this layout."""
         try:
-            return json.loads((self.path / component / file).read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            raise StudioError(f"The base model {self.title!r} has no readable {component}/{file}; choose another base.") from None
+            config = json.loads((self.path / component / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            config = None
+        if not isinstance(config, dict):
+            raise StudioError(f"The base model {self.title!r} has no readable {component}/{file}; choose another base.")
+        return config
 
     @property
     def scheduler_config(self) -> dict:
-        return self.component_config("scheduler", "scheduler_config.json")
+        return self.component_config("scheduler", "scheduler_config.json") | dict(self.schedule)
 
     @property
     def pipeline_name(self) -> str:
@@ -211,7 +216,8 @@ class Family(ABC):
         return known or self.member_title(self.width(base))
 
     def checkpoint_offer(self, shapes: Shapes) -> Offer | None:
-        """The offer whose architecture a single-file checkpoint with these tensors has; None when it is none of this family's."""
+        """The offer whose architecture a single file with these tensors has; None when it is none of this family's. The denoiser's names begin
+        at the denoiser, whatever the file puts before them."""
         return None
 
     def load(self, base: BaseFolder, dtype: "torch.dtype", parts: Collection[str] | None = None, quantisation: str = "none") -> "DiffusionPipeline":

@@ -32,7 +32,7 @@ class Chroma(Family):
         return self.title
 
     def checkpoint_offer(self, shapes):
-        return CHROMA_HD if any(name.endswith("distilled_guidance_layer.in_proj.weight") for name in shapes) else None
+        return CHROMA_HD if "distilled_guidance_layer.in_proj.weight" in shapes else None
 
     def objective(self, pipeline, device):
         from studio.diffusion import FlowMatching, Shift

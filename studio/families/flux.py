@@ -64,10 +64,10 @@ class Flux(Family):
         return self.title
 
     def checkpoint_offer(self, shapes):
-        names = {name.removeprefix("model.diffusion_model.") for name in shapes}
-        if "double_blocks.0.img_attn.qkv.weight" not in names or "txt_in.weight" not in names or "vector_in.in_layer.weight" not in names:
+        # Chroma and FLUX.2 have blocks of the same names, but no summary of the words.
+        if not {"double_blocks.0.img_attn.qkv.weight", "txt_in.weight", "vector_in.in_layer.weight"} <= shapes.keys():
             return None
-        return DEV if "guidance_in.in_layer.weight" in names else SCHNELL
+        return DEV if "guidance_in.in_layer.weight" in shapes else SCHNELL
 
     def objective(self, pipeline, device):
         from studio.diffusion import FlowMatching, Shift

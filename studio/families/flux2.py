@@ -51,12 +51,14 @@ DEV = Offer(
     encoder_billions=24.0,
     gated=True,
 )
+OFFERS = {3072: KLEIN_4B, 4096: KLEIN_9B, 6144: DEV}
+"""Width of a token -> the offer that is as wide."""
 
 
 class Flux2(Family):
     name = "flux2"
     title = "FLUX.2"
-    offers = (KLEIN_4B, KLEIN_9B, DEV)
+    offers = tuple(OFFERS.values())
     tags = ("flux2", "flux2-diffusers")
     pipeline_names = ("Flux2Pipeline", "Flux2KleinPipeline")
     components = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -89,8 +91,7 @@ class Flux2(Family):
         return self.title if width is None else MEMBERS.get(width, f"a FLUX.2 model {width} wide")
 
     def checkpoint_offer(self, shapes):
-        width = shapes.get("double_stream_modulation_img.lin.weight", (0, 0))[1]
-        return {3072: KLEIN_4B, 4096: KLEIN_9B, 6144: DEV}.get(width)
+        return OFFERS.get(shapes.get("double_stream_modulation_img.lin.weight", (0, 0))[1])
 
     def load_apart(self, base):
         # dev's is named a processor of words and pictures, which insists on torchvision; for words alone its tokenizer gives the same tokens.

@@ -60,7 +60,7 @@ class Krea2(Family):
         return self.title
 
     def checkpoint_offer(self, shapes):
-        return RAW if {"txtfusion.projector.weight", "model.diffusion_model.txtfusion.projector.weight"} & set(shapes) else None
+        return RAW if "txtfusion.projector.weight" in shapes else None
 
     def objective(self, pipeline, device):
         from studio.diffusion import FlowMatching, Shift

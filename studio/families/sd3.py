@@ -87,7 +87,6 @@ class StableDiffusion3(Family):
         return self.title if width is None else MEMBERS.get(width, f"a {self.title} model {width} wide")
 
     def checkpoint_offer(self, shapes):
-        shapes = {name.removeprefix("model.diffusion_model."): shape for name, shape in shapes.items()}
         if "joint_blocks.37.x_block.mlp.fc1.weight" in shapes:
             return LARGE
         return MEDIUM if "joint_blocks.0.x_block.attn2.qkv.weight" in shapes else None

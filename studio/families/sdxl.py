@@ -67,6 +67,9 @@ class SDXL(Family):
         return "SDXL" if width in (None, 2048) else f"an SDXL model with prompts {width} wide"
 
     def checkpoint_offer(self, shapes):
+        # Models for painting into a picture take that picture in through five more channels; others of this layout have another noise schedule.
+        if shapes.get("input_blocks.0.0.weight", (0, 4))[1] != 4 or {"edm_mean", "edm_vpred.sigma_max"} & shapes.keys():
+            return None
         return SDXL_BASE if "conditioner.embedders.1.model.token_embedding.weight" in shapes else None
 
     def objective(self, pipeline, device):
@@ -93,13 +96,12 @@ class SDXL(Family):
         return cut_end(pipeline.tokenizer, prompt, pipeline.tokenizer.model_max_length - 2)
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
-        import torch
-
         # Original size, corner of the crop, target size (Podell et al. 2023, section 2.2). Pictures are scaled to their bucket and cut around the
         # middle before they get here, so to the model each is a whole picture of its bucket's size, as it is when the pipeline draws.
-        height, width = noisy_BCHW.shape[2] * 8, noisy_BCHW.shape[3] * 8
-        time_ids_6 = torch.tensor([height, width, 0, 0, height, width], dtype=noisy_BCHW.dtype)
-        added = {"text_embeds": conditions["pooled_prompt_embeds"], "time_ids": time_ids_6.to(noisy_BCHW.device).expand(len(noisy_BCHW), -1)}
+        # Written on the device: a list would come over from the host at every step.
+        time_ids_B6 = noisy_BCHW.new_zeros(len(noisy_BCHW), 6)
+        time_ids_B6[:, 0::4], time_ids_B6[:, 1::4] = noisy_BCHW.shape[2] * 8, noisy_BCHW.shape[3] * 8
+        added = {"text_embeds": conditions["pooled_prompt_embeds"], "time_ids": time_ids_B6}
         return denoiser(noisy_BCHW, t_B, encoder_hidden_states=conditions["prompt_embeds"], added_cond_kwargs=added, return_dict=False)[0]
 
     def input_shapes(self, config, size):

@@ -93,6 +93,9 @@ class StableDiffusion(Family):
         return MEMBERS.get(width, f"a {self.title} model with prompts {width} wide{such_as}")
 
     def checkpoint_offer(self, shapes):
+        # Models for painting into a picture take that picture in through five more channels.
+        if shapes.get("input_blocks.0.0.weight", (0, 4))[1] != 4:
+            return None
         # The names of the original code: 1.x has OpenAI's CLIP, 2.x OpenCLIP.
         if "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight" in shapes:
             return SD15

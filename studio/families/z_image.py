@@ -47,7 +47,7 @@ class ZImage(Family):
 
     def checkpoint_offer(self, shapes):
         # Lumina Image 2 has layers of the same names, but nothing to fill its texts with.
-        return Z_IMAGE if {"cap_pad_token", "model.diffusion_model.cap_pad_token"} & shapes.keys() else None
+        return Z_IMAGE if "cap_pad_token" in shapes else None
 
     def objective(self, pipeline, device):
         from studio.diffusion import FlowMatching, Shift

@@ -44,7 +44,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
                 learning = train.build(studio, rooms, chosen, beat, wanted, open_run)
             with gr.Tab(publish.TITLE, id="publish"):
                 list_runs, asked, listed = publish.build(studio, rooms, news)
-        bar = jobbar.build(studio)
+        bar = jobbar.build(studio, rooms)
         endpoints.add(studio)
 
         def look(seen, news, beat, request: gr.Request):
@@ -79,8 +79,8 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         app.load(new_pictures, None, [drawing.strip, *listed_anew], **QUIET)
         app.load(pictures.arrive, chosen, pictures.opened, **QUIET)
         app.load(learning.arrive, chosen, learning.filling, **QUIET)
-        train_tab.select(learning.look_again, [chosen, learning.filled_for], learning.filling, **QUIET)
-        app.load(learning.view.show, open_run, learning.view.shown, **QUIET)
+        train_tab.select(learning.look_again, learning.looking, learning.filling, **QUIET)
+        app.load(learning.view.show, learning.view.asked, learning.view.shown, **QUIET)
         app.load(list_runs, asked, listed, **QUIET)
         if not first_is_shipped():
             app.load(**drawing.draw)

@@ -104,6 +104,8 @@ def _memory(offer: Offer, training: bool) -> str:
 
 
 def _unknown(base: Base) -> str:
+    if families.as_file(base.base_model):
+        return _file(base)
     if base.folder and base.family:
         where = external(f"{endpoint()}/{base.base_model}", "its page on the Hub") if base.folder.revision else "wherever it came from"
         return f"A {text(base.family.title)} model that is on this computer. Its licence is not known here; look at {where}."
@@ -111,3 +113,10 @@ def _unknown(base: Base) -> str:
         page = external(f"{endpoint()}/{base.base_model}", base.base_model)
         return f"Not known here: its family and size show when it is fetched. Its licence stands on its page, {page}."
     return f"There is no diffusers model in {text(repr(base.base_model[:100]))}; take one from the list, or write owner/name as on the Hub."
+
+
+def _file(base: Base) -> str:
+    if not base.family:
+        return f"{text(base.title)} is not on this computer, or no base model; choose another file, or one from the list."
+    known = f"A {text(base.family.title)} model in one file. Its licence is not known here; look at where it came from."
+    return known if base.here else f"{known} What it lacks is fetched from the Hub when it is first used."

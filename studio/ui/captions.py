@@ -3,7 +3,7 @@
 from studio.captioning import CAPTIONERS
 from studio.dataset import Dataset
 from studio.trigger_words import has_word
-from studio.ui import files
+from studio.ui import files, mask_view
 from studio.ui.html import counted, empty, text
 
 SOURCES = {"hand": "by hand", "file": "from your file", "sample": "from the samples", "": ""}
@@ -26,7 +26,7 @@ const save = async (card, draft) => {
 };
 element.addEventListener('input', e => {
   const card = e.target.closest('.captioned');
-  if (!card) return;
+  if (!card || e.target !== box(card)) return;
   state(card, 'saving');
   const {dataset, id} = card.dataset, begun = drafts.get(card);
   const draft = begun?.id === id ? begun : {dataset, id};
@@ -66,7 +66,8 @@ def grid(dataset: Dataset | None) -> str:
     if not pictures:
         return empty(
             "No pictures yet",
-            "Drop 10 to 50 pictures here, or press Add pictures. A .txt file with the same name becomes the caption; a .zip may hold both.",
+            "Drop 10 to 50 pictures here, or press Add pictures. A .txt file with the same name becomes the caption, a grey "
+            "name-mask.png the mask of name.png: only the light parts teach. A .zip may hold them all.",
         )
     return f'<div class="captions">{"".join(_card(dataset, p) for p in pictures)}</div>'
 
@@ -76,7 +77,8 @@ def _card(dataset: Dataset, picture) -> str:
     caption = text(picture.caption)
     return (
         f'<div class="captioned" data-dataset="{text(dataset.id)}" data-id="{text(picture.id)}">'
-        f'<img src="{files.url("thumb", dataset.id, picture.id)}" alt="{caption or "picture without a caption"}" loading="lazy">'
+        f'<div class="face"><img src="{files.url("thumb", dataset.id, picture.id)}" alt="{caption or "picture without a caption"}" loading="lazy">'
+        f"{mask_view.over(dataset, picture)}</div>"
         f'<textarea rows="3" placeholder="What is in this picture?" spellcheck="false" '
         f'aria-label="Caption of {text(picture.name)}">{caption}</textarea>'
         f'<div class="foot"><span class="saved small">{text(source)}</span>'
@@ -102,7 +104,8 @@ def summary(dataset: Dataset) -> str:
     parts.append(f"{bare} without a caption" if bare else "all captioned")
     if word and not bare:
         parts.append(f"{counted(without, 'caption')} {'lacks' if without == 1 else 'lack'} “{word}”" if without else f"“{word}” is in every caption")
-    return f'<div class="counts">{text(", ".join(parts))}</div>'
+    masked = f'<div class="small">{mask_view.finding(pictures)}</div>'
+    return f'<div class="counts">{text(", ".join(parts))}</div>{masked}'
 
 
 def refusals(refused: list[dict], came_in: int) -> str:

@@ -6,13 +6,11 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from studio import bases, library, worker
-from studio import config as configs
 from studio.dataset import SUBJECTS, Dataset
 from studio.errors import StudioError, validated
 from studio.jobs import Job
 from studio.recipe import USUAL, Recipe, read_recipe
-from studio.runs import Run
-from studio.ui import files, runs_view
+from studio.ui import files, run_endpoints
 from studio.ui.studio import Studio, in_words
 from studio.workspace import Workspace
 
@@ -56,14 +54,15 @@ def add(studio: Studio) -> None:
         return {"id": dataset.id, "title": dataset.title, "pictures": 0}
 
     async def add_pictures(dataset: str, pictures: list[gr.FileData], request: gr.Request) -> dict:
-        """Add pictures, .txt captions of the same name, or a .zip of both: files as gradio_client's handle_file sends them. Returns how many
-        pictures and captions were added, what was refused and why, and notes."""
+        """Add pictures, .txt captions of the same name, masks (name-mask.png: only its light parts teach), or a .zip of these: files as
+        gradio_client's handle_file sends them. Returns how many pictures, captions and masks were added, what was refused and why, and notes."""
         opened = Dataset.open(studio.workspace(request), dataset)
         asked = {"dataset": opened.id, "files": [uploaded(file) for file in pictures]}
         return await result(studio.jobs.start(studio.jobs.submit(studio.owner(request), "import", asked)))
 
     def pictures(dataset: str, request: gr.Request) -> list[dict]:
-        """Every picture of a dataset: id, name, caption, who wrote it (hand, file, sample, a captioner or nobody), size, address."""
+        """Every picture of a dataset: id, name, caption, who wrote it (hand, file, sample, a captioner or nobody), size, address, and the
+        mask's address or nothing."""
         opened = Dataset.open(studio.workspace(request), dataset)
         return [
             {
@@ -74,6 +73,7 @@ def add(studio: Studio) -> None:
                 "width": picture.width,
                 "height": picture.height,
                 "address": "/" + files.url("picture", opened.id, picture.id),
+                "mask": "/" + files.url("mask", opened.id, picture.mask.stem) if picture.mask else "",
             }
             for picture in opened.pictures
         ]
@@ -90,49 +90,6 @@ def add(studio: Studio) -> None:
         job = studio.jobs.submit(studio.owner(request), "caption", asked)
         worker.ensure(studio.home)
         return await result(job)
-
-    def train(dataset: str, request: gr.Request, preset: str = "", settings: list[str] | None = None, title: str = "") -> dict:
-        """Start a training, with settings such as "lora.rank=8" on top of the preset, or of the one that fits the pictures where none is named;
-        returns the run and its job at once. Ask /run how it goes."""
-        pictures = Dataset.open(studio.workspace(request), dataset)
-        run, job = studio.train(studio.owner(request), configs.for_dataset(pictures, preset, *(settings or [])), pictures, title)
-        return {"run": run.id, "job": job.id}
-
-    def run(run: str, request: gr.Request) -> dict:
-        """How a run is doing: state (waiting, running, paused, stopped, interrupted, finished or failed), why, step, loss, saved LoRAs by step."""
-        opened = Run.open(studio.workspace(request), run)
-        now = runs_view.condition(opened, runs_view.newest_jobs(studio, studio.owner(request)).get(opened.id))
-        return {
-            "state": now.state,
-            "message": now.message,
-            "step": now.step,
-            "loss": now.curve[-1]["loss"] if now.curve else None,
-            "adapters": [f"run:{opened.id}@{step}" for step, _ in opened.adapters()],
-        }
-
-    def stop_run(run: str, request: gr.Request) -> dict:
-        """Ask a training to stop: it saves first. Returns at once; /run says when it has, and /resume_run goes on."""
-        opened = Run.open(studio.workspace(request), run)
-        job = unfinished(studio.owner(request), opened)
-        if job is None:
-            raise StudioError(f"{opened.title} is not being trained, so there is nothing to stop; /run says how it is.")
-        studio.stop(job)
-        return {"run": opened.id, "job": job.id}
-
-    def resume_run(run: str, request: gr.Request) -> dict:
-        """Go on with a run that was stopped or interrupted, to the same bytes. Returns the run and its job at once. Ask /run how it goes."""
-        opened = Run.open(studio.workspace(request), run)
-        going = unfinished(studio.owner(request), opened)
-        if going and (going.cancel_requested or opened.stop_requested):
-            raise StudioError(f"{opened.title} is saving before it stops; resume it once /run says that it has.")
-        job = studio.jobs.submit(studio.owner(request), "train", {"run": opened.id}, key=opened.job_key)
-        worker.ensure(studio.home)
-        return {"run": opened.id, "job": job.id}
-
-    def unfinished(owner: str, run: Run) -> Job | None:
-        """The job that trains a run, or waits to."""
-        job = runs_view.newest_jobs(studio, owner).get(run.id)
-        return job if job and job.unfinished else None
 
     async def generate(
         prompt: str,
@@ -178,13 +135,14 @@ def add(studio: Studio) -> None:
         licence: str = "",
         licence_name: str = "",
         licence_link: str = "",
+        base_licence: str = "",
     ) -> dict:
         """Publish one of your runs with its card; returns the address, the commit and code that calls it. The token is kept nowhere. The licence
-        "other" needs a name, and a link if there is one."""
+        "other" needs a name, and a link if there is one; base_licence is that of a base which the studio does not know."""
         from studio import hub
         from studio.release import Request
 
-        named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
+        named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link, "base_licence": base_licence}
         asked = {"adapter": adapter, "repo": repo, "rights": rights, "private": private, **named}
         wish = validated(Request, asked)
         secret = studio.access.publishing_token(hub.read_token(token) if token else None)
@@ -192,7 +150,7 @@ def add(studio: Studio) -> None:
         return await result(studio.jobs.start(job, secret=secret.get_secret_value().encode()))
 
     about_datasets = (datasets, new_dataset, use_samples, pictures, add_pictures, edit_caption, caption)
-    for endpoint in (*about_datasets, train, run, stop_run, resume_run, adapters, add_lora, generate, publish):
+    for endpoint in (*about_datasets, *run_endpoints.endpoints(studio), adapters, add_lora, generate, publish):
         gr.api(in_words(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 

@@ -3,14 +3,14 @@
 import math
 
 from studio import families
-from studio.adapters import read_header
 from studio.config import TrainConfig
 from studio.errors import StudioError
+from studio.estimates import Estimate
+from studio.headers import read_header
+from studio.memory import FILE_BYTES, fitting
 from studio.runs import Run
 from studio.ui.html import duration, size
 from studio.workspace import Workspace
-
-BYTES_A_NUMBER = 4
 
 
 def adapter_bytes(config: TrainConfig) -> int | None:
@@ -34,7 +34,7 @@ def adapter_bytes(config: TrainConfig) -> int | None:
         for name, shape in shapes.items()
         if len(shape) > 1 and name.endswith(".weight") and f".{name.removesuffix('.weight')}".endswith(wanted)
     ]
-    return config.lora.rank * sum(sizes) * BYTES_A_NUMBER or None
+    return config.lora.rank * sum(sizes) * FILE_BYTES[config.saving.dtype] or None
 
 
 def seconds_a_step(workspace: Workspace, config: TrainConfig) -> float | None:
@@ -47,16 +47,34 @@ def seconds_a_step(workspace: Workspace, config: TrainConfig) -> float | None:
     return None
 
 
-def sentence(workspace: Workspace, config: TrainConfig) -> str:
-    """What the numbers mean together; and why the file's size cannot be told, where the base's weights cannot be read."""
+def memory_needed(config: TrainConfig, counted: Estimate) -> tuple[str, str]:
+    """(memory at the peak of a step, what the card of this computer would save on the way), in words."""
+    footprint, batch, asked = counted.at_rank(config.lora.rank), config.training.train_batch_size, config.runtime
+    if counted.free_bytes and asked.device in (None, "cuda"):
+        chosen, words = fitting(footprint, asked, batch, counted.free_bytes)
+        needed = footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"])
+        return f"about {needed / 1e9:.1f} GB of memory", f"{counted.card}: {words}"
+    needed = footprint.memory(batch, bool(asked.gradient_checkpointing), asked.quantisation or "none", bool(asked.offload))
+    least = min(needed, footprint.memory(batch, True, asked.quantisation or "nf4", bool(asked.offload)))
+    smaller = f" (at the least {least / 1e9:.1f} GB, where it is saved)" if least < 0.8 * needed else ""
+    return f"about {needed / 1e9:.1f} GB of memory{smaller}", ""
+
+
+def sentence(workspace: Workspace, config: TrainConfig, counted: Estimate | None = None) -> str:
+    """What the numbers mean together, with what a child has counted for this base; and why the file's size cannot be told, where the base's
+    weights cannot be read."""
     parts, trouble = [f"{config.training.max_train_steps:,} steps"], ""
     if pace := seconds_a_step(workspace, config):
         parts.append(f"about {duration(pace * config.training.max_train_steps)} here")
     else:
         parts.append("time shown after the first steps")
     try:
-        if bytes_ := adapter_bytes(config):
+        if bytes_ := counted.at_rank(config.lora.rank).adapter_bytes(config.saving.dtype) if counted else adapter_bytes(config):
             parts.append(f"a file of {size(bytes_)}")
     except StudioError as error:
         trouble = f". {error}"
+    if counted:
+        needed, words = memory_needed(config, counted)
+        parts.append(needed)
+        trouble += f". {words}" if words else ""
     return ", ".join(parts) + trouble

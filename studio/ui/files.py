@@ -23,7 +23,7 @@ SHIPPED = ("first", "samples", "loras")
 
 
 def url(kind: str, *parts: object) -> str:
-    """Address of a picture: image/<id>, picture/<dataset>/<sha> (and thumb/...), sample/<run>/<step>/<row>, builtin/<path>;
+    """Address of a picture: image/<id>, picture/<dataset>/<sha> (and thumb/..., mask/...), sample/<run>/<step>/<row>, builtin/<path>;
     dataset/<id> is a zip of a dataset, published/<name> one that was made on the Publish tab.
 
     Relative, so a path prefix does no harm.
@@ -68,6 +68,10 @@ def find(workspace: Workspace, parts: list[str]) -> Path:
             for picture in Dataset.open(workspace, dataset_id).pictures:
                 if picture.id == sha:
                     return picture.file if size == "picture" else picture.thumb
+        case ["mask", dataset_id, sha]:
+            for picture in Dataset.open(workspace, dataset_id).pictures:
+                if picture.mask and picture.mask.stem == sha:
+                    return picture.mask
         case ["dataset", dataset_id]:
             dataset = Dataset.open(workspace, dataset_id)
             return dataset.export(published(workspace) / f"{slug(dataset.title)}.zip")

@@ -23,6 +23,9 @@ GROUPS = {
 }
 """Section -> what its settings change, in words."""
 
+OPEN = ("chosen by the studio", "")
+"""Of a list whose setting may be left open."""
+
 
 class Form:
     """Widgets for one config, in the order they were placed."""
@@ -73,13 +76,18 @@ class Form:
 
     def write(self, config: BaseModel) -> list[Any]:
         """What each widget shows for this config, in the order of `inputs`."""
-        return [to_widget(self.leaves[path], fields.get(config, path)) for path in self.widgets]
+        return [self.shown(path, fields.get(config, path)) for path in self.widgets]
+
+    def shown(self, path: str, value: Any) -> Any:
+        """What the widget of one setting shows for a value."""
+        return to_widget(self.leaves[path], value)
 
 
 def _widget(leaf: Leaf) -> tuple[type, dict]:
     if leaf.choices:
-        empty = [("chosen by the studio", "")] if leaf.optional else []
-        return gr.Dropdown, {"choices": empty + [(str(c), c) for c in leaf.choices]}
+        return gr.Dropdown, {"choices": ([OPEN] if leaf.optional else []) + [(str(c), c) for c in leaf.choices]}
+    if leaf.type is bool and leaf.optional:
+        return gr.Dropdown, {"choices": [OPEN, ("yes", True), ("no", False)]}
     if leaf.type is bool:
         return gr.Checkbox, {}
     if leaf.type is int:
@@ -95,7 +103,7 @@ def to_widget(leaf: Leaf, value: Any) -> Any:
     if leaf.type is list:
         return "\n".join(value or [])
     if value is None:
-        return "" if leaf.type is str or leaf.choices else None
+        return "" if leaf.type in (str, bool) or leaf.choices else None
     return value
 
 

@@ -8,7 +8,8 @@ LISTEN = """
 const send = (kind, e) => {
   const hit = e.target.closest(`[data-${kind}]`);
   if (!hit || !element.contains(hit) || (hit.dataset.confirm && !confirm(hit.dataset.confirm))) return;
-  const value = hit.type === 'checkbox' ? hit.checked : hit.value;
+  const field = hit.dataset.with ? element.querySelector(hit.dataset.with) : hit;
+  const value = field.type === 'checkbox' ? field.checked : field.value;
   trigger(hit.dataset[kind], {...hit.dataset, value});
 };
 element.addEventListener('click', e => send('click', e));
@@ -45,7 +46,8 @@ room.addEventListener('drop', e => {{
 
 
 def panel(value: str = "", events: tuple[str, ...] = (), script: str = "", **place) -> gr.HTML:
-    """HTML whose buttons (`data-click="event"`) and inputs (`data-change="event"`) call handlers with their data attributes."""
+    """HTML whose buttons (`data-click="event"`) and inputs (`data-change="event"`) call handlers with their data attributes, and with their value
+    or that of the field which `data-with` selects."""
     names = " ".join(f"'{event}'" for event in events)
     return gr.HTML(value, js_on_load=f"{LISTEN}\n{script}\n// {names}", **place)
 

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from studio.errors import StudioError
-from studio.jobs import UNFINISHED, Job
+from studio.jobs import Job
 from studio.runs import Run
 from studio.ui.html import bar, duration, panel, text
 from studio.ui.studio import QUIET, Studio, in_words
@@ -23,12 +23,22 @@ SLOW = tuple(kind for kind in WORDS if kind != "generate")
 
 
 def running(studio: Studio, owner: str) -> list[Job]:
-    """What the bar shows, oldest first."""
-    return list(reversed(studio.jobs.list(owner, kinds=SLOW, states=UNFINISHED)))
+    """What the bar shows: what runs, then what waits in its order."""
+    return [job for job in studio.jobs.queue(SLOW) if job.owner == owner]
 
 
 def show(workspace: Workspace, jobs: list[Job]) -> str:
-    return f'<div class="jobbar"><ul>{"".join(_item(workspace, job) for job in jobs)}</ul></div>' if jobs else ""
+    """Several trainings that wait are one line: the Train tab has their list."""
+    queued = [job for job in jobs if job.kind == "train" and job.state == "waiting"]
+    shown = [job for job in jobs if len(queued) < 2 or job not in queued]
+    items = "".join(_item(workspace, job) for job in shown)
+    if len(queued) > 1:
+        words = f"next: {text(title(workspace, queued[0]).removeprefix(WORDS['train']).strip())}"
+        items += f'<li class="queued"><span class="what">{len(queued)} trainings wait</span><span></span><span class="left">{words}</span>{LOOK}</li>'
+    return f'<div class="jobbar"><ul>{items}</ul></div>' if jobs else ""
+
+
+LOOK = '<button data-click="look">Show</button>'
 
 
 def title(workspace: Workspace, job: Job) -> str:
@@ -61,9 +71,9 @@ def _item(workspace: Workspace, job: Job) -> str:
     return f'<li>{what}{bar(job.done, job.total)}<span class="left">{text(how_far(job))}</span>{stop}</li>'
 
 
-def build(studio: Studio) -> gr.HTML:
+def build(studio: Studio, rooms: gr.Tabs) -> gr.HTML:
     """The bar; its Stop asks the job to stop (a training saves first)."""
-    shown = panel("", ("stop",), elem_id="jobbar")
+    shown = panel("", ("stop", "look"), elem_id="jobbar")
 
     @in_words
     def stop(request: gr.Request, event: gr.EventData):
@@ -74,4 +84,6 @@ def build(studio: Studio) -> gr.HTML:
         return show(studio.workspace(request), running(studio, owner))
 
     shown.stop(stop, None, shown, **QUIET)
+    to_queue = "() => setTimeout(() => document.querySelector('#queue')?.scrollIntoView({block: 'center'}), 300)"
+    shown.look(lambda: gr.Tabs(selected="train"), None, rooms, **QUIET).then(None, None, None, js=to_queue)
     return shown

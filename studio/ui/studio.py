@@ -3,19 +3,19 @@
 import asyncio
 import functools
 import inspect
-import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import worker
+from studio import estimates, starts, worker
 from studio.access import Access
 from studio.config import TrainConfig
 from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.jobs import Job, Jobs
 from studio.runs import Run
+from studio.starts import Wanted
 from studio.workspace import Home, Workspace
 
 POLL_SECONDS = 0.03
@@ -70,16 +70,27 @@ class Studio:
         """The caller's own things; nobody else's can be named through it."""
         return self.home.workspace(self.owner(request))
 
-    def train(self, owner: str, config: TrainConfig, dataset: Dataset, title: str = "") -> tuple[Run, Job]:
-        """Write a run down and queue it. When the queue refuses, no run is left that never was asked for."""
-        run = Run.create(self.home.workspace(owner), config, dataset, title)
-        try:
-            job = self.jobs.submit(owner, "train", {"run": run.id}, key=run.job_key)
-        except StudioError:
-            shutil.rmtree(run.path)
-            raise
+    def train(self, owner: str, dataset: Dataset, wanted: Sequence[Wanted]) -> list[tuple[Run, Job]]:
+        """Write runs down and queue them, all or none."""
+        begun = starts.train(self.home.workspace(owner), self.jobs, dataset, wanted)
         worker.ensure(self.home)
-        return run, job
+        return begun
+
+    def train_again(self, owner: str, run: Run, settings: Sequence[str] = (), title: str = "") -> list[tuple[Run, Job]]:
+        """New runs of the same pictures with the settings of another, apart from these."""
+        begun = starts.train_again(self.home.workspace(owner), self.jobs, run, settings, title)
+        worker.ensure(self.home)
+        return begun
+
+    def count(self, owner: str, config: TrainConfig) -> Job:
+        """Have a child count what such a training takes; while it counts, who asks again gets the same job."""
+        return self.jobs.start(self.jobs.submit(owner, "estimate", {"config": config.model_dump(mode="json")}, key=estimates.key(config)))
+
+    def go_on(self, owner: str, run: Run) -> Job:
+        """Queue a run that is there already: from its last safe point, to the same file as if nothing had happened."""
+        job = starts.go_on(self.jobs, self.home.workspace(owner), run)
+        worker.ensure(self.home)
+        return job
 
     def stop(self, job: Job) -> None:
         """Ask a job to stop. A training hears it from its run, since the worker may be busy with pictures for minutes."""

@@ -6,6 +6,7 @@ import re
 import zipfile
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from studio import builtin
@@ -99,6 +100,49 @@ def test_pictures_dropped_anywhere_on_the_page_come_in(open_page, app):
     drop(page, "#captions", {path.name: path.read_bytes() for path in sorted(builtin.SAMPLES["character"].glob("*.png"))[:2]})
     expect(page.locator(".captioned")).to_have_count(2)
     assert len(dataset.pictures) == 2
+
+
+def half(size: int) -> bytes:
+    """A mask whose left half teaches."""
+    mask, data = Image.new("L", (size, size), 0), io.BytesIO()
+    mask.paste(255, (0, 0, size // 2, size))
+    mask.save(data, format="PNG")
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_mask_is_dropped_seen_taken_off_and_put_back(open_page, keep, app, tmp_path, width):
+    dataset = Dataset.create(app.home.workspace("local"), f"Masked {width}", "style", real_person=False, consent="")
+    page = open_page(width)
+    page.get_by_role("tab", name="Pictures & captions").click()
+    expect(page.locator("#captions")).to_contain_text("No pictures yet")
+    drop(page, "#captions", {path.name: path.read_bytes() for path in sorted(builtin.SAMPLES["character"].glob("*.png"))[:2]})
+    expect(page.locator(".captioned")).to_have_count(2)
+    dataset.set_caption(dataset.pictures[0].id, "sks", "file")
+
+    # Over the strip, whatever it is called; a second one is chosen.
+    drop(page, ".captioned:nth-child(1) .droplet", {"untitled.png": half(128)})
+    expect(page.locator("#dataset-said")).to_contain_text("1 picture got a mask. Only the light parts teach.")
+    expect(page.locator(".captioned")).to_have_count(2)
+    (tmp_path / "other.png").write_bytes(half(64))
+    page.locator(".captioned").nth(1).locator("input[type=file]").set_input_files(tmp_path / "other.png")
+    expect(page.locator("#dataset-said")).to_contain_text("1 mask was not as large as its picture and was scaled.")
+    expect(page.locator(".look")).to_have_count(2)
+    expect(page.locator("#dataset-work")).to_contain_text("Every picture has a mask.")
+    assert [picture.caption_source for picture in dataset.pictures] == ["file", ""], "choosing a mask is not typing"
+
+    expect(page.locator(".veil").first).to_be_hidden()
+    page.locator(".look").first.click()
+    expect(page.locator(".veil").first).to_be_visible()
+    assert page.locator(".veil").first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 128
+    keep(page, f"pictures-masked-{width}")
+    page.get_by_role("button", name="Take the mask of").first.click()
+    expect(page.locator(".look")).to_have_count(1)
+    expect(page.locator("#dataset-work")).to_contain_text("1 of 2 pictures has a mask: the others teach as a whole.")
+    assert dataset.pictures[0].mask is None
+    page.get_by_role("button", name="Put the mask of").click()
+    expect(page.locator(".look")).to_have_count(2)
+    assert dataset.pictures[0].mask is not None
 
 
 def test_a_caption_that_is_being_typed_stays_while_others_are_written(open_page, app):

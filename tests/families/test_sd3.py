@@ -121,6 +121,6 @@ def test_an_offers_denoiser_is_of_the_published_size(sd3, index, billions):
 
 def test_single_files_are_known_by_their_blocks(sd3):
     medium, large = sd3.family.offers
-    assert sd3.family.checkpoint_offer({"model.diffusion_model.joint_blocks.0.x_block.attn2.qkv.weight": (4608, 1536)}) is medium
+    assert sd3.family.checkpoint_offer({"joint_blocks.0.x_block.attn2.qkv.weight": (4608, 1536)}) is medium
     assert sd3.family.checkpoint_offer({"joint_blocks.37.x_block.mlp.fc1.weight": (9728, 2432)}) is large
     assert sd3.family.checkpoint_offer({"double_blocks.0.img_attn.qkv.weight": (9216, 3072)}) is None

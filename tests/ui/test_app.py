@@ -84,6 +84,7 @@ def test_our_route_serves_what_is_the_callers_and_nothing_else(page):
     for parts in (
         ("picture", dataset.id, "0" * 64), ("picture", "no-such", picture.id), ("image", "../../studio.db"), ("image", "x"),
         ("builtin", "model", "model_index.json"), ("builtin", "samples", "..", "..", "README.md"), ("builtin", "samples", "style", "01.txt"),
+        ("mask", dataset.id, picture.id), ("mask", dataset.id, "..", "masks.jsonl"),
         ("sample", "x", "0", "0"), ("published", "../studio.db"), ("published", "secret.txt"), ("nothing",),
     ):  # fmt: skip
         answer = fetch(*parts)

@@ -17,7 +17,8 @@ from tests.trained import finished_run, png, write_tiny_adapter
 
 ENDPOINTS = {
     *("/datasets", "/new_dataset", "/use_samples", "/pictures", "/add_pictures", "/edit_caption", "/caption"),
-    *("/train", "/run", "/stop_run", "/resume_run", "/adapters", "/add_lora", "/generate", "/publish"),
+    *("/train", "/train_several", "/train_again", "/run", "/stop_run", "/resume_run", "/extend_run", "/queue", "/move_run", "/compare_runs"),
+    *("/adapters", "/add_lora", "/generate", "/publish"),
 }
 
 
@@ -119,6 +120,10 @@ def test_a_program_makes_a_dataset_of_its_own_pictures(ask, tmp_path):
     assert (listed["subject"], listed["trigger_word"], listed["pictures"]) == ("object", "ohwx", 1)
     (card,) = ask("/pictures", made["id"])
     assert (card["name"], card["caption"], card["caption_source"], card["width"]) == ("card.png", "a grey card", "file", 64)
+    assert card["mask"] == ""
+    (tmp_path / "card-mask.png").write_bytes(png(200, size=64))
+    assert ask("/add_pictures", made["id"], [handle_file(tmp_path / "card-mask.png")])["masks"] == 1
+    assert f"/mask/{made['id']}/" in ask("/pictures", made["id"])[0]["mask"]
 
 
 def test_consent_given_by_a_program_is_kept(page, ask):
@@ -208,6 +213,67 @@ def test_a_program_starts_a_training(page, ask, idle):
     ask("/stop_run", run.id)
 
 
+def test_a_program_queues_several_values_and_puts_them_in_order(page, ask, idle):
+    _, _, studio = page
+    made = ask("/use_samples", "style")
+    begun = ask("/train_several", made["id"], ["lora.rank=4,8,16"], title="Ink")
+    assert [each["title"] for each in begun] == ["Ink, rank 4", "Ink, rank 8", "Ink, rank 16"]
+    assert [each["run"] for each in ask("/queue")] == [each["run"] for each in begun]
+    moved = ask("/move_run", begun[2]["run"], "first")
+    assert [(each["title"], each["state"], each["steps"]) for each in moved][0] == ("Ink, rank 16", "waiting", 360)
+    with pytest.raises(Exception, match="choose one of first, up, down"):
+        ask("/move_run", begun[0]["run"], "sideways")
+    for each in begun:
+        ask("/stop_run", each["run"])
+    assert ask("/queue") == [] and ask("/run", begun[0]["run"])["state"] == "created"
+    with pytest.raises(Exception, match="does not wait"):
+        ask("/move_run", begun[0]["run"], "first")
+    with pytest.raises(Exception, match="4096 does not fit"):
+        ask("/train_several", made["id"], ["lora.rank=4,4096"])
+    assert ask("/queue") == []
+
+
+def test_a_program_trains_longer_and_again_after_a_failure(page, ask, idle):
+    _, _, studio = page
+    run = finished_run(studio.home.workspace("local"))
+    (run.checkpoints_dir / "step-000200").mkdir()
+    (run.checkpoints_dir / "step-000200" / "manifest.json").write_text("{}")
+    going = ask("/extend_run", run.id, 100)
+    assert going["run"] == run.id and ask("/run", run.id)["steps"] == 300
+    ask("/stop_run", run.id)
+    retries = [{"title": "rank 4", "set": {"lora.rank": 4}}]
+    run.append({"kind": "failed", "step": 200, "message": "The memory is not enough.", "retries": retries})
+    told = ask("/run", run.id)
+    assert (told["state"], told["retries"]) == ("failed", retries)
+    again = ask("/train_again", run.id, ["lora.rank=4"])
+    assert [each["title"] for each in again] == ["Ink, rank 4"]
+    assert Run.open(studio.home.workspace("local"), again[0]["run"]).config.training.max_train_steps == 300
+    ask("/stop_run", again[0]["run"])
+
+
+def test_a_program_compares_runs(page, ask):
+    _, _, studio = page
+    runs = [finished_run(studio.home.workspace("local"), f"lora.rank={rank}") for rank in (8, 32)]
+    told = ask("/compare_runs", [run.id for run in runs])
+    assert told["settings"] == [{"setting": "lora.rank", "title": "Detail it can hold (rank)", "values": ["8", "32"]}]
+    assert told["step"] == 200 and told["loss"] == [0.1, 0.1]
+    assert told["samples"]["a house"] == [f"/studio/file/sample/{run.id}/200/1" for run in runs]
+    with pytest.raises(Exception, match="choose 2 to 6"):
+        ask("/compare_runs", [runs[0].id])
+
+
+def test_a_program_may_name_a_pace_and_a_card(page, ask, idle):
+    _, _, studio = page
+    made = ask("/use_samples", "style")
+    settings = ["model.base_model=stabilityai/stable-diffusion-xl-base-1.0"]
+    started = ask("/train", made["id"], preset="sdxl-style-quick", settings=settings, memory="8gb")
+    config = Run.open(studio.home.workspace("local"), started["run"]).config
+    assert (config.model.family, config.runtime.quantisation, config.training.max_train_steps) == ("sdxl", "int8", 600)
+    ask("/stop_run", started["run"])
+    with pytest.raises(Exception, match="choose one of 8gb"):
+        ask("/train", made["id"], memory="9gb")
+
+
 FOREIGN = {
     "pictures": ["{dataset}"],
     "add_pictures": ["{dataset}", []],
@@ -217,6 +283,11 @@ FOREIGN = {
     "run": ["{run}"],
     "stop_run": ["{run}"],
     "resume_run": ["{run}"],
+    "train_several": ["{dataset}", ["lora.rank=4,8"]],
+    "train_again": ["{run}"],
+    "extend_run": ["{run}", 100],
+    "move_run": ["{run}", "first"],
+    "compare_runs": [["{run}", "{run}"]],
     "generate": ["a cat", [{"ref": "run:{run}", "weight": 1.0}]],
 }
 
@@ -257,7 +328,7 @@ def test_what_belongs_to_another_visitor_cannot_be_reached(home, idle, name):
 
 def test_every_endpoint_that_takes_an_id_is_tried_with_a_foreign_one(page):
     public = Client(page[1], verbose=False).view_api(return_format="dict")["named_endpoints"]
-    ids = {"dataset", "run", "loras", "adapter"}
+    ids = {"dataset", "run", "runs", "loras", "adapter"}
     taking = {name.strip("/") for name, about in public.items() if ids & {value["parameter_name"] for value in about["parameters"]}}
     # Publishing looks into its owner's workspace in a process of its own.
     assert taking - {"publish"} == set(FOREIGN)

@@ -6,7 +6,9 @@ import pytest
 
 from studio import config
 from studio.benchmark.tiny import save_tiny_model
+from studio.estimates import Estimate
 from studio.families import BUILTIN_ID, resolve_base
+from studio.memory import Footprint
 from studio.ui import estimate
 from tests.tiny import lora_tensors, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
 
@@ -87,3 +89,18 @@ def test_an_estimate_needs_no_torch():
         "estimate.adapter_bytes(config.build({'model': {'base_model': 'maker/none'}})); assert not {'torch', 'diffusers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_a_child_counted_is_said_for_any_rank(workspace):
+    counted = Estimate(Footprint(1_000_000_000, 16_000_000, 3_000_000_000, 300_000_000, 10), 1_000_000, None, None)
+    said = estimate.sentence(workspace, settings("owner/large", "lora.rank=8", "saving.dtype=bfloat16"), counted)
+    assert "a file of 16.0\u00a0MB" in said and "about 6.0 GB of memory (at the least 2.2 GB, where it is saved)" in said
+    less = estimate.sentence(workspace, settings("owner/large", "lora.rank=8", "runtime.gradient_checkpointing=true"), counted)
+    assert "a file of 32.0\u00a0MB" in less and "about 3.6 GB of memory" in less
+
+
+def test_a_card_is_named_with_what_it_has_to_save(workspace, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    counted = Estimate(Footprint(1_000_000_000, 16_000_000, 3_000_000_000, 300_000_000, 10), 1_000_000, 4_000_000_000, "Card 4000")
+    said = estimate.sentence(workspace, settings("owner/large"), counted)
+    assert "Card 4000: For 4.0 GB of free memory: blocks are computed twice" in said

@@ -62,6 +62,15 @@ def test_the_family_follows_the_base_that_is_chosen(base, family):
     assert form.read(list(values.values())).model.family == family
 
 
+@pytest.mark.parametrize("value", [None, True, False])
+def test_a_yes_or_no_that_may_be_left_open_is_a_list_with_three_answers(form, value):
+    widget = form.widgets["runtime.gradient_checkpointing"]
+    config = fields.replace(TrainConfig(), {"runtime.gradient_checkpointing": value})
+    shown = dict(zip(form.widgets, form.write(config)))["runtime.gradient_checkpointing"]
+    assert isinstance(widget, gr.Dropdown) and shown in [each for _, each in widget.choices]
+    assert form.read(form.write(config)).runtime.gradient_checkpointing is value
+
+
 def test_what_is_chosen_elsewhere_does_not_appear_again():
     with gr.Blocks():
         form = Form(TrainConfig())

@@ -49,3 +49,51 @@ def test_stop_reaches_a_training_itself_and_nothing_else(studio, workspace):
     studio.jobs.claim(("train",), 1)
     studio.stop(running)
     assert run.stop_requested and studio.jobs.get(running.id).cancel_requested
+
+
+def failed(run, retries):
+    run.append({"kind": "started", "step": 0, "total": 200})
+    run.append({"kind": "failed", "step": 3, "message": "The memory is not enough.", "retries": retries})
+
+
+def test_a_failed_run_has_a_button_for_each_thing_that_might_help(workspace):
+    run = finished_run(workspace)
+    failed(run, [{"title": "batch size <1>", "set": {"training.train_batch_size": 1}}, {"title": "rank 8", "set": {"lora.rank": 8}}])
+    now = runs_view.condition(run, None)
+    shown = runs_view.more(run, now)
+    assert 'data-click="retry" data-number="0">Try again with batch size &lt;1&gt;<' in shown and 'data-number="1">Try again with rank 8<' in shown
+    assert 'data-click="extend"' not in shown
+    run.append({"kind": "started", "step": 3, "total": 200})
+    assert "retry" not in runs_view.more(run, runs_view.condition(run, None))
+
+
+def test_a_finished_run_can_be_made_longer_by_half_and_says_what_that_means(workspace):
+    run = finished_run(workspace)
+    shown = runs_view.more(run, runs_view.condition(run, None))
+    assert 'value="100"' in shown and 'data-click="extend" data-with="#more-steps"' in shown and "faded" not in shown
+    assert 'data-click="begin"' in shown and 'data-click="copy"' in shown
+    fading = finished_run(workspace, "training.lr_scheduler=cosine")
+    assert "had faded to zero at the end" in runs_view.more(fading, runs_view.condition(fading, None))
+
+
+def test_a_run_in_several_parts_does_not_pass_off_the_time_of_the_last_as_its_own(studio, workspace):
+    run = finished_run(workspace)
+    job = studio.jobs.submit("local", "train", {"run": run.id})
+    studio.jobs.claim(("train",), 1)
+    studio.jobs.finish(job.id, {})
+    studio.jobs._write("UPDATE jobs SET seconds = 60")
+    assert "in 60 seconds" in runs_view.head(run, runs_view.condition(run, studio.jobs.get(job.id)))
+    run.append({"kind": "started", "step": 200, "total": 300})
+    run.append({"kind": "finished", "step": 300, "seconds": 30})
+    assert "seconds" not in runs_view.head(run, runs_view.condition(run, studio.jobs.get(job.id)))
+
+
+def test_the_curve_of_pictures_held_back_says_what_it_means(workspace):
+    run = finished_run(workspace)
+    for step in range(1, 100):
+        run.append({"kind": "step", "step": step, "loss": 0.5, "seconds_per_step": 0.3})
+    assert "Dashed" not in runs_view.loss(runs_view.condition(run, None))
+    for step, value in ((20, 0.5), (40, 0.3), (60, 0.4)):
+        run.append({"kind": "validation", "step": step, "loss": value})
+    shown = runs_view.loss(runs_view.condition(run, None))
+    assert 'path class="held"' in shown and "lowest at step 40" in shown and "when it rises again, it copies" in shown

@@ -15,6 +15,11 @@ from transformers import (
     T5Tokenizer,
 )
 
+WIDE = (128, 256, 512, 512)
+"""Of the real autoencoders."""
+NARROW = (32, 64, 128, 128)
+"""Beside denoisers that were made small: a real one would take most of a step that encodes, and flatter whoever keeps what was encoded."""
+
 
 def clip(tokenizer: CLIPTokenizer, width: int, projected: bool = False, layers: int = 1) -> CLIPTextModel | CLIPTextModelWithProjection:
     config = CLIPTextConfig(
@@ -52,15 +57,17 @@ def qwen3(tokenizer: Qwen2Tokenizer, width: int, layers: int, speaks: bool = Fal
     return (Qwen3ForCausalLM if speaks else Qwen3Model)(config).eval()
 
 
-def autoencoder(channels: int = 4, shift: float | None = None, scale: float = 0.18215, quantised: bool = True) -> AutoencoderKL:
+def autoencoder(
+    channels: int = 4, shift: float | None = None, scale: float = 0.18215, quantised: bool = True, widths: tuple[int, ...] = (8, 8, 8, 8)
+) -> AutoencoderKL:
     """8 x 8 pixels a latent, as everywhere."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8, 8, 8, 8),
-        layers_per_block=1,
+        block_out_channels=widths,
+        layers_per_block=1 if widths[0] < 32 else 2,
         latent_channels=channels,
-        norm_num_groups=4,
+        norm_num_groups=4 if widths[0] < 32 else 32,
         sample_size=64,
         scaling_factor=scale,
         shift_factor=shift,

@@ -7,7 +7,8 @@ import gradio as gr
 from studio import captioning, trigger_words, worker
 from studio.dataset import Dataset
 from studio.errors import StudioError
-from studio.ui import captions, files, jobbar
+from studio.ui import captions, files, jobbar, mask_view
+from studio.ui.endpoints import uploaded
 from studio.ui.html import LISTEN, bar, counted, drop_anywhere, lead, notice, panel, term, text
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.dataset_new import build_new
@@ -110,12 +111,16 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     async def bring(brought, dataset_id, request: gr.Request):
         """Import runs as a job with a decoder of its own; refused files come back with their reasons."""
         listed = [{"path": str(f), "name": str(f).replace("\\", "/").rpartition("/")[2]} for f in brought or []]
+        return await take_in(listed, dataset_id, request)
+
+    async def take_in(listed: list[dict], dataset_id: str, request: gr.Request) -> str:
         job = studio.jobs.submit(studio.owner(request), "import", {"dataset": dataset_id, "files": listed})
         done = await studio.finished(studio.jobs.start(job))
         if done.state != "done":
             return notice(done.error or "Adding pictures was stopped; those already in are kept.", "bad")
-        notes = "".join(notice(each) for each in done.result.get("notes", []))
-        return captions.refusals(done.result["refused"], done.result["added"] + done.result["captions"]) + notes
+        notes = "".join(notice(each) for each in done.result["notes"])
+        came_in = done.result["added"] + done.result["captions"] + done.result["masks"]
+        return captions.refusals(done.result["refused"], came_in) + notes
 
     add.upload(bring, [add, chosen], said, **QUIET).then(refresh, chosen, moving, **QUIET)
 
@@ -180,6 +185,26 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     cards.leave_out(leave_out, chosen, [cards, summary, undo], **QUIET)
     undo.click(put_back, chosen, [cards, summary, undo], **QUIET)
 
+    @in_words
+    async def give_mask(dataset_id, request: gr.Request, event: gr.EventData):
+        return await take_in([{**uploaded({"path": event.path}), "mask_of": str(event.id)}], dataset_id, request)
+
+    @in_words
+    def take_mask_off(dataset_id, request: gr.Request, event: gr.EventData):
+        dataset = Dataset.open(studio.workspace(request), dataset_id)
+        dataset.remove_mask(str(event.id))
+        return captions.grid(dataset), _header(dataset)
+
+    @in_words
+    def put_mask_back(dataset_id, request: gr.Request, event: gr.EventData):
+        dataset = Dataset.open(studio.workspace(request), dataset_id)
+        dataset.undo_mask(str(event.id))
+        return captions.grid(dataset), _header(dataset)
+
+    cards.give_mask(give_mask, chosen, said, **QUIET).then(refresh, chosen, moving, **QUIET)
+    cards.take_mask_off(take_mask_off, chosen, [cards, summary], **QUIET)
+    cards.put_mask_back(put_mask_back, chosen, [cards, summary], **QUIET)
+
     on.click(lambda: gr.Tabs(selected="train"), None, rooms, **QUIET)
     return new
 
@@ -215,7 +240,8 @@ def _progress(studio: Studio, owner: str, dataset: Dataset) -> str:
 
 
 def _script() -> str:
-    return f"{LISTEN}\n{captions.SAVE_WHILE_TYPED}\n{drop_anywhere('Add pictures', several=True)}\n// 'leave_out'"
+    events = " ".join(f"'{event}'" for event in ("leave_out", *mask_view.EVENTS))
+    return f"{LISTEN}\n{captions.SAVE_WHILE_TYPED}\n{mask_view.SCRIPT}\n{drop_anywhere('Add pictures', several=True)}\n// {events}"
 
 
 def _writers(studio: Studio) -> list[Callable]:

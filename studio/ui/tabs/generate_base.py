@@ -16,7 +16,7 @@ from studio.workspace import Workspace
 SHAPES = {"square": "Square", "portrait": "Upright", "landscape": "Wide"}
 OWN = "square"
 NEGATIVE_HELP = "It acts only where the guidance is above 1."
-BASE_HELP = "What draws. A LoRA works with the kind of base it was trained on. Also a Hub id (owner/name) or a folder."
+BASE_HELP = "What draws. A LoRA works with the kind of base it was trained on. Also a Hub id (owner/name), a folder or a .safetensors file."
 
 
 @dataclass(frozen=True)

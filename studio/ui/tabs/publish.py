@@ -57,8 +57,9 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
                 title = gr.Textbox(label="Title", placeholder="as the run", max_length=120)
                 description = gr.Textbox(label="Description", lines=3, max_length=5000, placeholder="What it is good for, and what it is not.")
                 stated_by = gr.Textbox(label="Your name", max_length=120)
+                base_licence = gr.Textbox(label="Licence of the base, if it is your own file or folder", max_length=200)
                 update = gr.Checkbox(False, label="Add a new version to a repository I published this to before")
-            form = [adapter, step, repo, sight, asked.licence, asked.name, asked.link, rights, title, description, stated_by, update]
+            form = [adapter, step, repo, sight, asked.licence, asked.name, asked.link, rights, title, description, stated_by, update, base_licence]
             build_send(studio, form, repo, sight, stand, request_of)
         with gr.Column(elem_classes="pane card", scale=7, min_width=320):
             gr.HTML('<div class="small">The page as it will look</div>')
@@ -82,7 +83,7 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
 
     gr.on(
         [each.change for each in (step, sight, asked.licence, rights, update)]
-        + [each.blur for each in (repo, asked.name, asked.link, title, description, stated_by)],
+        + [each.blur for each in (repo, asked.name, asked.link, title, description, stated_by, base_licence)],
         preview,
         form,
         [head, body],
@@ -122,7 +123,7 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
     return arrive, [adapter, repo], filled
 
 
-def request_of(adapter, step, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update):
+def request_of(adapter, step, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update, base_licence):
     """The form as the payload of a publish job."""
     from studio.release import Request
 
@@ -138,5 +139,6 @@ def request_of(adapter, step, repo, sight, licence, licence_name, licence_link, 
         "description": description or "",
         "stated_by": stated_by or "",
         "update": bool(update),
+        "base_licence": base_licence or "",
     }
     return validated(Request, wanted)

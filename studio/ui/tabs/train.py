@@ -1,21 +1,26 @@
 """Training: what learns, from which pictures, how long; then the run as it goes, on this or any other tab."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import gradio as gr
 
 from studio import config as configs
-from studio import families
-from studio.config import TrainConfig
+from studio import estimates, families, presets
+from studio.config import TrainConfig, fields, memory, shipped
 from studio.dataset import Dataset
 from studio.errors import StudioError
-from studio.ui import bases, estimate
+from studio.starts import Wanted
+from studio.ui import bases
 from studio.ui.form import Form
-from studio.ui.html import counted, lead, notice, term, text
+from studio.ui.html import lead, notice, term
 from studio.ui.studio import QUIET, Studio
+from studio.ui.tabs import train_presets
+from studio.ui.tabs.compare_runs import build_compare
+from studio.ui.tabs.train_like import fill_from_runs
 from studio.ui.tabs.train_run import RunView, build_run
+from studio.ui.tabs.train_sheet import STEPS_HELP, Sheet, datasets, estimated, introduce, of_base, warn
+from studio.ui.tabs.train_sweep import build_sweep
 from studio.workspace import Workspace
 
 TITLE = "Train"
@@ -25,180 +30,203 @@ RANK = term("rank", "How many numbers the LoRA has for each layer: how much it c
 BASE = term("base model", "The picture model that everything starts from. It stays as it is; the LoRA is a small file on top of it.")
 PRESET = term("preset", "Settings that worked before for the same purpose. You may change each of them.")
 LEAD = f"Pick pictures, a {BASE} and a goal ({PRESET}), then press Start training. The numbers are filled in; {RANK} and {STEPS} matter most."
+RANK_HELP = "How much it can remember; too much copies the pictures. 8 to 32 suits most."
 RANKS = [4, 8, 16, 32, 64, 128]
 SAMPLE_HELP = (
     "One line each: a prompt with the trigger word, the same without it, and a scene that no picture shows. They become the rows of the film."
 )
+MEMORY_HELP = "Changes what makes a base fit a card of this size. Without it the studio chooses from the memory that is free."
 NO_PICTURES = "No pictures yet. Make a dataset under Pictures & captions, or take the sample pictures there."
 
 
 @dataclass(frozen=True)
 class Train:
-    """For the frame: `arrive` on load and `look_again` when the tab is opened fill `filling`; `view` is the run that is shown."""
+    """For the frame: `arrive` on load and `look_again` (which looks at `looking`) when the tab is opened fill `filling`; `view` is the run shown."""
 
     arrive: Callable
     look_again: Callable
+    looking: list
     filling: list
-    filled_for: gr.State
     view: RunView
-
-
-def datasets(workspace: Workspace) -> list[tuple[str, str]]:
-    return [(f"{d.title} ({counted(len(d.pictures), 'picture')})", d.id) for d in Dataset.all(workspace) if d.pictures]
 
 
 def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, wanted: gr.State, open_run: gr.State):
     """`chosen` is the dataset in work on every tab, `open_run` the run that is shown, `beat` changes when a training moves."""
-    presets = configs.presets()
     form = Form(TrainConfig())
     form.leave("model.family", "dataset.id", "dataset.subject", "dataset.trigger_word")
-    touched = gr.State(False)
-    filled_for = gr.State(None)
 
     gr.HTML(lead("Teach it", LEAD))
-    with gr.Row(elem_classes="bench"):
+    with gr.Row(elem_classes="bench") as bench:
         with gr.Column(elem_classes="pane", scale=5, min_width=320):
             none_yet = gr.HTML(notice(NO_PICTURES))
             to_pictures = gr.Button("Go to Pictures & captions", size="md", variant="primary")
             with gr.Column(visible=False, elem_classes="bare") as settings:
                 pictures = gr.Dropdown([], label="Pictures", elem_id="train-dataset", filterable=False)
-                preset = gr.Dropdown([(p.title, p.name) for p in presets], value=None, label="Goal (preset)", elem_id="preset", filterable=False)
-                about = gr.HTML("")
                 base = form.place(
                     "model.base_model",
                     gr.Dropdown,
                     allow_custom_value=True,
                     choices=bases.choices(),
-                    info="The model that learns. Also a Hub id (owner/name) or a folder on this computer.",
+                    info="The model that learns. Also a Hub id (owner/name), or a folder or .safetensors file on this computer.",
                     elem_id="base",
                 )
                 bases.place_about(base, studio, training=True)
-                rank = form.place("lora.rank", gr.Radio, choices=RANKS, elem_id="rank", elem_classes="ranks")
+                goal = gr.Dropdown([], label="Goal (preset)", elem_id="preset", filterable=False)
+                about = gr.HTML("")
+                rank = form.place("lora.rank", gr.Radio, choices=RANKS, info=RANK_HELP, elem_id="rank", elem_classes="ranks")
                 with gr.Row(elem_classes="numbers"):
-                    alpha = form.place("lora.alpha", min_width=130, info="Follows the rank until you change it.")
-                    steps = form.place(
-                        "training.max_train_steps", min_width=130, elem_id="steps", info="More comes closer to your pictures, too many copy them."
-                    )
+                    steps = form.place("training.max_train_steps", min_width=130, elem_id="steps", info=STEPS_HELP)
                     form.place("training.learning_rate", min_width=130, info="Higher learns faster and breaks sooner.")
+                with gr.Row(elem_classes="numbers"):
+                    alpha = form.place("lora.alpha", min_width=110, info="Follows the rank until you change it.")
+                    form.place("dataset.resolution", min_width=110, info="Larger is finer, takes more memory.")
+                    batch = form.place("training.train_batch_size", min_width=110, info="More is steadier, takes more memory.")
                 size = gr.HTML("", elem_id="estimate")
                 start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-training")
                 said = gr.HTML("", elem_id="train-said")
+                sweep = build_sweep(studio)
                 with gr.Accordion("Sample prompts", open=False, elem_classes="fold"):
                     form.place("samples.prompts", lines=3, info=SAMPLE_HELP, elem_id="sample-prompts")
                 with gr.Accordion("More settings", open=False, elem_classes="fold"):
                     name = gr.Textbox(label="Name of this run", placeholder="as the dataset", max_length=80)
+                    sizes = [("What is free", ""), *((overlay.title, overlay.name) for overlay in configs.overlays())]
+                    card = gr.Dropdown(sizes, value="", label="Memory of the graphics card", info=MEMORY_HELP, elem_id="memory", filterable=False)
+                    about_card = gr.HTML("")
                     form.place_rest()
+                keeping = train_presets.build_keeping(studio)
         with gr.Column(scale=7, min_width=320):
             view = build_run(studio, rooms, beat, wanted, open_run, start)
+    build_compare(studio, bench, view.listing, view.picked)
 
-    def open_settings(workspace: Workspace, dataset_id: str | None, preset_name: str | None = None, base_model: str = ""):
-        """Everything the form shows for this dataset and preset; a base that a person chose stays theirs."""
-        known = datasets(workspace)
-        ids = [each for _, each in known]
-        dataset_id = dataset_id if dataset_id in ids else ids[0] if ids else None
-        if dataset_id is None:
-            return [
-                gr.update(visible=True),
-                gr.update(visible=True),
-                gr.update(visible=False),
-                gr.update(choices=[], value=None),
-                None,
-                "",
-                "",
-                False,
-                None,
-                *[gr.skip()] * len(form.inputs),
-            ]
-        dataset = Dataset.open(workspace, dataset_id)
-        preset_name = preset_name or configs.fitting_preset(dataset.subject, base_model)
-        own = [f"model.base_model={json.dumps(base_model)}"] if base_model else []
-        config = configs.for_dataset(dataset, preset_name or "", *own)
-        return [
-            gr.update(visible=False),
-            gr.update(visible=False),
-            gr.update(visible=True),
-            gr.update(choices=known, value=dataset_id),
-            preset_name,
-            describe(preset_name, dataset, config.model.base_model),
-            estimated(workspace, config),
-            False,
-            (dataset.id, dataset.trigger_word),
-            *form.write(config),
-        ]
-
-    filling = [none_yet, to_pictures, settings, pictures, preset, about, size, touched, filled_for, *form.inputs]
+    states = {name: gr.State(None) for name in ("follows", "filled_for", "numbers_for", "suggestion", "family")}
+    parts = {"none_yet": none_yet, "to_pictures": to_pictures, "settings": settings, "pictures": pictures, "goal": goal, "about": about}
+    sheet = Sheet(form=form, **parts, size=size, card=card, remove=keeping.remove, gone=keeping.gone, **states)
 
     def arrive(dataset_id, request: gr.Request):
-        return open_settings(studio.workspace(request), dataset_id)
+        return sheet.open(studio.workspace(request), dataset_id)
 
-    def look_again(dataset_id, filled_for, request: gr.Request):
-        """When the tab is opened: new pictures or another trigger word fill the form again; else what was typed stays."""
+    def look_again(dataset_id, filled_for, steps_now, proposed, goal_name, base_model, card_name, request: gr.Request):
+        """When the tab is opened, or other pictures are chosen anywhere: other ones, or another trigger word, fill the form again; else what was
+        typed stays, and only what came meanwhile is offered: more pictures, and runs to take settings from."""
         workspace = studio.workspace(request)
         known = datasets(workspace)
-        wanted = dataset_id if dataset_id in [each for _, each in known] else known[0][1] if known else None
-        if wanted and filled_for == (wanted, Dataset.open(workspace, wanted).trigger_word):
-            return [gr.update(choices=known) if component is pictures else gr.skip() for component in filling]
-        return open_settings(workspace, wanted)
+        ids = [each for _, each in known]
+        wanted = dataset_id if dataset_id in ids else next(iter(ids), None)
+        dataset = Dataset.open(workspace, wanted) if wanted else None
+        if not dataset or not filled_for or tuple(filled_for)[:2] != (wanted, dataset.trigger_word):
+            return sheet.open(workspace, wanted, card=card_name)
+        goals = presets.goals(workspace, dataset.subject, base_model or "")
+        changed = {pictures: gr.update(choices=known), goal: gr.update(choices=goals)}
+        if len(dataset.pictures) != filled_for[2] and goal_name and steps_now == proposed:
+            again = presets.settings(workspace, dataset, goal_name).training.max_train_steps
+            changed |= sheet.propose(dataset, again, again)
+            changed[sheet.filled_for] = (wanted, dataset.trigger_word, len(dataset.pictures))
+        return changed
 
-    def take_preset(dataset_id, preset_name, request: gr.Request):
-        return open_settings(studio.workspace(request), dataset_id, preset_name)
+    looking = [chosen, sheet.filled_for, steps, sheet.suggestion, goal, base, card]
 
-    def take_base(dataset_id, preset_name, base_model, request: gr.Request):
+    def take_goal(dataset_id, goal_name, card_name, request: gr.Request):
+        try:
+            return sheet.open(studio.workspace(request), dataset_id, goal_name, card=card_name)
+        except StudioError as error:
+            # A run that is gone, or a preset that cannot be read and may be removed.
+            return {about: notice(str(error), "bad"), sheet.remove: gr.update(visible=goal_name.startswith(presets.MINE))}
+
+    def take_base(dataset_id, numbers_for, base_model, card_name, request: gr.Request):
         """Numbers that fit one base ruin another, so a base of another size brings its own; between two of a size what was typed stays."""
         workspace = studio.workspace(request)
         dataset, base_model = Dataset.open(workspace, dataset_id), (base_model or "").strip()
-        if configs.fitting_preset(dataset.subject, base_model) == preset_name:
-            about_it = describe(preset_name, dataset, base_model)
-            return [about_it if component is about else gr.skip() for component in filling]
-        return open_settings(workspace, dataset_id, None, base_model)
+        if configs.fitting_preset(dataset.subject, base_model) != numbers_for:
+            return sheet.open(workspace, dataset_id, None, base_model, card_name)
+        known = families.of(base_model)
+        # A version that was written down belongs to the other base.
+        changed = {about: introduce(shipped.named(numbers_for)) + warn(dataset, base_model), form.widgets["model.revision"]: ""}
+        return changed | {sheet.family: known.name if known else ""}
 
-    chosen.change(arrive, chosen, filling, **QUIET)
+    chosen.change(look_again, looking, sheet.filling, **QUIET)
     pictures.input(lambda dataset_id: dataset_id, pictures, chosen, **QUIET)
-    preset.input(take_preset, [pictures, preset], filling, **QUIET)
-    base.input(take_base, [pictures, preset, base], filling, **QUIET)
+    goal.input(take_goal, [pictures, goal, card], sheet.filling, **QUIET)
+    base.input(take_base, [pictures, sheet.numbers_for, base, card], sheet.filling, **QUIET)
     to_pictures.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
 
-    rank.input(lambda rank, touched: gr.skip() if touched else rank, [rank, touched], alpha, **QUIET)
-    alpha.input(lambda: True, None, touched, **QUIET)
+    rank.input(lambda rank, scale: gr.skip() if scale is None else rank * scale, [rank, sheet.follows], alpha, **QUIET)
+    alpha.input(lambda: None, None, sheet.follows, **QUIET)
 
-    def sum_up(request: gr.Request, *values):
+    def take_card(dataset_id, goal_name, card_name, family, base_model, request: gr.Request, *values):
+        """What a card of this size needs, and what the goal says where it needs nothing; all else stays as it was typed."""
         try:
-            return estimated(studio.workspace(request), form.read(list(values)))
+            if goal_name:
+                workspace = studio.workspace(request)
+                config = presets.settings(workspace, Dataset.open(workspace, dataset_id), goal_name, *of_base(base_model), memory=card_name)
+            else:
+                config = memory.fit(sheet.read(family, base_model, values), card_name)
+        except StudioError as error:
+            return {about_card: notice(str(error), "bad")}
+        owned = {form.widgets[path]: form.shown(path, fields.get(config, path)) for path in memory.OWNED}
+        return {about_card: notice(memory.named(card_name).description) if card_name else "", **owned}
+
+    card.input(take_card, [pictures, goal, card, *sheet.seen], [about_card, *form.inputs], **QUIET)
+
+    def suggest(dataset_id, goal_name, steps_now, proposed, family, base_model, request: gr.Request, *values):
+        """More pictures in a step need fewer steps; a number that a person typed stays."""
+        if not goal_name or proposed is None or steps_now != proposed:
+            return {sheet.suggestion: gr.skip()}
+        workspace = studio.workspace(request)
+        dataset = Dataset.open(workspace, dataset_id)
+        try:
+            config = sheet.read(family, base_model, values, dataset)
+        except StudioError:
+            # Half a number: the field itself says so at Start.
+            return {sheet.suggestion: gr.skip()}
+        again = configs.suggested_steps(config, len(dataset.pictures), presets.find(workspace, goal_name).pace)
+        return sheet.propose(dataset, again, again)
+
+    at_once = (batch, form.widgets["training.gradient_accumulation_steps"], form.widgets["validation.pictures"])
+    told = [pictures, goal, steps, sheet.suggestion, *sheet.seen]
+    gr.on([widget.input for widget in at_once], suggest, told, [steps, sheet.suggestion], **QUIET)
+
+    def sum_up(family, base_model, request: gr.Request, *values):
+        try:
+            config = sheet.read(family, base_model, values)
+            return estimated(studio.workspace(request), config, estimates.known(studio.home, config))
         except StudioError as error:
             return notice(str(error), "bad")
 
-    gr.on([rank.change, steps.change, base.change], sum_up, form.inputs, size, **QUIET)
+    async def count(family, base_model, request: gr.Request, *values):
+        """Have a child count what nobody has counted yet for this base and size: it needs torch, which this process never loads."""
+        try:
+            config = sheet.read(family, base_model, values)
+            offer = families.offer(config.model.base_model)
+            if (offer and offer.shipped) or estimates.known(studio.home, config) or not estimates.countable(config):
+                return gr.skip()
+            await studio.finished(studio.count(studio.owner(request), config))
+            return estimated(studio.workspace(request), config, estimates.known(studio.home, config))
+        except StudioError:
+            # Half a number, which the field itself says; or a visitor with all the jobs that fit.
+            return gr.skip()
 
-    def begin(dataset_id, name, request: gr.Request, *values):
+    changes = [rank.change, steps.change, base.change]
+    gr.on(changes, sum_up, sheet.seen, size, **QUIET)
+    gr.on(changes, count, sheet.seen, size, trigger_mode="always_last", **QUIET)
+
+    def begin(dataset_id, name, family, base_model, request: gr.Request, *values):
         """Check, write the run down, queue it. From here on it needs neither this tab nor this server."""
         try:
             owner = studio.owner(request)
             dataset = Dataset.open(studio.home.workspace(owner), dataset_id)
-            about = {"dataset__id": dataset.id, "dataset__subject": dataset.subject, "dataset__trigger_word": dataset.trigger_word}
-            run, _ = studio.train(owner, form.read(list(values), **about), dataset, (name or "").strip())
+            run, _ = studio.train(owner, dataset, [Wanted(sheet.read(family, base_model, values, dataset), (name or "").strip())])[0]
         except StudioError as error:
             return gr.skip(), notice(str(error), "bad")
         return run.id, ""
 
-    start.click(begin, [pictures, name, *form.inputs], [open_run, said], **QUIET)
-    return Train(arrive, look_again, filling, filled_for, view)
+    start.click(begin, [pictures, name, *sheet.seen], [open_run, said], **QUIET)
 
+    def read(workspace: Workspace, dataset_id: str, seen: list) -> tuple[Dataset, TrainConfig]:
+        """The pictures that are chosen and the settings as the form shows them."""
+        dataset = Dataset.open(workspace, dataset_id)
+        return dataset, sheet.read(seen[0], seen[1], tuple(seen[2:]), dataset)
 
-def describe(preset_name: str | None, dataset: Dataset, base_model: str) -> str:
-    """What the goal is for and where its numbers come from; and what will not work as expected."""
-    preset = next((p for p in configs.presets() if p.name == preset_name), None)
-    words = f'<div class="small">{text(preset.description)} Its numbers are {text(preset.measured)}.</div>' if preset else ""
-    if not dataset.trigger_word:
-        words += notice(
-            "This dataset has no trigger word. It learns all the same, but nothing calls the LoRA by name; set one under Pictures & captions.", "warn"
-        )
-    known = families.offer(base_model)
-    if known and known.shapes_only and any(picture.looks_like_photo for picture in dataset.pictures):
-        words += notice(
-            f"These look like photographs, and {known.name} draws simple shapes only. Choose another base, such as Stable Diffusion 1.5.", "warn"
-        )
-    return words
-
-
-def estimated(workspace: Workspace, config: TrainConfig) -> str:
-    return f'<div class="estimate">{text(estimate.sentence(workspace, config))}</div>'
+    sweep.wire(read, [pictures, name, sheet.follows, *sheet.seen], [rank.change, steps.change, base.change], open_run)
+    fill_from_runs(studio, view, open_run, chosen, sheet)
+    train_presets.wire(studio, keeping, sheet)
+    return Train(arrive, look_again, looking, sheet.filling, view)

@@ -1,16 +1,16 @@
-"""The run that is shown: state, film, loss, what can be done with it; and the list of all runs."""
+"""The run that is shown: state, film, loss, what can be done with it; below it what waits, and all runs."""
 
 from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import worker
+from studio import starts, worker
 from studio.runs import Run
-from studio.ui import removed, runs_view
-from studio.ui.html import empty, notice, panel
-from studio.ui.removed import build_removed
+from studio.ui import removed, run_list, runs_view
+from studio.ui.html import empty, panel
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.generate_stack import Wish
+from studio.ui.tabs.train_list import build_list
 from studio.workspace import Workspace
 
 NOTHING = empty("Nothing trained yet", "While it learns, sample pictures appear here, one column every few steps, so you can watch it improve.")
@@ -18,14 +18,26 @@ NOTHING = empty("Nothing trained yet", "While it learns, sample pictures appear 
 
 @dataclass(frozen=True)
 class RunView:
-    """For the frame: what to refresh, and how."""
+    """For the frame: what to refresh, from what, and how. For the tab: `more` asks by `copy` and `begin` to fill the form from the run, the
+    list by `compare` to lay the `picked` runs beside each other."""
 
     show: object
+    asked: list
     shown: list
+    more: gr.HTML
+    listing: gr.HTML
+    picked: gr.State
+
+
+def opened(workspace: Workspace, run_id: str | None) -> Run | None:
+    """The run asked for, or the newest."""
+    runs = Run.all(workspace)
+    return next((run for run in runs if run.id == run_id), runs[0] if runs else None)
 
 
 def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, open_run: gr.State, start: gr.Button) -> RunView:
     """`start` steps back once there is a run: the result is what matters then."""
+    picked = gr.State([])
     with gr.Column(elem_classes="pane", elem_id="run"):
         head = gr.HTML(NOTHING, elem_id="run-head")
         with gr.Row(elem_classes="toolbar"):
@@ -34,62 +46,79 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
             resume = gr.Button("Resume", visible=False, size="md", min_width=110, scale=0, elem_id="resume-run")
         film = panel("", ("use",), elem_id="film")
         loss = gr.HTML("", elem_id="loss")
-        said = gr.HTML("")
-    listing = panel("", ("open", "remove"), elem_id="run-list")
-    gone = build_removed(studio, "runs")
-    gone.render()
-
-    def opened(workspace: Workspace, run_id: str | None) -> Run | None:
-        """The run asked for, or the newest."""
-        runs = Run.all(workspace)
-        return next((run for run in runs if run.id == run_id), runs[0] if runs else None)
+        more = panel("", ("retry", "extend", "copy", "begin"), elem_id="run-more")
+    lists = build_list(studio)
+    asked = [open_run, picked]
 
     @in_words
-    def show(run_id, request: gr.Request):
+    def show(run_id, picked, request: gr.Request):
         owner, workspace = studio.owner(request), studio.workspace(request)
         run = opened(workspace, run_id)
         if run is None:
             hidden = gr.update(visible=False)
             first = gr.update(variant="primary", value="Start training")
-            return NOTHING, hidden, hidden, hidden, "", "", "", first, removed.listing(workspace, "runs")
-        jobs = runs_view.newest_jobs(studio, owner)
+            return NOTHING, hidden, hidden, hidden, "", "", "", first, "", "", removed.listing(workspace, "runs")
+        jobs, runs = runs_view.newest_jobs(studio, owner), Run.all(workspace)
         now = runs_view.condition(run, jobs.get(run.id))
-        busy = now.state in runs_view.BUSY
         return (
             runs_view.head(run, now),
             gr.update(visible=bool(run.adapters()), variant="secondary" if now.can_resume else "primary"),
-            gr.update(visible=busy),
-            gr.update(visible=now.can_resume, variant="primary"),
+            gr.update(visible=now.state in runs_view.BUSY, value="Take out of the queue" if now.state == "waiting" else "Stop"),
+            gr.update(
+                visible=now.can_resume,
+                value="Start" if now.state == "created" else "Resume",
+                variant="secondary" if now.retries else "primary",
+            ),
             runs_view.film(run, now),
             runs_view.loss(now),
-            runs_view.listing(Run.all(workspace), jobs, run.id),
+            runs_view.more(run, now),
             gr.update(variant="secondary", value="Train another"),
+            run_list.waiting(studio, owner),
+            run_list.listing(runs, jobs, run.id, {each.id for each in runs} & set(picked)),
             removed.listing(workspace, "runs"),
         )
 
-    shown = [head, try_it, stop, resume, film, loss, listing, start, gone]
-    open_run.change(show, open_run, shown, **QUIET)
-    beat.change(show, open_run, shown, **QUIET)
+    shown = [head, try_it, stop, resume, film, loss, more, start, lists.waiting, lists.listing, lists.gone]
+    open_run.change(show, asked, shown, **QUIET)
+    beat.change(show, asked, shown, **QUIET)
 
     @in_words
-    def ask_to_stop(run_id, request: gr.Request):
+    def ask_to_stop(run_id, picked, request: gr.Request):
         run = opened(studio.workspace(request), run_id)
         job = runs_view.newest_jobs(studio, studio.owner(request)).get(run.id)
         if job and job.unfinished:
             studio.stop(job)
-        return show(run_id, request)
+        return show(run_id, picked, request)
 
     @in_words
-    def go_on(run_id, request: gr.Request):
-        """From the last safe point, to the same file as if nothing had happened."""
+    def go_on(run_id, picked, request: gr.Request):
         run = opened(studio.workspace(request), run_id)
         run.clear_stop()
-        studio.jobs.submit(studio.owner(request), "train", {"run": run.id}, key=run.job_key)
-        worker.ensure(studio.home)
-        return show(run.id, request)
+        studio.go_on(studio.owner(request), run)
+        return show(run.id, picked, request)
 
-    stop.click(ask_to_stop, open_run, shown, **QUIET)
-    resume.click(go_on, open_run, shown, **QUIET)
+    stop.click(ask_to_stop, asked, shown, **QUIET)
+    resume.click(go_on, asked, shown, **QUIET)
+
+    @in_words
+    def extend(run_id, picked, request: gr.Request, event: gr.EventData):
+        run = opened(studio.workspace(request), run_id)
+        if runs_view.condition(run, runs_view.newest_jobs(studio, studio.owner(request)).get(run.id)).state != "finished":
+            # The second of two clicks.
+            return show(run.id, picked, request)
+        run.extend(int(event.value) if str(event.value).isdigit() else event.value)
+        studio.go_on(studio.owner(request), run)
+        return show(run.id, picked, request)
+
+    @in_words
+    def retry(run_id, request: gr.Request, event: gr.EventData):
+        workspace = studio.workspace(request)
+        run, _ = starts.retry(workspace, studio.jobs, opened(workspace, run_id), int(event.number))
+        worker.ensure(studio.home)
+        return run.id
+
+    more.extend(extend, asked, shown, **QUIET)
+    more.retry(retry, open_run, open_run, **QUIET)
 
     @in_words
     def try_run(run_id, request: gr.Request):
@@ -101,27 +130,5 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         return Wish((event.ref,), alone=True), gr.Tabs(selected="generate")
 
     film.use(use_column, None, [wanted, rooms], **QUIET)
-
-    def open_one(event: gr.EventData):
-        return event.run
-
-    listing.open(open_one, None, open_run, **QUIET)
-
-    @in_words
-    def remove(run_id, request: gr.Request, event: gr.EventData):
-        workspace = studio.workspace(request)
-        run = Run.open(workspace, event.run)
-        job = runs_view.newest_jobs(studio, studio.owner(request)).get(run.id)
-        if job and job.unfinished:
-            return *[gr.skip()] * len(shown), notice(f"{run.title} is still learning; stop it first.", "warn")
-        workspace.remove(run.path)
-        return *show(run_id if run_id != event.run else None, request), ""
-
-    @in_words
-    def put_back(run_id, request: gr.Request, event: gr.EventData):
-        studio.workspace(request).restore(event.id)
-        return *show(run_id, request), ""
-
-    listing.remove(remove, open_run, [*shown, said], **QUIET)
-    gone.restore(put_back, open_run, [*shown, said], **QUIET)
-    return RunView(show, shown)
+    lists.wire(show, asked, shown)
+    return RunView(show, asked, shown, more, lists.listing, picked)

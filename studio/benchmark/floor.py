@@ -1,0 +1,95 @@
+"""The fastest loop one can write for one model, as a yardstick: bare forward, backward, clip and optimizer on inputs that are there already.
+
+A program of its own that knows nothing of the studio: `python floor.py FOLDER` reads FOLDER/call.json and call.safetensors (one call of the
+denoiser, recorded), then obeys lines on stdin: "steps N" answers with a JSON line of N seconds, anything else ends it.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from safetensors.torch import load_file
+
+
+def rebuilt(shape, tensors):
+    """Nested lists and dicts with the tensors in their places, which {"tensor": name} marks."""
+    if isinstance(shape, dict):
+        return tensors[shape["tensor"]] if set(shape) == {"tensor"} else {key: rebuilt(value, tensors) for key, value in shape.items()}
+    return [rebuilt(value, tensors) for value in shape] if isinstance(shape, list) else shape
+
+
+def main() -> None:
+    import diffusers
+
+    folder = Path(sys.argv[1])
+    plan = json.loads((folder / "call.json").read_text())
+    device, dtype = torch.device(plan["device"]), {"float32": torch.float32, "bfloat16": torch.bfloat16}[plan["dtype"]]
+    torch.set_num_threads(plan["threads"])
+    moved = {name: (t.to(device, dtype) if t.is_floating_point() else t.to(device)) for name, t in load_file(folder / "call.safetensors").items()}
+    target, arguments = moved.pop("target").float(), rebuilt(plan["arguments"], moved)
+
+    denoiser = getattr(diffusers, plan["class"]).from_pretrained(plan["base"], subfolder=plan["part"], dtype=dtype).to(device)
+    denoiser.requires_grad_(False)
+    denoiser.add_adapter(LoraConfig(r=plan["rank"], lora_alpha=plan["rank"], target_modules=plan["targets"]))
+    denoiser.train()
+    learning = [weight for weight in denoiser.parameters() if weight.requires_grad]
+    for weight in learning:
+        weight.data = weight.data.to(dtype)
+    optimizer = torch.optim.AdamW(learning, lr=1e-4, fused=True, capturable=device.type == "cuda")
+    if plan["how"] == "compiled":
+        denoiser.compile_repeated_blocks()
+
+    def step() -> None:
+        said = denoiser(**arguments, return_dict=False)[0]
+        said = torch.stack(said) if isinstance(said, list) else said
+        (said.float() - target).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(learning, 1.0, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    run = step
+    if plan["how"] == "graph":
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
+        run = graph.replay
+    run()
+    run()
+    answer({"ready": True})
+    obey(run, device)
+
+
+def obey(run, device) -> None:
+    """Seconds of each step; on a card of the mean of all, since asking it after each would make it wait."""
+    for line in sys.stdin:
+        word, _, count = line.strip().partition(" ")
+        if word != "steps":
+            return
+        times, began = [], time.perf_counter()
+        for _ in range(int(count)):
+            run()
+            if device.type == "cpu":
+                times.append(time.perf_counter() - began)
+                began = time.perf_counter()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+            times = [(time.perf_counter() - began) / int(count)]
+        answer({"seconds": times, "peak_mb": torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else None})
+
+
+def answer(said: dict) -> None:
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""How near training comes to what the machine can do: `python -m studio.benchmark train --family NAME [--size tiny|small|real]`.
+
+Arms take turns, so that a busy machine slows all of them alike; figures are ratios of medians. The studio's arm is the training program
+itself, with its data, events and saves, held still between its turns by the same wish that lends it to drawing. The floor and the plain
+arm are programs of their own that import nothing of the studio.
+"""
+
+import argparse
+import inspect
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import save_file
+
+from studio import config as configs
+from studio import families, footprint, processes, runtime
+from studio.benchmark.models import SIZES, makers, save_random
+from studio.benchmark.tiny import TinyDataset
+from studio.config import TrainConfig
+from studio.families.base import BaseFolder, Family
+from studio.runs import Run
+from studio.workspace import Home
+
+HERE = Path(__file__).parent
+RESOLUTIONS = {"tiny": 64, "small": 256}
+PROMPT = "ohwx a red house"
+WARM_UP_STEPS = 2
+ENDLESS = 100_000
+CARD_TFLOPS = {"H100": 790, "H200": 790}
+"""What large matrix products reach in 16 bits on these cards, as measured, in 10^12 operations a second."""
+PLAIN = ("stable-diffusion", "sdxl", "flux")
+
+
+@dataclass
+class Arm:
+    """One program that steps when it is asked to. `seconds` are those of every step it was timed at."""
+
+    name: str
+    seconds: list[float] = field(default_factory=list)
+    peak_mb: float | None = None
+
+
+class Program(Arm):
+    """The floor or the plain arm: lines in, lines out."""
+
+    def __init__(self, name: str, script: str, folder: Path):
+        super().__init__(name)
+        self.log = open(folder / f"{name}.log", "wb")  # noqa: SIM115 - as long as the program
+        command = [sys.executable, str(HERE / script), str(folder)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, preexec_fn=processes.be_nice
+        )
+        self._answer(folder)
+
+    def _answer(self, folder: Path) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"The {self.name} arm ended: {(folder / f'{self.name}.log').read_text()[-2000:]}")
+        return json.loads(line)
+
+    def take_turn(self, steps: int) -> None:
+        self.process.stdin.write(f"steps {steps}\n")
+        self.process.stdin.flush()
+        said = self._answer(Path(self.log.name).parent)
+        self.seconds += said["seconds"]
+        self.peak_mb = said.get("peak_mb")
+
+    def end(self) -> None:
+        self.process.stdin.write("end\n")
+        self.process.stdin.close()
+        self.process.wait()
+        self.log.close()
+
+
+class Studio(Arm):
+    """The training program on a run of its own."""
+
+    def __init__(self, name: str, run: Run, log: Path):
+        super().__init__(name)
+        self.run, self.log, self.started = run, log, time.time()
+        environment = processes.environment(OMP_NUM_THREADS="1") if run.config.runtime.device == "cpu" else processes.environment()
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(processes.module_command("studio.training", run.path), stdout=output, stderr=output, env=environment)
+        self._wait_for(WARM_UP_STEPS)
+        self.first_step_seconds = next(e["time"] for e in run.events()[0] if e["kind"] == "step") - self.started
+        self._hold()
+
+    def _steps(self) -> list[dict]:
+        return [event for event in self.run.events()[0] if event["kind"] == "step"]
+
+    def _wait_for(self, count: int) -> list[dict]:
+        while len(steps := self._steps()) < count:
+            if self.process.poll() is not None:
+                raise SystemExit(f"The studio's arm ended: {self.run.events()[0][-1:]} {self.log.read_text()[-2000:]}")
+            time.sleep(0.02)
+        return steps
+
+    def _hold(self) -> None:
+        self.run.request_pause()
+        while self.run.state != "paused":
+            time.sleep(0.02)
+
+    def take_turn(self, steps: int) -> None:
+        """One step more than asked, whose end starts the clock: the step events carry the time at which their step was over."""
+        before = len(self._steps())
+        self.run.clear_pause()
+        times = [event["time"] for event in self._wait_for(before + steps + 1)[before:]]
+        self._hold()
+        self.seconds += [(times[-1] - times[0]) / (len(times) - 1)] if len(set(times)) < len(times) else [b - a for a, b in zip(times, times[1:])]
+
+    def end(self) -> None:
+        self.run.request_stop()
+        self.run.clear_pause()
+        self.process.wait()
+        self.peak_mb = next((event["peak_mb"] for event in self.run.events()[0] if event["kind"] == "preflight"), None)
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m studio.benchmark train", description=__doc__.splitlines()[0])
+    parser.add_argument("--family", default="stable-diffusion", choices=[family.name for family in families.FAMILIES])
+    parser.add_argument("--size", default="small", choices=SIZES, help="tiny, small (a second a step on one core) or real")
+    parser.add_argument("--rounds", type=int, default=3, help="how often the arms take turns (default 3)")
+    parser.add_argument("--steps", type=int, default=8, help="steps of each turn (default 8)")
+    parser.add_argument("--batch", type=int, default=1, help="pictures at a time (default 1)")
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--resolution", type=int, help="the side of the pictures (default: what suits the size)")
+    parser.add_argument("--without-plain", action="store_true", help="leave the plain arm out")
+    options = parser.parse_args(argv)
+    family = families.get(options.family)
+    if options.size not in vars(makers(family)):
+        parser.error(f"there is no {options.size} {family.title} to measure; there is a tiny one")
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(family, options, Path(folder))
+    show(figures)
+
+
+def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    base_dtype = torch.bfloat16 if device == "cuda" and options.size == "real" else torch.float32
+    base = families.resolve_base(str(save_random(family, options.size, folder / "base", base_dtype)))
+    side = options.resolution or RESOLUTIONS.get(options.size) or family.resolution(base)
+    workspace = Home(folder / "home").workspace("bench")
+    dataset = TinyDataset(folder / "pictures", sizes=((side, side),))
+    runs, auto = {}, runtime.precision(device, footprint.base_numbers(family, base))
+    for dtype in dict.fromkeys([auto, "float32"] if device == "cpu" else [auto]):
+        runs[dtype] = Run.create(workspace, settings(family, base, options, side, device, dtype), dataset, dtype)
+
+    plain = family.name in PLAIN and not options.without_plain
+    plan = recorded_call(family, base, runs[auto].config, folder, device, auto, options.batch)
+    arms: list[Arm] = []
+    ways = ["eager", "compiled", "graph"] if device == "cuda" else ["eager"]
+    starters = [(f"floor {how}", lambda how=how: Program(f"floor {how}", "floor.py", write_plan(folder / how, plan | {"how": how}))) for how in ways]
+    starters += [(f"studio {dtype}", lambda dtype=dtype: Studio(f"studio {dtype}", runs[dtype], folder / f"{dtype}.log")) for dtype in runs]
+    starters += [("plain float32", lambda: Program("plain float32", "plain.py", write_plan(folder / "plain", plan)))] if plain else []
+    # On the processor all arms live at once and take turns; a card has not the memory for that, and no neighbours either.
+    together = device == "cpu"
+    console = Console(stderr=True)
+    for name, start in starters:
+        console.print(f"{name} ...")
+        arms.append(start())
+        if not together:
+            for _ in range(options.rounds):
+                arms[-1].take_turn(options.steps)
+            arms[-1].end()
+    if together:
+        for _ in range(options.rounds):
+            for arm in arms:
+                arm.take_turn(options.steps)
+        for arm in arms:
+            arm.end()
+
+    median = {arm.name: statistics.median(arm.seconds) for arm in arms}
+    least = {arm.name: min(arm.seconds) for arm in arms}
+    ours, floor = median[f"studio {auto}"], min(seconds for name, seconds in median.items() if name.startswith("floor"))
+    studio = next(arm for arm in arms if arm.name == f"studio {auto}")
+    flops = step_flops(family, base, runs[auto].config) * options.batch
+    card = next((speed for name, speed in CARD_TFLOPS.items() if device == "cuda" and name in torch.cuda.get_device_name()), None)
+    return {
+        "family": family.name,
+        "size": options.size,
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "resolution": side,
+        "batch": options.batch,
+        "rank": options.rank,
+        "dtype": auto,
+        "execution": runs[auto].config.runtime.execution,
+        "seconds": {name: round(seconds, 4) for name, seconds in median.items()},
+        "efficiency": round(floor / ours, 3),
+        # On a machine with neighbours the quickest step of each arm is the one that nobody disturbed.
+        "efficiency_of_quickest": round(min(seconds for name, seconds in least.items() if name.startswith("floor")) / least[f"studio {auto}"], 3),
+        "vs_plain_same_precision": round(median["plain float32"] / median["studio float32"], 2) if plain and "studio float32" in median else None,
+        "vs_plain_auto": round(median["plain float32"] / ours, 2) if plain else None,
+        "tflop_a_step": round(flops / 1e12, 3),
+        "model_flop_utilisation": round(flops / ours / card / 1e12, 3) if card else None,
+        "peak_mb": round(studio.peak_mb) if studio.peak_mb else None,
+        "first_step_seconds": round(studio.first_step_seconds, 1),
+    }
+
+
+def settings(family: Family, base: BaseFolder, options: argparse.Namespace, side: int, device: str, dtype: str) -> TrainConfig:
+    values = {
+        "model": {"family": family.name, "base_model": str(base.path)},
+        "dataset": {"resolution": side},
+        "lora": {"rank": options.rank},
+        "training": {"max_train_steps": ENDLESS, "train_batch_size": options.batch},
+        "samples": {"every": ENDLESS},
+        "saving": {"checkpoint_every": ENDLESS},
+        "runtime": {"device": device, "dtype": dtype, "exact": False} | ({"threads": 1} if device == "cpu" else {}),
+    }
+    return configs.build(values)
+
+
+def recorded_call(family: Family, base: BaseFolder, config: TrainConfig, folder: Path, device: str, dtype: str, batch: int) -> dict:
+    """One call of the denoiser as training makes it, kept as tensors and a plan from which the other arms make it again."""
+    pipeline = family.load(base, torch.float32)
+    denoiser = pipeline.components[family.denoiser_name]
+    side, kept = config.dataset.resolution, {}
+
+    def keep(module, arguments, named, output) -> None:
+        names = list(inspect.signature(module.forward).parameters)
+        kept.update({"arguments": {**dict(zip(names, arguments)), **named}, "output": output[0]})
+
+    handle = denoiser.register_forward_hook(keep, with_kwargs=True)
+    with torch.no_grad():
+        latents, _ = family.encode_images(pipeline, torch.rand(batch, 3, side, side) * 2 - 1)
+        t = family.objective(pipeline, torch.device("cpu")).timesteps(torch.full((batch,), 0.5, dtype=torch.float64), tuple(latents.shape[2:]))
+        family.predict(denoiser, latents, t, family.encode_prompts(pipeline, [PROMPT] * batch))
+        if not kept:
+            # This family's predict runs the blocks itself; what the pipeline asks for when it draws is the same work.
+            words = family.encode_prompts(pipeline, [PROMPT])
+            family.draw(pipeline, words, words, (side, side), 1, 0.0, torch.Generator().manual_seed(0), lambda done, total: None)
+    handle.remove()
+    arguments = {name: value for name, value in kept["arguments"].items() if name != "return_dict"}
+    output = kept["output"]
+    tensors = {"target": torch.randn_like(torch.stack(output) if isinstance(output, list) else output)}
+    plan = {
+        "arguments": taken_apart(arguments, tensors),
+        "base": str(base.path),
+        "part": family.denoiser_name,
+        "class": family.denoiser_class,
+        "targets": list(family.target_modules),
+        "rank": config.lora.rank,
+        "device": device,
+        "dtype": dtype,
+        "threads": 1 if device == "cpu" else torch.get_num_threads(),
+        "batch": batch,
+        "resolution": side,
+        "prompt": PROMPT,
+    }
+    save_file(tensors, folder / "call.safetensors")
+    return plan
+
+
+def taken_apart(value, tensors: dict[str, torch.Tensor]):
+    """Nested lists and dicts as JSON can hold them, every tensor replaced by its name."""
+    if isinstance(value, torch.Tensor):
+        name = f"tensor{len(tensors)}"
+        tensors[name] = value.detach().clone().contiguous()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {key: taken_apart(each, tensors) for key, each in value.items()}
+    return [taken_apart(each, tensors) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def write_plan(folder: Path, plan: dict) -> Path:
+    folder.mkdir()
+    (folder / "call.json").write_text(json.dumps(plan))
+    os.link(folder.parent / "call.safetensors", folder / "call.safetensors")
+    return folder
+
+
+def step_flops(family: Family, base: BaseFolder, config: TrainConfig) -> int:
+    """Floating-point operations of one picture's forward and backward, counted on shapes alone (torch's FlopCounterMode)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    denoiser = footprint.blank_denoiser(family, "", base)
+    footprint.teach(denoiser, config, family)
+    with FlopCounterMode(display=False) as counter:
+        footprint.ask(family, denoiser, (config.dataset.resolution, config.dataset.resolution)).sum().backward()
+    return counter.get_total_flops()
+
+
+def show(figures: dict) -> None:
+    goals = {"efficiency": ">= 0.97 (CPU), 0.90 (GPU)", "vs_plain_same_precision": ">= 1.35", "vs_plain_auto": ">= 2.8 (CPU with 16 bits)"}
+    table = Table("figure", "measured", "goal", title="Train")
+    for name, value in figures.items():
+        if name == "seconds":
+            for arm, seconds in value.items():
+                table.add_row(f"{arm}: seconds a step", f"{seconds:.4f}", "")
+        else:
+            table.add_row(name, str(value), goals.get(name, ""))
+    Console().print(table)
+    sys.stdout.write(json.dumps(figures) + "\n")

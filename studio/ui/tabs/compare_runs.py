@@ -1,0 +1,61 @@
+"""Two to six runs beside each other, in place of the form and the single run; and the way back."""
+
+import gradio as gr
+
+from studio import comparison
+from studio.errors import StudioError
+from studio.runs import Run
+from studio.ui import compare_view
+from studio.ui.html import notice
+from studio.ui.studio import QUIET, Studio
+
+
+def build_compare(studio: Studio, bench: gr.Row, listing: gr.HTML, picked: gr.State) -> None:
+    """`listing` asks for it by its event `compare`; `bench` is what it takes the place of."""
+    with gr.Column(elem_classes="pane", elem_id="compare", visible=False) as beside:
+        with gr.Row(elem_classes="toolbar"):
+            gr.HTML('<h2 class="comparing">Beside each other</h2>')
+            back = gr.Button("Back to the runs", size="md", min_width=140, scale=0, elem_id="compare-back")
+        trouble = gr.HTML("")
+        gr.HTML('<h3 class="part">What differs</h3>')
+        table = gr.HTML("", elem_id="compare-settings")
+        gr.HTML('<h3 class="part">How wrong they are (loss, smoothed)</h3>')
+        curves = gr.HTML("", elem_id="compare-loss")
+        gr.HTML('<h3 class="part">Samples</h3>')
+        with gr.Row(elem_classes="toolbar"):
+            step = gr.Dropdown([], label="After how much learning", elem_id="compare-step", filterable=False, scale=0, min_width=220)
+        samples = gr.HTML("", elem_id="compare-samples")
+
+    def chosen(ids: list[str], request: gr.Request) -> list[Run]:
+        """Those of them that are still there."""
+        workspace = studio.workspace(request)
+        there = {run.id for run in Run.all(workspace)}
+        return comparison.chosen(workspace, [each for each in ids if each in there])
+
+    def compare(ids: list[str], request: gr.Request):
+        shown = gr.update(visible=False), gr.update(visible=True)
+        try:
+            runs = chosen(ids, request)
+        except StudioError as error:
+            return *shown, notice(str(error), "bad"), "", "", gr.update(choices=[], value=None), ""
+        steps = compare_view.steps(runs)
+        first = steps[0][1] if steps else None
+        return (
+            *shown,
+            "",
+            compare_view.table(runs),
+            compare_view.curves(runs),
+            gr.update(choices=steps, value=first, visible=len(steps) > 1),
+            compare_view.samples(runs, first),
+        )
+
+    def take_step(ids: list[str], step: int | str, request: gr.Request):
+        try:
+            return compare_view.samples(chosen(ids, request), step)
+        except StudioError as error:
+            return notice(str(error), "bad")
+
+    opened = listing.compare(compare, picked, [bench, beside, trouble, table, curves, step, samples], **QUIET)
+    opened.then(None, None, None, js="() => window.scrollTo(0, 0)")
+    step.input(take_step, [picked, step], samples, **QUIET)
+    back.click(lambda: (gr.update(visible=True), gr.update(visible=False)), None, [bench, beside], **QUIET)

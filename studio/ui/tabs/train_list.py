@@ -1,0 +1,109 @@
+"""Below the run that is shown: what waits and in which order, every run there is, and those that were removed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gradio as gr
+
+from studio.errors import StudioError
+from studio.jobs import Job
+from studio.runs import Run
+from studio.ui import run_list, runs_view
+from studio.ui.html import notice, panel
+from studio.ui.removed import build_removed
+from studio.ui.studio import QUIET, Studio, in_words
+
+KEEP_FOCUS = """
+let pressed = null;
+element.addEventListener('click', e => {
+  const hit = e.target.closest('[data-click=move]');
+  if (hit) pressed = `[data-job="${hit.dataset.job}"]`;
+});
+new MutationObserver(() => {
+  if (!pressed || !element.contains(document.activeElement)) return;
+  const row = [...element.querySelectorAll('li')].find(each => each.querySelector(pressed));
+  const wish = document.activeElement.dataset.where;
+  const button = row?.querySelector(`[data-where="${wish}"]:not([disabled])`) ?? row?.querySelector('.icon:not([disabled])');
+  if (button && button !== document.activeElement) button.focus();
+}).observe(element, {childList: true, subtree: true, attributes: true});
+"""
+"""Rows are patched by their place, so the focus would stay in the place and move the next job; it goes with the job that was moved."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The three lists, and `wire(show, asked, shown)` for when all of the tab is there."""
+
+    waiting: gr.HTML
+    listing: gr.HTML
+    gone: gr.HTML
+    wire: Callable
+
+
+def build_list(studio: Studio) -> Lists:
+    waiting = panel("", ("move", "cancel", "open"), KEEP_FOCUS, elem_id="queue")
+    said = gr.HTML("")
+    listing = panel("", ("open", "remove", "pick", "compare"), elem_id="run-list")
+    gone = build_removed(studio, "runs")
+    gone.render()
+
+    def own(request: gr.Request, job_id: str) -> Job:
+        job = studio.jobs.get(int(job_id))
+        if job.owner != studio.owner(request):
+            raise StudioError("That training is not here any more; look at the list of what waits.")
+        return job
+
+    def wire(show: Callable, asked: list, shown: list) -> None:
+        """`show(*asked, request)` gives what `shown` shows."""
+        open_run, picked = asked
+
+        @in_words
+        def move(run_id, ids, request: gr.Request, event: gr.EventData):
+            job = own(request, event.job)
+            if job.state == "waiting":
+                studio.jobs.move(job.id, event.where)
+            return show(run_id, ids, request)
+
+        @in_words
+        def cancel(run_id, ids, request: gr.Request, event: gr.EventData):
+            job = own(request, event.job)
+            if job.state == "waiting":
+                studio.stop(job)
+            return show(run_id, ids, request)
+
+        @in_words
+        def remove(run_id, ids, request: gr.Request, event: gr.EventData):
+            workspace = studio.workspace(request)
+            run = Run.open(workspace, event.run)
+            job = runs_view.newest_jobs(studio, studio.owner(request)).get(run.id)
+            if job and job.unfinished:
+                return *[gr.skip()] * len(shown), notice(f"{run.title} is still learning; stop it first.", "warn")
+            workspace.remove(run.path)
+            return *show(run_id if run_id != event.run else None, ids, request), ""
+
+        @in_words
+        def put_back(run_id, ids, request: gr.Request, event: gr.EventData):
+            studio.workspace(request).restore(event.id)
+            return *show(run_id, ids, request), ""
+
+        @in_words
+        def pick(run_id, ids, request: gr.Request, event: gr.EventData):
+            ids = [each for each in ids if each != event.run] + ([event.run] if event.value else [])
+            runs = Run.all(studio.workspace(request))
+            # Without a run in the list's words, the newest one is the one that is shown.
+            current = run_id or (runs[0].id if runs else None)
+            jobs = runs_view.newest_jobs(studio, studio.owner(request))
+            return ids, run_list.listing(runs, jobs, current, {each.id for each in runs} & set(ids))
+
+        def open_one(event: gr.EventData):
+            return event.run
+
+        waiting.move(move, asked, shown, **QUIET)
+        waiting.cancel(cancel, asked, shown, **QUIET)
+        listing.pick(pick, asked, [picked, listing], **QUIET)
+        listing.remove(remove, asked, [*shown, said], **QUIET)
+        gone.restore(put_back, asked, [*shown, said], **QUIET)
+        for each in (waiting, listing):
+            each.open(open_one, None, open_run, **QUIET)
+
+    return Lists(waiting, listing, gone, wire)

@@ -1,0 +1,128 @@
+"""Keeping settings and bringing them: save the form as a preset of one's own, and fill it from a file, of this studio or another trainer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from studio import config as configs
+from studio import presets
+from studio.config import foreign
+from studio.config.foreign import Imported
+from studio.dataset import Dataset
+from studio.errors import StudioError
+from studio.ui import removed
+from studio.ui.html import counted, notice, text
+from studio.ui.removed import build_removed
+from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.tabs.train_sheet import Sheet, introduce, warn
+
+REPLACE = "Replace the one that is there"
+HELP = "Settings of other trainers come in as well: kohya's .toml, ai-toolkit's .yaml. So do a run's config.json and the header of a LoRA made here."
+
+
+@dataclass(frozen=True)
+class Keeping:
+    title: gr.Textbox
+    save: gr.Button
+    replace: gr.Checkbox
+    upload: gr.UploadButton
+    remove: gr.Button
+    said: gr.HTML
+    gone: gr.HTML
+
+
+def build_keeping(studio: Studio) -> Keeping:
+    with gr.Accordion("Save and import settings", open=False, elem_classes="fold", elem_id="keep-settings"):
+        with gr.Row(elem_classes="keep"):
+            title = gr.Textbox(label="Save as preset", placeholder="its name", max_length=presets.LONGEST_TITLE, min_width=160, max_lines=1)
+            save = gr.Button("Save", size="md", min_width=90, scale=0, elem_id="save-preset")
+        replace = gr.Checkbox(label=REPLACE, visible=False, elem_id="replace-preset")
+        with gr.Row(elem_classes="toolbar"):
+            upload = gr.UploadButton(
+                "Import settings from a file", file_types=list(foreign.ENDINGS), size="md", min_width=180, elem_id="import-settings"
+            )
+            remove = gr.Button("Remove this preset", size="md", min_width=160, visible=False, elem_id="remove-preset")
+        gr.HTML(f'<div class="small">{text(HELP)}</div>')
+        said = gr.HTML("", elem_id="keep-said")
+        gone = build_removed(studio, "presets")
+        gone.render()
+    return Keeping(title, save, replace, upload, remove, said, gone)
+
+
+def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
+    goal, pictures = sheet.goal, sheet.pictures
+
+    def keep(dataset_id, title, replace, family, base_model, request: gr.Request, *values):
+        """Saved under its title and chosen as the goal; one of that name stays until a person says otherwise."""
+        workspace = studio.workspace(request)
+        try:
+            dataset = Dataset.open(workspace, dataset_id)
+            config = sheet.read(family, base_model, values, dataset)
+            saved = presets.save(workspace, title or "", config, len(dataset.pictures), bool(replace))
+        except StudioError as error:
+            return {keeping.said: notice(str(error), "bad"), keeping.replace: gr.update(visible="already" in str(error), value=False)}
+        return {
+            goal: gr.update(choices=presets.goals(workspace, dataset.subject, config.model.base_model), value=saved.name),
+            keeping.said: notice(f"Saved. {saved.title} now stands under Goal.", "good"),
+            keeping.replace: gr.update(visible=False, value=False),
+            keeping.title: "",
+            sheet.about: introduce(saved) + warn(dataset, config.model.base_model),
+            keeping.remove: gr.update(visible=True),
+        }
+
+    asked = [pictures, keeping.title, keeping.replace, *sheet.seen]
+    changed = [goal, sheet.about, keeping.said, keeping.replace, keeping.title, keeping.remove]
+    gr.on([keeping.save.click, keeping.title.submit], keep, asked, changed, **QUIET)
+
+    def bring(dataset_id, file, request: gr.Request):
+        """Fill the form from a file, on top of the preset that fits the file's base; and say what became of each of its settings."""
+        workspace = studio.workspace(request)
+        path = Path(str(file))
+        try:
+            dataset = Dataset.open(workspace, dataset_id)
+            found = foreign.read(path, path.name, len(dataset.pictures))
+            start = configs.for_dataset(dataset, configs.fitting_preset(dataset.subject, found.values.get("model.base_model", "")))
+            config = foreign.onto(start, found)
+        except StudioError as error:
+            return {keeping.said: notice(str(error), "bad")}
+        told = (
+            f'<div class="small">{text(f"Settings from {path.name}, a file of {found.source}. Change what you like, then start or save them.")}</div>'
+        )
+        return {**sheet.fill(workspace, dataset, None, config, told), keeping.said: account(found, dataset)}
+
+    keeping.upload.upload(bring, [pictures, keeping.upload], [*sheet.filling, keeping.said, keeping.replace], **QUIET)
+
+    @in_words
+    def drop(dataset_id, goal_name, card_name, request: gr.Request):
+        workspace = studio.workspace(request)
+        title = next((preset.title for preset in presets.own(workspace) if preset.name == goal_name), "")
+        presets.remove(workspace, goal_name or "")
+        return {**sheet.open(workspace, dataset_id, card=card_name), keeping.said: notice(f"{title} was removed; below is the way back.")}
+
+    keeping.remove.click(drop, [pictures, goal, sheet.card], [*sheet.filling, keeping.said], **QUIET)
+
+    @in_words
+    def put_back(dataset_id, base_model, request: gr.Request, event: gr.EventData):
+        workspace = studio.workspace(request)
+        workspace.restore(event.id)
+        dataset = Dataset.open(workspace, dataset_id)
+        return gr.update(choices=presets.goals(workspace, dataset.subject, base_model or "")), removed.listing(workspace, "presets")
+
+    keeping.gone.restore(put_back, [pictures, sheet.base], [goal, keeping.gone], **QUIET)
+
+
+def account(found: Imported, dataset: Dataset) -> str:
+    """What was taken from a file and what was not, by name; what matters first."""
+    missed, needless = ([each for each in found.left if each.matters is matters] for matters in (True, False))
+    words = notice(f"{counted(len(found.values), 'setting')} taken from {found.source}.", "good")
+    trigger = found.values.get("dataset.trigger_word")
+    if trigger and trigger != dataset.trigger_word:
+        words += notice(f"The file's trigger word is {trigger}; these pictures have {dataset.trigger_word or 'none'}, which is used.", "warn")
+    if missed:
+        items = "".join(f"<li><code>{text(each.name)} = {text(each.value)}</code> {text(each.why)}</li>" for each in missed)
+        words += f'<div class="notice warn account" role="status"><b>Not taken, and it may change what is learnt</b><ul>{items}</ul></div>'
+    if needless:
+        items = "".join(f"<li><code>{text(each.name)} = {text(each.value)}</code> {text(each.why)}</li>" for each in needless)
+        words += f'<details class="account"><summary>{counted(len(needless), "setting")} not needed here</summary><ul>{items}</ul></details>'
+    return f'<div class="account-of-file">{words}</div>'
