@@ -77,4 +77,8 @@ def sentence(workspace: Workspace, config: TrainConfig, counted: Estimate | None
         needed, words = memory_needed(config, counted)
         parts.append(needed)
         trouble += f". {words}" if words else ""
+    offer = families.offer(config.model.base_model)
+    if offer and offer.encoder_billions and (config.lora.text_encoder or config.dataset.caption_shuffle):
+        why = "learns too" if config.lora.text_encoder else "reads each new order of a caption"
+        trouble += f". The text encoder {why}, so it stays in memory: about {2 * offer.encoder_billions:.1f} GB more"
     return ", ".join(parts) + trouble

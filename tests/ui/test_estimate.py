@@ -104,3 +104,10 @@ def test_a_card_is_named_with_what_it_has_to_save(workspace, monkeypatch):
     counted = Estimate(Footprint(1_000_000_000, 16_000_000, 3_000_000_000, 300_000_000, 10), 1_000_000, 4_000_000_000, "Card 4000")
     said = estimate.sentence(workspace, settings("owner/large"), counted)
     assert "Card 4000: For 4.0 GB of free memory: blocks are computed twice" in said
+
+
+@pytest.mark.parametrize(("setting", "why"), [("lora.text_encoder=true", "learns too"), ("dataset.caption_shuffle=true", "each new order")])
+def test_a_text_encoder_that_stays_is_said_with_what_it_costs(workspace, setting, why):
+    flux = "black-forest-labs/FLUX.1-dev"
+    assert "9.8 GB more" in (said := estimate.sentence(workspace, settings(flux, setting))) and why in said
+    assert "text encoder" not in estimate.sentence(workspace, settings(flux))
