@@ -74,7 +74,7 @@ def _owned(base: Base) -> str:
 
 def _licence(offer: Offer) -> str:
     licence = offer.licence
-    mark = "" if licence.commercial else '<b class="mark">Non-commercial.</b> '
+    mark = "" if licence.commercial else '<b class="caution">Non-commercial.</b> '
     return f"{mark}Licence: {external(licence.link, licence.title)}. {text(licence.words)}"
 
 
