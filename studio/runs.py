@@ -267,13 +267,13 @@ class Run:
 def _start(workspace: Workspace, config: TrainConfig) -> Path | None:
     """The file of the LoRA that a new run is to go on from; StudioError when it is gone or has another shape."""
     # Here, since the library lists runs.
-    from studio import library
+    from studio import bases, library
 
     lora = config.lora
     if not lora.start_from:
         return None
     card = library.find(workspace, lora.start_from)
-    if config.model.family not in ("", card.family):
+    if bases.look_up(config.model.base_model, config.model.revision).fits(card.family, card.width) is False:
         raise StudioError(f"{card.title} was trained for another kind of base; choose that base, or another LoRA to start from.")
     if card.rank != lora.rank:
         raise StudioError(f"{card.title} has rank {card.rank} and this run {lora.rank}; choose rank {card.rank} to go on from it, or start fresh.")
