@@ -180,10 +180,10 @@ class Family(ABC):
     checkpoint_parts: tuple[str, ...] = ()
     """What a single-file checkpoint of this family holds; empty where diffusers reads none."""
 
-    @abstractmethod
     def width(self, base: BaseFolder) -> int | None:
         """A width that tells the members of a family apart, from config.json alone: of the prompt's embedding for a U-Net, of the denoiser's own
         tokens for a transformer. None where all members take each other's LoRAs."""
+        return None
 
     def resolution(self, base: BaseFolder) -> int:
         """The side of the pictures this base was made for, in pixels."""
@@ -206,9 +206,9 @@ class Family(ABC):
         """What the denoiser predicts: epsilon, v_prediction, or flow (the velocity of flow matching)."""
         return "flow"
 
-    @abstractmethod
     def member_title(self, width: int | None) -> str:
         """The name of the family member of this width, such as Stable Diffusion 1.5; None is the family's own."""
+        return self.title
 
     def base_title(self, base: BaseFolder) -> str:
         """What a base is called in a sentence: one that the studio offers by its name, any other by the member it is."""
@@ -236,8 +236,11 @@ class Family(ABC):
         """The parts that have weights."""
         return (self.denoiser_name, "vae", *self.text_encoder_names)
 
-    @abstractmethod
-    def objective(self, pipeline: "DiffusionPipeline", device: "torch.device") -> "Objective | FlowMatching": ...
+    def objective(self, pipeline: "DiffusionPipeline", device: "torch.device") -> "Objective | FlowMatching":
+        """What its denoiser is asked to predict: the velocity of a flow, shifted as the base's own scheduler says."""
+        from studio.diffusion import FlowMatching, Shift
+
+        return FlowMatching(Shift.of(pipeline.scheduler.config))
 
     def encode_images(self, pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
         """(mean, std) of the latents, shifted and scaled as the denoiser wants them; pixels lie in -1..1."""

@@ -22,22 +22,11 @@ class Chroma(Family):
     target_modules = Flux.target_modules
     checkpoint_parts = ("transformer",)
 
-    def width(self, base):
-        return None
-
     def architecture(self, base):
         return "chroma/lora"
 
-    def member_title(self, width):
-        return self.title
-
     def checkpoint_offer(self, shapes):
         return CHROMA_HD if "distilled_guidance_layer.in_proj.weight" in shapes else None
-
-    def objective(self, pipeline, device):
-        from studio.diffusion import FlowMatching, Shift
-
-        return FlowMatching(Shift.of(pipeline.scheduler.config))
 
     def encode_prompts(self, pipeline, prompts):
         """The mask leaves one word of padding to be seen, as the model was trained."""

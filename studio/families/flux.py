@@ -51,28 +51,17 @@ class Flux(Family):
     text_encoder_targets = {"text_encoder": ("q_proj", "k_proj", "v_proj", "out_proj")}
     checkpoint_parts = ("transformer",)
 
-    def width(self, base):
-        return None
-
     def uses_negative_prompt(self, index, denoiser):
         return False
 
     def architecture(self, base):
         return "flux-1-dev/lora" if base.component_config("transformer").get("guidance_embeds") else "flux-1-schnell/lora"
 
-    def member_title(self, width):
-        return self.title
-
     def checkpoint_offer(self, shapes):
         # Chroma and FLUX.2 have blocks of the same names, but no summary of the words.
         if not {"double_blocks.0.img_attn.qkv.weight", "txt_in.weight", "vector_in.in_layer.weight"} <= shapes.keys():
             return None
         return DEV if "guidance_in.in_layer.weight" in shapes else SCHNELL
-
-    def objective(self, pipeline, device):
-        from studio.diffusion import FlowMatching, Shift
-
-        return FlowMatching(Shift.of(pipeline.scheduler.config))
 
     def encode_prompts(self, pipeline, prompts):
         embeddings_BTD, pooled_BD, _ = pipeline.encode_prompt(prompts, prompts, pipeline.text_encoder.device, max_sequence_length=LONGEST_PROMPT)

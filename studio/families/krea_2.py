@@ -50,14 +50,8 @@ class Krea2(Family):
     target_modules = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.to_gate", "ff.up", "ff.down")
     checkpoint_parts = ("transformer",)
 
-    def width(self, base):
-        return None
-
     def architecture(self, base):
         return "Krea-2/lora"
-
-    def member_title(self, width):
-        return self.title
 
     def checkpoint_offer(self, shapes):
         return RAW if "txtfusion.projector.weight" in shapes else None

@@ -37,23 +37,12 @@ class QwenImage(Family):
     )
     checkpoint_parts = ("transformer",)
 
-    def width(self, base):
-        return None
-
     def architecture(self, base):
         return "Qwen-Image/lora"
-
-    def member_title(self, width):
-        return self.title
 
     def checkpoint_offer(self, shapes):
         # diffusers reads no other spelling of this family than its own.
         return FIRST if "transformer_blocks.0.txt_mlp.net.0.proj.weight" in shapes else None
-
-    def objective(self, pipeline, device):
-        from studio.diffusion import FlowMatching, Shift
-
-        return FlowMatching(Shift.of(pipeline.scheduler.config))
 
     def encode_images(self, pipeline, pixels_BCHW):
         return encode_frame(pipeline, pixels_BCHW)

@@ -91,11 +91,6 @@ class StableDiffusion3(Family):
             return LARGE
         return MEDIUM if "joint_blocks.0.x_block.attn2.qkv.weight" in shapes else None
 
-    def objective(self, pipeline, device):
-        from studio.diffusion import FlowMatching, Shift
-
-        return FlowMatching(Shift.of(pipeline.scheduler.config))
-
     def encode_prompts(self, pipeline, prompts):
         embeddings_BTD, _, pooled_BD, _ = pipeline.encode_prompt(
             *(prompts, prompts, prompts),

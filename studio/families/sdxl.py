@@ -1,7 +1,8 @@
 """Stable Diffusion XL and every model of its layout: two text encoders, the second one's summary and the picture's size as further conditions."""
 
-from studio.families.base import Drawing, Family, Offer, cut_end
+from studio.families.base import Drawing, Offer
 from studio.families.licences import OPENRAIL_XL
+from studio.families.unet import UNetFamily
 
 SDXL_BASE = Offer(
     "stabilityai/stable-diffusion-xl-base-1.0",
@@ -29,7 +30,7 @@ SDXL_BASE = Offer(
 )
 
 
-class SDXL(Family):
+class SDXL(UNetFamily):
     name = "sdxl"
     title = "SDXL"
     offers = (SDXL_BASE,)
@@ -37,31 +38,12 @@ class SDXL(Family):
     pipeline_names = ("StableDiffusionXLPipeline",)
     components = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
     unused = {"feature_extractor": None, "image_encoder": None, "add_watermarker": False}
-    denoiser_name = "unet"
-    denoiser_class = "UNet2DConditionModel"
-    repeated_blocks = ("BasicTransformerBlock",)
     text_encoder_names = ("text_encoder", "text_encoder_2")
-    target_modules = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     text_encoder_targets = dict.fromkeys(text_encoder_names, ("q_proj", "k_proj", "v_proj", "out_proj"))
     checkpoint_parts = ("unet", "vae", "text_encoder", "text_encoder_2")
 
-    def width(self, base):
-        return base.component_config("unet")["cross_attention_dim"]
-
-    def resolution(self, base):
-        vae = base.component_config("vae")
-        return base.component_config("unet")["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
-
-    def bucket_step(self, base):
-        """So that every level of the U-Net halves evenly."""
-        vae, unet = base.component_config("vae"), base.component_config("unet")
-        return 2 ** (len(vae["block_out_channels"]) - 1 + len(unet["block_out_channels"]) - 1)
-
     def architecture(self, base):
         return "stable-diffusion-xl-v1-base/lora"
-
-    def prediction_type(self, base):
-        return base.scheduler_config.get("prediction_type", "epsilon")
 
     def member_title(self, width):
         return "SDXL" if width in (None, 2048) else f"an SDXL model with prompts {width} wide"
@@ -72,16 +54,6 @@ class SDXL(Family):
             return None
         return SDXL_BASE if "conditioner.embedders.1.model.token_embedding.weight" in shapes else None
 
-    def objective(self, pipeline, device):
-        from studio.diffusion import Objective
-
-        return Objective(pipeline.scheduler.alphas_cumprod.float().to(device), pipeline.scheduler.config.prediction_type)
-
-    def encode_images(self, pipeline, pixels_BCHW):
-        posterior = pipeline.vae.encode(pixels_BCHW.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist
-        scale = pipeline.vae.config.scaling_factor
-        return posterior.mean * scale, posterior.std * scale
-
     def encode_prompts(self, pipeline, prompts):
         embeddings_BTD, _, pooled_BD, _ = pipeline.encode_prompt(prompts, device=pipeline.text_encoder.device, do_classifier_free_guidance=False)
         return {"prompt_embeds": embeddings_BTD, "pooled_prompt_embeds": pooled_BD}
@@ -91,9 +63,6 @@ class SDXL(Family):
 
         # SDXL's base was taught so; models made from it may say otherwise.
         return {name: torch.zeros_like(rows) for name, rows in empty.items()} if pipeline.config.force_zeros_for_empty_prompt else empty
-
-    def beyond_limit(self, pipeline, prompt):
-        return cut_end(pipeline.tokenizer, prompt, pipeline.tokenizer.model_max_length - 2)
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
         # Original size, corner of the crop, target size (Podell et al. 2023, section 2.2). Pictures are scaled to their bucket and cut around the

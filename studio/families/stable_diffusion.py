@@ -1,8 +1,9 @@
 """Stable Diffusion 1.x and 2.x, and every model of their layout, the small one that ships included."""
 
 from studio import builtin
-from studio.families.base import Drawing, Family, Offer, cut_end
+from studio.families.base import Drawing, Offer
 from studio.families.licences import APACHE, OPENRAIL, OPENRAIL_PLUS
+from studio.families.unet import UNetFamily
 
 MEMBERS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2.1"}
 """Width of the prompt's embedding -> who has it (CLIP ViT-L, OpenCLIP ViT-H). Other widths are nobody's alone."""
@@ -49,7 +50,7 @@ SD21 = Offer(
 )
 
 
-class StableDiffusion(Family):
+class StableDiffusion(UNetFamily):
     name = "stable-diffusion"
     title = "Stable Diffusion"
     offers = (SMALL_WORLD, SD15, SD21)
@@ -58,32 +59,11 @@ class StableDiffusion(Family):
     components = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
     # Old repositories name image processors that newer versions of transformers lack.
     unused = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
-    denoiser_name = "unet"
-    denoiser_class = "UNet2DConditionModel"
-    repeated_blocks = ("BasicTransformerBlock",)
-    # Attention and feed-forward of every transformer block. proj_in and proj_out are linear in 2.x and in ours but convolutions
-    # in 1.x, so they stay out: one list for all members.
-    target_modules = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     text_encoder_targets = {"text_encoder": ("q_proj", "k_proj", "v_proj", "out_proj")}
     checkpoint_parts = ("unet", "vae", "text_encoder")
 
-    def width(self, base):
-        return base.component_config("unet")["cross_attention_dim"]
-
-    def resolution(self, base):
-        vae = base.component_config("vae")
-        return base.component_config("unet")["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
-
-    def bucket_step(self, base):
-        """So that every level of the U-Net halves evenly."""
-        vae, unet = base.component_config("vae"), base.component_config("unet")
-        return 2 ** (len(vae["block_out_channels"]) - 1 + len(unet["block_out_channels"]) - 1)
-
     def architecture(self, base):
         return f"{ARCHITECTURES.get(self.width(base), 'stable-diffusion')}/lora"
-
-    def prediction_type(self, base):
-        return base.scheduler_config.get("prediction_type", "epsilon")
 
     def member_title(self, width):
         if width is None:
@@ -101,23 +81,9 @@ class StableDiffusion(Family):
             return SD15
         return SD21 if "cond_stage_model.model.token_embedding.weight" in shapes else None
 
-    def objective(self, pipeline, device):
-        from studio.diffusion import Objective
-
-        return Objective(pipeline.scheduler.alphas_cumprod.float().to(device), pipeline.scheduler.config.prediction_type)
-
-    def encode_images(self, pipeline, pixels_BCHW):
-        # Unlike the later autoencoders, this one's config may say a shift that its pipeline never applies.
-        posterior = pipeline.vae.encode(pixels_BCHW.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist
-        scale = pipeline.vae.config.scaling_factor
-        return posterior.mean * scale, posterior.std * scale
-
     def encode_prompts(self, pipeline, prompts):
         embeddings_BTD, _ = pipeline.encode_prompt(prompts, pipeline.text_encoder.device, 1, False)
         return {"prompt_embeds": embeddings_BTD}
-
-    def beyond_limit(self, pipeline, prompt):
-        return cut_end(pipeline.tokenizer, prompt, pipeline.tokenizer.model_max_length - 2)
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
         return denoiser(noisy_BCHW, t_B, encoder_hidden_states=conditions["prompt_embeds"], return_dict=False)[0]

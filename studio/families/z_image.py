@@ -36,23 +36,12 @@ class ZImage(Family):
     reads_lokr = True
     checkpoint_parts = ("transformer",)
 
-    def width(self, base):
-        return None
-
     def architecture(self, base):
         return "Z-Image/lora"
-
-    def member_title(self, width):
-        return self.title
 
     def checkpoint_offer(self, shapes):
         # Lumina Image 2 has layers of the same names, but nothing to fill its texts with.
         return Z_IMAGE if "cap_pad_token" in shapes else None
-
-    def objective(self, pipeline, device):
-        from studio.diffusion import FlowMatching, Shift
-
-        return FlowMatching(Shift.of(pipeline.scheduler.config))
 
     def encode_prompts(self, pipeline, prompts):
         import torch
