@@ -7,13 +7,13 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from studio import runtime
 from studio.adapters import Adapter, load_adapter, refuse_other_base
 from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family
 from studio.recipe import Recipe
 from studio.stack import Report, Stack
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ADAPTERS_KEPT = 16
 PROMPTS_KEPT = 256
 
@@ -27,7 +27,7 @@ class Generator:
 
     def __init__(self, base: BaseFolder, family: Family, device: str = "cpu", dtype: str = "float32", pipeline: DiffusionPipeline | None = None):
         self.base, self.family, self.device = base, family, device
-        self.pipeline = pipeline or family.load(base, DTYPES[dtype]).to(device)
+        self.pipeline = pipeline or family.load(base, runtime.torch_dtype(dtype)).to(device)
         self.stack = self._new_stack()
         self.notes: list[str] = []
         self._adapters: dict[tuple, Adapter] = {}

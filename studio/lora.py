@@ -9,6 +9,7 @@ from peft import LoKrConfig, LoraConfig
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from studio import runtime
 from studio.adapters import adapter_metadata, adapter_tensors, load_adapter, serialise
 from studio.chance import Purpose, draw
 from studio.checkpoints import Disk
@@ -20,7 +21,6 @@ from studio.runs import Run
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MAGNITUDE = ".lora_magnitude_vector"
 """DoRA's third tensor of a layer (Liu et al. 2024), as PEFT spells it in files."""
 
@@ -99,7 +99,7 @@ def start_tensors(run: Run, config: TrainConfig, family: Family, working: dict[s
 
 def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, family: Family, masters: dict[str, Tensor], disk: Disk) -> Path:
     """The LoRA as people get it: alpha folded into B in float32 so that the file's alpha is its rank, the whole story in its header."""
-    path, dtype = run.adapter_at(step), DTYPES[config.saving.dtype]
+    path, dtype = run.adapter_at(step), runtime.torch_dtype(config.saving.dtype)
     tensors = {name: (weight * (config.lora.scale if _scaled(name) else 1.0)).to(dtype) for name, weight in masters.items()}
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise StudioError(

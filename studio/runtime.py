@@ -1,10 +1,14 @@
 """The choices a machine forces on a computation: device, precision, threads. Made once, stored with a run, applied the same way ever after."""
 
 import os
+from typing import TYPE_CHECKING
 
 from studio import processes
 from studio.config.runtime import RuntimeConfig
 from studio.errors import StudioError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def choose(asked: RuntimeConfig, base_numbers: int = 0) -> RuntimeConfig:
@@ -31,6 +35,13 @@ def choose(asked: RuntimeConfig, base_numbers: int = 0) -> RuntimeConfig:
         exact=asked.exact,
         **asked.model_dump(include={"gradient_checkpointing", "quantisation", "offload", "execution", "processes"}),
     )
+
+
+def torch_dtype(name: str) -> "torch.dtype":
+    """A precision that a config or a recipe names, as torch has it."""
+    import torch
+
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
 LARGE_NUMBERS = 50_000_000

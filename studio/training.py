@@ -55,7 +55,7 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     config, base, family = settle(run, team)
     runtime.apply(config.runtime)
     device, training, total = torch.device(config.runtime.device), config.training, config.training.max_train_steps
-    dtype = torch.bfloat16 if config.runtime.dtype == "bfloat16" else torch.float32
+    dtype = runtime.torch_dtype(config.runtime.dtype)
 
     # What encodes pictures and words comes first, says what it has to say, and goes before the denoiser comes.
     encodings = Encodings(run.cache_dir, base, family, device, dtype)
@@ -280,7 +280,9 @@ def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
     family = families.of_folder(base, config.model.family)
     if config.lora.method == "lokr" and not family.reads_lokr:
         raise StudioError(f"diffusers reads no LoKr files of {family.title}; choose lora or dora.")
-    chosen, reasons = memory.choose(runtime.choose(config.runtime, footprint.base_numbers(family, base)), config, base, family)
+    # Counted only while the precision is open: a resume need not build a large base's shapes for it.
+    numbers = footprint.base_numbers(family, base) if config.runtime.dtype is None else 0
+    chosen, reasons = memory.choose(runtime.choose(config.runtime, numbers), config, base, family)
     decided = {"model.family": family.name, "model.revision": base.revision}
     settled = fields.replace(config, {**decided, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
     if team.first:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from studio import runtime
 from studio.batches import Batch, Words
 from studio.chance import Purpose, draw
 from studio.config import TrainConfig
@@ -68,7 +69,7 @@ class Update:
         self.learner, self.words, self.team = learner, words, team
         self.denoiser: nn.Module = pipeline.components[family.denoiser_name]
         self.device = torch.device(config.runtime.device)
-        self.dtype = torch.bfloat16 if config.runtime.dtype == "bfloat16" else torch.float32
+        self.dtype = runtime.torch_dtype(config.runtime.dtype)
         self.recordings: dict[tuple, Recording] = {}
         self.pool: tuple[int, int] | None = None
 
