@@ -70,13 +70,14 @@ class Film:
         for part in learning:
             part.eval()
             part.disable_adapters()
+        stack = self._stack(step, adapter) if adapter else []
         whole = True
         for prompt, file in zip(self.prompts, files):
             rest()
             if self.run.stop_requested:
                 whole = False
                 break
-            recipe = self._recipe(prompt, step, adapter)
+            recipe = self._recipe(prompt, stack)
             # Compiled blocks would be compiled anew for another size, and for every hook of the stack.
             with torch.compiler.set_stance("force_eager"):
                 picture = self.generator.draw(recipe, [(adapter, 1.0)] if adapter else [])
@@ -86,17 +87,18 @@ class Film:
         self.generator.stack.clear()
         for part in learning:
             part.enable_adapters()
+            part.train()
         if whole:
             self.run.append({"kind": "sample", "step": step, "files": [file.name for file in files], "prompts": self.prompts})
             self.seconds_per_column = time.monotonic() - began
         return whole
 
-    def _recipe(self, prompt: str, step: int, adapter: Path | None) -> Recipe:
+    def _stack(self, step: int, adapter: Path) -> list[StackEntry]:
+        sha256 = hashlib.sha256(adapter.read_bytes()).hexdigest()
+        return [StackEntry(adapter=f"run:{self.run.id}@{step}", weight=1.0, title=f"{self.run.title}, step {step}", sha256=sha256)]
+
+    def _recipe(self, prompt: str, stack: list[StackEntry]) -> Recipe:
         samples = self.config.samples
-        stack = []
-        if adapter:
-            sha256 = hashlib.sha256(adapter.read_bytes()).hexdigest()
-            stack = [StackEntry(adapter=f"run:{self.run.id}@{step}", weight=1.0, title=f"{self.run.title}, step {step}", sha256=sha256)]
         return Recipe(
             prompt=prompt,
             family=self.family.name,

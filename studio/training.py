@@ -7,40 +7,33 @@ A run killed anywhere and started again ends in the same adapter, byte for byte:
 import contextlib
 import errno
 import math
-import shutil
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
-from torch import Tensor
 
-from studio import checkpoints, execution, families, footprint, memory, prior, processes, runtime
+from studio import checkpoints, execution, memory, prior, processes, runtime
 from studio.batches import Example, Examples, Words, held_back, load_examples
 from studio.checkpoints import Disk
-from studio.config import TrainConfig, fields
+from studio.config import TrainConfig
 from studio.config.training import TrainingConfig
-from studio.diffusion import FlowMatching, Objective, Shift
 from studio.encodings import Encodings
 from studio.errors import StudioError
-from studio.families.base import BaseFolder, Family
+from studio.families.base import Family
 from studio.film import Film
 from studio.learner import Learner
 from studio.lora import add_lora, save_adapter, start_tensors
 from studio.patience import PatientDisk, PatientRun
+from studio.readings import STEPS_BETWEEN_READINGS, NotFinite, Readings
 from studio.runs import Run
+from studio.settling import MOST_LENT, check_room, preflight, settle, settle_execution, tuned
 from studio.team import Team
 from studio.update import Update
 from studio.validation import Validation
 
 SECONDS_BETWEEN_LOOKS = 0.02
-SPARE_BYTES = 50_000_000
-MOST_LENT = 8
-"""Of the files saved only to be drawn with while it learns, the newest stay: someone who drags sliders asks for hundreds."""
-STEPS_BETWEEN_READINGS = 10
-"""On a card a loss is read so often: reading one makes the card wait for the host. On the processor every step is read."""
 SECONDS_BETWEEN_NEWS = 0.5
 STEPS_BEFORE_PREFLIGHT = 2
 """Real steps, after which time, memory and disk are known well enough to say whether the whole run is worth waiting for."""
@@ -96,11 +89,28 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     update = Update(config, family, pipeline, tuned(family.objective(pipeline, device), training), learner, words, team)
     validation = Validation(held, config.validation, training.seed, update)
 
+    update.learn_mode()
     if config.runtime.execution is None:
-        config = settle_execution(run, config, update, mine, bool(regular), step, team)
+        batches = [(batch, 1 / training.gradient_accumulation_steps) for batch in mine.batches(step)]
+        config = settle_execution(run, update, batches, learning_rate(training, step), step, bool(regular))
     execution.prepare(update, config.runtime.execution)
 
+    every = 1 if device.type == "cpu" or not learner.skips_on_device else STEPS_BETWEEN_READINGS
+    readings = Readings(run, film, total, every, write=team.first)
     lent: list[Path] = []
+
+    def save(number: int) -> Path:
+        return save_adapter(run, number, config, base, family, learner.result(), disk)
+
+    def tell() -> None:
+        """Write down how the last steps went. Nothing of a step that was not finite reached the weights: they are kept, with what steps
+        after it taught where those were not read yet, and NotFinite ends the run."""
+        if broken := readings.tell():
+            number, loss = broken
+            kept = number - 1 if number == step else step
+            if kept and not run.adapter_at(kept).exists():
+                save(kept)
+            raise NotFinite(number, loss, kept, training.learning_rate)
 
     def rest() -> None:
         """Give way when asked, with the newest weights on the disk: whoever asked may want to draw with them."""
@@ -108,36 +118,11 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
             return
         tell()
         if step and not run.adapter_at(step).exists():
-            lent.append(save_adapter(run, step, config, base, family, learner.result(), disk))
+            lent.append(save(step))
             for old in lent[:-MOST_LENT]:
                 old.unlink(missing_ok=True)
             del lent[:-MOST_LENT]
         wait_while_paused(run, step)
-
-    unread: list[tuple[int, float, Tensor, Tensor]] = []
-
-    def tell() -> None:
-        """Read what the last steps left on the device and write it down; StudioError when one of them was not finite."""
-        nonlocal last_reading, seconds_per_step
-        if not unread:
-            return
-        losses, norms = (torch.stack([entry[place] for entry in unread]).tolist() for place in (2, 3))
-        took = (time.monotonic() - last_reading) / len(unread)
-        seconds_per_step = took if seconds_per_step is None else 0.9 * seconds_per_step + 0.1 * took
-        for (number, rate, _, _), loss, norm in zip(unread, losses, norms):
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                unread.clear()
-                broken(number, loss)
-            left = seconds_per_step * (total - number) + film.seconds_left(number)
-            run.append({"kind": "step", "step": number, "loss": loss, "lr": rate, "seconds_per_step": seconds_per_step, "seconds_left": left})
-        unread.clear()
-
-    def broken(number: int, loss: float) -> None:
-        """Nothing of that step reached the weights. They are kept, with what steps after it taught where those were not read yet."""
-        kept = number - 1 if number == step else step
-        if kept and not run.adapter_at(kept).exists():
-            save_adapter(run, kept, config, base, family, learner.result(), disk)
-        raise NotFinite(number, loss, kept, training.learning_rate)
 
     if team.first:
         run.append(
@@ -154,9 +139,7 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
         drawn = True
     team.wait()
 
-    learn_mode(pipeline, config, family)
-    seconds_per_step, last_reading = None, time.monotonic()
-    readings = 1 if device.type == "cpu" or not learner.skips_on_device else STEPS_BETWEEN_READINGS
+    readings.start_clock()
     saved_at = began_at = step
     while step < total:
         wish = team.agree(STOP if run.stop_requested else PAUSE if run.pause_requested else GO_ON)
@@ -166,7 +149,7 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
             if team.first:
                 rest()
             team.wait()
-            last_reading = time.monotonic()
+            readings.start_clock()
             continue
         batches = [(batch, 1 / training.gradient_accumulation_steps) for batch in mine.batches(step)]
         if regular:
@@ -174,30 +157,27 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
         rate = learning_rate(training, step)
         loss, norm = update(step, batches, rate, config.runtime.execution)
         step += 1
-        unread.append((step, rate, loss, norm))
+        readings.add(step, rate, loss, norm)
         column, safe = film.has_column(step), step % config.saving.checkpoint_every == 0 or step == total
         asks = bool(held) and (step % config.validation.every == 0 or step == total)
-        if len(unread) >= readings or column or safe or asks or step == began_at + STEPS_BEFORE_PREFLIGHT:
-            if team.first:
-                tell()
-            unread.clear()
-            last_reading = time.monotonic()
-        if team.first and step == began_at + STEPS_BEFORE_PREFLIGHT:
-            run.append({"kind": "preflight", "step": step, **preflight(run, config, film, learner, seconds_per_step, step)})
+        known = step == began_at + STEPS_BEFORE_PREFLIGHT
+        if readings.full or column or safe or asks or known:
+            tell()
+        if team.first and known:
+            run.append({"kind": "preflight", "step": step, **preflight(config, film, learner, readings.seconds_per_step, step)})
         if asks:
             said = validation.loss()
             if team.first:
                 run.append({"kind": "validation", "step": step, "loss": said})
+            readings.start_clock()
         if team.first and column:
-            adapter = save_adapter(run, step, config, base, family, learner.result(), disk)
-            drawn = film.draw(step, adapter, rest)
-            learn_mode(pipeline, config, family)
+            drawn = film.draw(step, save(step), rest)
         if team.first and safe:
             save_state(run, step, learner, disk)
         saved_at = step if safe else saved_at
         if column or safe:
             team.wait()
-            last_reading = time.monotonic()
+            readings.start_clock()
 
     if not team.first:
         return
@@ -207,21 +187,10 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
         if saved_at < step:
             save_state(run, step, learner, disk)
         if step:
-            save_adapter(run, step, config, base, family, learner.result(), disk)
+            save(step)
         run.append({"kind": "stopped", "step": step})
         return
     run.append({"kind": "finished", "step": step, "seconds": time.monotonic() - started, "adapter": run.adapter_at(step).name})
-
-
-class NotFinite(StudioError):
-    """A step gave no number; knows what may help."""
-
-    def __init__(self, step: int, loss: float, kept: int, learning_rate: float):
-        self.half = learning_rate / 2
-        super().__init__(
-            f"Learning broke at step {step}: the loss is {loss:g}, not a number to learn from. {f'The LoRA of step {kept} is kept. ' if kept else ''}"
-            f"Start again with half the strength of learning (learning rate {self.half:g})."
-        )
 
 
 def encode(run: Run, encodings: Encodings, config: TrainConfig, pictures: list[dict], team: Team) -> list[Example] | None:
@@ -246,66 +215,6 @@ def encode(run: Run, encodings: Encodings, config: TrainConfig, pictures: list[d
         team.wait()
         team.agree(int(found is None))
     return found
-
-
-def settle_execution(run: Run, config: TrainConfig, update: Update, examples: Examples, extra_batches: bool, step: int, team: Team) -> TrainConfig:
-    """Time the ways a card can run these steps, once in a run's life, and write the quickest down."""
-    ways = execution.possible(config, extra_batches)
-    learn_mode(update.pipeline, config, update.family)
-    batches = [(batch, 1 / config.training.gradient_accumulation_steps) for batch in examples.batches(step)]
-    left = config.training.max_train_steps - step
-    how, sentence = execution.fastest(update, batches, learning_rate(config.training, step), left, ways)
-    # Each process may have timed otherwise; the first one's word holds.
-    how = execution.WAYS[team.agree(execution.WAYS.index(how))]
-    settled = fields.replace(config, {"runtime.execution": how})
-    if team.first:
-        run.write_config(settled)
-        if sentence:
-            run.append({"kind": "note", "message": sentence})
-    return settled
-
-
-def learn_mode(pipeline: DiffusionPipeline, config: TrainConfig, family: Family) -> None:
-    """Dropout and checkpointing work in this mode alone."""
-    for part in (family.denoiser_name, *(family.text_encoder_targets if config.lora.text_encoder else ())):
-        pipeline.components[part].train()
-
-
-def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
-    """Everything this machine and this moment decide, written into the run's config the first time and read from it ever after."""
-    if not team.first:
-        team.wait()
-    config = run.config
-    base = families.resolve_base(config.model.base_model, config.model.revision)
-    family = families.of_folder(base, config.model.family)
-    if config.lora.method == "lokr" and not family.reads_lokr:
-        raise StudioError(f"diffusers reads no LoKr files of {family.title}; choose lora or dora.")
-    # Counted only while the precision is open: a resume need not build a large base's shapes for it.
-    numbers = footprint.base_numbers(family, base) if config.runtime.dtype is None else 0
-    chosen, reasons = memory.choose(runtime.choose(config.runtime, numbers), config, base, family)
-    decided = {"model.family": family.name, "model.revision": base.revision}
-    settled = fields.replace(config, {**decided, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
-    if team.first:
-        if settled != config:
-            run.write_config(settled)
-            for reason in reasons:
-                run.append({"kind": "note", "message": reason})
-        team.wait()
-    return settled, base, family
-
-
-def tuned(objective: Objective | FlowMatching, training: TrainingConfig) -> Objective | FlowMatching:
-    """The base's objective with what the settings ask for; StudioError for what it has no place for."""
-    if isinstance(objective, Objective):
-        if training.timestep_shift is not None:
-            raise StudioError(
-                f"The timestep shift {training.timestep_shift:g} belongs to flow-matching bases; this one has a fixed schedule. Leave it empty."
-            )
-        return replace(objective, density=training.timestep_density or objective.density, min_snr_gamma=training.min_snr_gamma)
-    if training.min_snr_gamma is not None:
-        raise StudioError(f"Min-SNR (gamma {training.min_snr_gamma:g}) is defined for a discrete schedule; this base learns flows. Leave it empty.")
-    shift = objective.shift if training.timestep_shift is None else Shift(training.timestep_shift)
-    return replace(objective, density=training.timestep_density or objective.density, shift=shift)
 
 
 def too_long(family: Family, pipeline: DiffusionPipeline, captions: list[str]) -> list[str]:
@@ -361,36 +270,6 @@ def wait_while_paused(run: Run, step: int) -> None:
     while run.pause_requested and not run.stop_requested:
         time.sleep(SECONDS_BETWEEN_LOOKS)
     run.append({"kind": "resumed", "step": step})
-
-
-def preflight(run: Run, config: TrainConfig, film: Film, learner: Learner, seconds_per_step: float, step: int) -> dict:
-    """What two real steps and one sample tell about the whole run: seconds, the peak of memory so far, and what the disk will hold."""
-    seconds = seconds_per_step * (config.training.max_train_steps - step) + film.seconds_left(step)
-    return {
-        "seconds_per_step": seconds_per_step,
-        "seconds_left": seconds,
-        "sample_seconds": film.seconds_per_column,
-        "peak_mb": runtime.peak_bytes(config.runtime) / 1e6,
-        "disk_mb": disk_bytes(config, learner) / 1e6,
-    }
-
-
-def disk_bytes(config: TrainConfig, learner: Learner) -> int:
-    """A LoRA a column, those lent, and three resume states (two kept, one being written)."""
-    size = sum(4 * weight.numel() for weight in learner.masters.values())
-    columns = config.training.max_train_steps // config.samples.every + 1
-    copies = {"adamw": 3, "adamw8bit": 2, "prodigy": 6, "schedulefree": 3}[config.training.optimizer] + bool(config.training.ema_decay)
-    return size * (columns + 3 * copies + MOST_LENT)
-
-
-def check_room(run: Run, config: TrainConfig, learner: Learner) -> None:
-    """Refuse to begin what the disk cannot hold."""
-    needed, free = disk_bytes(config, learner) + SPARE_BYTES, shutil.disk_usage(run.path).free
-    if free < needed:
-        raise StudioError(
-            f"This run needs about {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free. "
-            "Free some space, or choose a smaller rank or fewer sample columns."
-        )
 
 
 def main(argv: list[str]) -> int:

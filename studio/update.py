@@ -19,6 +19,7 @@ from studio.diffusion import FlowMatching, Objective
 from studio.encodings import Conditions
 from studio.families.base import Family
 from studio.learner import Learner
+from studio.lora import targets
 from studio.team import Team
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class Update:
             torch.manual_seed(draw(Purpose.LORA_DROPOUT, self.config.training.seed, step, self.team.rank).integers(2**63))
         inputs = [(self.inputs(batch), weight) for batch, weight in batches]
         return self._replay(inputs[0][0]) if how == "graph" else self._compute(inputs)
+
+    def learn_mode(self) -> None:
+        """Dropout and checkpointing work in this mode alone."""
+        for part in targets(self.config, self.family):
+            self.pipeline.components[part].train()
 
     def inputs(self, batch: Batch) -> Inputs:
         """A batch on the device. With a text encoder that learns, words become conditions here, and gradients flow back into it."""

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from studio import families, patience, processes, training
+from studio import families, patience, processes, settling, training
 from studio.adapters import load_adapter, read_header
 from studio.batches import Examples
 from studio.checkpoints import Disk
@@ -268,7 +268,7 @@ def test_a_broken_loss_stops_the_run_and_keeps_the_last_good_lora(bad, run, monk
 def test_numbers_that_are_not_finite_are_never_saved(run):
     spoilt = {"unet.a.lora_A.weight": torch.tensor([[float("inf")]]), "unet.a.lora_B.weight": torch.zeros(1, 1)}
     with pytest.raises(StudioError, match="not saved"):
-        save_adapter(run, 1, *training.settle(run, Team()), spoilt, Disk())
+        save_adapter(run, 1, *settling.settle(run, Team()), spoilt, Disk())
     assert run.adapters() == []
 
 
@@ -396,7 +396,7 @@ def test_a_run_that_waits_for_room_says_so(run, monkeypatch):
 
 
 def test_too_little_room_is_said_before_the_first_step(run, monkeypatch):
-    monkeypatch.setattr(training, "SPARE_BYTES", 10**18)
+    monkeypatch.setattr(settling, "SPARE_BYTES", 10**18)
     assert "of disk" in main(run)
     assert "step" not in kinds(run)
 

@@ -8,8 +8,8 @@ import torch
 from studio.benchmark.models import save_tiny
 from studio.errors import StudioError
 from studio.families import FAMILIES, locate_base, resolve_base
+from studio.settling import settle
 from studio.team import Team
-from studio.training import settle
 from tests.tiny import tiny_run
 
 
