@@ -3,121 +3,19 @@
 The YAML comes from ModelCardData, never from string formatting; everything a person typed is escaped in the body. No torch.
 """
 
-import json
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from studio.about import About, Base, plain
 from studio.config import TrainConfig, fields
 from studio.errors import StudioError
-from studio.families.base import Licence
 from studio.hub import WEIGHTS_NAME
 from studio.licensing import KNOWN, OTHER, Grant, forbids_uses
-from studio.pictures import clean_text
+from studio.printed_code import call_code
 
-LONGEST_TEXT = 10_000
 BACKSLASHED = "*_#+=:@!-"
 ESCAPED = re.compile(r"[&<>\"'`|$~()\[\]{}\\*_#+=:@!-]")
-
-
-@dataclass(frozen=True)
-class SingleFile:
-    """How plain diffusers opens a base that is one file: by the class `opened_by`, which is that of the pipeline, or of the one model `part`
-    alone. `rest` is the base on the Hub that gives what the file lacks, empty where that was a folder; `schedule` what the file says otherwise
-    than the rest's scheduler."""
-
-    opened_by: str
-    part: str = ""
-    rest: str = ""
-    revision: str = ""
-    schedule: tuple[tuple[str, str | bool], ...] = ()
-
-
-@dataclass(frozen=True)
-class Base:
-    """What the LoRA sits on. `hub_id` only where the Hub has it under that name; `folder` is what code on this computer opens, a folder or
-    a single file. `id` is what a config may say in public: what lies on somebody's computer is called by its name. `hint` says where others
-    find it, `licence` is None where it is not known, and `stated_licence` the maker's word then."""
-
-    title: str
-    id: str
-    hub_id: str | None = None
-    revision: str | None = None
-    licence: Licence | None = None
-    folder: str = ""
-    hint: str = ""
-    stated_licence: str = ""
-    single: SingleFile | None = None
-
-    @property
-    def licence_unknown(self) -> bool:
-        """On the Hub a base's own page says it; of what lies on a computer only its owner can."""
-        return not (self.licence or self.stated_licence or self.hub_id)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One row of the gallery; `before` is the base alone, same prompt and seed, where the run drew it."""
-
-    prompt: str
-    path: str
-    before: str | None = None
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What the run measured. `seconds` is None when the run did not say."""
-
-    steps: int
-    seconds: float | None
-    pictures: int
-    captioned_with_trigger: int
-    dataset_sha256: str
-    adapter_sha256: str
-    stopped_early: bool = False
-    masked: int = 0
-    """Pictures whose masks were used."""
-
-
-@dataclass(frozen=True)
-class Rights:
-    """Who answers for this, and for the people shown."""
-
-    statement: str = ""
-    stated_by: str = ""
-    real_person: bool = False
-    consent: str = ""
-
-
-@dataclass(frozen=True)
-class About:
-    """Everything the card says. `repo_id` may be empty: then the code opens the folder that the card lies in."""
-
-    title: str
-    description: str
-    repo_id: str
-    config: TrainConfig
-    family_title: str
-    family_tags: tuple[str, ...]
-    call_arguments: dict[str, float | str]
-    """What plain diffusers is called with besides the prompt, steps and chance: Family.code_arguments."""
-    base: Base
-    trained: Trained
-    rights: Rights
-    samples: tuple[Sample, ...] = ()
-    grant: Grant = Grant()
-    """The licence that it is given."""
-
-    @property
-    def trigger_word(self) -> str:
-        return plain(self.config.dataset.trigger_word)
-
-    @property
-    def prompt(self) -> str:
-        """A prompt that shows it: the first sample's, else the trigger word."""
-        return plain(self.samples[0].prompt) if self.samples else self.trigger_word
 
 
 def render(about: About) -> str:
@@ -147,69 +45,6 @@ def metadata(about: About) -> ModelCardData:
         instance_prompt=about.trigger_word or None,
         widget=widget or None,
     )
-
-
-def call_code(about: About, here: bool = False, revision: str | None = None) -> str:
-    """Plain diffusers code that draws with this LoRA, its first sample if it has one. `here`: with this computer's folder of a base not on the Hub.
-
-    It names a width and height only where the samples were given some: else they have the base's own, whatever size the pictures were.
-    """
-    base, samples, runtime = about.base, about.config.samples, about.config.runtime
-    weights = _literal(about.repo_id or "path/to/this/folder")
-    version = f", revision={_literal(revision)}" if revision else ""
-    return "\n".join(
-        [
-            "import torch",
-            *_opening(base, here, f"dtype=torch.{runtime.dtype or 'float32'}"),
-            *(['pipeline.to("cuda")'] if runtime.device == "cuda" else []),
-            f"pipeline.load_lora_weights({weights}, weight_name={_literal(WEIGHTS_NAME)}{version})",
-            "image = pipeline(",
-            f"    prompt={_literal(about.prompt)},",
-            f"    num_inference_steps={samples.num_inference_steps},",
-            *(f"    {name}={_literal(value) if isinstance(value, str) else value}," for name, value in about.call_arguments.items()),
-            *([f"    width={samples.resolution},", f"    height={samples.resolution},"] if samples.resolution else []),
-            f'    generator=torch.Generator("cpu").manual_seed({samples.seed}),',
-            ").images[0]",
-            'image.save("picture.png")',
-        ]
-    )
-
-
-def _opening(base: Base, here: bool, dtype: str) -> list[str]:
-    """The lines that open the base."""
-    source = base.hub_id or (base.folder if here and base.folder else f"path/to/{base.hint or base.title}")
-    pinned = f", revision={_literal(base.revision)}" if base.hub_id and base.revision else ""
-    single = base.single
-    if single is None:
-        return ["from diffusers import DiffusionPipeline", "", f"pipeline = DiffusionPipeline.from_pretrained({_literal(source)}{pinned}, {dtype})"]
-    rest = _literal(single.rest or (str(Path(source).parent) if here else f"path/to/the folder of {base.title}"))
-    pinned = f", revision={_literal(single.revision)}" if single.revision else ""
-    if not single.part:
-        opened = f"pipeline = {single.opened_by}.from_single_file({_literal(source)}, config={rest}{pinned}, {dtype})"
-        if not single.schedule:
-            return [f"from diffusers import {single.opened_by}", "", opened]
-        to_the_end = "rescale_betas_zero_snr" in dict(single.schedule)
-        changes = ", ".join(f"{name}={_literal(value) if isinstance(value, str) else value}" for name, value in single.schedule)
-        return [
-            f"from diffusers import {'DDIMScheduler, ' if to_the_end else ''}{single.opened_by}",
-            "",
-            opened,
-            f"scheduler = {'DDIMScheduler' if to_the_end else 'type(pipeline.scheduler)'}",
-            f"pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, {changes})",
-        ]
-    return [
-        f"from diffusers import {', '.join(sorted(('DiffusionPipeline', single.opened_by)))}",
-        "",
-        f"{single.part} = {single.opened_by}.from_single_file(",
-        f"    {_literal(source)}, config={rest}, subfolder={_literal(single.part)}{pinned.replace('revision', 'config_revision')}, {dtype}",
-        ")",
-        f"pipeline = DiffusionPipeline.from_pretrained({rest}{pinned}, {single.part}={single.part}, {dtype})",
-    ]
-
-
-def plain(text: str) -> str:
-    """A person's text as one line without characters that hide or reorder what is read."""
-    return clean_text(text, LONGEST_TEXT)
 
 
 def escape(text: str) -> str:
@@ -385,11 +220,6 @@ def _limits(about: About) -> str:
     if not about.base.hub_id:
         limits.append(f"Its base, {escape(about.base.title)}, has to be on your computer.")
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
-
-
-def _literal(text: str) -> str:
-    """A Python string literal of any text. JSON's escapes mean the same in Python, except its surrogate pairs: hence no ASCII."""
-    return json.dumps(plain(text), ensure_ascii=False)
 
 
 def public_config(config: TrainConfig, base: Base) -> TrainConfig:

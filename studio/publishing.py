@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from studio import hub
 from studio.errors import StudioError
 from studio.jobs import Job
-from studio.model_card import call_code
+from studio.printed_code import call_code
 from studio.refusals import HUB_ERRORS, explain, is_passing, seconds_to_wait
 from studio.release import CARD, STUDIO_FILE, Plan, PlannedFile, Request, plan
 from studio.report import Report

@@ -14,12 +14,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from studio import __version__, families, hub, library, licensing, model_card
+from studio.about import About, Base, Rights, Sample, SingleFile, Trained, plain
 from studio.config import TrainConfig
 from studio.errors import StudioError
 from studio.families import single_files
 from studio.families.base import Family
 from studio.headers import read_header
-from studio.model_card import About, Base, Rights, Sample, SingleFile, Trained
 from studio.recipe import bare_png, read_recipe
 from studio.runs import Run
 from studio.trigger_words import has_word
@@ -135,11 +135,11 @@ class Plan:
     def check(self) -> None:
         """What a person has to say before this leaves the computer; a preview needs none of it."""
         rights = self.about.rights
-        if not model_card.plain(rights.statement):
+        if not plain(rights.statement):
             raise StudioError("Say what gives you the right to publish this (own pictures, a permission, a free licence): it stands on the card.")
-        if rights.real_person and not model_card.plain(rights.consent):
+        if rights.real_person and not plain(rights.consent):
             raise StudioError("The pictures show a real person, and how they agreed is not written down; add it to the dataset, then train again.")
-        if self.about.grant.id == licensing.OTHER and not model_card.plain(self.about.grant.name):
+        if self.about.grant.id == licensing.OTHER and not plain(self.about.grant.name):
             raise StudioError("The licence is 'other': give its name, and a link if there is one.")
         if refused := licensing.refusal(self.about.base.title, self.about.base.licence, self.about.grant):
             raise StudioError(refused)
@@ -156,7 +156,7 @@ def plan(workspace: Workspace, request: Request) -> Plan:
     samples, images, notes = _samples(run, step, request.samples)
     config = run.config
     family = families.get(config.model.family)
-    base = _base(config, family, json.loads(read_header(card.path).metadata.get("studio", "{}")), model_card.plain(request.base_licence))
+    base = _base(config, family, json.loads(read_header(card.path).metadata.get("studio", "{}")), plain(request.base_licence))
     if base.licence_unknown:
         notes += (f"The licence of the base, {base.title}, is not known to the studio; look it up, and say it (base licence).",)
     grant = licensing.settle(base.title, base.licence, request.licence, request.licence_name, request.licence_link)

@@ -390,11 +390,11 @@ def test_the_card_names_the_file_links_nothing_and_asks_for_the_licence(trained,
 
 
 def test_the_code_on_the_card_draws_the_studios_picture(trained, workspace, tmp_path, monkeypatch):
-    from studio import model_card
+    from studio.printed_code import call_code
 
     made = release.plan(workspace, Request(adapter=f"run:{trained.id}", rights="mine"))
     release.save_folder(made, tmp_path / "ink")
-    code = model_card.call_code(made.about, here=True).replace("path/to/this/folder", str(tmp_path / "ink"))
+    code = call_code(made.about, here=True).replace("path/to/this/folder", str(tmp_path / "ink"))
     assert "StableDiffusionPipeline.from_single_file(" in code
     monkeypatch.chdir(tmp_path)
     exec(code, {})

@@ -10,10 +10,11 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from studio import config, model_card
+from studio.about import About, Base, Rights, Sample, Trained, plain
 from studio.config import fields
 from studio.families.licences import APACHE, OPENRAIL_XL
 from studio.licensing import Grant
-from studio.model_card import About, Base, Rights, Sample, Trained
+from studio.printed_code import call_code
 
 SMALL_WORLD = Base("LoRA Studio's small world", id="lora-studio/small-world", licence=APACHE, folder="/home/ana/studio/model")
 ON_HUB = Base("owner/base", id="owner/base", hub_id="owner/base", revision="a" * 40, licence=OPENRAIL_XL)
@@ -173,14 +174,14 @@ def test_hostile_text_adds_no_key_and_comes_back_as_it_was(text):
     found = front(model_card.render(saying(text)))
     assert set(found) | {"instance_prompt", "license_link"} == expected
     assert found["license"] == "other" and found["pipeline_tag"] == "text-to-image"
-    assert found["widget"][0]["text"] == (model_card.plain(text) or " ")
-    assert found.get("instance_prompt", "") == model_card.plain(text[:60])
+    assert found["widget"][0]["text"] == (plain(text) or " ")
+    assert found.get("instance_prompt", "") == plain(text[:60])
 
 
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
 def test_hostile_text_is_shown_and_not_obeyed(text):
     html = rendered(model_card.render(saying(text)))
-    if model_card.plain(text):
+    if plain(text):
         assert structure(html) == structure(rendered(model_card.render(saying("plain words"))))
     assert not re.search(rf"(href|src)=\"(?!https://github.com/huggingface|images/|https://huggingface.co|{APACHE.link})", html)
 
@@ -192,38 +193,38 @@ def test_random_text_survives_the_yaml_and_the_page():
     for _ in range(300):
         text = "".join(rng.choice(alphabet) for _ in range(rng.randrange(1, 40)))
         data = model_card.metadata(saying(text))
-        assert yaml.safe_load(data.to_yaml(line_break="\n"))["widget"][0]["text"] == (model_card.plain(text) or " ")
+        assert yaml.safe_load(data.to_yaml(line_break="\n"))["widget"][0]["text"] == (plain(text) or " ")
         html = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(f"x {model_card.escape(text)} y\n\n{model_card.escape(text)}")
         assert set(re.findall(r"</?([A-Za-z][a-z0-9]*)", html)) <= {"p"}, text
 
 
 def test_plain_text_keeps_letters_of_every_script_and_drops_what_deceives():
-    assert model_card.plain("  naïve 日本語 👩‍🎨 \n x ") == "naïve 日本語 👩‍🎨 x"
-    shown = model_card.plain("".join(chr(code) for code in range(0x2100)))
+    assert plain("  naïve 日本語 👩‍🎨 \n x ") == "naïve 日本語 👩‍🎨 x"
+    shown = plain("".join(chr(code) for code in range(0x2100)))
     assert all(unicodedata.category(char) not in ("Cc", "Cs") and not 0x202A <= ord(char) < 0x202F for char in shown)
-    assert model_card.plain("می\u200cخواهم") == "می\u200cخواهم"
+    assert plain("می\u200cخواهم") == "می\u200cخواهم"
 
 
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
 def test_the_code_is_python_and_holds_the_prompt_as_data(text):
-    code = model_card.call_code(saying(text))
+    code = call_code(saying(text))
     tree = ast.parse(code)
     calls = sorted({node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)})
     assert calls == ["Generator", "from_pretrained", "load_lora_weights", "manual_seed", "save"]
     strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    assert model_card.plain(text) in strings
+    assert plain(text) in strings
 
 
 def test_the_code_names_base_revision_repository_and_file():
-    code = model_card.call_code(about(ON_HUB), revision="b" * 40)
+    code = call_code(about(ON_HUB), revision="b" * 40)
     for part in ("owner/base", "a" * 40, "ana/ink", "b" * 40, "pytorch_lora_weights.safetensors", "ohwx house"):
         assert part in code
-    assert SMALL_WORLD.folder not in model_card.call_code(about()) and SMALL_WORLD.folder in model_card.call_code(about(), here=True)
+    assert SMALL_WORLD.folder not in call_code(about()) and SMALL_WORLD.folder in call_code(about(), here=True)
 
 
 def test_the_size_it_was_taught_at_is_not_taken_for_the_size_the_samples_have():
     """Samples are drawn at the base's own size, which is what a pipeline does that is told none."""
-    assert "width" not in model_card.call_code(about(ON_HUB)) and "height" not in model_card.call_code(about(ON_HUB))
+    assert "width" not in call_code(about(ON_HUB)) and "height" not in call_code(about(ON_HUB))
     assert "taught at 128 x 128 pixels; the samples have the base model's own size" in model_card.render(about())
     assert "taught at 128 x 128 pixels; other sizes were not tried" in model_card.render(about(pictures=False))
 

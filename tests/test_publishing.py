@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 
-from studio import hub, model_card, processes, publishing, release, training
+from studio import hub, processes, publishing, release, training
 from studio.errors import StudioError
 from studio.jobs import Jobs
+from studio.printed_code import call_code
 from studio.recipe import read_recipe
 from studio.release import Request
 from studio.report import Cancelled, Report
@@ -468,7 +469,7 @@ def test_the_code_to_call_it_draws_the_very_sample_of_the_film(workspace, tiny_b
     made = release.plan(workspace, asked(run, repo=""))
     folder = release.save_folder(made, tmp_path / "saved")
     monkeypatch.chdir(tmp_path)
-    exec(model_card.call_code(made.at(str(folder)).about, here=True), {})
+    exec(call_code(made.at(str(folder)).about, here=True), {})
     drawn, sample, base = (Image.open(path) for path in (tmp_path / "picture.png", folder / "images" / "1.png", folder / "images" / "base-1.png"))
     assert drawn.size == sample.size == (64, 64)
     assert drawn.tobytes() == sample.tobytes() != base.tobytes()

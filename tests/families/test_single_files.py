@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from studio import config as configs
-from studio import families, model_card, release
+from studio import families, printed_code, release
 from studio.benchmark.models import save_tiny
 from studio.benchmark.models.parts import clip
 from studio.errors import StudioError
@@ -259,7 +259,7 @@ def test_the_printed_code_opens_it_as_the_studio_does(layout, marks, pairs, tmp_
     facts = {"base_parts": {"id": ours.reference, "revision": ours.revision, "schedule": dict(ours.schedule)}}
     config = configs.build({"model": {"family": pair.family.name, "base_model": str(path)}})
     made = {}
-    exec("\n".join(["import torch", *model_card._opening(release._base(config, pair.family, facts, ""), True, "dtype=torch.float32")]), made)
+    exec("\n".join(["import torch", *printed_code.opening(release._base(config, pair.family, facts, ""), True, "dtype=torch.float32")]), made)
     loaded, theirs = pair.family.load(ours, torch.float32), made["pipeline"]
     assert dict(theirs.scheduler.config) == dict(loaded.scheduler.config)
     for part in pair.family.models:
