@@ -7,28 +7,18 @@ from typing import Annotated
 
 import typer
 
-from studio import bases, builtin, library, presets, queue_commands, training_commands, trash, worker
+from studio import bases, dataset_commands, library, presets, publishing_commands, queue_commands, training_commands, trash, worker
 from studio import config as configs
-from studio.captioning import CAPTIONERS
 from studio.config import foreign, shipped
 from studio.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.errors import StudioError, validated
-from studio.jobs import Jobs
-from studio.licensing import LICENCES
 from studio.recipe import USUAL, Recipe
-from studio.release import Request, plan, save_folder, save_zip
 from studio.runs import Run
-from studio.terminal import HomeOption, aside, console, follow, open_home, table
-from studio.workspace import Home
+from studio.terminal import HomeOption, aside, check_target, console, follow, open_home, table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Caption pictures, train a LoRA, try it, publish it.")
 MAKERS = "Unsaid, as the base's makers recommend."
-Pictures = Annotated[list[Path] | None, typer.Argument(help="Pictures, .txt captions of the same name, or a .zip of both.")]
-LicenceOption = Annotated[str, typer.Option(help=f"Its licence by the Hub's id; base is that of its base: {', '.join(filter(None, LICENCES))}.")]
-LicenceName = Annotated[str, typer.Option(help="What the licence is called, for --licence other.")]
-LicenceLink = Annotated[str, typer.Option(help="Where it can be read, for --licence other.")]
-BaseLicence = Annotated[str, typer.Option(help="Licence of the base, where the studio does not know it.")]
 
 
 def of_recipe(name: str, unsaid: str = ""):
@@ -36,91 +26,15 @@ def of_recipe(name: str, unsaid: str = ""):
     return typer.Option(help=f"{Recipe.model_fields[name].description} {unsaid}".strip())
 
 
-def check_target(path: Path) -> None:
-    """Before the work, not after it: whether there is a place to save its result."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise StudioError(f"There is no folder {str(folder)!r} to save {path.name!r} in; make it first, or choose another.")
-
-
-@app.command()
-def dataset(
-    title: Annotated[str, typer.Argument(help="What to call it; a sample set has a title already.")] = "",
-    files: Pictures = None,
-    subject: Annotated[str, typer.Option(help=f"What the pictures share: {', '.join(SUBJECTS)}; {SUBJECTS[0]} unless said.")] = "",
-    sample: Annotated[str | None, typer.Option(help=f"Take a shipped sample set instead of files: {', '.join(builtin.SAMPLES)}.")] = None,
-    trigger: Annotated[str, typer.Option(help="The rare word that will call the LoRA.")] = "",
-    consent: Annotated[str, typer.Option(help="If a real person is shown: how they agreed. Goes onto the card.")] = "",
-    home: HomeOption = None,
-) -> None:
-    """Make a dataset from pictures and captions, or from a sample set.
-
-    A grey file called name-mask.png is the mask of name.png: only the light parts teach.
-    """
-    place, workspace, jobs = open_home(home)
-    if sample:
-        if files or subject or trigger or consent:
-            raise StudioError("A sample set comes with its own pictures, captions, subject and trigger word; give --sample with a title at most.")
-        made = Dataset.from_samples(workspace, sample)
-        made.describe(title=title.strip())
-        console.print(f"{made.id}\n{len(made.pictures)} pictures with captions.")
-        return
-    if not title.strip():
-        raise StudioError('The dataset has no title; give one, for example: python -m studio dataset "Ink drawings" pictures.zip')
-    made = Dataset.create(workspace, title, subject or SUBJECTS[0], real_person=bool(consent), consent=consent)
-    if trigger:
-        made.set_trigger_word(trigger)
-    console.print(made.id, highlight=False)
-    bring(place, jobs, made, files or [])
-
-
-@app.command()
-def add(
-    dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
-    files: Pictures,
-    home: HomeOption = None,
-) -> None:
-    """Add pictures and captions to a dataset.
-
-    A grey file called name-mask.png is the mask of name.png: only the light parts teach.
-    """
-    place, workspace, jobs = open_home(home)
-    bring(place, jobs, Dataset.open(workspace, dataset), files)
-
-
-def bring(place: Home, jobs: Jobs, dataset: Dataset, files: list[Path]) -> None:
-    """Add files to a dataset, and say what came of each."""
-    listing = [{"path": str(path.resolve()), "name": path.name} for path in files]
-    result = follow(place, jobs, jobs.submit("local", "import", {"dataset": dataset.id, "files": listing})).result
-    masks = f", {result['masks']} masks" if result["masks"] else ""
-    console.print(f"{result['added']} pictures and {result['captions']} captions{masks} added.")
-    for refused in result["refused"]:
-        console.print(f"  not used: {refused['name']}: {refused['reason']}")
-    for note in result["notes"]:
-        console.print(f"  {note}")
-
-
-@app.command()
-def caption(
-    dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
-    captioner: Annotated[str, typer.Option(help=f"{', '.join(CAPTIONERS)}.")] = next(iter(CAPTIONERS)),
-    every: Annotated[bool, typer.Option("--all", help="Also those that have a caption already; hand-made ones are always kept.")] = False,
-    noun: Annotated[str, typer.Option(help="What the character or object is, in one word, such as dog: the trigger word takes its place.")] = "",
-    home: HomeOption = None,
-) -> None:
-    """Write captions with a captioner.
-
-    Captions that a person wrote or brought are never overwritten.
-    """
-    place, _, jobs = open_home(home)
-    job = jobs.submit("local", "caption", {"dataset": dataset, "captioner": captioner, "only_empty": not every, "class_noun": noun})
-    result = follow(place, jobs, job).result
-    console.print(f"{result['captioned']} pictures captioned, {result['kept']} kept as they were.")
-    if result["failed"]:
-        console.print(f"{result['failed']} pictures could not be read.")
-
-
-for command in (training_commands.train, training_commands.again, training_commands.resume, training_commands.extend):
+for command in (
+    dataset_commands.dataset,
+    dataset_commands.add,
+    dataset_commands.caption,
+    training_commands.train,
+    training_commands.again,
+    training_commands.resume,
+    training_commands.extend,
+):
     app.command()(command)
 app.add_typer(queue_commands.app, name="queue")
 
@@ -207,60 +121,8 @@ def generate(
         console.print(f"  {note}")
 
 
-@app.command()
-def publish(
-    adapter: Annotated[str, typer.Argument(help="One of your own LoRAs: run:<run id> or run:<run id>@<step>.")],
-    repo: Annotated[str, typer.Argument(help="name or owner/name on the Hub.")],
-    rights: Annotated[str, typer.Option(help="What gives you the right to publish this; it stands on the card.")],
-    public: Annotated[bool, typer.Option("--public", help="Make it public once every byte was verified; otherwise it stays private.")] = False,
-    licence: LicenceOption = "",
-    licence_name: LicenceName = "",
-    licence_link: LicenceLink = "",
-    base_licence: BaseLicence = "",
-    title: Annotated[str, typer.Option(help="Title of the card.")] = "",
-    update: Annotated[bool, typer.Option("--update", help="Add a new version to a repository this run was published to.")] = False,
-    home: HomeOption = None,
-) -> None:
-    """Publish a LoRA with its card to the Hugging Face Hub.
-
-    It stays private unless you say --public. Your login (`hf auth login`) or HF_TOKEN is used.
-    """
-    import huggingface_hub
-
-    token = huggingface_hub.get_token()
-    if not token:
-        raise StudioError("You are not logged in to the Hub: run `hf auth login` first, or use `save` to get a folder or zip instead.")
-    place, _, jobs = open_home(home)
-    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link, "base_licence": base_licence}
-    asked = {"adapter": adapter, "repo": repo, "private": not public, "rights": rights, **named, "title": title, "update": update}
-    request = validated(Request, asked)
-    job = jobs.submit("local", "publish", request.model_dump(), key=request.job_key)
-    result = follow(place, jobs, job, secret=token.encode()).result
-    console.print(f"{result['url']}\n{'private' if result['private'] else 'public'}, commit {result['commit']}")
-    for note in result["notes"]:
-        console.print(f"  {note}")
-
-
-@app.command()
-def save(
-    adapter: Annotated[str, typer.Argument(help="One of your own LoRAs: run:<run id> or run:<run id>@<step>.")],
-    out: Annotated[Path, typer.Argument(help="A new folder, or a file ending in .zip.")],
-    rights: Annotated[str, typer.Option(help="What gives you the right to publish this; it stands on the card.")] = "",
-    licence: LicenceOption = "",
-    licence_name: LicenceName = "",
-    licence_link: LicenceLink = "",
-    base_licence: BaseLicence = "",
-    home: HomeOption = None,
-) -> None:
-    """Save a LoRA with its card and pictures as a folder or zip.
-
-    They are the files that `publish` would send. Needs no network.
-    """
-    check_target(out)
-    _, workspace, _ = open_home(home)
-    named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link, "base_licence": base_licence}
-    made = plan(workspace, validated(Request, {"adapter": adapter, "rights": rights, **named}))
-    console.print(str(save_zip(made, out) if out.suffix == ".zip" else save_folder(made, out)))
+app.command()(publishing_commands.publish)
+app.command()(publishing_commands.save)
 
 
 @app.command()

@@ -96,3 +96,10 @@ def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(columns, *rows)]
     for line in (columns, *rows):
         console.print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip(), highlight=False)
+
+
+def check_target(path: Path) -> None:
+    """Before the work, not after it: whether there is a place to save its result."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise StudioError(f"There is no folder {str(folder)!r} to save {path.name!r} in; make it first, or choose another.")
