@@ -21,12 +21,14 @@ RANKS = (8, 16)
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Of one base at one picture size. `free_bytes` and `card` are of the graphics card when it was counted; None without one."""
+    """Of one base at one picture size. `free_bytes` and `card` are of the graphics card when it was counted; None without one. `dtype` is what
+    the best device here computes such a base in."""
 
     footprint: Footprint
     numbers_a_rank: int
     free_bytes: int | None
     card: str | None
+    dtype: str = "bfloat16"
 
     def at_rank(self, rank: int) -> Footprint:
         return dataclasses.replace(self.footprint, adapter_numbers=self.footprint.adapter_numbers + (rank - RANKS[1]) * self.numbers_a_rank)
@@ -36,7 +38,7 @@ def known(home: Home, config: TrainConfig) -> Estimate | None:
     """What was counted for such settings; None when nobody has yet."""
     try:
         said = json.loads(_file(home, config).read_text(encoding="utf-8"))
-        return Estimate(Footprint(**said["footprint"]), said["numbers_a_rank"], said["free_bytes"], said["card"])
+        return Estimate(Footprint(**said.pop("footprint")), **said)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -52,6 +54,7 @@ def estimate_job(home: Home, job: Job, report: Report, secret: bytes | None) -> 
     """{"config"} -> {}: counts, and keeps what it counted for everybody."""
     import torch
 
+    from studio import memory, runtime
     from studio.footprint import measure
 
     config = TrainConfig.model_validate(job.payload["config"])
@@ -62,11 +65,13 @@ def estimate_job(home: Home, job: Job, report: Report, secret: bytes | None) -> 
     if counted[1] is None:
         raise StudioError(f"The shapes of {config.model.base_model!r} are not known before it is fetched.")
     card = torch.cuda.is_available()
+    device = "cuda" if card else "cpu"
     said = {
         "footprint": dataclasses.asdict(counted[1]),
         "numbers_a_rank": (counted[1].adapter_numbers - counted[0].adapter_numbers) // (RANKS[1] - RANKS[0]),
-        "free_bytes": torch.cuda.mem_get_info()[0] if card else None,
+        "free_bytes": memory.free_bytes(device) if card else None,
         "card": torch.cuda.get_device_name() if card else None,
+        "dtype": runtime.precision(device, counted[1].base_numbers),
     }
     path = _file(home, config)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,30 +1,32 @@
-"""What a run needs of a card's memory, which savings it takes to fit, and what to change when it did not fit after all."""
+"""What a run needs of memory, a card's or the computer's, which savings it takes to fit, and what to change when it did not fit after all."""
 
 import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from studio import processes
 from studio.config import TrainConfig
 from studio.config.runtime import RuntimeConfig
 from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family
+from studio.runtime import LARGE_NUMBERS
 
 if TYPE_CHECKING:
     import torch
 
 
 FILE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-PACKED_BYTES = {"none": 2.0, "int8": 1.1, "fp8": 1.05, "nf4": 0.6}
-"""Bytes a number of the denoiser takes in 16 bits and packed, with the scales of each block of numbers (Dettmers et al. 2023, section 3)."""
-LEARNER_BYTES = 2 + 4 + 4 + 4 + 4
-"""For each number that learns: the working copy in 16 bits, and in 32 bits the master, its gradient and AdamW's two moments."""
+PACKED_BYTES = {"int8": 1.1, "fp8": 1.05, "nf4": 0.6}
+"""Bytes a number of the denoiser takes when packed, with the scales of each block of numbers (Dettmers et al. 2023, section 3)."""
+LEARNER_BYTES = 4 + 4 + 4 + 4
+"""For each number that learns, in 32 bits: the master, its gradient and AdamW's two moments. Its working copy comes on top."""
 FIXED_BYTES = 900_000_000
-"""The card's own context, the libraries' workspaces, and an autoencoder that waits to draw."""
+"""The card's own context or the program itself, the libraries' workspaces, and an autoencoder that waits to draw."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Of one training. Activations are for one picture, kept whole and with blocks computed twice."""
+    """Of one training. Activations are for one picture in 16 bits, kept whole and with blocks computed twice."""
 
     base_numbers: int
     adapter_numbers: int
@@ -36,16 +38,17 @@ class Footprint:
         """Of the file, without its header of some kilobytes."""
         return self.adapter_numbers * FILE_BYTES[dtype]
 
-    def memory(self, batch: int, checkpointing: bool, quantisation: str, offload: bool) -> int:
-        """Bytes at the peak of a step."""
-        weights = self.base_numbers * PACKED_BYTES[quantisation]
+    def memory(self, batch: int, checkpointing: bool, quantisation: str, offload: bool, dtype: str = "bfloat16") -> int:
+        """Bytes at the peak of a step; `dtype` is what it computes in."""
+        width = FILE_BYTES[dtype]
+        weights = self.base_numbers * PACKED_BYTES.get(quantisation, width)
         if offload:
             # Two blocks are there at a time: one computes, the next one comes.
             weights *= 3 / max(3, self.blocks)
         activations = self.activation_bytes
         if checkpointing:
             activations = self.checkpointed_bytes + self.activation_bytes // max(1, self.blocks)
-        return int(weights + self.adapter_numbers * LEARNER_BYTES + batch * activations + FIXED_BYTES)
+        return int(weights + self.adapter_numbers * (width + LEARNER_BYTES) + batch * activations * width // 2 + FIXED_BYTES)
 
 
 SLOWER = {
@@ -58,21 +61,19 @@ SLOWER = {
 }
 """(checkpointing, quantisation, offload) -> how much longer a step takes than without any, roughly, as trainers report it. Only the order counts."""
 SHARE = 0.92
-"""Of the free memory that may be planned for: the allocator leaves gaps."""
+"""Of the free memory that may be planned for: the allocator leaves gaps, and other programs want some too."""
 
 
-def choose(asked: RuntimeConfig, config: TrainConfig, base: BaseFolder, family: Family) -> tuple[RuntimeConfig, list[str]]:
-    """Fill in what was left open about memory, the fastest way that fits what is free; what was chosen and why, in sentences."""
+def choose(asked: RuntimeConfig, base_numbers: int, config: TrainConfig, base: BaseFolder, family: Family) -> tuple[RuntimeConfig, list[str]]:
+    """Fill in what was left open about memory, the fastest way that fits what is free; what was chosen and why, in sentences. On a processor
+    a small base is not worth the counting: it fits wherever the program does."""
     filled = {"gradient_checkpointing": False, "quantisation": "none", "offload": False}
     reasons = []
     left_open = [name for name, value in asked.model_dump(include=filled.keys()).items() if value is None]
-    if asked.device == "cuda" and left_open:
-        import torch
-
+    if left_open and (asked.device == "cuda" or base_numbers > LARGE_NUMBERS):
         from studio.footprint import measure
 
-        free = int(torch.cuda.mem_get_info()[0] * SHARE)
-        filled, sentence = fitting(measure(config, family, base), asked, config.training.train_batch_size, free)
+        filled, sentence = fitting(measure(config, family, base), asked, config.training.train_batch_size, free_bytes(asked.device))
         reasons.append(sentence)
     if asked.device == "cpu" and asked.execution is None:
         # On a processor compiling took three minutes and gained nothing; a card's ways are timed once the denoiser is there.
@@ -80,16 +81,28 @@ def choose(asked: RuntimeConfig, config: TrainConfig, base: BaseFolder, family: 
     return RuntimeConfig.model_validate(filled | asked.model_dump(exclude_none=True)), reasons
 
 
+def free_bytes(device: str) -> int:
+    """What may be planned for now."""
+    if device == "cpu":
+        return int(processes.free_memory() * SHARE)
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0] * SHARE)
+
+
 def fitting(footprint: Footprint, asked: RuntimeConfig, batch: int, free: int) -> tuple[dict, str]:
-    """The fastest of the ways that agree with what was asked and fit into `free` bytes; the smallest one when none fits."""
-    can_pack = importlib.util.find_spec("bitsandbytes") is not None
+    """The fastest of the ways that agree with what was asked and fit into `free` bytes; the smallest one when none fits. `asked` says the
+    device and precision; open, it is a card in 16 bits."""
+    can_pack = asked.device != "cpu" and importlib.util.find_spec("bitsandbytes") is not None
     ways = []
     for (checkpointing, quantisation, offload), slower in SLOWER.items():
+        if offload and asked.device == "cpu" and not asked.offload:
+            continue
         agrees = asked.gradient_checkpointing in (None, checkpointing) and asked.offload in (None, offload)
         if asked.quantisation not in (None, "none", "nf4"):
             quantisation = asked.quantisation
         if agrees and asked.quantisation in (None, quantisation) and (can_pack or quantisation == "none" or asked.quantisation):
-            needed = footprint.memory(batch, checkpointing, quantisation, offload)
+            needed = footprint.memory(batch, checkpointing, quantisation, offload, asked.dtype or "bfloat16")
             ways.append((slower, needed, {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}))
     if not ways:
         raise StudioError(

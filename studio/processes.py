@@ -20,6 +20,13 @@ WINDOWS = sys.platform == "win32"
 LINUX = sys.platform.startswith("linux")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+CGROUPS = Path("/sys/fs/cgroup")
+CONTAINER_LIMITS = (
+    (CGROUPS, "memory.max", "memory.current"),
+    (CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+"""(folder, file of the limit, file of what is in use): Linux's control groups in their second and first version."""
+
 if WINDOWS:
     import msvcrt
 else:
@@ -163,6 +170,22 @@ def peak_memory() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts kilobytes, macOS bytes.
     return peak * 1024 if LINUX else peak
+
+
+def free_memory() -> int:
+    """Bytes of main memory that this process may still take: of the machine, or of the container that it runs in where that allows less."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    for folder, limit, used in CONTAINER_LIMITS:
+        try:
+            cached = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines()).get("inactive_file", 0)
+            taken = int((folder / used).read_text()) - int(cached)
+            free = min(free, int((folder / limit).read_text()) - taken)
+        except (OSError, ValueError):
+            # No such limit: the file is missing, or says "max".
+            continue
+    return max(0, free)
 
 
 def limit_self(memory_bytes: int, largest_file_bytes: int) -> None:

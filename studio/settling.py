@@ -30,9 +30,10 @@ def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
     family = families.of_folder(base, config.model.family)
     if config.lora.method == "lokr" and not family.reads_lokr:
         raise StudioError(f"diffusers reads no LoKr files of {family.title}; choose lora or dora.")
-    # Counted only while the precision is open: a resume need not build a large base's shapes for it.
-    numbers = footprint.base_numbers(family, base) if config.runtime.dtype is None else 0
-    chosen, reasons = memory.choose(runtime.choose(config.runtime, numbers), config, base, family)
+    # Counted only while something hangs on it: a resume need not build a large base's shapes.
+    undecided = None in (config.runtime.dtype, config.runtime.gradient_checkpointing, config.runtime.quantisation, config.runtime.offload)
+    numbers = footprint.base_numbers(family, base) if undecided else 0
+    chosen, reasons = memory.choose(runtime.choose(config.runtime, numbers), numbers, config, base, family)
     decided = {"model.family": family.name, "model.revision": base.revision}
     settled = fields.replace(config, {**decided, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
     if team.first:

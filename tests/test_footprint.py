@@ -105,6 +105,13 @@ def test_blocks_that_wait_outside_are_computed_twice():
         fitting(LARGE, RuntimeConfig(offload=True, gradient_checkpointing=False), 1, 9 * 10**9)
 
 
+def test_on_a_processor_only_what_it_can_do_is_chosen_and_wider_numbers_take_more():
+    for gigabytes, checkpointing in ((200, False), (16, True)):
+        chosen, _ = fitting(LARGE, RuntimeConfig(device="cpu", dtype="float32"), 1, gigabytes * 10**9)
+        assert chosen == {"gradient_checkpointing": checkpointing, "quantisation": "none", "offload": False}
+    assert LARGE.memory(1, False, "none", False, "float32") > 1.9 * LARGE.memory(1, False, "none", False)
+
+
 def test_without_the_package_nothing_is_packed(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     chosen, _ = fitting(LARGE, RuntimeConfig(), 1, 16 * 10**9)

@@ -18,6 +18,19 @@ HOLD = (
 )
 
 
+def test_free_memory_is_what_a_container_leaves_where_that_is_less(tmp_path, monkeypatch):
+    import psutil
+
+    whole = psutil.virtual_memory().available
+    monkeypatch.setattr(processes, "CONTAINER_LIMITS", ((tmp_path, "memory.max", "memory.current"),))
+    assert processes.free_memory() == pytest.approx(whole, rel=0.2)
+    for name, text in (("memory.max", "1000000\n"), ("memory.current", "700000\n"), ("memory.stat", "anon 1\ninactive_file 200000\n")):
+        (tmp_path / name).write_text(text)
+    assert processes.free_memory() == 500_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert processes.free_memory() == pytest.approx(whole, rel=0.2)
+
+
 def wait_for(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():

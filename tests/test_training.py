@@ -72,6 +72,17 @@ def test_the_machines_choices_are_made_once_and_kept(run):
     assert (chosen.device, chosen.dtype, chosen.threads) == ("cpu", "float32", 1)
 
 
+def test_a_large_base_is_made_to_fit_the_computers_memory_once_and_says_so(run, monkeypatch):
+    monkeypatch.setattr("studio.memory.LARGE_NUMBERS", 0)
+    monkeypatch.setattr(processes, "free_memory", lambda: 1_000_000)
+    config, _, _ = settling.settle(run, Team())
+    assert config.runtime.gradient_checkpointing and config.runtime.quantisation == "none" and not config.runtime.offload
+    (note,) = [event["message"] for event in run.events()[0] if event["kind"] == "note"]
+    assert "For 0.0 GB of free memory: blocks are computed twice" in note
+    monkeypatch.setattr(processes, "free_memory", lambda: 10**12)
+    assert settling.settle(run, Team())[0] == config
+
+
 def test_the_family_of_a_base_is_settled_with_the_base(run):
     assert run.config.model.family == ""
     main(run)

@@ -7,10 +7,13 @@ from studio.config import TrainConfig
 from studio.errors import StudioError
 from studio.estimates import Estimate
 from studio.headers import read_header
-from studio.memory import FILE_BYTES, fitting
+from studio.memory import FILE_BYTES, fitting, free_bytes
 from studio.runs import Run
 from studio.ui.html import duration, size
 from studio.workspace import Workspace
+
+SLOW_NUMBERS = 300_000_000
+"""Of a denoiser: from there on a person should know what learning without a graphics card means, before many gigabytes are fetched."""
 
 
 def adapter_bytes(config: TrainConfig) -> int | None:
@@ -47,23 +50,27 @@ def seconds_a_step(workspace: Workspace, config: TrainConfig) -> float | None:
     return None
 
 
-def memory_needed(config: TrainConfig, counted: Estimate) -> tuple[str, str]:
-    """(memory at the peak of a step, what the card of this computer would save on the way), in words."""
-    footprint, batch, asked = counted.at_rank(config.lora.rank), config.training.train_batch_size, config.runtime
-    if counted.free_bytes and asked.device in (None, "cuda"):
-        chosen, words = fitting(footprint, asked, batch, counted.free_bytes)
-        needed = footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"])
-        return f"about {needed / 1e9:.1f} GB of memory", f"{counted.card}: {words}"
-    needed = footprint.memory(batch, bool(asked.gradient_checkpointing), asked.quantisation or "none", bool(asked.offload))
-    least = min(needed, footprint.memory(batch, True, asked.quantisation or "nf4", bool(asked.offload)))
-    smaller = f" (at the least {least / 1e9:.1f} GB, where it is saved)" if least < 0.8 * needed else ""
-    return f"about {needed / 1e9:.1f} GB of memory{smaller}", ""
+def memory_needed(config: TrainConfig, counted: Estimate) -> tuple[str, list[str]]:
+    """(memory at the peak of a step, sentences on what this computer would save on the way and whether it is made for it)."""
+    on_card = counted.free_bytes is not None and config.runtime.device != "cpu"
+    free = counted.free_bytes if on_card else free_bytes("cpu")
+    known = {"device": "cuda" if on_card else "cpu", "dtype": counted.dtype}
+    asked, batch = config.runtime.model_copy(update=known | config.runtime.model_dump(exclude_none=True)), config.training.train_batch_size
+    footprint = counted.at_rank(config.lora.rank)
+    chosen, words = fitting(footprint, asked, batch, free)
+    needed = footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"], asked.dtype)
+    said = f"about {needed / 1e9:.1f} GB of memory"
+    if on_card:
+        return said, [f"{counted.card}: {words}"]
+    if footprint.base_numbers < SLOW_NUMBERS:
+        return said, [words] if needed > free else []
+    return said, [words, "There is no graphics card here: a base this large takes hours or days on a processor."]
 
 
 def sentence(workspace: Workspace, config: TrainConfig, counted: Estimate | None = None) -> str:
     """What the numbers mean together, with what a child has counted for this base; and why the file's size cannot be told, where the base's
     weights cannot be read."""
-    parts, trouble = [f"{config.training.max_train_steps:,} steps"], ""
+    parts, notes = [f"{config.training.max_train_steps:,} steps"], []
     if pace := seconds_a_step(workspace, config):
         parts.append(f"about {duration(pace * config.training.max_train_steps)} here")
     else:
@@ -72,13 +79,13 @@ def sentence(workspace: Workspace, config: TrainConfig, counted: Estimate | None
         if bytes_ := counted.at_rank(config.lora.rank).adapter_bytes(config.saving.dtype) if counted else adapter_bytes(config):
             parts.append(f"a file of {size(bytes_)}")
     except StudioError as error:
-        trouble = f". {error}"
+        notes.append(str(error))
     if counted:
         needed, words = memory_needed(config, counted)
         parts.append(needed)
-        trouble += f". {words}" if words else ""
+        notes += words
     offer = families.offer(config.model.base_model)
     if offer and offer.encoder_billions and (config.lora.text_encoder or config.dataset.caption_shuffle):
         why = "learns too" if config.lora.text_encoder else "reads each new order of a caption"
-        trouble += f". The text encoder {why}, so it stays in memory: about {2 * offer.encoder_billions:.1f} GB more"
-    return ", ".join(parts) + trouble
+        notes.append(f"The text encoder {why}, so it stays in memory: about {2 * offer.encoder_billions:.1f} GB more.")
+    return ". ".join([", ".join(parts), " ".join(notes)]) if notes else ", ".join(parts)

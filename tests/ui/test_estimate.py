@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from studio import config
+from studio import config, processes
 from studio.benchmark.tiny import save_tiny_model
 from studio.estimates import Estimate
 from studio.families import BUILTIN_ID, resolve_base
@@ -91,19 +91,35 @@ def test_an_estimate_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_a_child_counted_is_said_for_any_rank(workspace):
-    counted = Estimate(Footprint(1_000_000_000, 16_000_000, 3_000_000_000, 300_000_000, 10), 1_000_000, None, None)
+LARGE = Footprint(1_000_000_000, 16_000_000, 3_000_000_000, 300_000_000, 10)
+
+
+def test_what_a_child_counted_is_said_for_any_rank(workspace, monkeypatch):
+    monkeypatch.setattr(processes, "free_memory", lambda: 8_000_000_000)
+    counted = Estimate(LARGE, 1_000_000, None, None)
     said = estimate.sentence(workspace, settings("owner/large", "lora.rank=8", "saving.dtype=bfloat16"), counted)
-    assert "a file of 16.0\u00a0MB" in said and "about 6.0 GB of memory (at the least 2.2 GB, where it is saved)" in said
+    assert "a file of 16.0\u00a0MB" in said and "about 6.0 GB of memory. For 7.4 GB of free memory: nothing has to be saved" in said
     less = estimate.sentence(workspace, settings("owner/large", "lora.rank=8", "runtime.gradient_checkpointing=true"), counted)
     assert "a file of 32.0\u00a0MB" in less and "about 3.6 GB of memory" in less
 
 
 def test_a_card_is_named_with_what_it_has_to_save(workspace, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    counted = Estimate(Footprint(1_000_000_000, 16_000_000, 3_000_000_000, 300_000_000, 10), 1_000_000, 4_000_000_000, "Card 4000")
+    counted = Estimate(LARGE, 1_000_000, 4_000_000_000, "Card 4000")
     said = estimate.sentence(workspace, settings("owner/large"), counted)
-    assert "Card 4000: For 4.0 GB of free memory: blocks are computed twice" in said
+    assert "Card 4000: For 4.0 GB of free memory: blocks are computed twice" in said and "processor" not in said
+
+
+def test_without_a_card_the_computers_memory_counts_and_patience_is_asked_for_before_anything_is_fetched(workspace, monkeypatch):
+    monkeypatch.setattr(processes, "free_memory", lambda: 4_000_000_000)
+    said = estimate.sentence(workspace, settings("owner/large"), Estimate(LARGE, 1_000_000, None, None, "float32"))
+    assert "For 3.7 GB of free memory: blocks are computed twice" in said and "may still be too little" in said
+    assert said.endswith("There is no graphics card here: a base this large takes hours or days on a processor.")
+    small = Footprint(100_000_000, 16_000_000, 300_000_000, 30_000_000, 10)
+    said = estimate.sentence(workspace, settings("owner/small"), Estimate(small, 1_000_000, None, None))
+    assert "memory:" not in said and "card" not in said
+    chosen = settings("owner/large", "runtime.device=cpu")
+    assert "graphics card here" in estimate.sentence(workspace, chosen, Estimate(LARGE, 1_000_000, 10**10, "Card"))
 
 
 @pytest.mark.parametrize(("setting", "why"), [("lora.text_encoder=true", "learns too"), ("dataset.caption_shuffle=true", "each new order")])
