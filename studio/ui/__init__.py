@@ -80,7 +80,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         app.load(pictures.arrive, chosen, pictures.opened, **QUIET)
         app.load(learning.arrive, chosen, learning.filling, **QUIET)
         train_tab.select(learning.look_again, learning.looking, learning.filling, **QUIET)
-        app.load(learning.view.show, learning.view.asked, learning.view.shown, **QUIET)
+        app.load(learning.view.arrive, None, open_run, **QUIET).then(learning.view.show, learning.view.asked, learning.view.shown, **QUIET)
         app.load(list_runs, asked, listed, **QUIET)
         if not first_is_shipped():
             app.load(**drawing.draw)

@@ -1,6 +1,7 @@
 """How large the file will be and how long learning takes, before it starts: from the base model's own shapes, and from runs so far."""
 
 import math
+from dataclasses import dataclass
 
 from studio import families
 from studio.config import TrainConfig
@@ -50,8 +51,8 @@ def seconds_a_step(workspace: Workspace, config: TrainConfig) -> float | None:
     return None
 
 
-def memory_needed(config: TrainConfig, counted: Estimate) -> tuple[str, list[str]]:
-    """(memory at the peak of a step, sentences on what this computer would save on the way and whether it is made for it)."""
+def _memory(config: TrainConfig, counted: Estimate, notes: list[str], cautions: list[str]) -> str:
+    """The memory at the peak of a step; told beside it is what this computer would save on the way, and whether it is made for it."""
     on_card = counted.free_bytes is not None and config.runtime.device != "cpu"
     free = counted.free_bytes if on_card else free_bytes("cpu")
     known = {"device": "cuda" if on_card else "cpu", "dtype": counted.dtype}
@@ -59,18 +60,29 @@ def memory_needed(config: TrainConfig, counted: Estimate) -> tuple[str, list[str
     footprint = counted.at_rank(config.lora.rank)
     chosen, words = fitting(footprint, asked, batch, free)
     needed = footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"], asked.dtype)
-    said = f"about {needed / 1e9:.1f} GB of memory"
-    if on_card:
-        return said, [f"{counted.card}: {words}"]
-    if footprint.base_numbers < SLOW_NUMBERS:
-        return said, [words] if needed > free else []
-    return said, [words, "There is no graphics card here: a base this large takes hours or days on a processor."]
+    slow = not on_card and footprint.base_numbers >= SLOW_NUMBERS
+    if needed > free:
+        cautions.append(words)
+    elif on_card or slow:
+        notes.append(f"{counted.card}: {words}" if on_card else words)
+    if slow:
+        cautions.append("There is no graphics card here: a base this large takes hours or days on a processor.")
+    return f"about {needed / 1e9:.1f} GB of memory"
 
 
-def sentence(workspace: Workspace, config: TrainConfig, counted: Estimate | None = None) -> str:
+@dataclass(frozen=True)
+class Said:
+    """`line` is what matters; `notes` explain it; `cautions` are to be read before many gigabytes are fetched."""
+
+    line: str
+    notes: tuple[str, ...]
+    cautions: tuple[str, ...]
+
+
+def said(workspace: Workspace, config: TrainConfig, counted: Estimate | None = None) -> Said:
     """What the numbers mean together, with what a child has counted for this base; and why the file's size cannot be told, where the base's
     weights cannot be read."""
-    parts, notes = [f"{config.training.max_train_steps:,} steps"], []
+    parts, notes, cautions = [f"{config.training.max_train_steps:,} steps"], [], []
     if pace := seconds_a_step(workspace, config):
         parts.append(f"about {duration(pace * config.training.max_train_steps)} here")
     else:
@@ -79,13 +91,11 @@ def sentence(workspace: Workspace, config: TrainConfig, counted: Estimate | None
         if bytes_ := counted.at_rank(config.lora.rank).adapter_bytes(config.saving.dtype) if counted else adapter_bytes(config):
             parts.append(f"a file of {size(bytes_)}")
     except StudioError as error:
-        notes.append(str(error))
+        cautions.append(str(error))
     if counted:
-        needed, words = memory_needed(config, counted)
-        parts.append(needed)
-        notes += words
+        parts.append(_memory(config, counted, notes, cautions))
     offer = families.offer(config.model.base_model)
     if offer and offer.encoder_billions and (config.lora.text_encoder or config.dataset.caption_shuffle):
         why = "learns too" if config.lora.text_encoder else "reads each new order of a caption"
         notes.append(f"The text encoder {why}, so it stays in memory: about {2 * offer.encoder_billions:.1f} GB more.")
-    return ". ".join([", ".join(parts), " ".join(notes)]) if notes else ", ".join(parts)
+    return Said(", ".join(parts), tuple(notes), tuple(cautions))

@@ -32,6 +32,9 @@ def test_three_values_wait_in_the_order_people_give_them(open_page, keep, app):
     assert titles(page) == ["Sample style, rank 16", "Sample style, rank 8"]
     assert "rank 16" in page.evaluate("document.activeElement.ariaLabel"), "the focus goes with what was moved"
     keep(page, "queue")
+    page.reload()
+    page.get_by_role("tab", name="Train").click()
+    expect(page.locator("#run-head")).to_contain_text("Sample style, rank 4")
     for rank in (16, 8):
         page.get_by_role("button", name=f"Take Sample style, rank {rank} out of the queue").click()
         expect(page.locator("#run-list .runs li", has_text=f"Sample style, rank {rank}")).to_contain_text("Not started, 2,000 steps")

@@ -20,6 +20,11 @@ def settings(base_model: object, *more: str):
     return config.build({"model": {"base_model": str(base_model)}, "lora": {"rank": 4}}, *more)
 
 
+def told(*asked) -> str:
+    said = estimate.said(*asked)
+    return " ".join([f"{said.line}.", *said.notes, *said.cautions])
+
+
 def numbers(pipeline, *targets: str) -> int:
     """How many bytes the halves of a real LoRA take, float32."""
     tensors = lora_tensors(pipeline, targets=targets) if targets else lora_tensors(pipeline)
@@ -35,7 +40,7 @@ def test_the_size_is_that_of_the_halves_that_will_be_written(tiny_base, tiny_pip
 
 
 def test_the_shipped_base_has_a_size(workspace):
-    assert "a file of" in estimate.sentence(workspace, settings(BUILTIN_ID))
+    assert "a file of" in told(workspace, settings(BUILTIN_ID))
 
 
 def test_a_base_in_several_files_is_counted_whole(tmp_path, tiny_pipeline):  # noqa: F811
@@ -48,7 +53,7 @@ def test_a_base_in_several_files_is_counted_whole(tmp_path, tiny_pipeline):  # n
 
 def test_a_hub_base_has_a_size_once_it_was_fetched(workspace, fake_hub, tmp_path, tiny_pipeline):  # noqa: F811
     fake_hub.seed_repo("maker/tiny", save_tiny_model(tmp_path / "repo"))
-    assert "a file of" not in estimate.sentence(workspace, settings("maker/tiny"))
+    assert "a file of" not in told(workspace, settings("maker/tiny"))
     resolve_base("maker/tiny")
     asked = len(fake_hub.seen)
     assert estimate.adapter_bytes(settings("maker/tiny")) == numbers(tiny_pipeline)
@@ -79,7 +84,7 @@ BROKEN = {
 def test_weights_that_cannot_be_read_are_told_and_the_rest_still_said(break_it, workspace, tmp_path):
     folder = save_tiny_model(tmp_path / "base")
     break_it(folder / WEIGHTS)
-    said = estimate.sentence(workspace, settings(folder, "training.max_train_steps=300"))
+    said = told(workspace, settings(folder, "training.max_train_steps=300"))
     assert said.startswith("300 steps, time shown after the first steps. ") and BROKEN[break_it] in said and said.endswith(".")
 
 
@@ -97,33 +102,33 @@ LARGE = Footprint(1_000_000_000, 16_000_000, 3_000_000_000, 300_000_000, 10)
 def test_what_a_child_counted_is_said_for_any_rank(workspace, monkeypatch):
     monkeypatch.setattr(processes, "free_memory", lambda: 8_000_000_000)
     counted = Estimate(LARGE, 1_000_000, None, None)
-    said = estimate.sentence(workspace, settings("owner/large", "lora.rank=8", "saving.dtype=bfloat16"), counted)
+    said = told(workspace, settings("owner/large", "lora.rank=8", "saving.dtype=bfloat16"), counted)
     assert "a file of 16.0\u00a0MB" in said and "about 6.0 GB of memory. For 7.4 GB of free memory: nothing has to be saved" in said
-    less = estimate.sentence(workspace, settings("owner/large", "lora.rank=8", "runtime.gradient_checkpointing=true"), counted)
+    less = told(workspace, settings("owner/large", "lora.rank=8", "runtime.gradient_checkpointing=true"), counted)
     assert "a file of 32.0\u00a0MB" in less and "about 3.6 GB of memory" in less
 
 
 def test_a_card_is_named_with_what_it_has_to_save(workspace, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     counted = Estimate(LARGE, 1_000_000, 4_000_000_000, "Card 4000")
-    said = estimate.sentence(workspace, settings("owner/large"), counted)
+    said = told(workspace, settings("owner/large"), counted)
     assert "Card 4000: For 4.0 GB of free memory: blocks are computed twice" in said and "processor" not in said
 
 
 def test_without_a_card_the_computers_memory_counts_and_patience_is_asked_for_before_anything_is_fetched(workspace, monkeypatch):
     monkeypatch.setattr(processes, "free_memory", lambda: 4_000_000_000)
-    said = estimate.sentence(workspace, settings("owner/large"), Estimate(LARGE, 1_000_000, None, None, "float32"))
+    said = told(workspace, settings("owner/large"), Estimate(LARGE, 1_000_000, None, None, "float32"))
     assert "For 3.7 GB of free memory: blocks are computed twice" in said and "may still be too little" in said
     assert said.endswith("There is no graphics card here: a base this large takes hours or days on a processor.")
     small = Footprint(100_000_000, 16_000_000, 300_000_000, 30_000_000, 10)
-    said = estimate.sentence(workspace, settings("owner/small"), Estimate(small, 1_000_000, None, None))
+    said = told(workspace, settings("owner/small"), Estimate(small, 1_000_000, None, None))
     assert "memory:" not in said and "card" not in said
     chosen = settings("owner/large", "runtime.device=cpu")
-    assert "graphics card here" in estimate.sentence(workspace, chosen, Estimate(LARGE, 1_000_000, 10**10, "Card"))
+    assert "graphics card here" in told(workspace, chosen, Estimate(LARGE, 1_000_000, 10**10, "Card"))
 
 
 @pytest.mark.parametrize(("setting", "why"), [("lora.text_encoder=true", "learns too"), ("dataset.caption_shuffle=true", "each new order")])
 def test_a_text_encoder_that_stays_is_said_with_what_it_costs(workspace, setting, why):
     flux = "black-forest-labs/FLUX.1-dev"
-    assert "9.8 GB more" in (said := estimate.sentence(workspace, settings(flux, setting))) and why in said
-    assert "text encoder" not in estimate.sentence(workspace, settings(flux))
+    assert "9.8 GB more" in (said := told(workspace, settings(flux, setting))) and why in said
+    assert "text encoder" not in told(workspace, settings(flux))

@@ -19,8 +19,9 @@ NOTHING = empty("Nothing trained yet", "While it learns, sample pictures appear 
 @dataclass(frozen=True)
 class RunView:
     """For the frame: what to refresh, from what, and how. For the tab: `more` asks by `copy` and `begin` to fill the form from the run, the
-    list by `compare` to lay the `picked` runs beside each other."""
+    list by `compare` to lay the `picked` runs beside each other. `arrive` says which run a page that is just opened shows."""
 
+    arrive: object
     show: object
     asked: list
     shown: list
@@ -49,6 +50,12 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
         more = panel("", ("retry", "extend", "copy", "begin"), elem_id="run-more")
     lists = build_list(studio)
     asked = [open_run, picked]
+
+    @in_words
+    def arrive(request: gr.Request):
+        """What learns now is what somebody comes back to see; without it the newest run stands there, which needs no name."""
+        running = (job for job in runs_view.newest_jobs(studio, studio.owner(request)).values() if job.state == "running")
+        return next((job.payload["run"] for job in running), None)
 
     @in_words
     def show(run_id, picked, request: gr.Request):
@@ -131,4 +138,4 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
 
     film.use(use_column, None, [wanted, rooms], **QUIET)
     lists.wire(show, asked, shown)
-    return RunView(show, asked, shown, more, lists.listing, picked)
+    return RunView(arrive, show, asked, shown, more, lists.listing, picked)

@@ -141,4 +141,6 @@ def warn(dataset: Dataset, base_model: str) -> str:
 
 
 def estimated(workspace: Workspace, config: TrainConfig, known: Estimate | None = None) -> str:
-    return f'<div class="estimate">{text(estimate.sentence(workspace, config, known))}</div>'
+    said = estimate.said(workspace, config, known)
+    small = [f"<p>{text(note)}</p>" for note in said.notes] + [f'<p class="caution">{text(caution)}</p>' for caution in said.cautions]
+    return f'<div class="estimate"><b>{text(said.line)}</b>{"".join(small)}</div>'
