@@ -10,11 +10,8 @@ import inspect
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,7 +20,8 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from studio import config as configs
-from studio import families, footprint, processes, runtime
+from studio import families, footprint, runtime
+from studio.benchmark.arms import Arm, Program, Studio
 from studio.benchmark.models import SIZES, makers, save_random
 from studio.benchmark.tiny import TinyDataset
 from studio.config import TrainConfig
@@ -31,98 +29,12 @@ from studio.families.base import BaseFolder, Family
 from studio.runs import Run
 from studio.workspace import Home
 
-HERE = Path(__file__).parent
 RESOLUTIONS = {"tiny": 64, "small": 256}
 PROMPT = "ohwx a red house"
-WARM_UP_STEPS = 2
 ENDLESS = 100_000
 CARD_TFLOPS = {"H100": 790, "H200": 790}
 """What large matrix products reach in 16 bits on these cards, as measured, in 10^12 operations a second."""
 PLAIN = ("stable-diffusion", "sdxl", "flux")
-
-
-@dataclass
-class Arm:
-    """One program that steps when it is asked to. `seconds` are those of every step it was timed at."""
-
-    name: str
-    seconds: list[float] = field(default_factory=list)
-    peak_mb: float | None = None
-
-
-class Program(Arm):
-    """The floor or the plain arm: lines in, lines out."""
-
-    def __init__(self, name: str, script: str, folder: Path):
-        super().__init__(name)
-        self.log = open(folder / f"{name}.log", "wb")  # noqa: SIM115 - as long as the program
-        command = [sys.executable, str(HERE / script), str(folder)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, preexec_fn=processes.be_nice
-        )
-        self._answer(folder)
-
-    def _answer(self, folder: Path) -> dict:
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"The {self.name} arm ended: {(folder / f'{self.name}.log').read_text()[-2000:]}")
-        return json.loads(line)
-
-    def take_turn(self, steps: int) -> None:
-        self.process.stdin.write(f"steps {steps}\n")
-        self.process.stdin.flush()
-        said = self._answer(Path(self.log.name).parent)
-        self.seconds += said["seconds"]
-        self.peak_mb = said.get("peak_mb")
-
-    def end(self) -> None:
-        self.process.stdin.write("end\n")
-        self.process.stdin.close()
-        self.process.wait()
-        self.log.close()
-
-
-class Studio(Arm):
-    """The training program on a run of its own."""
-
-    def __init__(self, name: str, run: Run, log: Path):
-        super().__init__(name)
-        self.run, self.log, self.started = run, log, time.time()
-        environment = processes.environment(OMP_NUM_THREADS="1") if run.config.runtime.device == "cpu" else processes.environment()
-        with open(log, "wb") as output:
-            self.process = subprocess.Popen(processes.module_command("studio.training", run.path), stdout=output, stderr=output, env=environment)
-        self._wait_for(WARM_UP_STEPS)
-        self.first_step_seconds = next(e["time"] for e in run.events()[0] if e["kind"] == "step") - self.started
-        self._hold()
-
-    def _steps(self) -> list[dict]:
-        return [event for event in self.run.events()[0] if event["kind"] == "step"]
-
-    def _wait_for(self, count: int) -> list[dict]:
-        while len(steps := self._steps()) < count:
-            if self.process.poll() is not None:
-                raise SystemExit(f"The studio's arm ended: {self.run.events()[0][-1:]} {self.log.read_text()[-2000:]}")
-            time.sleep(0.02)
-        return steps
-
-    def _hold(self) -> None:
-        self.run.request_pause()
-        while self.run.state != "paused":
-            time.sleep(0.02)
-
-    def take_turn(self, steps: int) -> None:
-        """One step more than asked, whose end starts the clock: the step events carry the time at which their step was over."""
-        before = len(self._steps())
-        self.run.clear_pause()
-        times = [event["time"] for event in self._wait_for(before + steps + 1)[before:]]
-        self._hold()
-        self.seconds += [(times[-1] - times[0]) / (len(times) - 1)] if len(set(times)) < len(times) else [b - a for a, b in zip(times, times[1:])]
-
-    def end(self) -> None:
-        self.run.request_stop()
-        self.run.clear_pause()
-        self.process.wait()
-        self.peak_mb = next((event["peak_mb"] for event in self.run.events()[0] if event["kind"] == "preflight"), None)
 
 
 def main(argv: list[str]) -> None:
@@ -152,15 +64,17 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
     workspace = Home(folder / "home").workspace("bench")
     dataset = TinyDataset(folder / "pictures", sizes=((side, side),))
     runs, auto = {}, runtime.precision(device, footprint.base_numbers(family, base))
-    for dtype in dict.fromkeys([auto, "float32"] if device == "cpu" else [auto]):
-        runs[dtype] = Run.create(workspace, settings(family, base, options, side, device, dtype), dataset, dtype)
+    # The last one is what the first one's losses are held against: nothing compiled, on the processor nothing rounded to 16 bits either.
+    asked = {auto: (auto, None), "float32": ("float32", "eager")} if device == "cpu" else {auto: (auto, None), "eager": (auto, "eager")}
+    for name, (dtype, how) in asked.items():
+        runs[name] = Run.create(workspace, settings(family, base, options, side, device, dtype, how), dataset, name)
 
     plain = family.name in PLAIN and not options.without_plain
     plan = recorded_call(family, base, runs[auto].config, folder, device, auto, options.batch)
     arms: list[Arm] = []
     ways = ["eager", "compiled", "graph"] if device == "cuda" else ["eager"]
     starters = [(f"floor {how}", lambda how=how: Program(f"floor {how}", "floor.py", write_plan(folder / how, plan | {"how": how}))) for how in ways]
-    starters += [(f"studio {dtype}", lambda dtype=dtype: Studio(f"studio {dtype}", runs[dtype], folder / f"{dtype}.log")) for dtype in runs]
+    starters += [(f"studio {name}", lambda name=name: Studio(f"studio {name}", runs[name], folder / f"{name}.log")) for name in runs]
     starters += [("plain float32", lambda: Program("plain float32", "plain.py", write_plan(folder / "plain", plan)))] if plain else []
     # On the processor all arms live at once and take turns; a card has not the memory for that, and no neighbours either.
     together = device == "cpu"
@@ -194,6 +108,7 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
         "rank": options.rank,
         "dtype": auto,
         "execution": runs[auto].config.runtime.execution,
+        "loss_distance_to_eager": round(distance(*(losses(runs[name]) for name in (auto, list(runs)[-1]))), 5),
         "seconds": {name: round(seconds, 4) for name, seconds in median.items()},
         "efficiency": round(floor / ours, 3),
         # On a machine with neighbours the quickest step of each arm is the one that nobody disturbed.
@@ -207,7 +122,17 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
     }
 
 
-def settings(family: Family, base: BaseFolder, options: argparse.Namespace, side: int, device: str, dtype: str) -> TrainConfig:
+def losses(run: Run) -> list[float]:
+    return [step["loss"] for step in run.curve()]
+
+
+def distance(ours: list[float], theirs: list[float]) -> float:
+    """How far two loss curves of the same batches and noise are apart: the mean of |difference| over the mean loss, of the steps both have."""
+    pairs = list(zip(ours, theirs))
+    return sum(abs(a - b) for a, b in pairs) / sum(abs(b) for _, b in pairs)
+
+
+def settings(family: Family, base: BaseFolder, options: argparse.Namespace, side: int, device: str, dtype: str, how: str | None) -> TrainConfig:
     values = {
         "model": {"family": family.name, "base_model": str(base.path)},
         "dataset": {"resolution": side},
@@ -215,7 +140,7 @@ def settings(family: Family, base: BaseFolder, options: argparse.Namespace, side
         "training": {"max_train_steps": ENDLESS, "train_batch_size": options.batch},
         "samples": {"every": ENDLESS},
         "saving": {"checkpoint_every": ENDLESS},
-        "runtime": {"device": device, "dtype": dtype, "exact": False} | ({"threads": 1} if device == "cpu" else {}),
+        "runtime": {"device": device, "dtype": dtype, "exact": False, "execution": how} | ({"threads": 1} if device == "cpu" else {}),
     }
     return configs.build(values)
 

@@ -1,0 +1,98 @@
+"""Programs that step when they are asked to, so that several can take turns on one machine: two foreign ones, and the studio's own training."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from studio import processes
+from studio.runs import Run
+
+HERE = Path(__file__).parent
+WARM_UP_STEPS = 2
+
+
+@dataclass
+class Arm:
+    """One program that steps when it is asked to. `seconds` are those of every step it was timed at."""
+
+    name: str
+    seconds: list[float] = field(default_factory=list)
+    peak_mb: float | None = None
+
+
+class Program(Arm):
+    """The floor or the plain arm: lines in, lines out."""
+
+    def __init__(self, name: str, script: str, folder: Path):
+        super().__init__(name)
+        self.log = open(folder / f"{name}.log", "wb")  # noqa: SIM115 - as long as the program
+        command = [sys.executable, str(HERE / script), str(folder)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, preexec_fn=processes.be_nice
+        )
+        self._answer(folder)
+
+    def _answer(self, folder: Path) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"The {self.name} arm ended: {(folder / f'{self.name}.log').read_text()[-2000:]}")
+        return json.loads(line)
+
+    def take_turn(self, steps: int) -> None:
+        self.process.stdin.write(f"steps {steps}\n")
+        self.process.stdin.flush()
+        said = self._answer(Path(self.log.name).parent)
+        self.seconds += said["seconds"]
+        self.peak_mb = said.get("peak_mb")
+
+    def end(self) -> None:
+        self.process.stdin.write("end\n")
+        self.process.stdin.close()
+        self.process.wait()
+        self.log.close()
+
+
+class Studio(Arm):
+    """The training program on a run of its own."""
+
+    def __init__(self, name: str, run: Run, log: Path):
+        super().__init__(name)
+        self.run, self.log, self.started = run, log, time.time()
+        environment = processes.environment(OMP_NUM_THREADS="1") if run.config.runtime.device == "cpu" else processes.environment()
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(processes.module_command("studio.training", run.path), stdout=output, stderr=output, env=environment)
+        self._wait_for(WARM_UP_STEPS)
+        self.first_step_seconds = next(e["time"] for e in run.events()[0] if e["kind"] == "step") - self.started
+        self._hold()
+
+    def _steps(self) -> list[dict]:
+        return [event for event in self.run.events()[0] if event["kind"] == "step"]
+
+    def _wait_for(self, count: int) -> list[dict]:
+        while len(steps := self._steps()) < count:
+            if self.process.poll() is not None:
+                raise SystemExit(f"The studio's arm ended: {self.run.events()[0][-1:]} {self.log.read_text()[-2000:]}")
+            time.sleep(0.02)
+        return steps
+
+    def _hold(self) -> None:
+        self.run.request_pause()
+        while self.run.state != "paused":
+            time.sleep(0.02)
+
+    def take_turn(self, steps: int) -> None:
+        """One step more than asked, whose end starts the clock: the step events carry the time at which their step was over."""
+        before = len(self._steps())
+        self.run.clear_pause()
+        times = [event["time"] for event in self._wait_for(before + steps + 1)[before:]]
+        self._hold()
+        self.seconds += [(times[-1] - times[0]) / (len(times) - 1)] if len(set(times)) < len(times) else [b - a for a, b in zip(times, times[1:])]
+
+    def end(self) -> None:
+        self.run.request_stop()
+        self.run.clear_pause()
+        self.process.wait()
+        self.peak_mb = next((event["peak_mb"] for event in self.run.events()[0] if event["kind"] == "preflight"), None)
