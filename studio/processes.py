@@ -232,6 +232,19 @@ class FileLock:
         self.file = file
         return True
 
+    def holder(self) -> int | None:
+        """The number of the process that has it; None when nobody does."""
+        try:
+            pid = self.path.read_text(errors="replace").partition(" ")[0]
+        except OSError:
+            # There is none; or Windows, which lets nobody read what is locked.
+            return None
+        # Tried only where that process lives: a try takes the lock for an instant, in which somebody else would not get it.
+        if not pid.isdigit() or not alive(int(pid)) or self.acquire():
+            self.release()
+            return None
+        return int(pid)
+
     def release(self) -> None:
         if self.file is not None:
             _unlock(self.file)

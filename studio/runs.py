@@ -263,6 +263,10 @@ class Run:
         """Taken by the training child for as long as it lives; a second one gets a StudioError that names the first."""
         return FileLock(self.path / "lock", f"The run {self.title!r}")
 
+    def held_by(self) -> int | None:
+        """The process that trains it now, whether or not any job knows of it."""
+        return self.lock().holder()
+
 
 def _start(workspace: Workspace, config: TrainConfig) -> Path | None:
     """The file of the LoRA that a new run is to go on from; StudioError when it is gone or has another shape."""

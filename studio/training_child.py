@@ -25,11 +25,14 @@ class TrainingChild:
 
     @classmethod
     def start(cls, jobs: Jobs, job: Job, run: Run, log: Path) -> "TrainingChild":
-        """A new process for a new or interrupted run. Wishes left over from before are forgotten."""
+        """A new process for a new or interrupted run. Wishes left over from before are forgotten. Where one trains it already, of which its
+        worker died before it could say so, that one is followed."""
         run.clear_stop()
         run.clear_pause()
         child = cls(jobs, job, run, run.events_file.stat().st_size if run.events_file.exists() else 0)
         child.total = run.config.training.max_train_steps
+        if child.find():
+            return child
         command = processes.module_command("studio.training", run.path, count=run.config.runtime.processes)
         process = processes.spawn(command, log, on_exit=child._ended)
         child.ours = True
@@ -42,7 +45,19 @@ class TrainingChild:
     def adopt(cls, jobs: Jobs, job: Job, run: Run) -> "TrainingChild":
         """A process that an earlier worker started. A pause that worker asked for is taken back, or it would wait for ever."""
         run.clear_pause()
-        return cls(jobs, job, run, 0)
+        child = cls(jobs, job, run, 0)
+        if not child.alive:
+            child.find()
+        return child
+
+    def find(self) -> bool:
+        """Whether a living process trains this run, known to its job or not; it is from now on."""
+        pid = self.run.held_by()
+        if pid is None:
+            return False
+        self.pid, self.mark = pid, processes.start_mark(pid)
+        self.jobs.hand_over(self.job.id, pid)
+        return True
 
     def _ended(self, status: int) -> None:
         self.status = status

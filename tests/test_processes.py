@@ -18,6 +18,19 @@ HOLD = (
 )
 
 
+def test_who_holds_a_lock_is_known_without_taking_it(tmp_path):
+    lock = processes.FileLock(tmp_path / "lock", "The run")
+    assert lock.holder() is None and not (tmp_path / "lock").exists()
+    child = holder(tmp_path / "lock")
+    assert lock.holder() == child.pid
+    child.kill()
+    child.wait()
+    assert lock.holder() is None
+    with lock:
+        pass
+    assert processes.FileLock(tmp_path / "lock", "The run").holder() is None, "its process lives, and let it go"
+
+
 def test_free_memory_is_what_a_container_leaves_where_that_is_less(tmp_path, monkeypatch):
     import psutil
 

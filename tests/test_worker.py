@@ -155,6 +155,27 @@ def test_a_new_worker_takes_over_a_training_that_lives_and_lets_it_go_on(home, j
     assert jobs.get(job.id).state == "done" and run.state == "finished"
 
 
+@pytest.mark.parametrize("asked_again", [False, True], ids=["the next worker finds it", "Resume finds it"])
+def test_a_training_of_which_its_worker_died_before_saying_so_is_found(home, jobs, run, training, monkeypatch, asked_again):
+    training()
+    job = jobs.submit("local", "train", {"run": run.id})
+    with monkeypatch.context() as silent:
+        silent.setattr(Jobs, "hand_over", lambda self, job_id, pid: None)
+        turn_until(Worker(home), lambda: run.held_by() is not None)
+    child = run.held_by()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    jobs.hand_over(job.id, gone.pid)
+    if asked_again:
+        jobs.interrupt(job.id, "its process was gone")
+        job = jobs.submit("local", "train", {"run": run.id})
+    second = Worker(home)
+    second.adopt()
+    turn_until(second, over(jobs, job))
+    assert jobs.get(job.id).state == "done" and jobs.get(job.id).pid == child
+    assert [event["kind"] for event in run.events()[0]].count("started") == 1 and run.held_by() is None
+
+
 def test_a_new_worker_finds_out_how_a_training_ended_while_nobody_looked(home, jobs, run, training):
     training("failed")
     job = jobs.submit("local", "train", {"run": run.id})
