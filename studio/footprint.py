@@ -23,7 +23,7 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
     numbers = sum(weight.numel() for weight in learning)
     side = config.dataset.resolution
     activations = kept_bytes(family, denoiser, (side, side))
-    denoiser.enable_gradient_checkpointing()
+    family.compute_twice(denoiser)
     checkpointed = kept_bytes(family, denoiser, (side, side))
     blocks = sum(type(module).__name__ in family.repeated_blocks for module in denoiser.modules())
     return Footprint(base_numbers, numbers, activations, checkpointed, blocks)

@@ -78,7 +78,7 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     film.get_ready()
     working = add_lora(pipeline, config, family, dtype)
     if config.runtime.gradient_checkpointing:
-        denoiser.enable_gradient_checkpointing()
+        family.compute_twice(denoiser)
     learner = Learner(working, training, {name for name in working if not name.startswith(f"{family.denoiser_name}.")})
     if begin := start_tensors(run, config, family, working):
         learner.start_from(begin)

@@ -265,6 +265,10 @@ class Family(ABC):
         """What the denoiser says about noisy latents, of their shape. t_B counts from 0 (clean) to 1000 (noise), in whole numbers only for a
         discrete schedule. Waits for nothing on the host."""
 
+    def compute_twice(self, denoiser: "torch.nn.Module") -> None:
+        """Switch gradient checkpointing on (Chen et al. 2016): blocks keep only what goes into them, and compute again on the way back."""
+        denoiser.enable_gradient_checkpointing()
+
     @abstractmethod
     def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """Shapes, without the batch, of what `predict` takes for pictures of (height, width): "latents" and every condition, of which
