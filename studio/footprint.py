@@ -20,13 +20,27 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
         return None
     base_numbers = sum(weight.numel() for weight in denoiser.parameters())
     learning = teach(denoiser, config, family)
-    numbers = sum(weight.numel() for weight in learning)
+    numbers = sum(weight.numel() for weight in learning) + encoder_numbers(config, family, base)
     side = config.dataset.resolution
     activations = kept_bytes(family, denoiser, (side, side))
     family.compute_twice(denoiser)
     checkpointed = kept_bytes(family, denoiser, (side, side))
     blocks = sum(type(module).__name__ in family.repeated_blocks for module in denoiser.modules())
     return Footprint(base_numbers, numbers, activations, checkpointed, blocks)
+
+
+def encoder_numbers(config: TrainConfig, family: Family, base: BaseFolder | None) -> int:
+    """How many numbers learn in text encoders: their attention is square, and every layer has the same."""
+    if not config.lora.text_encoder:
+        return 0
+    offer = next((offer for offer in family.offers if offer.id == config.model.base_model), None)
+    if base is not None:
+        read = [base.component_config(part) for part in family.text_encoder_targets]
+        sizes = [(part["num_hidden_layers"], part["hidden_size"]) for part in read]
+    else:
+        sizes = offer.taught_encoders if offer else ()
+    matrices = sum(layers * width * len(targets) for (layers, width), targets in zip(sizes, family.text_encoder_targets.values()))
+    return matrices * (2 * config.lora.rank + (config.lora.method == "dora"))
 
 
 def base_numbers(family: Family, base: BaseFolder) -> int:

@@ -6,7 +6,7 @@ import torch
 from studio import config as configs
 from studio.config.runtime import RuntimeConfig
 from studio.errors import StudioError
-from studio.families import get
+from studio.families import FAMILIES, get
 from studio.footprint import blank_denoiser, measure
 from studio.memory import Footprint, fitting
 
@@ -32,6 +32,26 @@ def test_the_files_people_know_have_the_sizes_people_know():
 def test_the_denoisers_offered_have_the_sizes_their_makers_say(family, base, billions):
     numbers = sum(weight.numel() for weight in blank_denoiser(get(family), base, None).parameters())
     assert numbers / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family.text_encoder_targets], ids=lambda family: family.name)
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_text_encoders_that_learn_count(family, method, tmp_path):
+    from studio.benchmark.models import save_tiny
+    from studio.families import resolve_base
+    from studio.lora import add_lora
+
+    base = resolve_base(str(save_tiny(family, tmp_path / "m")))
+    asked = {"lora": {"rank": 4, "text_encoder": True, "method": method}, "dataset": {"resolution": 64}}
+    config = configs.build({"model": {"base_model": str(base.path)}, **asked})
+    working = add_lora(family.load(base, torch.float32), config, family, torch.float32)
+    assert measure(config, family, base).adapter_numbers == sum(weight.numel() for weight in working.values())
+    assert all(len(offer.taught_encoders) == len(family.text_encoder_targets) for offer in family.offers if not offer.folder)
+
+
+def test_stable_diffusions_text_encoder_adds_what_people_know():
+    alone, both = (footprint("stable-diffusion", SD15, 64, rank=4, text_encoder=learns).adapter_numbers for learns in (False, True))
+    assert both - alone == 12 * 4 * 2 * 768 * 4
 
 
 def test_predicted_memory_is_what_others_measured():

@@ -77,6 +77,8 @@ class Offer:
     """Parameters of that denoiser, so that nobody has to build it to know."""
     encoder_billions: float = 0.0
     """Parameters of its text encoders, which are in memory only while prompts are encoded."""
+    taught_encoders: tuple[tuple[int, int], ...] = ()
+    """(layers, width) of each text encoder that can learn."""
     stored: tuple[int, int] = (2, 2)
     """Bytes a number of denoiser and text encoders takes on the Hub, in the files that are fetched."""
     width: int | None = None

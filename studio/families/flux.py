@@ -17,6 +17,7 @@ DEV = Offer(
     denoiser={"guidance_embeds": True},
     denoiser_billions=11.9,
     encoder_billions=4.9,
+    taught_encoders=((12, 768),),
     gated=True,
 )
 SCHNELL = Offer(
@@ -28,6 +29,7 @@ SCHNELL = Offer(
     denoiser={},
     denoiser_billions=11.9,
     encoder_billions=4.9,
+    taught_encoders=((12, 768),),
     note="Made to draw in four steps; training loosens that, so draw with more steps afterwards, or train on FLUX.1 dev.",
 )
 

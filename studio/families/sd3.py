@@ -23,6 +23,7 @@ MEDIUM = Offer(
     denoiser_billions=2.24,
     width=1536,
     encoder_billions=5.6,
+    taught_encoders=((12, 768), (32, 1280)),
     gated=True,
 )
 LARGE = Offer(
@@ -41,6 +42,7 @@ LARGE = Offer(
     denoiser_billions=8.06,
     width=2432,
     encoder_billions=5.6,
+    taught_encoders=((12, 768), (32, 1280)),
     gated=True,
 )
 

@@ -25,6 +25,7 @@ SDXL_BASE = Offer(
     },
     denoiser_billions=2.57,
     encoder_billions=0.82,
+    taught_encoders=((12, 768), (32, 1280)),
     stored=(4, 4),
     width=2048,
 )
