@@ -81,12 +81,11 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                     alpha = form.place("lora.alpha", min_width=110, info="Follows the rank until you change it.")
                     form.place("dataset.resolution", min_width=110, info="Larger is finer, takes more memory.")
                     batch = form.place("training.train_batch_size", min_width=110, info="More is steadier, takes more memory.")
+                form.place("samples.prompts", lines=3, info=SAMPLE_HELP, elem_id="sample-prompts")
                 size = gr.HTML("", elem_id="estimate")
                 start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-training")
                 said = gr.HTML("", elem_id="train-said")
                 sweep = build_sweep(studio)
-                with gr.Accordion("Sample prompts", open=False, elem_classes="fold"):
-                    form.place("samples.prompts", lines=3, info=SAMPLE_HELP, elem_id="sample-prompts")
                 with gr.Accordion("More settings", open=False, elem_classes="fold"):
                     name = gr.Textbox(label="Name of this run", placeholder="as the dataset", max_length=80)
                     sizes = [("What is free", ""), *((overlay.title, overlay.name) for overlay in configs.overlays())]
