@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
+import pytest
 import torch
 from diffusers import AutoencoderKLQwenImage, DiffusionPipeline
 from peft import LoraConfig, PeftConfig
@@ -28,6 +29,7 @@ TOKEN_SIDES = {"flux": 2, "flux2": 1, "qwen-image": 2, "krea-2": 2, "chroma": 2}
 """Side of the square of latents that a pipeline keeps as one token; the others keep latents as they are."""
 
 Step = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Latents, their timestep, and what is predicted for them."""
 
 HEIGHT, WIDTH = 64, 96
 """Of a picture, in pixels: not square, so that nothing is turned on its side unseen."""
@@ -71,6 +73,11 @@ def load_member(kind: str, folder: Path) -> Member:
     return Member(kind, base, family, family.load(base, torch.float32))
 
 
+def of_kinds(chosen: list[str]) -> pytest.MarkDecorator:
+    """Marks a test of `member` that is about these alone."""
+    return pytest.mark.parametrize("member", chosen, indirect=True)
+
+
 def chance(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -85,10 +92,15 @@ def spoken(member: Member, prompt: str) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
+def predicted(member: Member, latents_BCHW: torch.Tensor, t: torch.Tensor, conditions: dict[str, torch.Tensor]) -> torch.Tensor:
+    return member.family.predict(member.denoiser, latents_BCHW, t.expand(len(latents_BCHW)), conditions)
+
+
+@torch.no_grad()
 def steps_of(
     member: Member, arguments: dict, size: tuple[int, int], count: int, monkeypatch
 ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """(latents, timestep, what is predicted for them) of every step of the pipeline, as it hands them to its scheduler."""
+    """Every step of the pipeline, as it hands it to its scheduler; size is (height, width)."""
     steps, step = [], member.pipeline.scheduler.step
 
     def seen(predicted, t, latents, return_dict):
