@@ -73,7 +73,8 @@ def test_a_lokr_with_its_alpha_folded_in_is_read_back_by_diffusers(member, setti
 def test_a_lora_of_another_family_is_refused_by_name_whatever_it_says_it_is(kind, layer, matrix, owner, tiny, tmp_path):
     member, (rows, columns) = tiny(kind), matrix
     tensors = {f"{layer}.lora_A.weight": noise((4, columns)), f"{layer}.lora_B.weight": noise((rows, 4))}
-    for path in (tmp_path / "stated.safetensors", tmp_path / "bare.safetensors"):
-        members.save_lora(member, path, tensors) if path.stem == "stated" else write_adapter(path, tensors, {})
+    stated = members.save_lora(member, tmp_path / "stated.safetensors", tensors)
+    write_adapter(tmp_path / "bare.safetensors", tensors, {})
+    for path in (stated, tmp_path / "bare.safetensors"):
         with pytest.raises(StudioError, match=f"made for {owner}; the chosen base is {member.family.title}[.]"):
             refuse_other_base("a", fingerprint(read_header(path)), member.family, member.base)

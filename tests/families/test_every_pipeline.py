@@ -86,7 +86,7 @@ def test_pictures_are_encoded_one_like_the_other(member):
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
-# Tokens of the picture that fill whole groups of 32, and some that do not; texts shorter and longer than member.
+# Tokens of the picture that fill whole groups of 32, and some that do not; texts shorter and longer than such a group.
 @pytest.mark.parametrize("size", [(64, 128), (80, 96)], ids=["32 tokens", "30 tokens"])
 @pytest.mark.parametrize("prompt", ["a", "a cat " * 20], ids=["short", "long"])
 def test_a_prediction_is_the_pipelines_own_at_every_step_and_padding_says_nothing(member, size, prompt, monkeypatch):
@@ -122,13 +122,13 @@ def test_the_same_picture_is_drawn_twice_and_guidance_steers_it(member):
 @pytest.mark.parametrize("size", [(members.HEIGHT, members.WIDTH), (128, 128)], ids=["small", "larger"])
 def test_the_objective_of_a_flow_is_the_schedulers_line_from_picture_to_noise(member, size, monkeypatch):
     objective = member.family.objective(member.pipeline, torch.device("cpu"))
-    # What moves to this level by the pipeline's own shift. FLUX.2's depends on the number of steps, too, and is ours for 200 of them.
+    # Where the pipeline's own shift moves this level. FLUX.2's depends on the number of steps, too, and is ours for 200 of them.
     ((latents, t, _),) = members.steps_of(member, asked(member, "a cat") | {"sigmas": [0.3]}, size, 200, monkeypatch)
     level = {"uniform": torch.tensor([0.3]), "logit_normal": torch.special.ndtr(torch.logit(torch.tensor([0.3])))}[objective.density]
     t_B = objective.timesteps(level, tuple(latents.shape[2:]))
     torch.testing.assert_close(t_B, t[None])
 
-    # A schedule of this level alone, which moves no further.
+    # A schedule of that level alone, which is not moved again.
     scheduler = FlowMatchEulerDiscreteScheduler.from_config(member.pipeline.scheduler.config, shift=1.0, use_dynamic_shifting=False)
     scheduler.set_timesteps(sigmas=(t[None] / 1000).tolist())
     torch.testing.assert_close(scheduler.timesteps, t[None])
