@@ -49,6 +49,8 @@ FLUX_SINGLE = {"modulation.lin": "norm.linear", "linear2": "proj_out", "norm.que
 FLUX2 = {
     "time_in.in_layer": "time_guidance_embed.timestep_embedder.linear_1",
     "time_in.out_layer": "time_guidance_embed.timestep_embedder.linear_2",
+    "guidance_in.in_layer": "time_guidance_embed.guidance_embedder.linear_1",
+    "guidance_in.out_layer": "time_guidance_embed.guidance_embedder.linear_2",
     "double_stream_modulation_img.lin": "double_stream_modulation_img.linear",
     "double_stream_modulation_txt.lin": "double_stream_modulation_txt.linear",
     "single_stream_modulation.lin": "single_stream_modulation.linear",
@@ -116,10 +118,9 @@ KREA_BLOCK = {
 """Each table: the maker's name -> the one in diffusers, of the layers of one kind."""
 
 
-def save_original(name: str, pipeline: DiffusionPipeline, path: Path, extra: Weights | None = None, metadata: dict[str, str] | None = None) -> Path:
+def save_original(name: str, pipeline: DiffusionPipeline, path: Path) -> Path:
     """One file as its makers, or those who share it, lay it out: every model of a U-Net's pipeline, the denoiser of the others."""
-    tensors = ORIGINALS[name](pipeline) | (extra or {})
-    save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, path, metadata)
+    save_file({key: tensor.detach().clone().contiguous() for key, tensor in ORIGINALS[name](pipeline).items()}, path)
     return path
 
 
@@ -205,8 +206,7 @@ def flux(pipeline: DiffusionPipeline) -> Weights:
 
 def chroma(pipeline: DiffusionPipeline) -> Weights:
     """The small network that makes the modulation, too."""
-    guidance = {"distilled_guidance_layer.in_proj": "distilled_guidance_layer.in_proj"}
-    guidance["distilled_guidance_layer.out_proj"] = "distilled_guidance_layer.out_proj"
+    guidance = {f"distilled_guidance_layer.{end}": f"distilled_guidance_layer.{end}" for end in ("in_proj", "out_proj")}
     found = _flux_blocks(pipeline.transformer, FLUX_ENDS | guidance, FLUX_DOUBLE, FLUX_SINGLE)
     for name, tensor in pipeline.transformer.state_dict().items():
         if match := re.fullmatch(r"distilled_guidance_layer\.layers\.(\d+)\.linear_(\d)\.(.+)", name):
@@ -217,14 +217,7 @@ def chroma(pipeline: DiffusionPipeline) -> Weights:
 
 
 def flux2(pipeline: DiffusionPipeline) -> Weights:
-    return _flux_blocks(
-        pipeline.transformer,
-        FLUX2
-        | {"guidance_in.in_layer": "time_guidance_embed.guidance_embedder.linear_1"}
-        | {"guidance_in.out_layer": "time_guidance_embed.guidance_embedder.linear_2"},
-        FLUX2_DOUBLE,
-        FLUX2_SINGLE,
-    )
+    return _flux_blocks(pipeline.transformer, FLUX2, FLUX2_DOUBLE, FLUX2_SINGLE)
 
 
 def _flux_blocks(model: torch.nn.Module, ends: dict[str, str], double: dict[str, str], single: dict[str, str]) -> Weights:

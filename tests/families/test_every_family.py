@@ -1,7 +1,9 @@
 """What every family must do, proved on a tiny member of real classes: learn, and be read by plain diffusers as the studio draws it."""
 
 import functools
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,21 +14,24 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
 
 from studio import config as configs
-from studio.adapters import read_header
-from studio.benchmark.models import save_tiny
+from studio.adapters import fingerprint, load_adapter, read_header
 from studio.benchmark.tiny import TinyDataset
 from studio.checkpoints import Disk
 from studio.errors import StudioError
-from studio.families import FAMILIES, get, resolve_base
+from studio.families import FAMILIES
 from studio.families.base import BaseFolder, Family
 from studio.generation import Generator
 from studio.recipe import Recipe
 from studio.runs import Run
 from studio.training import train
 from studio.workspace import Home
+from tests.families.members import Member
 
 PROMPT = "ohwx a red cat"
 STEPS = 40
+"""Enough for the loss to fall."""
+FEW_STEPS = 20
+"""Enough to change a picture, where nothing is asked but that the file is read back."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +42,17 @@ class Trained:
     generator: Generator
 
 
-@functools.cache
-def tiny_base(name: str, root: Path) -> BaseFolder:
-    return resolve_base(str(save_tiny(get(name), root / name / "model")))
-
-
-@functools.cache
-def trained(name: str, root: Path, method: str = "lora", text_encoder: bool = False) -> Trained:
-    """Rank 4, alpha 8, a batch of four pictures until the loss has fallen."""
-    family, base = get(name), tiny_base(name, root)
+def train_tiny(member: Member, root: Path, steps: int, method: str, text_encoder: bool) -> Trained:
+    """Rank 4, alpha 8, a batch of four pictures."""
+    name, family, base = member.family.name, member.family, member.base
     values = {
         "model": {"family": name, "base_model": str(base.path)},
         "dataset": {"resolution": 64, "trigger_word": "ohwx"},
         "lora": {"rank": 4, "alpha": 8.0, "method": method, "text_encoder": text_encoder},
-        "training": {"max_train_steps": STEPS, "train_batch_size": 4, "learning_rate": 5e-3, "timestep_density": "uniform"},
-        "samples": {"prompts": [PROMPT], "every": STEPS, "num_inference_steps": 2, "resolution": 64},
-        "saving": {"checkpoint_every": STEPS},
-        "validation": {"pictures": 1, "every": STEPS // 2},
+        "training": {"max_train_steps": steps, "train_batch_size": 4, "learning_rate": 5e-3, "timestep_density": "uniform"},
+        "samples": {"prompts": [PROMPT], "every": steps, "num_inference_steps": 2, "resolution": 64},
+        "saving": {"checkpoint_every": steps},
+        "validation": {"pictures": 1, "every": steps // 2},
         "runtime": {"threads": 1, "device": "cpu"},
     }
     workspace = Home(root / name / "home").workspace("local")
@@ -63,14 +62,21 @@ def trained(name: str, root: Path, method: str = "lora", text_encoder: bool = Fa
     return Trained(family, base, run, Generator(base, family))
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("families")
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory) -> Callable[..., Trained]:
+    """Kind -> its run, made once."""
+    root = tmp_path_factory.mktemp("trained")
+
+    @functools.cache
+    def made(kind: str, steps: int = STEPS, method: str = "lora", text_encoder: bool = False) -> Trained:
+        return train_tiny(tiny(kind), root, steps, method, text_encoder)
+
+    return made
 
 
 @pytest.fixture(params=[family.name for family in FAMILIES])
-def one(request, root):
-    return trained(request.param, root)
+def one(request, trained) -> Trained:
+    return trained(request.param)
 
 
 def recipe(one: Trained) -> Recipe:
@@ -130,16 +136,19 @@ def test_the_film_and_the_file_agree(one):
         assert picture.size == (64, 64)
 
 
-def test_adapters_of_every_other_family_are_refused_by_name(one, root):
+def test_adapters_of_every_other_family_are_refused_by_name(one, trained):
     for other in FAMILIES:
         if other.name != one.family.name:
-            stranger = trained(other.name, root)
-            with pytest.raises(StudioError, match=f"made for .*{stranger.family.title.split()[0]}"):
-                one.generator.draw(recipe(one), [(stranger.run.latest_adapter(), 1.0)])
+            adapter = trained(other.name).run.latest_adapter()
+            said = re.escape(f"made for {fingerprint(read_header(adapter)).title}; the chosen base is {one.family.title}.")
+            with pytest.raises(StudioError, match=said):
+                load_adapter(adapter, one.family)
+            with pytest.raises(StudioError, match=f"made for .*{other.title.split()[0]}"):
+                one.generator.draw(recipe(one), [(adapter, 1.0)])
 
 
-def test_the_same_run_again_is_the_same_file(one, root):
-    again = Run(root / one.family.name / "home" / "again")
+def test_the_same_run_again_is_the_same_file(one, tmp_path):
+    again = Run(tmp_path / "again")
     shutil.copytree(one.run.path, again.path, ignore=shutil.ignore_patterns("checkpoints", "adapters", "samples", "events.jsonl"))
     for folder in (again.checkpoints_dir, again.adapters_dir, again.samples_dir):
         folder.mkdir()
@@ -152,19 +161,20 @@ WAYS += [(family.name, "lokr", False) for family in FAMILIES if family.reads_lok
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way[0]}-{way[1]}{'-words' if way[2] else ''}")
-def test_other_kinds_of_adapter_are_read_by_plain_diffusers_as_the_studio_draws_them(way, root):
-    one = trained(way[0], root, way[1], way[2])
+def test_other_kinds_of_adapter_are_read_by_plain_diffusers_as_the_studio_draws_them(way, trained):
+    kind, method, text_encoder = way
+    one = trained(kind, FEW_STEPS, method, text_encoder)
     adapter = one.run.latest_adapter()
     picture, taken = plain(one, adapter)
     assert taken == set(read_header(adapter).tensors), "missing or unexpected keys"
     ours = drawn(one, 1.0)
     assert numpy.array_equal(picture, ours), f"differs by up to {numpy.abs(picture.astype(int) - ours).max()}"
     assert not numpy.array_equal(ours, drawn(one, None))
-    if way[2]:
+    if text_encoder:
         words = load_file(adapter)
         assert any(name.startswith("text_encoder") and name.endswith("lora_B.weight") and words[name].abs().sum() > 0 for name in words)
 
 
-def test_lokr_is_refused_where_diffusers_could_not_read_it_back(root):
+def test_lokr_is_refused_where_diffusers_could_not_read_it_back(trained):
     with pytest.raises(StudioError, match="reads no LoKr files of SDXL"):
-        trained("sdxl", root, "lokr")
+        trained("sdxl", method="lokr")

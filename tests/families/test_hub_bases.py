@@ -1,31 +1,26 @@
 """Every family's base from the Hub: only its parts, at a commit that the run keeps, and with the page to open where terms are to be accepted."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
-from studio.benchmark.models import save_tiny
 from studio.errors import StudioError
 from studio.families import FAMILIES, locate_base, resolve_base
 from studio.settling import settle
 from studio.team import Team
+from tests.families.members import Member
 from tests.tiny import tiny_run
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Tiny members as folders, with decoys beside their parts."""
-    root, made = tmp_path_factory.mktemp("members"), {}
-
-    def folder(family):
-        if family.name not in made:
-            made[family.name] = save_tiny(family, root / family.name)
-            (root / family.name / "safety_checker").mkdir()
-            for decoy in ("safety_checker/model.safetensors", "all-in-one.safetensors", f"{family.denoiser_name}/diffusion_pytorch_model.bin"):
-                (root / family.name / decoy).write_bytes(b"never fetched")
-        return made[family.name]
-
+def with_decoys(member: Member, folder: Path) -> Path:
+    """The member's folder once more, with others' files beside its parts."""
+    shutil.copytree(member.base.path, folder)
+    (folder / "safety_checker").mkdir()
+    for decoy in ("safety_checker/model.safetensors", "all-in-one.safetensors", f"{member.family.denoiser_name}/diffusion_pytorch_model.bin"):
+        (folder / decoy).write_bytes(b"never fetched")
     return folder
 
 
@@ -34,8 +29,8 @@ def offered(family) -> str:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_a_run_writes_down_which_commit_its_base_was_and_keeps_to_it(family, folders, fake_hub, workspace):
-    commit = fake_hub.seed_repo(offered(family), folders(family))
+def test_a_run_writes_down_which_commit_its_base_was_and_keeps_to_it(family, tiny, tmp_path, fake_hub, workspace):
+    commit = fake_hub.seed_repo(offered(family), with_decoys(tiny(family.name), tmp_path / "repo"))
     base = resolve_base(offered(family))
     assert (base.revision, base.id) == (commit, offered(family)) and locate_base(offered(family)) == base
     assert {path.name for path in base.path.iterdir() if path.is_dir()} == set(family.components)

