@@ -34,7 +34,8 @@ class Encodings:
 
     def __init__(self, folder: Path, base: BaseFolder, family: Family, device: torch.device, dtype: torch.dtype):
         self.folder, self.base, self.family, self.device, self.dtype = folder, base, family, device, dtype
-        self.identity = f"{base_identity(base, family)} {dtype}"
+        # A card rounds otherwise than a processor: what a run finds here is what it would compute itself.
+        self.identity = f"{base_identity(base, family)} {dtype} {device.type}"
         # Tokenizers and scheduler alone; models join it as they are needed.
         self.pipeline: DiffusionPipeline = family.load(base, dtype, parts=())
         self.notes: list[str] = []
