@@ -6,7 +6,6 @@ What is timed is put back afterwards, so a run's numbers do not depend on how lo
 import time
 
 import torch
-from torch import nn
 
 from studio.batches import Batch
 from studio.config import TrainConfig
@@ -59,12 +58,8 @@ def fastest(update: Update, batches: list[tuple[Batch, float]], rate: float, ste
 def prepare(update: Update, how: str) -> None:
     """Compile the denoiser's repeated blocks, each kind once, or take that back; recordings are made when a shape first comes."""
     update.recordings.clear()
-    for block in blocks(update):
+    for block in update.family.blocks(update.denoiser):
         if how == "compiled":
             block.compile(dynamic=False)
         else:
             block._compiled_call_impl = None
-
-
-def blocks(update: Update) -> list[nn.Module]:
-    return [module for module in update.denoiser.modules() if type(module).__name__ in update.family.repeated_blocks]

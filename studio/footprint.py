@@ -25,8 +25,8 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
     activations = kept_bytes(family, denoiser, (side, side))
     family.compute_twice(denoiser)
     checkpointed = kept_bytes(family, denoiser, (side, side))
-    blocks = sum(type(module).__name__ in family.repeated_blocks for module in denoiser.modules())
-    return Footprint(base_numbers, numbers, activations, checkpointed, blocks)
+    sizes = [sum(weight.numel() for weight in block.parameters() if not weight.requires_grad) for block in family.blocks(denoiser)]
+    return Footprint(base_numbers, numbers, activations, checkpointed, len(sizes), base_numbers - sum(sizes) + 2 * max(sizes))
 
 
 def encoder_numbers(config: TrainConfig, family: Family, base: BaseFolder | None) -> int:

@@ -131,6 +131,7 @@ def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, fam
         "prediction_type": {"v_prediction": "v"}.get(family.prediction_type(base), family.prediction_type(base)),
     }
     header = adapter_metadata(targets(config, family), config.lora.rank, facts, modelspec, config.lora.method)
+    path.parent.mkdir(exist_ok=True)
     disk.replace(path, serialise(tensors, header))
     run.append({"kind": "adapter", "step": step, "file": path.name})
     return path

@@ -2,7 +2,6 @@
 
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from studio import processes
 from studio.config import TrainConfig
@@ -10,10 +9,6 @@ from studio.config.runtime import RuntimeConfig
 from studio.errors import StudioError
 from studio.families.base import BaseFolder, Family
 from studio.runtime import LARGE_NUMBERS
-
-if TYPE_CHECKING:
-    import torch
-
 
 FILE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 PACKED_BYTES = {"int8": 1.1, "fp8": 1.05, "nf4": 0.6}
@@ -33,6 +28,8 @@ class Footprint:
     activation_bytes: int
     checkpointed_bytes: int
     blocks: int
+    resident_numbers: int
+    """Of the base, on the card when its blocks wait in main memory: what is in no block, one that computes, and the one that comes next."""
 
     def adapter_bytes(self, dtype: str) -> int:
         """Of the file, without its header of some kilobytes."""
@@ -41,10 +38,7 @@ class Footprint:
     def memory(self, batch: int, checkpointing: bool, quantisation: str, offload: bool, dtype: str = "bfloat16") -> int:
         """Bytes at the peak of a step; `dtype` is what it computes in."""
         width = FILE_BYTES[dtype]
-        weights = self.base_numbers * PACKED_BYTES.get(quantisation, width)
-        if offload:
-            # Two blocks are there at a time: one computes, the next one comes.
-            weights *= 3 / max(3, self.blocks)
+        weights = (self.resident_numbers if offload else self.base_numbers) * PACKED_BYTES.get(quantisation, width)
         activations = self.activation_bytes
         if checkpointing:
             activations = self.checkpointed_bytes + self.activation_bytes // max(1, self.blocks)
@@ -119,16 +113,6 @@ def fitting(footprint: Footprint, asked: RuntimeConfig, batch: int, free: int) -
     how = f"{', '.join(words)}; needed are" if words else "nothing has to be saved; needed are"
     fits = "" if that_fit else " It may still be too little: a smaller picture size, batch or base needs less."
     return chosen, f"For {free / 1e9:.1f} GB of free memory: {how} about {needed / 1e9:.1f} GB.{fits}"
-
-
-def place(denoiser: "torch.nn.Module", runtime: RuntimeConfig, device: "torch.device") -> "torch.nn.Module":
-    """The denoiser where it computes: on the device, or in main memory with its blocks brought over one by one."""
-    if runtime.offload and device.type == "cpu":
-        raise StudioError("Keeping blocks in main memory (offload) is for a graphics card; this run computes on the processor. Switch it off.")
-    if runtime.offload:
-        denoiser.enable_group_offload(onload_device=device, offload_type="block_level", num_blocks_per_group=1, use_stream=device.type == "cuda")
-        return denoiser
-    return denoiser if runtime.quantisation in ("nf4", "int8") else denoiser.to(device)
 
 
 def too_small(config: TrainConfig) -> tuple[str, list[dict]]:

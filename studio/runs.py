@@ -20,7 +20,7 @@ from studio.dataset import Dataset
 from studio.errors import StudioError
 from studio.masks import name_for
 from studio.processes import FileLock
-from studio.workspace import Workspace, new_id, write_atomically
+from studio.workspace import RUNS, Workspace, new_id, write_atomically
 
 ADAPTER_NAME = re.compile(r"step-(\d{6})\.safetensors")
 STATE_AFTER = {
@@ -46,8 +46,8 @@ class Run:
         self.events_file = path / "events.jsonl"
         self.start_file = path / "start.safetensors"
         self.prior_dir = path / "prior"
-        self.cache_dir = path.parent.parent / "encodings"
-        """Shared by all runs of a workspace: the same picture and base give the same latents."""
+        # The same picture and base give the same latents to every run of a workspace; one that was carried elsewhere keeps its own.
+        self.cache_dir = (path.parent.parent if path.parent.name == RUNS else path) / "encodings"
 
     @classmethod
     def create(cls, workspace: Workspace, config: TrainConfig, dataset: Dataset, title: str = "") -> "Run":

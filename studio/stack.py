@@ -45,15 +45,17 @@ class _Dora:
         self.module, self.owner, self.low_rank = module, owner, low_rank
         eye = torch.eye(low_rank.A.shape[1], device=low_rank.A.device, dtype=low_rank.A.dtype)
         self.product = functional.linear(functional.linear(eye, low_rank.A), low_rank.B).T
-        self.scale, self.ratio = 1.0, low_rank.magnitude.view(1, -1)
+        self.scale, self.ratio = 1.0, None
 
     def set(self, weights: Tensor) -> None:
-        self.scale = weights[self.owner].item()
-        weight = whole_weight(self.module).to(self.product.dtype)
-        lengths = torch.linalg.norm(weight + self.scale * self.product, dim=1).to(weight.dtype)
-        self.ratio = (self.low_rank.magnitude / lengths).view(1, -1)
+        self.scale, self.ratio = weights[self.owner].item(), None
 
     def change(self, x: Tensor, output: Tensor) -> Tensor:
+        if self.ratio is None:
+            # Not before: a block that waits in main memory has its weight only while it computes.
+            weight = whole_weight(self.module).to(self.product.dtype)
+            lengths = torch.linalg.norm(weight + self.scale * self.product, dim=1).to(weight.dtype)
+            self.ratio = (self.low_rank.magnitude / lengths).view(1, -1)
         result = functional.linear(functional.linear(x, self.low_rank.A), self.low_rank.B)
         without_bias = output if self.module.bias is None else output - self.module.bias
         return (self.ratio - 1) * without_bias + self.ratio * result * self.scale
@@ -168,10 +170,10 @@ class Stack:
 
 def _fitted(title: str, name: str, part: LowRank | Kronecker, module: nn.Module) -> LowRank | Kronecker:
     """The halves in the layer's own dtype and number of axes, or StudioError when sizes differ."""
-    # A packed layer's weight has another shape and dtype than what it stands for.
-    packed = isinstance(module, nn.Linear) and not module.weight.is_floating_point()
-    size = (module.out_features, module.in_features) if packed else tuple(module.weight.shape)
-    device, dtype = module.weight.device, torch.bfloat16 if packed else module.weight.dtype
+    # The weight itself does not say it: packed it has another shape and dtype than what it stands for, in a block that waits it has none.
+    linear = isinstance(module, nn.Linear)
+    size = (module.out_features, module.in_features) if linear else (module.out_channels, module.in_channels // module.groups, *module.kernel_size)
+    device, dtype = module.weight.device, module.weight.dtype if module.weight.is_floating_point() else torch.bfloat16
     if isinstance(part, Kronecker):
         gives, takes = (part.w1.shape[axis] * part.w2.shape[axis] for axis in (0, 1))
         if (gives, takes) != size:

@@ -25,6 +25,7 @@ from studio.families.base import Family
 from studio.film import Film
 from studio.learner import Learner
 from studio.lora import add_lora, save_adapter, start_tensors
+from studio.offload import place
 from studio.patience import PatientDisk, PatientRun
 from studio.readings import STEPS_BETWEEN_READINGS, NotFinite, Readings
 from studio.runs import Run
@@ -72,11 +73,16 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     encodings.drop(("vae",) if keeps_words else ("vae", *family.text_encoder_names))
 
     loaded = family.load(base, dtype, parts=(family.denoiser_name,), quantisation=config.runtime.quantisation)
-    denoiser = memory.place(loaded.components[family.denoiser_name], config.runtime, device)
+    denoiser = loaded.components[family.denoiser_name]
+    offload = place(denoiser, family, config, device)
     pipeline.register_modules(**{family.denoiser_name: denoiser})
     regular = prior.examples(run, config, base, family, encodings, team)
     film.get_ready()
+    if offload:
+        offload.end()
     working = add_lora(pipeline, config, family, dtype)
+    if offload:
+        offload.begin()
     if config.runtime.gradient_checkpointing:
         family.compute_twice(denoiser)
     learner = Learner(working, training, {name for name in working if not name.startswith(f"{family.denoiser_name}.")})

@@ -16,6 +16,7 @@ from pathlib import Path
 from studio.errors import StudioError
 
 PLAIN_ID = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,118}[a-z0-9])?")
+RUNS = "runs"
 
 
 def slug(title: str, default: str = "untitled") -> str:
@@ -56,7 +57,7 @@ class Workspace:
         self.root = root
         self.owner = owner
         self.datasets = root / "datasets"
-        self.runs = root / "runs"
+        self.runs = root / RUNS
         self.adapters = root / "adapters"
         self.images = root / "images"
         self.presets = root / "presets"

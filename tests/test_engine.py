@@ -214,12 +214,13 @@ def test_what_was_timed_is_put_back_to_the_last_bit(workspace, tiny_base, monkey
 def test_blocks_are_compiled_and_taken_back(workspace, tiny_base, monkeypatch):  # noqa: F811
     run = tiny_run(workspace, tiny_base, *TWELVE)
     update = update_of(run, monkeypatch)
-    assert len(execution.blocks(update)) == 4 and all(block._compiled_call_impl is None for block in execution.blocks(update))
+    blocks = update.family.blocks(update.denoiser)
+    assert len(blocks) == 4 and all(block._compiled_call_impl is None for block in blocks)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: setattr(self, "_compiled_call_impl", self._call_impl))
     execution.prepare(update, "compiled")
-    assert all(block._compiled_call_impl is not None for block in execution.blocks(update))
+    assert all(block._compiled_call_impl is not None for block in blocks)
     execution.prepare(update, "eager")
-    assert all(block._compiled_call_impl is None for block in execution.blocks(update))
+    assert all(block._compiled_call_impl is None for block in blocks)
 
 
 @pytest.mark.parametrize(

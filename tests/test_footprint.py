@@ -84,7 +84,12 @@ def test_what_autograd_keeps_is_what_a_real_step_keeps(tmp_path):
 
 
 LARGE = Footprint(
-    base_numbers=12_000_000_000, adapter_numbers=45_000_000, activation_bytes=26_000_000_000, checkpointed_bytes=1_600_000_000, blocks=57
+    base_numbers=12_000_000_000,
+    adapter_numbers=45_000_000,
+    activation_bytes=26_000_000_000,
+    checkpointed_bytes=1_600_000_000,
+    blocks=57,
+    resident_numbers=630_000_000,
 )
 
 

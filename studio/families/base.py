@@ -267,6 +267,10 @@ class Family(ABC):
         """What the denoiser says about noisy latents, of their shape. t_B counts from 0 (clean) to 1000 (noise), in whole numbers only for a
         discrete schedule. Waits for nothing on the host."""
 
+    def blocks(self, denoiser: "torch.nn.Module") -> "list[torch.nn.Module]":
+        """Its `repeated_blocks`, none inside another."""
+        return [module for module in denoiser.modules() if type(module).__name__ in self.repeated_blocks]
+
     def compute_twice(self, denoiser: "torch.nn.Module") -> None:
         """Switch gradient checkpointing on (Chen et al. 2016): blocks keep only what goes into them, and compute again on the way back."""
         denoiser.enable_gradient_checkpointing()

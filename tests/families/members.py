@@ -198,6 +198,11 @@ def read_by_diffusers(member: Member, path: Path) -> Iterator[dict[str, torch.Te
         member.pipeline.unload_lora_weights()
 
 
+def is_whole(block: torch.nn.Module) -> bool:
+    """Whether its frozen numbers are there."""
+    return all(weight.numel() for weight in block.parameters() if not weight.requires_grad)
+
+
 def learning_layers(member: Member) -> set[str]:
     """Names of the denoiser's layers that PEFT finds for the family's targets."""
     part = member.family.denoiser_name

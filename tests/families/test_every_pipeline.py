@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
+from studio.offload import Offload
 from tests.families import members
 from tests.families.members import KINDS, Member, draw, noise, of_kinds, predicted, spoken
 
@@ -106,22 +107,51 @@ def test_the_negative_prompt_is_what_guidance_leads_away_from(member, monkeypatc
     torch.testing.assert_close(GUIDANCE[member.kind](*said, 3.0), member.packed(theirs), rtol=1e-4, atol=1e-4)
 
 
-def test_blocks_that_are_computed_twice_learn_the_same(member):
+def gradients(member: Member) -> dict[str, torch.Tensor]:
+    """Of one step, by the names of what learns."""
+    said = member.family.predict(member.denoiser, noise((1, *member.latent_shape)), torch.tensor([300.0]), spoken(member, "a cat"))
+    said.square().sum().backward()
+    found = {name: weight.grad.clone() for name, weight in member.denoiser.named_parameters() if weight.grad is not None}
+    member.denoiser.zero_grad()
+    return found
+
+
+@pytest.fixture
+def learning(member):
+    """The member with trainable halves in its denoiser, learning; afterwards as before."""
     part = member.family.denoiser_name
-    conditions, found = spoken(member, "a cat"), []
     with members.taught(member, {part: members.low_rank(member)[part]}):
         member.denoiser.train()
-        for twice in (False, True):
-            if twice:
-                member.family.compute_twice(member.denoiser)
-            member.family.predict(member.denoiser, noise((1, *member.latent_shape)), torch.tensor([300.0]), conditions).square().sum().backward()
-            learning = {name: weight for name, weight in member.denoiser.named_parameters() if weight.grad is not None}
-            found.append({name: weight.grad.clone() for name, weight in learning.items()})
-            member.denoiser.zero_grad()
+        yield member
         member.denoiser.disable_gradient_checkpointing()
         member.denoiser.eval()
-    assert found[0] and any(gradient.abs().sum() > 0 for gradient in found[0].values())
-    torch.testing.assert_close(found[0], found[1])
+
+
+def test_blocks_that_are_computed_twice_learn_the_same(learning):
+    once = gradients(learning)
+    learning.family.compute_twice(learning.denoiser)
+    assert any(gradient.abs().sum() > 0 for gradient in once.values())
+    torch.testing.assert_close(gradients(learning), once)
+
+
+def test_blocks_that_wait_in_main_memory_are_there_when_they_compute(learning):
+    picture, once, blocks = draw(learning), gradients(learning), learning.family.blocks(learning.denoiser)
+    learning.family.compute_twice(learning.denoiser)
+    offload, seen = Offload(learning.denoiser, blocks, torch.device("cpu")), []
+    offload.begin()
+    watching = [block.register_forward_pre_hook(lambda *_: seen.append(sum(members.is_whole(block) for block in blocks))) for block in blocks]
+    try:
+        for _ in range(2):
+            torch.testing.assert_close(gradients(learning), once)
+            assert not any(members.is_whole(block) for block in blocks), "one is still there"
+        # Numbers that lie elsewhere in memory may be added in another order.
+        torch.testing.assert_close(draw(learning).float(), picture.float(), atol=1, rtol=0)
+        assert set(seen) == {1}
+    finally:
+        for hook in watching:
+            hook.remove()
+        offload.end()
+    assert all(members.is_whole(block) for block in blocks) and torch.equal(draw(learning), picture)
 
 
 def test_the_same_picture_is_drawn_twice_and_guidance_steers_it(member):

@@ -96,7 +96,7 @@ def test_an_estimate_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-LARGE = Footprint(1_000_000_000, 16_000_000, 3_000_000_000, 300_000_000, 10)
+LARGE = Footprint(1_000_000_000, 16_000_000, 3_000_000_000, 300_000_000, 10, 300_000_000)
 
 
 def test_what_a_child_counted_is_said_for_any_rank(workspace, monkeypatch):
@@ -120,7 +120,7 @@ def test_without_a_card_the_computers_memory_counts_and_patience_is_asked_for_be
     said = told(workspace, settings("owner/large"), Estimate(LARGE, 1_000_000, None, None, "float32"))
     assert "For 3.7 GB of free memory: blocks are computed twice" in said and "may still be too little" in said
     assert said.endswith("There is no graphics card here: a base this large takes hours or days on a processor.")
-    small = Footprint(100_000_000, 16_000_000, 300_000_000, 30_000_000, 10)
+    small = Footprint(100_000_000, 16_000_000, 300_000_000, 30_000_000, 10, 30_000_000)
     said = told(workspace, settings("owner/small"), Estimate(small, 1_000_000, None, None))
     assert "memory:" not in said and "card" not in said
     chosen = settings("owner/large", "runtime.device=cpu")
