@@ -14,6 +14,17 @@ from studio.workspace import Home
 from tests.fake_hub import FakeHub
 
 
+TOGETHER = ("browser", "families")
+"""Folders whose tests share what is dear to make: one studio and browser, one tiny member of every family."""
+
+
+def pytest_collection_modifyitems(items):
+    """With `-n 2` the tests of a file, and of such a folder, stay in one process and in their order."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.stem))
+
+
 @pytest.fixture
 def home(tmp_path) -> Home:
     return Home(tmp_path / "home")
