@@ -19,7 +19,7 @@ TOGETHER = ("browser", "families")
 
 
 def pytest_collection_modifyitems(items):
-    """With `-n 2` the tests of a file, and of such a folder, stay in one process and in their order."""
+    """Tests run in two processes (`-n 0` is none); those of a file, and of such a folder, stay together and in their order."""
     for item in items:
         folder = item.path.parent.name
         item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.stem))
