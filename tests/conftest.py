@@ -13,7 +13,6 @@ import pytest
 from studio.workspace import Home
 from tests.fake_hub import FakeHub
 
-
 TOGETHER = ("browser", "families")
 """Folders whose tests share what is dear to make: one studio and browser, one tiny member of every family."""
 
