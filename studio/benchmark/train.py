@@ -108,7 +108,7 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
         "rank": options.rank,
         "dtype": auto,
         "execution": runs[auto].config.runtime.execution,
-        "loss_distance_to_eager": round(distance(*(losses(runs[name]) for name in (auto, list(runs)[-1]))), 5),
+        "loss_distance_to_eager": float(f"{distance(*(losses(runs[name]) for name in (auto, list(runs)[-1]))):.2g}"),
         "seconds": {name: round(seconds, 4) for name, seconds in median.items()},
         "efficiency": round(floor / ours, 3),
         # On a machine with neighbours the quickest step of each arm is the one that nobody disturbed.
