@@ -145,6 +145,8 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
         drawn = True
     team.wait()
 
+    # Everything that will not be needed again is gone by now.
+    processes.keep_freed_memory()
     readings.start_clock()
     saved_at = began_at = step
     while step < total:

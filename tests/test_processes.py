@@ -31,6 +31,19 @@ def test_who_holds_a_lock_is_known_without_taking_it(tmp_path):
     assert processes.FileLock(tmp_path / "lock", "The run").holder() is None, "its process lives, and let it go"
 
 
+@pytest.mark.skipif(not processes.LINUX, reason="glibc's malloc")
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_process_keeps_what_it_frees_once_it_is_told_to(keeps):
+    code = (
+        "import ctypes, psutil; from studio import processes; held = lambda: psutil.Process().memory_info().rss;"
+        f"{'processes.keep_freed_memory();' if keeps else ''} before = held(); libc = ctypes.CDLL(None);"
+        "libc.malloc.restype = ctypes.c_void_p; block = libc.malloc(ctypes.c_size_t(10**8)); ctypes.memset(block, 1, 10**8);"
+        "libc.free(ctypes.c_void_p(block)); print(held() - before)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=processes.environment()).stdout
+    assert (int(said) > 90_000_000) == keeps
+
+
 def test_free_memory_is_what_a_container_leaves_where_that_is_less(tmp_path, monkeypatch):
     import psutil
 
