@@ -33,12 +33,12 @@ def encoder_numbers(config: TrainConfig, family: Family, base: BaseFolder | None
     """How many numbers learn in text encoders: their attention is square, and every layer has the same."""
     if not config.lora.text_encoder:
         return 0
-    offer = next((offer for offer in family.offers if offer.id == config.model.base_model), None)
     if base is not None:
         read = [base.component_config(part) for part in family.text_encoder_targets]
         sizes = [(part["num_hidden_layers"], part["hidden_size"]) for part in read]
     else:
-        sizes = offer.taught_encoders if offer else ()
+        known = family.offer(config.model.base_model)
+        sizes = known.taught_encoders if known else ()
     matrices = sum(layers * width * len(targets) for (layers, width), targets in zip(sizes, family.text_encoder_targets.values()))
     return matrices * (2 * config.lora.rank + (config.lora.method == "dora"))
 
@@ -50,7 +50,7 @@ def base_numbers(family: Family, base: BaseFolder) -> int:
 
 def blank_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> nn.Module | None:
     """The denoiser with shapes and no numbers, in 16 bits."""
-    known = next((offer for offer in family.offers if offer.id == base_model), None)
+    known = family.offer(base_model)
     with torch.device("meta"):
         if base is not None:
             config = {key: value for key, value in base.component_config(family.denoiser_name).items() if not key.startswith("_")}

@@ -153,7 +153,8 @@ def _made_for(found: Fingerprint, base_model: str) -> str:
     family = next((family for family in families.FAMILIES if family.name == found.family), None)
     if family is None:
         return found.title
-    return next((offer.name for offer in family.offers if offer.id == base_model), family.member_title(found.width))
+    known = family.offer(base_model)
+    return known.name if known else family.member_title(found.width)
 
 
 def _stated(metadata: dict[str, str]) -> dict:

@@ -82,7 +82,7 @@ def named(base_model: str, stated: str = "") -> str:
 
 
 def _offering(base_model: str) -> Family | None:
-    return next((family for family in FAMILIES if any(offer.id == base_model for offer in family.offers)), None)
+    return next((family for family in FAMILIES if family.offer(base_model)), None)
 
 
 def _agreed(title: str, family: Family, stated: str) -> Family:
@@ -100,7 +100,7 @@ def on_another_computer(base_model: str) -> bool:
 
 def offer(base_model: str) -> Offer | None:
     """What is known beforehand of a base model, if it is one that the studio proposes."""
-    return next((known for family in FAMILIES for known in family.offers if known.id == base_model), None)
+    return next(filter(None, (family.offer(base_model) for family in FAMILIES)), None)
 
 
 def locate_base(base_model: str, revision: str | None = None) -> BaseFolder | None:

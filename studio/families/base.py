@@ -212,10 +212,14 @@ class Family(ABC):
         """The name of the family member of this width, such as Stable Diffusion 1.5; None is the family's own."""
         return self.title
 
+    def offer(self, base_model: str) -> Offer | None:
+        """The base of this family that the studio proposes under that id."""
+        return next((offer for offer in self.offers if offer.id == base_model), None)
+
     def base_title(self, base: BaseFolder) -> str:
         """What a base is called in a sentence: one that the studio offers by its name, any other by the member it is."""
-        known = next((offer.name for offer in self.offers if offer.id == base.id), None)
-        return known or self.member_title(self.width(base))
+        known = self.offer(base.id)
+        return known.name if known else self.member_title(self.width(base))
 
     def checkpoint_offer(self, shapes: Shapes) -> Offer | None:
         """The offer whose architecture a single file with these tensors has; None when it is none of this family's. The denoiser's names begin

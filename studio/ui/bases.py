@@ -5,14 +5,14 @@ import gradio as gr
 from studio import bases, families
 from studio.bases import Base
 from studio.families.base import AUTOENCODER_BILLIONS, Offer
+from studio.memory import FILE_BYTES, PACKED_BYTES
 from studio.refusals import endpoint
 from studio.runs import Run
 from studio.ui.html import external, facts, notice, text
 from studio.ui.studio import QUIET, Studio
 from studio.workspace import Workspace
 
-BYTES_IN_16_BITS, BYTES_IN_4_BITS = 2, 0.6
-"""A number takes so much in 16 bits, and packed in 4 bits with the scales of each block of numbers (Dettmers et al. 2023, section 3)."""
+BYTES_IN_16_BITS, BYTES_IN_4_BITS = FILE_BYTES["bfloat16"], PACKED_BYTES["nf4"]
 
 
 def choices(workspace: Workspace | None = None) -> list[tuple[str, str]]:
