@@ -16,7 +16,7 @@ from studio.config import TrainConfig
 from studio.encodings import Conditions, Encodings
 from studio.families.base import BaseFolder, Family
 from studio.generation import Generator
-from studio.lora import targets
+from studio.lora import enable, targets
 from studio.recipe import Recipe, StackEntry, add_recipe
 from studio.runs import Run
 from studio.trigger_words import spoken
@@ -69,7 +69,7 @@ class Film:
         learning = [self.encodings.pipeline.components[part] for part in targets(self.config, self.family)]
         for part in learning:
             part.eval()
-            part.disable_adapters()
+            enable(part, False)
         stack = self._stack(step, adapter) if adapter else []
         whole = True
         for prompt, file in zip(self.prompts, files):
@@ -86,7 +86,7 @@ class Film:
             self.disk.replace(file, add_recipe(png.getvalue(), recipe))
         self.generator.stack.clear()
         for part in learning:
-            part.enable_adapters()
+            enable(part, True)
             part.train()
         if whole:
             self.run.append({"kind": "sample", "step": step, "files": [file.name for file in files], "prompts": self.prompts})

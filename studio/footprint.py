@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from studio.config import TrainConfig
 from studio.families.base import BaseFolder, Family
 from studio.families.loading import denoiser_class
-from studio.lora import peft_config
+from studio.lora import inject, peft_config
 from studio.memory import Footprint
 
 
@@ -67,7 +67,7 @@ def blank_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> 
 def teach(denoiser: nn.Module, config: TrainConfig, family: Family) -> list[nn.Parameter]:
     """Give a blank denoiser the LoRA of these settings; what learns."""
     denoiser.requires_grad_(False)
-    denoiser.add_adapter(peft_config(config, config.lora.target_modules or list(family.target_modules)))
+    inject(denoiser, peft_config(config, config.lora.target_modules or list(family.target_modules)))
     learning = [weight for weight in denoiser.parameters() if weight.requires_grad]
     for weight in learning:
         weight.data = weight.data.to(torch.bfloat16)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from peft import LoKrConfig, LoraConfig
+from peft import LoKrConfig, LoraConfig, PeftConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -40,10 +41,7 @@ def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family,
     working, index = {}, 0
     for part, modules in targets(config, family).items():
         module = pipeline.components[part]
-        try:
-            module.add_adapter(peft_config(config, modules))
-        except ValueError as error:
-            raise StudioError(f"These layers cannot be taught: {', '.join(modules)}. Leave the field empty for the usual ones. ({error})") from None
+        inject(module, peft_config(config, modules))
         for name, weight in sorted(module.named_parameters()):
             if weight.requires_grad:
                 weight.data = weight.data.to(dtype)
@@ -64,6 +62,26 @@ def peft_config(config: TrainConfig, modules: list[str]) -> LoraConfig | LoKrCon
     if lora.method == "lokr":
         return LoKrConfig(r=lora.rank, alpha=lora.alpha, target_modules=modules, module_dropout=lora.dropout)
     return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=modules, use_dora=lora.method == "dora")
+
+
+def inject(module: nn.Module, config: PeftConfig) -> None:
+    """Put PEFT's layers into `module`, in place, and leave only them trainable.
+
+    PEFT's own function, not the `add_adapter` of diffusers or transformers: those refuse to run unless PEFT has the version they were released
+    with. StudioError when `config.target_modules` names layers that the module has none of, or of a kind that PEFT cannot adapt.
+    """
+    try:
+        inject_adapter_in_model(config, module)
+    except ValueError as error:
+        names = ", ".join(sorted(config.target_modules))
+        raise StudioError(f"These target modules cannot be trained: {names}. Leave the field empty to train the usual ones. ({error})") from None
+
+
+def enable(module: nn.Module, on: bool) -> None:
+    """Switch the injected layers of `module` on or off; while off, it computes what the base alone computes."""
+    for layer in module.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.enable_adapters(on)
 
 
 def _in_file(name: str) -> str:

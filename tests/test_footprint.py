@@ -58,14 +58,14 @@ def test_predicted_memory_is_what_others_measured():
 def test_what_autograd_keeps_is_what_a_real_step_keeps(tmp_path):
     from studio.benchmark.models import save_tiny
     from studio.families import resolve_base
-    from studio.lora import peft_config
+    from studio.lora import inject, peft_config
 
     family = get("stable-diffusion")
     base = resolve_base(str(save_tiny(family, tmp_path / "m")))
     config = configs.build({"model": {"base_model": str(base.path)}, "dataset": {"resolution": 64}, "lora": {"rank": 4}})
     told = measure(config, family, base)
     denoiser = family.load(base, torch.bfloat16).unet
-    denoiser.add_adapter(peft_config(config, list(family.target_modules)))
+    inject(denoiser, peft_config(config, list(family.target_modules)))
     denoiser.train()
     own, kept = {weight.untyped_storage().data_ptr() for weight in denoiser.parameters()}, {}
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file
 
 
@@ -33,7 +33,7 @@ def main() -> None:
 
     denoiser = getattr(diffusers, plan["class"]).from_pretrained(plan["base"], subfolder=plan["part"], dtype=dtype).to(device)
     denoiser.requires_grad_(False)
-    denoiser.add_adapter(LoraConfig(r=plan["rank"], lora_alpha=plan["rank"], target_modules=plan["targets"]))
+    inject_adapter_in_model(LoraConfig(r=plan["rank"], lora_alpha=plan["rank"], target_modules=plan["targets"]), denoiser)
     denoiser.train()
     learning = [weight for weight in denoiser.parameters() if weight.requires_grad]
     for weight in learning:

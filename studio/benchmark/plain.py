@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 
 
 def conditions(pipeline, prompt: str, latents, t) -> tuple[torch.Tensor, dict]:
@@ -50,7 +50,7 @@ def main() -> None:
     denoiser = pipeline.components[plan["part"]]
     for part in (denoiser, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False)
-    denoiser.add_adapter(LoraConfig(r=plan["rank"], lora_alpha=plan["rank"], target_modules=plan["targets"]))
+    inject_adapter_in_model(LoraConfig(r=plan["rank"], lora_alpha=plan["rank"], target_modules=plan["targets"]), denoiser)
     denoiser.train()
     learning = [weight for weight in denoiser.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=1e-4)

@@ -15,6 +15,7 @@ from studio import families
 from studio.adapters import adapter_metadata, load_adapter, write_adapter
 from studio.benchmark.models import save_tiny
 from studio.families.base import BaseFolder, Family
+from studio.lora import inject
 
 VARIANTS = {
     "stable-diffusion: 2.x": {"prediction_type": "v_prediction"},
@@ -159,7 +160,7 @@ def taught(member: Member, configs: dict[str, PeftConfig]) -> Iterator[dict[str,
     try:
         for part, config in configs.items():
             module = member.pipeline.components[part]
-            module.add_adapter(config)
+            inject(module, config)
             for name, weight in module.named_parameters():
                 if weight.requires_grad:
                     weight.data = torch.randn(weight.shape, generator=random) * 0.4
