@@ -13,8 +13,10 @@ ENV PATH=/home/user/.local/bin:$PATH \
     SYSTEM=spaces
 # A Docker Space sets SPACE_ID but not SYSTEM, and Gradio knows a Space by both; on a remote box SPACE_ID is missing.
 
-COPY --chown=user requirements.txt .
-RUN pip install --no-cache-dir --user -r requirements.txt
+COPY --chown=user requirements.lock .
+# A tested torch (a CUDA build), then everything else as it was tested, checked by its hashes.
+RUN pip install --no-cache-dir --user torch==2.13.0 && \
+    pip install --no-cache-dir --user --no-deps --require-hashes -r requirements.lock
 COPY --chown=user . .
 
 EXPOSE 7860

@@ -10,12 +10,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from studio.workspace import Home
 
 OLDEST_PYTHON = (3, 11)
 LEAST_DISK_GB = 5
 LEAST_MEMORY_GB = 4
 REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
+INSTALL = "pip install -r requirements.txt"
 NVIDIA_SIGNS = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0"))
 SMI_SECONDS = 5
 
@@ -73,7 +76,7 @@ def torch_build(card: str, version: str, platform: str = sys.platform) -> Findin
         return Finding(
             "warn",
             f"This computer has a graphics card ({card}) that the installed torch {version} cannot use: everything takes far longer.",
-            f'uv pip install --torch-backend=auto --reinstall-package torch "{wanted("torch")}"',
+            f'uv pip install --torch-backend=auto --reinstall-package torch "{tested()["torch"]}"',
         )
     if card:
         return Finding("ok", f"{card}, torch {version}.")
@@ -91,20 +94,30 @@ def python(version: tuple[int, ...] = sys.version_info[:2]) -> Finding:
 
 
 def packages(requirements: Path = REQUIREMENTS) -> list[Finding]:
-    """What requirements.txt asks for and is not installed."""
-    if not requirements.exists():
-        return []
-    names = [re.match(r"[A-Za-z0-9._-]+", line) for line in requirements.read_text(encoding="utf-8").splitlines()]
-    missing = [name[0] for name in names if name and not installed(name[0])]
-    if not missing:
-        return []
-    return [Finding("error", f"Not installed: {', '.join(missing)}.", "pip install -r requirements.txt")]
+    """Packages that are missing, and those in another version than the tests passed with."""
+    needed = tested(requirements)
+    missing = [name for name in needed if not installed(name)]
+    found = [Finding("error", f"Not installed: {', '.join(missing)}.", INSTALL)] if missing else []
+    if other := untested(needed):
+        found.append(Finding("warn", f"Installed in versions that the studio was not tested with: {'; '.join(other)}.", INSTALL))
+    return found
 
 
-def wanted(package: str, requirements: Path = REQUIREMENTS) -> str:
-    """The line of requirements.txt for a package, so that a fix installs what the studio was tried with."""
+def untested(needed: dict[str, Requirement] | None = None) -> list[str]:
+    """Each installed package outside its tested versions, as "transformers 5.24.0 (tested: 5.23.0)"."""
+    other = []
+    for name, requirement in (needed if needed is not None else tested()).items():
+        version = installed(name)
+        if version and not requirement.specifier.contains(version.partition("+")[0], prereleases=True):
+            other.append(f"{name} {version} (tested: {str(requirement.specifier).removeprefix('==')})")
+    return other
+
+
+def tested(requirements: Path = REQUIREMENTS) -> dict[str, Requirement]:
+    """name -> its line in requirements.txt, of those that this platform needs; empty where that file is missing."""
     lines = requirements.read_text(encoding="utf-8").splitlines() if requirements.exists() else []
-    return next((line.split("#")[0].strip() for line in lines if re.match(rf"{package}\b", line)), package)
+    found = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip()) and not text.startswith("-")]
+    return {requirement.name: requirement for requirement in found if requirement.marker is None or requirement.marker.evaluate()}
 
 
 def disk(folder: Path) -> Finding:

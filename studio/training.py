@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-from studio import checkpoints, execution, memory, prior, processes, runtime
+from studio import checkpoints, doctor, execution, memory, prior, processes, runtime
 from studio.batches import Example, Examples, Words, held_back, load_examples
 from studio.checkpoints import Disk
 from studio.config import TrainConfig
@@ -311,9 +311,15 @@ def main(argv: list[str]) -> int:
                 return _fail(run, *memory.too_small(run.config))
             # Not swallowed: a run without a last word would look interrupted for ever.
             said = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-            _fail(run, f"Something unexpected broke ({said}); the details are in logs/{run.id}.log in the studio's folder.")
+            _fail(run, f"Something unexpected broke ({said}); the details are in logs/{run.id}.log in the studio's folder.{_other_versions()}")
             raise
     return 0
+
+
+def _other_versions() -> str:
+    """What a bug may come from: packages in versions that the studio was not tested with. Empty when there are none."""
+    other = doctor.untested()
+    return f" Installed in other versions than the tested ones: {'; '.join(other)}. Run `{doctor.INSTALL}` and resume." if other else ""
 
 
 def _fail(run: Run, message: str, retries: list[dict] | None = None) -> int:

@@ -20,7 +20,7 @@ def nvidia_smi(tmp_path, monkeypatch):
 def test_a_card_with_a_cpu_torch_is_said_with_the_one_command_that_fixes_it():
     found = doctor.torch_build("NVIDIA GeForce RTX 4070", "2.13.0+cpu")
     assert found.level == "warn" and "RTX 4070" in found.message
-    assert found.fix.startswith("uv pip install --torch-backend=auto") and "torch>=2.10" in found.fix
+    assert found.fix.startswith("uv pip install --torch-backend=auto") and ">=2.10" in found.fix
 
 
 @pytest.mark.parametrize(("card", "version"), [("NVIDIA A10", "2.13.0+cu130"), ("", "2.13.0+cpu"), ("", "2.13.0+cu130")])
@@ -75,6 +75,20 @@ def test_missing_packages_are_named(tmp_path):
     (found,) = doctor.packages(requirements)
     assert found.level == "error" and "not-a-package-at-all" in found.message and "pydantic" not in found.message
     assert doctor.packages() == []
+
+
+def test_a_version_that_was_not_tested_is_named_with_the_tested_one_and_the_command(tmp_path):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("pydantic==2.0.1  # pinned\nnumpy>=1\n")
+    (found,) = doctor.packages(requirements)
+    assert found.level == "warn" and found.fix == "pip install -r requirements.txt"
+    assert "pydantic" in found.message and "tested: 2.0.1" in found.message and "numpy" not in found.message
+
+
+def test_a_package_of_another_platform_is_not_missed(tmp_path):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("not-a-package-at-all==1 ; sys_platform == 'no such system'\n")
+    assert doctor.packages(requirements) == []
 
 
 def test_a_full_disk_is_warned_about(tmp_path, monkeypatch):
