@@ -29,7 +29,8 @@ def _yaml(text: str) -> Any:
         _check(yaml, text, loader)
         return yaml.load(text, loader)  # noqa: S506 - both loaders are safe ones
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+        # libyaml since 0.2.6 looks ahead and gives up by itself before the first event.
+        raise ValueError("it is nested too deep for settings" if "nesting depth" in str(error) else str(error)) from None
 
 
 def _check(yaml, text: str, loader: type) -> None:
