@@ -33,6 +33,7 @@ def choose(asked: RuntimeConfig, base_numbers: int = 0) -> RuntimeConfig:
         dtype=asked.dtype or precision(device, base_numbers),
         threads=asked.threads or (cores if patient else max(1, cores - 1)),
         exact=asked.exact,
+        attention=asked.attention or "fused",
         **asked.model_dump(include={"gradient_checkpointing", "quantisation", "offload", "execution", "processes"}),
     )
 
@@ -71,8 +72,11 @@ def apply(chosen: RuntimeConfig) -> None:
     import torch
 
     torch.set_num_threads(chosen.threads)
-    if chosen.device == "cuda" and chosen.exact:
+    if chosen.exact and chosen.device == "cuda":
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        torch.backends.cuda.enable_flash_sdp(False)
-        torch.backends.cuda.enable_mem_efficient_sdp(False)
+    # Under use_deterministic_algorithms the backward passes of FlashAttention and memory-efficient attention add up in a fixed order;
+    # cuDNN's does not. Without both only the math kernel is left, whose memory grows with the square of the image.
+    torch.backends.cuda.enable_cudnn_sdp(not chosen.exact)
+    torch.backends.cuda.enable_flash_sdp(chosen.attention != "math")
+    torch.backends.cuda.enable_mem_efficient_sdp(chosen.attention != "math")
     torch.use_deterministic_algorithms(chosen.exact)

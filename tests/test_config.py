@@ -59,6 +59,14 @@ def test_a_config_from_the_future_is_refused():
         config.migrate({"version": 99})
 
 
+def test_a_run_that_began_with_math_attention_keeps_it():
+    began = {"device": "cuda", "dtype": "bfloat16", "threads": 3, "exact": True}
+    assert config.migrate({"version": 1, "runtime": began})["runtime"]["attention"] == "math"
+    assert "attention" not in config.migrate({"version": 2, "runtime": began})["runtime"]
+    for other in ({**began, "exact": False}, {**began, "device": "cpu"}, {"device": "cuda"}):
+        assert config.migrate({"version": 1, "runtime": other})["runtime"] == other
+
+
 @pytest.mark.parametrize("leaf", fields.leaves(TrainConfig()), ids=lambda leaf: leaf.path)
 def test_every_setting_says_in_words_what_turning_it_up_does(leaf):
     assert leaf.title and leaf.title[0].isupper()

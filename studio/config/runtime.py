@@ -20,6 +20,9 @@ class RuntimeConfig(BaseModel):
     exact: bool = Field(True, title="Exact")
     """A run that was stopped and resumed ends in the same bytes as one that was not. On a graphics card this costs some speed."""
 
+    attention: Literal["fused", "math"] | None = Field(None, title="Attention")
+    """Which kernels compute attention on a GPU. fused (FlashAttention and memory-efficient) needs far less memory; math is what exact runs of version 0.1 used. Empty takes fused."""
+
     gradient_checkpointing: bool | None = Field(None, title="Compute twice to save memory (gradient checkpointing)")
     """Forgets most of what was computed and computes it again when needed: a third to a half slower, far less memory. Empty chooses from the memory that is free."""
 

@@ -17,7 +17,8 @@ from studio.config.training import TrainingConfig
 from studio.config.validation import ValidationConfig
 from studio.errors import StudioError
 
-VERSION = 1
+VERSION = 2
+"""1: up to 0.1. 2: `runtime.attention`; before it, an exact run on CUDA computed attention with the math kernel."""
 
 
 class TrainConfig(BaseModel):
@@ -74,7 +75,17 @@ def migrate(values: dict) -> dict:
     version = values.get("version", VERSION)
     if not isinstance(version, int) or version > VERSION:
         raise StudioError(f"These settings were written by a newer studio (version {version}); this one reads up to {VERSION}. Update the studio.")
+    if version < 2:
+        values = _keep_attention(values)
     return {**values, "version": VERSION}
+
+
+def _keep_attention(values: dict) -> dict:
+    """A run that began on CUDA with the math kernel goes on with it: another kernel rounds differently. Only a run that began has threads."""
+    runtime = values.get("runtime")
+    if isinstance(runtime, dict) and runtime.get("device") == "cuda" and runtime.get("threads") and runtime.get("exact", True):
+        return {**values, "runtime": {**runtime, "attention": "math"}}
+    return values
 
 
 def _plain_value(text: str):

@@ -15,6 +15,7 @@ CHOSEN_ANEW = (
     "runtime.device",
     "runtime.dtype",
     "runtime.threads",
+    "runtime.attention",
     "runtime.gradient_checkpointing",
     "runtime.quantisation",
     "runtime.offload",
