@@ -1,5 +1,6 @@
 """The one error that reaches people: a sentence with what happened, the value, what is allowed, what to do."""
 
+import traceback
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -19,3 +20,12 @@ def validated(kind: type[Model], values: dict) -> Model:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise StudioError(f"{where}: {repr(first['input'])[:60]} does not fit. {first['msg']}.") from None
+
+
+def without_values(error: BaseException) -> str:
+    """A traceback without the messages: the kind of each error, files, lines and code. Messages quote values, and a value may be a token."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "".join(f"{type(each).__name__}\n{''.join(traceback.format_tb(each.__traceback__))}" for each in reversed(chain))

@@ -12,6 +12,7 @@ from studio.ui import bases, endpoints, files, history, jobbar
 from studio.ui.drawing import first_is_shipped
 from studio.ui.gate import Gate
 from studio.ui.html import text
+from studio.ui.page import Page
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import dataset, generate, publish, train
 from studio.ui.tabs.generate_stack import choices
@@ -30,7 +31,7 @@ MOVING = ("train", "caption", "import")
 def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
     """Every tab, wired. Handlers find their caller's Workspace from the request, so one page serves all owners."""
     studio = Studio(home, access, Jobs(home.database))
-    with gr.Blocks(title="LoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
+    with Page(title="LoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         gr.HTML(BRAND, elem_id="brand")
         advice = gr.HTML("", elem_id="advice")
         wanted, chosen, open_run = gr.State(None), gr.State(None), gr.State(None)

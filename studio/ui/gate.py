@@ -6,12 +6,16 @@ its answer to a preflight, but the request that follows is refused. See OWASP's 
 """
 
 import hashlib
+import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from urllib.parse import urlsplit
 
 from studio.access import VISITOR_HEADER
+from studio.errors import without_values
+
+log = logging.getLogger(__name__)
 
 Scope = MutableMapping
 Message = MutableMapping
@@ -72,6 +76,8 @@ class Gate:
         body = _Body(receive, send, cap, self._headers_to_add(cookie))
         try:
             await self.app(scope, body.receive, body.send)
+        except Exception as error:  # noqa: BLE001 - the server would print it, and its message may quote what the caller sent
+            await body.fail(error, scope["type"])
         finally:
             await body.close()
 
@@ -157,6 +163,15 @@ class _Body:
             added = [(name, value) for name, value in self._headers if name == b"set-cookie" or name not in present]
             message = {**message, "headers": [*message.get("headers", []), *added]}
         await self._send(message)
+
+    async def fail(self, error: Exception, protocol: str) -> None:
+        """Log where the app failed, without a value, and answer unless that was begun. An app that hangs up on a too large body is right."""
+        if self._too_large:
+            return
+        log.error("a request failed\n%s", without_values(error))
+        if protocol == "http" and not self._answered:
+            self._answered = True
+            await _answer(self._send, 500, f"The studio could not answer this request ({type(error).__name__}); its log says where it failed.")
 
     async def close(self) -> None:
         if self._too_large and not self._answered:
