@@ -158,7 +158,9 @@ def adapter_metadata(targets: dict[str, list[str]], rank: int, studio: dict, mod
     """What travels in the header: for each part diffusers' own LoRA config (alpha equals rank), the studio's facts, and the ModelSpec 1.0.0 keys."""
     lora = {}
     for part, modules in targets.items():
-        config = {"r": rank, "target_modules": sorted(modules)}
+        # diffusers 0.34 to 0.39 look both patterns up and raise a KeyError without them. Nothing more than a reader needs: PEFT refuses a config with
+        # a key that a newer PEFT added.
+        config = {"r": rank, "target_modules": sorted(modules), "rank_pattern": {}, "alpha_pattern": {}}
         if method == "lokr":
             config |= {"alpha": rank, "peft_type": "LOKR"}
         else:

@@ -11,8 +11,8 @@ from diffusers.utils import convert_state_dict_to_kohya
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from studio import fingerprints
-from studio.adapters import _stated_scale, fingerprint, load_adapter, read_header, refuse_other_base, serialise
+from studio import builtin, fingerprints
+from studio.adapters import _stated_scale, adapter_metadata, fingerprint, load_adapter, read_header, refuse_other_base, serialise
 from studio.errors import StudioError
 from studio.families import BUILTIN_ID, FAMILIES, resolve_base
 from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
@@ -39,6 +39,31 @@ def test_safetensors_reads_what_we_write(tmp_path):
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt", "ü": "<é>"}
         assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in PAIR.items())
+
+
+SHARED_KEYS = {"r", "peft_type", "target_modules", "rank_pattern", "alpha_pattern"}
+LORA_KEYS = SHARED_KEYS | {"lora_alpha", "lora_dropout", "bias"}
+STATED_KEYS = {"lora": LORA_KEYS, "dora": LORA_KEYS | {"use_dora"}, "lokr": SHARED_KEYS | {"alpha"}}
+"""What a part's config states: diffusers 0.34 to 0.39 look both patterns up, and an older PEFT refuses a key that it does not know."""
+
+
+@pytest.mark.parametrize("method", STATED_KEYS)
+def test_a_header_states_what_every_reader_needs_of_each_part_and_nothing_else(method):
+    parts = {"unet": ["to_q"], "text_encoder": ["q_proj"]}
+    stated = json.loads(adapter_metadata(parts, 4, {}, {"title": "tiny"}, method)["lora_adapter_metadata"])
+    assert stated.keys() == {f"{part}.{key}" for part in parts for key in STATED_KEYS[method]}
+    assert all(stated[f"{part}.{key}"] == {} for part in parts for key in ("rank_pattern", "alpha_pattern"))
+
+
+@pytest.mark.parametrize("path", sorted(builtin.LORAS_DIR.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_a_starter_has_the_header_that_is_written_today(path):
+    header = read_header(path)
+    stated = json.loads(header.metadata["lora_adapter_metadata"])
+    wanted = adapter_metadata({"unet": list(FAMILY.target_modules)}, stated["unet.r"], {}, {})["lora_adapter_metadata"]
+    assert header.metadata["lora_adapter_metadata"] == wanted
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in header.tensors}
+    assert path.read_bytes() == serialise(tensors, header.metadata)
 
 
 def test_reading_a_header_does_not_load_torch(tmp_path):

@@ -112,7 +112,10 @@ def test_the_file_says_what_it_is_and_nothing_about_the_machine(run, tiny_base):
     assert facts["dataset_sha256"] == run.snapshot["sha256"]
     assert facts["base_model"] == tiny_base.title
     stated = json.loads(header.metadata["lora_adapter_metadata"])
-    assert stated["unet.r"] == stated["unet.lora_alpha"] == 4
+    assert stated == {
+        **{"unet.r": 4, "unet.lora_alpha": 4, "unet.lora_dropout": 0.0, "unet.bias": "none", "unet.peft_type": "LORA"},
+        **{"unet.target_modules": sorted(FAMILY.target_modules), "unet.rank_pattern": {}, "unet.alpha_pattern": {}},
+    }
     for key in ("sai_model_spec", "architecture", "implementation", "title"):
         assert header.metadata[f"modelspec.{key}"]
     head = path.read_bytes()[:20_000]

@@ -8,10 +8,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
+from studio import library
 from studio.builtin import CAPTIONER_DIR, MODEL_DIR
 from studio.builtin.drawing import draw
+from studio.builtin.first import FIRST_DIR, STACK
 from studio.builtin.vocabulary import MAX_TOKENS, prompt_tokenizer
 from studio.builtin.world import caption, sample
+from studio.recipe import read_recipe
 
 BYTES_ALLOWED = 40 * 2**20
 
@@ -68,6 +71,12 @@ def test_the_captioner_says_what_is_drawn():
     inputs = processor(images=[draw(scene, rng) for scene, rng in zip(scenes, rngs)], return_tensors="pt")
     written = processor.batch_decode(model.generate(**inputs, max_new_tokens=30), skip_special_tokens=True)
     assert sum(text == caption(scene) for text, scene in zip(written, scenes)) >= 8, list(zip(written, map(caption, scenes)))
+
+
+def test_the_first_picture_names_the_starters_that_ship():
+    shipped = {card.ref: card.sha256 for card in library.starters()}
+    stack = read_recipe((FIRST_DIR / "stack.png").read_bytes()).stack
+    assert {entry.adapter: entry.sha256 for entry in stack} == {f"starter:{name}": shipped[f"starter:{name}"] for name in STACK}
 
 
 def test_all_that_ships_stays_small():
