@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studio import fingerprints
+from studio import bounded_json, fingerprints
 from studio.errors import StudioError
 from studio.fingerprints import Fingerprint
 from studio.headers import SAFE_NAME, Header, read_header
@@ -99,12 +99,12 @@ def load_adapter(path: Path, family: "Family") -> Adapter:
     parts = (family.denoiser_name, *family.text_encoder_names)
     if not all(name.startswith(parts) and name.endswith(OUR_ENDINGS) for name in tensors):
         tensors = family.foreign_layers(tensors)
-    layers = {}
+    layers, alphas = {}, _StatedAlphas(header.metadata)
     for name, A in tensors.items():
         if name.endswith(".lora_A.weight"):
             layer = name.removesuffix(".lora_A.weight")
             magnitude = next((tensors[layer + ending].float().flatten() for ending in fingerprints.MAGNITUDES if layer + ending in tensors), None)
-            B = tensors[f"{layer}.lora_B.weight"].float() * _stated_scale(header.metadata, layer, A.shape[0])
+            B = tensors[f"{layer}.lora_B.weight"].float() * alphas.scale(layer, A.shape[0])
             layers[layer] = LowRank(A.float(), B, magnitude)
     layers |= _kronecker_layers(tensors)
     if lost := [name for name in tensors if re.split(r"\.lo(?:ra|kr)_", name)[0] not in layers]:
@@ -200,24 +200,30 @@ def _fold_kohya_alphas(tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.T
     return folded
 
 
-def _stated_scale(metadata: dict[str, str], layer: str, rank: int) -> float:
-    """alpha / rank of one layer as diffusers would apply it from lora_adapter_metadata; 1 when the header states none (ecosystem convention)."""
-    if "lora_adapter_metadata" not in metadata:
-        return 1.0
-    part, _, module = layer.partition(".")
-    stated = json.loads(metadata["lora_adapter_metadata"])
-    config = {key.removeprefix(f"{part}."): value for key, value in stated.items() if key.startswith(f"{part}.")}
-    if "lora_alpha" not in config:
-        return 1.0
-    patterns = config.get("alpha_pattern") or {}
-    if not isinstance(patterns, dict) or not all(SAFE_NAME.fullmatch(pattern.removeprefix("^")) for pattern in patterns):
-        raise StudioError("This LoRA states the alpha of single layers in a way that cannot be read; look for a version in kohya's format.")
-    alpha = next((value for pattern, value in patterns.items() if _names(pattern, module)), config["lora_alpha"])
-    if type(alpha) not in (int, float) or not math.isfinite(alpha):
-        raise StudioError(f"This LoRA's header states the alpha {str(alpha)[:40]!r}, which is no number; get the file again or ask its maker.")
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+class _StatedAlphas:
+    """alpha / rank of each layer as diffusers would apply it from lora_adapter_metadata; 1 when the header states none (ecosystem convention)."""
 
+    def __init__(self, metadata: dict[str, str]):
+        self.parts: dict[str, dict] = {}
+        for key, value in bounded_json.loads(metadata.get("lora_adapter_metadata", "{}")).items():
+            part, _, name = key.partition(".")
+            self.parts.setdefault(part, {})[name] = value
+        for config in self.parts.values():
+            patterns = config.get("alpha_pattern") or {}
+            if not isinstance(patterns, dict) or not all(SAFE_NAME.fullmatch(pattern.removeprefix("^")) for pattern in patterns):
+                raise StudioError("This LoRA states the alpha of single layers in a way that cannot be read; look for a version in kohya's format.")
+            config["places"] = {pattern: place for place, pattern in enumerate(patterns)}
 
-def _names(pattern: str, module: str) -> bool:
-    """PEFT's rule: a pattern is a module's name or its end, with ^ the whole name. PEFT reads it as an expression; a stranger's may run for ever."""
-    return module == pattern.removeprefix("^") or module.endswith(f".{pattern}")
+    def scale(self, layer: str, rank: int) -> float:
+        part, _, module = layer.partition(".")
+        config = self.parts.get(part, {})
+        if "lora_alpha" not in config:
+            return 1.0
+        # PEFT's rule: a pattern is a module's name or its end, with ^ the whole name; the first one that fits counts. PEFT reads patterns
+        # as expressions; a stranger's may run for ever.
+        words = module.split(".")
+        fitting = [name for name in (f"^{module}", *(".".join(words[start:]) for start in range(len(words)))) if name in config["places"]]
+        alpha = config["alpha_pattern"][min(fitting, key=config["places"].get)] if fitting else config["lora_alpha"]
+        if type(alpha) not in (int, float) or not math.isfinite(alpha):
+            raise StudioError(f"This LoRA's header states the alpha {str(alpha)[:40]!r}, which is no number; get the file again or ask its maker.")
+        return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -2,12 +2,12 @@
 nothing is opened.
 """
 
-import json
 import math
 import re
 from collections import Counter
 from dataclasses import dataclass
 
+from studio import bounded_json
 from studio.errors import StudioError
 from studio.recognition import recognise
 
@@ -131,11 +131,11 @@ def _checked(layer: str, down: tuple[int, ...], up: tuple[int, ...]) -> tuple[tu
 def _alpha(metadata: dict[str, str], rank: int) -> float:
     """The alpha a reader must apply. diffusers keeps it in lora_adapter_metadata, kohya in ss_network_alpha; without either it is the rank."""
     try:
-        config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        config = bounded_json.loads(metadata.get("lora_adapter_metadata", "{}"))
         known = [value for key, value in config.items() if key.endswith("lora_alpha")]
         alpha = float(known[0] if known else metadata.get("ss_network_alpha", rank))
         if not math.isfinite(alpha):
             raise ValueError(alpha)
         return alpha
-    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
+    except (ValueError, AttributeError, TypeError, OverflowError):
         raise StudioError("This LoRA's header states an alpha that cannot be read; get the file again or ask its maker.") from None

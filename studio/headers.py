@@ -3,18 +3,20 @@
 Only the header is read, so a strange file costs its header's size and nothing more.
 """
 
-import json
 import math
 import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio import bounded_json
 from studio.errors import StudioError
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,300}")
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1}
 BYTES |= {f"{sign}{bits}": bits // 8 for sign in "IU" for bits in (8, 16, 32, 64)}
+MOST_DIMENSIONS = 8
+"""Of a tensor; convolutions over time, the largest here, have five."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 A_PICKLE = "is a pickle, which can run code when opened; only .safetensors files are used. Look for that version."
 
@@ -58,10 +60,10 @@ def read_header(path: Path, limits: Limits = LORA) -> Header:
             raise StudioError(f"{path.name} {_kind(start)}")
         raw = file.read(length)
     try:
-        items = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        items = bounded_json.loads(raw.decode("utf-8"), _without_duplicates)
         metadata = items.pop("__metadata__", {})
         entries = {name: _described(entry) for name, entry in items.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise StudioError(f"{path.name} is not a .safetensors file that can be read: its header is damaged. Get it again.") from None
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise StudioError(f"{path.name} has a damaged header: its metadata is not text. Get the file again.")
@@ -90,10 +92,12 @@ def _without_duplicates(pairs: list[tuple]) -> dict:
 
 def _described(entry: dict) -> tuple[str, tuple[int, ...], int, int]:
     """dtype, shape, begin and end of one tensor; ValueError, KeyError or TypeError for anything but a word and whole numbers."""
-    dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(shape, list) or len(shape) > MOST_DIMENSIONS:
+        raise TypeError(f"a list of at most {MOST_DIMENSIONS} dimensions is needed")
     if not isinstance(dtype, str) or any(type(number) is not int for number in (*shape, begin, end)):
         raise TypeError("a word and whole numbers are needed")
-    return dtype, shape, begin, end
+    return dtype, tuple(shape), begin, end
 
 
 def _check_layout(file_name: str, entries: dict, data_size: int, may_be_empty: bool) -> None:

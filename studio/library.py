@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studio import builtin, families
+from studio import bounded_json, builtin, families
 from studio.adapters import fingerprint
 from studio.dataset import LONGEST_TRIGGER
 from studio.errors import StudioError, validated
@@ -160,8 +160,8 @@ def _made_for(found: Fingerprint, base_model: str) -> str:
 def _stated(metadata: dict[str, str]) -> dict:
     """What a studio wrote into the header. Anybody can write there, so anything but a JSON object counts as nothing said."""
     try:
-        said = json.loads(metadata.get("studio", "{}"))
-    except (ValueError, RecursionError):
+        said = bounded_json.loads(metadata.get("studio", "{}"))
+    except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
 

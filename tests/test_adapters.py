@@ -1,9 +1,12 @@
+import contextlib
 import importlib
 import json
 import pickle
+import random
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from studio import builtin, fingerprints
-from studio.adapters import _stated_scale, adapter_metadata, fingerprint, load_adapter, read_header, refuse_other_base, serialise
+from studio.adapters import _StatedAlphas, adapter_metadata, fingerprint, load_adapter, read_header, refuse_other_base, serialise
 from studio.errors import StudioError
 from studio.families import BUILTIN_ID, FAMILIES, resolve_base
 from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
@@ -123,6 +126,62 @@ def test_a_broken_file_is_refused_with_a_sentence(kind, tmp_path):
     path.write_bytes(BROKEN[kind])
     with pytest.raises(StudioError, match="[.]$"):
         fingerprint(read_header(path))
+
+
+NINES = "9" * 4000
+GREEDY = {
+    "1,900 dimensions of 4,000 digits": header_bytes(
+        '{"a":{"dtype":"F32","shape":[' + ",".join([NINES] * 1900) + '],"data_offsets":[0,4]}}', bytes(4)
+    ),
+    "a dimension of a million digits": header_bytes('{"a":{"dtype":"F32","shape":[' + "9" * 10**6 + '],"data_offsets":[0,4]}}', bytes(4)),
+    "a dimension of 21 digits": header_bytes('{"a":{"dtype":"F32","shape":[' + "9" * 21 + '],"data_offsets":[0,4]}}', bytes(4)),
+    "offsets of 4,000 digits": header_bytes('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,' + NINES + "]}}", bytes(4)),
+    "100,000 dimensions": header_bytes('{"a":{"dtype":"F32","shape":[1' + ",1" * 99_999 + '],"data_offsets":[0,4]}}', bytes(4)),
+    "nine dimensions": header_bytes('{"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}}', bytes(4)),
+    "33 levels": header_bytes("[" * 33 + "]" * 33),
+    "a million levels": header_bytes('{"a":' * 10**6 + "1" + "}" * 10**6),
+    "brackets": header_bytes("[" + "[]," * 2_700_000 + "[]]"),
+    "empty texts": header_bytes("[" + '"",' * 2_700_000 + '""]'),
+    "a text without an end": header_bytes('"' + '\\"' * 4_000_000),
+    "a text of brackets": header_bytes('{"__metadata__":{"a":"' + '[{\\"' * 1_900_000 + '"}}'),
+}
+SECONDS = 10
+"""For one header, on a busy computer; an honest one takes milliseconds."""
+
+
+@pytest.mark.parametrize("kind", GREEDY)
+@pytest.mark.timeout(60)
+def test_a_header_made_to_keep_the_processor_busy_is_refused_at_once(kind, tmp_path):
+    path = tmp_path / "greedy.safetensors"
+    path.write_bytes(GREEDY[kind])
+    began = time.monotonic()
+    with pytest.raises(StudioError, match="[.]$"):
+        fingerprint(read_header(path))
+    assert time.monotonic() - began < SECONDS
+
+
+def test_500_mutations_of_a_header_are_read_or_refused_and_nothing_else(tmp_path):
+    rng = random.Random(3)
+    raw = serialise(PAIR, adapter_metadata({"unet": ["to_k"]}, 4, {"trigger_word": "ohwx"}, {"title": "tiny"}))
+    length = 8 + struct.unpack("<Q", raw[:8])[0]
+    bits = (b"0", b"9" * 30, b'"', b"}", b"[", b"null", b"-1", b",", b'{"a":1}', b"1e999", b"[" * 40)
+    for index in range(500):
+        mutated, at = bytearray(raw[:length]), rng.randrange(8, length)
+        match index % 4:
+            case 0:
+                mutated[at] = rng.randrange(256)
+            case 1:
+                del mutated[at : at + rng.randrange(1, 60)]
+            case 2:
+                del mutated[rng.randrange(length) :]
+            case 3:
+                mutated[at:at] = rng.choice(bits)
+        path = tmp_path / "mutated.safetensors"
+        path.write_bytes(bytes(mutated) + (b"" if index % 4 == 2 else raw[length:]))
+        began = time.monotonic()
+        with contextlib.suppress(StudioError):
+            fingerprint(read_header(path))
+        assert time.monotonic() - began < SECONDS, bytes(mutated)
 
 
 KINDS_BY_THEIR_START = {
@@ -354,8 +413,21 @@ def test_an_alpha_in_diffusers_metadata_is_applied_layer_by_layer(tmp_path, tiny
 def test_an_alpha_pattern_names_a_module_or_its_end(pattern):
     stated = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 8, "unet.alpha_pattern": {"q": 1, pattern: 2}})}
     layer_name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
-    assert _stated_scale(stated, layer_name, 4) == 0.5
-    assert _stated_scale(stated, layer_name + "_too", 4) == 2.0
+    assert _StatedAlphas(stated).scale(layer_name, 4) == 0.5
+    assert _StatedAlphas(stated).scale(layer_name + "_too", 4) == 2.0
+
+
+def test_the_first_alpha_pattern_that_fits_a_layer_counts():
+    stated = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 8, "unet.alpha_pattern": {"attn1.to_q": 1, "^a.attn1.to_q": 2, "to_q": 3}})}
+    assert _StatedAlphas(stated).scale("unet.a.attn1.to_q", 1) == 1 and _StatedAlphas(stated).scale("unet.a.attn2.to_q", 1) == 3
+
+
+def test_a_pattern_for_each_of_10_000_layers_is_looked_up_quickly():
+    patterns = {f"layer{index}.attn.to_q": 2 for index in range(10_000)}
+    alphas = _StatedAlphas({"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 8, "unet.alpha_pattern": patterns})})
+    began = time.monotonic()
+    assert {alphas.scale(f"unet.blocks.{name}", 1) for name in patterns} == {2}
+    assert time.monotonic() - began < SECONDS
 
 
 STATED = {
@@ -371,7 +443,7 @@ STATED = {
 def test_an_alpha_that_cannot_be_applied_is_refused_at_once(kind):
     stated, words = STATED[kind]
     with pytest.raises(StudioError, match=words):
-        _stated_scale({"lora_adapter_metadata": json.dumps(stated)}, "unet.down_blocks_________________________________________.to_q", 4)
+        _StatedAlphas({"lora_adapter_metadata": json.dumps(stated)}).scale("unet.down_blocks_________________________________________.to_q", 4)
 
 
 @pytest.mark.parametrize("stated", ["[" * 50_000, '{"unet.lora_alpha": NaN}', f'{{"unet.lora_alpha": {10**400}}}'], ids=["deep", "no number", "huge"])

@@ -1,9 +1,9 @@
 """Settings that this studio wrote: a run's config, a preset, or the header of a LoRA it trained; also by an older or newer version of it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from studio import bounded_json
 from studio.adapters import read_header
 from studio.config import fields
 from studio.config.foreign.border import Imported, Left, Taken, short
@@ -58,8 +58,8 @@ def of_adapter(path: Path, name: str) -> Imported:
     """The settings in the header of a LoRA that a studio trained."""
     said = read_header(path).metadata.get("studio", "")
     try:
-        facts = json.loads(said) if len(said) <= LARGEST_FACTS else {}
-    except (ValueError, RecursionError):
+        facts = bounded_json.loads(said) if len(said) <= LARGEST_FACTS else {}
+    except ValueError:
         facts = {}
     config = facts.get("config") if isinstance(facts, dict) else None
     if not isinstance(config, dict):
