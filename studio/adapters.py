@@ -30,6 +30,10 @@ OUR_ENDINGS = (
     *(f".lokr_{part}" for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b")),
 )
 TORCH_DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.bool": "BOOL"}
+TORCH_DTYPES |= {f"torch.{sign}int{bits}": f"{'U' if sign else 'I'}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+TORCH_DTYPES |= {"torch.float8_e4m3fn": "F8_E4M3", "torch.float8_e5m2": "F8_E5M2", "torch.complex64": "C64"}
+TORCH_DTYPES |= {"torch.float8_e4m3fnuz": "F8_E4M3FNUZ", "torch.float8_e5m2fnuz": "F8_E5M2FNUZ"}
+"""torch's name of a dtype -> that of safetensors, for all that its reader takes back from bytes (safetensors 0.8)."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +148,13 @@ def serialise(tensors: "dict[str, torch.Tensor]", metadata: dict[str, str]) -> b
     """A safetensors file whose bytes depend on its content alone: sorted keys, aligned header. The stock writer orders metadata at random."""
     header, offset, chunks = {"__metadata__": dict(sorted(metadata.items()))}, 0, []
     for name in sorted(tensors):
+        if (dtype := str(tensors[name].dtype)) not in TORCH_DTYPES:
+            raise StudioError(
+                f"The tensor {name!r} has the dtype {dtype}; a .safetensors file can hold {', '.join(TORCH_DTYPES)}. Convert it to one of them first."
+            )
         tensor = tensors[name].detach().cpu().contiguous()
         data = _raw_bytes(tensor)
-        header[name] = {"dtype": TORCH_DTYPES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [offset, offset + len(data)]}
+        header[name] = {"dtype": TORCH_DTYPES[dtype], "shape": list(tensor.shape), "data_offsets": [offset, offset + len(data)]}
         offset += len(data)
         chunks.append(data)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode("ascii")

@@ -61,9 +61,9 @@ class Disk:
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], facts: dict, disk: Disk) -> None:
     """Keep the state after `step` steps, tensors and plain facts (JSON); the two newest stay."""
+    state = serialise(tensors, {"facts": json.dumps(facts, sort_keys=True)})
     aside = folder / f".aside-{secrets.token_hex(4)}"
     aside.mkdir(parents=True)
-    state = serialise(tensors, {"facts": json.dumps(facts, sort_keys=True)})
     disk.write(aside / "state.safetensors", state)
     manifest = {"step": step, "files": {"state.safetensors": hashlib.sha256(state).hexdigest()}}
     disk.write(aside / "manifest.json", json.dumps(manifest, sort_keys=True).encode())

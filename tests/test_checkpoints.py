@@ -1,9 +1,11 @@
 import errno
 
 import pytest
+import safetensors.torch
 import torch
 
 from studio.checkpoints import Disk, load_newest, save
+from studio.errors import StudioError
 
 STATE = {"weight/a": torch.arange(6.0).view(2, 3)}
 
@@ -71,3 +73,23 @@ def test_plain_facts_come_back_with_every_digit(tmp_path):
     facts = {"numbers": {"a": {"step": 3, "d": 0.1 + 0.2}}, "groups": [{"betas": [0.9, 0.999], "lr": 1e-4}]}
     save(tmp_path, 2, STATE, facts, Disk())
     assert load_newest(tmp_path)[2] == facts
+
+
+@pytest.mark.parametrize("dtype", safetensors.torch._TYPES.values(), ids=str)
+def test_every_dtype_that_safetensors_can_hold_comes_back_bit_for_bit(dtype, tmp_path):
+    bits = torch.arange(48, dtype=torch.uint8)
+    tensor = bits.view(6, 8).bool() if dtype == torch.bool else bits.view(dtype).view(3, -1)
+    save(tmp_path, 2, {"matrix": tensor, "number": tensor[0, 0]}, {}, Disk())
+    _, found, _ = load_newest(tmp_path)
+    for name, wanted in {"matrix": tensor, "number": tensor[0, 0]}.items():
+        assert (found[name].dtype, found[name].shape) == (dtype, wanted.shape)
+        assert torch.equal(found[name].reshape(-1).view(torch.uint8), wanted.reshape(-1).view(torch.uint8))
+
+
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.float8_e8m0fnu, torch.float4_e2m1fn_x2], ids=str)
+def test_any_other_dtype_is_refused_by_name_and_leaves_nothing_behind(dtype, tmp_path):
+    save(tmp_path, 2, STATE, {}, Disk())
+    tensor = torch.zeros(16, dtype=torch.uint8).view(dtype)
+    with pytest.raises(StudioError, match=f"'optimizer/a' has the dtype {dtype}; .* can hold .*torch.uint8"):
+        save(tmp_path, 4, {"optimizer/a": tensor}, {}, Disk())
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]

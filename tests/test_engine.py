@@ -11,7 +11,7 @@ import torch
 from studio import batches, execution, processes, training
 from studio import config as configs
 from studio.adapters import load_adapter
-from studio.checkpoints import Disk
+from studio.checkpoints import Disk, load_newest
 from studio.errors import StudioError
 from studio.generation import Generator
 from studio.recipe import Recipe
@@ -69,6 +69,19 @@ def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bytes(settings, worksp
     stop_at(halved, 9)
     assert result(halved) == wanted
     assert numpy.isfinite([event["loss"] for event in halved.curve()]).all()
+
+
+def test_eight_bit_adamw_resumes_to_the_same_bytes(workspace, tiny_base):  # noqa: F811
+    """Rank 64 makes halves of 4,096 numbers and more, whose moments bitsandbytes keeps as uint8; smaller ones stay in 32 bits."""
+    pytest.importorskip("bitsandbytes")
+    asked = [*TWELVE, "training.optimizer=adamw8bit", "lora.rank=64"]
+    whole, halved = (tiny_run(workspace, tiny_base, *asked) for _ in range(2))
+    wanted = result(whole)
+    stop_at(halved, 5)
+    stop_at(halved, 9)
+    _, state, _ = load_newest(halved.checkpoints_dir)
+    assert {name.split("/")[1] for name, tensor in state.items() if tensor.dtype == torch.uint8} == {"state1", "state2"}
+    assert result(halved) == wanted
 
 
 def plain_result(workspace, base) -> bytes:
