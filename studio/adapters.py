@@ -4,6 +4,7 @@ Written files follow diffusers (`unet.<module>.lora_A.weight`) with alpha folded
 same picture. Only the functions that touch weights import torch.
 """
 
+import functools
 import json
 import math
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio import bounded_json, fingerprints
-from studio.errors import StudioError
+from studio.errors import Overflow, StudioError
 from studio.fingerprints import Fingerprint
 from studio.headers import SAFE_NAME, Header, read_header
 
@@ -63,6 +64,27 @@ class Adapter:
     title: str
     layers: dict[str, LowRank | Kronecker]
     fingerprint: Fingerprint
+
+    @functools.cached_property
+    def largest(self) -> dict[str, tuple[float, float]]:
+        """layer -> its largest number, and the largest of those that a weight in a stack multiplies; infinity for any that is not finite."""
+        found = {}
+        for layer, part in self.layers.items():
+            if isinstance(part, Kronecker):
+                w1, w2 = _largest(part.w1), _largest(part.w2)
+                found[layer] = (max(w1, w2), w1 * w2)
+            elif part.magnitude is None:
+                found[layer] = (max(_largest(part.A), _largest(part.B)), _largest(part.B))
+            else:
+                # A DoRA's weight multiplies what its halves give, not the halves.
+                found[layer] = (max(_largest(part.A), _largest(part.B), _largest(part.magnitude)), 0.0)
+        return found
+
+
+def _largest(tensor: "torch.Tensor") -> float:
+    """The largest number without its sign; infinity where one is not finite."""
+    least, most = (end.item() for end in tensor.aminmax())
+    return max(-least, most) if math.isfinite(most - least) else math.inf
 
 
 def fingerprint(header: Header) -> Fingerprint:
@@ -115,7 +137,14 @@ def load_adapter(path: Path, family: "Family") -> Adapter:
         raise StudioError(f"{path.name} has layers that nobody here can place (first: {lost[0]}); look for the LoRA in diffusers' or kohya's format.")
     if not layers:
         raise StudioError(f"{path.name} matches no layer of {family.title}; it would change nothing. Choose another LoRA.")
-    return Adapter(path.name, layers, found)
+    adapter = Adapter(path.name, layers, found)
+    for layer, (largest, _) in adapter.largest.items():
+        if not math.isfinite(largest):
+            raise Overflow(
+                f"{path.name}: the numbers of layer {layer} overflow float32 once they are scaled by its alpha; drawn, they would be a black image. "
+                "Get another version of this LoRA, or ask its maker."
+            )
+    return adapter
 
 
 def _kronecker_layers(tensors: "dict[str, torch.Tensor]") -> dict[str, Kronecker]:

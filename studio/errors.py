@@ -12,6 +12,10 @@ class StudioError(Exception):
     """A sentence a user can act on. It is shown as it stands; every other exception is a bug and keeps its traceback."""
 
 
+class Overflow(StudioError):
+    """Numbers that are not finite any more; as an image they would be black."""
+
+
 def validated(kind: type[Model], values: dict) -> Model:
     """Values that a person or a program gave as a model, or a StudioError about the first that does not fit."""
     try:

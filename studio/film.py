@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from studio.checkpoints import Disk
 from studio.config import TrainConfig
 from studio.encodings import Conditions, Encodings
+from studio.errors import Overflow
 from studio.families.base import BaseFolder, Family
 from studio.generation import Generator
 from studio.lora import enable, targets
@@ -80,7 +82,7 @@ class Film:
             recipe = self._recipe(prompt, stack)
             # Compiled blocks would be compiled anew for another size, and for every hook of the stack.
             with torch.compiler.set_stance("force_eager"):
-                picture = self.generator.draw(recipe, [(adapter, 1.0)] if adapter else [])
+                picture = self._picture(step, recipe, adapter)
             png = io.BytesIO()
             picture.save(png, format="PNG")
             self.disk.replace(file, add_recipe(png.getvalue(), recipe))
@@ -92,6 +94,15 @@ class Film:
             self.run.append({"kind": "sample", "step": step, "files": [file.name for file in files], "prompts": self.prompts})
             self.seconds_per_column = time.monotonic() - began
         return whole
+
+    def _picture(self, step: int, recipe: Recipe, adapter: Path | None) -> Image.Image:
+        """One sample. Where its numbers overflow it is black, with a note in the run: training goes on, and a later LoRA may be well again."""
+        try:
+            return self.generator.draw(recipe, [(adapter, 1.0)] if adapter else [])
+        except Overflow as error:
+            self.run.append({"kind": "note", "message": f"The sample {recipe.prompt[:60]!r} of step {step} is black. {error}"})
+            side = self.config.samples.resolution or self.family.resolution(self.base)
+            return Image.new("RGB", (side, side))
 
     def _stack(self, step: int, adapter: Path) -> list[StackEntry]:
         sha256 = hashlib.sha256(adapter.read_bytes()).hexdigest()

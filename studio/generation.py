@@ -1,5 +1,7 @@
 """A base in memory plus a stack of adapters -> pictures. The same recipe gives the same picture, bit for bit, on the same machine."""
 
+import contextlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from PIL import Image
 
 from studio import runtime
 from studio.adapters import Adapter, load_adapter, refuse_other_base
-from studio.errors import StudioError
+from studio.errors import Overflow, StudioError
 from studio.families.base import BaseFolder, Family
 from studio.recipe import Recipe
 from studio.stack import Report, Stack
@@ -35,9 +37,18 @@ class Generator:
 
     @torch.no_grad()
     def draw(self, recipe: Recipe, adapters: list[tuple[Path, float]], on_step: Callable[[int, int], None] = _say_nothing) -> Image.Image:
-        """One picture. `adapters` are the files behind the recipe's stack; on_step(done, total) is called after each step and may raise."""
+        """One picture. `adapters` are the files behind the recipe's stack; on_step(done, total) is called after each step and may raise.
+
+        Overflow, with the layer and the LoRA, where the picture would be black because its numbers are not finite.
+        """
         stack = [(self._adapter(path), weight) for path, weight in adapters]
         self._note(self.stack.set(stack), recipe)
+        try:
+            return self._drawn(recipe, stack, on_step)
+        except Overflow as error:
+            raise Overflow(f"{self._blame(recipe, stack, on_step)} {error}") from None
+
+    def _drawn(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> Image.Image:
         side = self.family.resolution(self.base)
         positive, negative = (self._conditions(prompt, stack) for prompt in (recipe.prompt, recipe.negative_prompt))
         if not recipe.negative_prompt:
@@ -52,6 +63,24 @@ class Generator:
             torch.Generator("cpu").manual_seed(recipe.seed),
             on_step,
         )
+
+    def _blame(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> str:
+        """Why a picture is not finite, and what to do. It is drawn again with every layer watched, too slow for pictures that go well, then alone."""
+        advice = "Choose a smaller weight, or get another version of this LoRA."
+        with self.stack.watched() as seen, contextlib.suppress(Overflow):
+            self._drawn(recipe, stack, on_step)
+        if broken := next((each for each in seen if math.isinf(each.times)), None):
+            return f"{broken.title}: layer {broken.layer} overflows. {advice}"
+        with contextlib.suppress(Overflow):
+            self.stack.clear()
+            self._drawn(recipe, [], on_step)
+            if not seen:
+                # A text encoder's LoRA whose conditions were kept from before.
+                return f"The base overflows with {' and '.join(adapter.title for adapter, weight in stack if weight)}. {advice}"
+            loudest = max(seen, key=lambda each: each.times)
+            return f"{loudest.title}: the base overflows with it, most by layer {loudest.layer}, made {loudest.times:.2g} times as large. {advice}"
+        base, dtype = self.family.base_title(self.base), str(self.pipeline.components[self.family.denoiser_name].dtype).removeprefix("torch.")
+        return f"The base, {base}, overflows in {dtype}, also without a LoRA. Choose another base, or another version of this one."
 
     def learn_prompt(self, prompt: str, conditions: dict[str, torch.Tensor]) -> None:
         """Draw this prompt from conditions that were encoded already: the text encoder need not be there."""
@@ -83,7 +112,10 @@ class Generator:
         if key not in self._prompts:
             while len(self._prompts) >= PROMPTS_KEPT:
                 self._prompts.pop(next(iter(self._prompts)))
-            self._prompts[key] = self.family.encode_prompts(self.pipeline, [prompt])
+            conditions = self.family.encode_prompts(self.pipeline, [prompt])
+            if not all(torch.isfinite(rows).all() for rows in conditions.values()):
+                raise Overflow(f"The prompt holds numbers that are not finite once it is encoded: {prompt[:60]!r}.")
+            self._prompts[key] = conditions
         return self._prompts[key]
 
     def _note(self, report: Report, recipe: Recipe) -> None:

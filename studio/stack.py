@@ -4,15 +4,18 @@ A layer's pair is the ranks of all adapters laid side by side, so four LoRAs cos
 own weights are never touched: without a pair a layer is the base, bit for bit.
 """
 
+import functools
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from studio.adapters import Adapter, Kronecker, LowRank
-from studio.errors import StudioError
+from studio.errors import Overflow, StudioError
 
 
 class _Pair:
@@ -31,11 +34,19 @@ class _Pair:
         torch.mul(self.unscaled_B, row.view(1, -1, *[1] * (self.unscaled_B.ndim - 2)), out=self.B)
 
     def change(self, x: Tensor, output: Tensor) -> Tensor:
+        return self._between(x, self.A, self.B)
+
+    def by_owner(self, x: Tensor, output: Tensor) -> Iterator[tuple[int, Tensor]]:
+        for owner in dict.fromkeys(self.owners):
+            ranks = [rank for rank, each in enumerate(self.owners) if each == owner]
+            yield owner, self._between(x, self.A[ranks], self.B[:, ranks])
+
+    def _between(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         if isinstance(self.module, nn.Conv2d):
             layer = self.module
-            inner = functional.conv2d(x, self.A, stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
-            return functional.conv2d(inner, self.B)
-        return functional.linear(functional.linear(x, self.A), self.B)
+            inner = F.conv2d(x, A, stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
+            return F.conv2d(inner, B)
+        return F.linear(F.linear(x, A), B)
 
 
 class _Dora:
@@ -44,7 +55,7 @@ class _Dora:
     def __init__(self, module: nn.Module, owner: int, low_rank: LowRank):
         self.module, self.owner, self.low_rank = module, owner, low_rank
         eye = torch.eye(low_rank.A.shape[1], device=low_rank.A.device, dtype=low_rank.A.dtype)
-        self.product = functional.linear(functional.linear(eye, low_rank.A), low_rank.B).T
+        self.product = F.linear(F.linear(eye, low_rank.A), low_rank.B).T
         self.scale, self.ratio = 1.0, None
 
     def set(self, weights: Tensor) -> None:
@@ -56,9 +67,12 @@ class _Dora:
             weight = whole_weight(self.module).to(self.product.dtype)
             lengths = torch.linalg.norm(weight + self.scale * self.product, dim=1).to(weight.dtype)
             self.ratio = (self.low_rank.magnitude / lengths).view(1, -1)
-        result = functional.linear(functional.linear(x, self.low_rank.A), self.low_rank.B)
+        result = F.linear(F.linear(x, self.low_rank.A), self.low_rank.B)
         without_bias = output if self.module.bias is None else output - self.module.bias
         return (self.ratio - 1) * without_bias + self.ratio * result * self.scale
+
+    def by_owner(self, x: Tensor, output: Tensor) -> Iterator[tuple[int, Tensor]]:
+        yield self.owner, self.change(x, output)
 
 
 class _Kron:
@@ -71,7 +85,10 @@ class _Kron:
         self.scale = weights[self.owner].item()
 
     def change(self, x: Tensor, output: Tensor) -> Tensor:
-        return functional.linear(x, torch.kron(self.factors.w1, self.factors.w2.contiguous()) * self.scale)
+        return F.linear(x, torch.kron(self.factors.w1, self.factors.w2.contiguous()) * self.scale)
+
+    def by_owner(self, x: Tensor, output: Tensor) -> Iterator[tuple[int, Tensor]]:
+        yield self.owner, self.change(x, output)
 
 
 def whole_weight(module: nn.Module) -> Tensor:
@@ -89,6 +106,8 @@ class _Layer:
         self.changes: list[_Pair | _Dora | _Kron] = [_Pair(module, plain)] if plain else []
         self.changes += [_Dora(module, index, part) for index, part in parts if isinstance(part, LowRank) and part.magnitude is not None]
         self.changes += [_Kron(index, part) for index, part in parts if isinstance(part, Kronecker)]
+        self.on_change: Callable[[int, float], None] | None = None
+        """While the stack is watched: called with each adapter and how many times as large as the base's its output is."""
         self.handle = module.register_forward_hook(self)
 
     def set(self, weights: Tensor) -> None:
@@ -99,7 +118,21 @@ class _Layer:
         total = output
         for change in self.changes:
             total = total + change.change(inputs[0], output)
+        # What comes in broken is no fault of this layer.
+        if self.on_change and torch.isfinite(inputs[0]).all() and torch.isfinite(output).all():
+            own = output.abs().max().item() or 1.0
+            for owner, each in (each for change in self.changes for each in change.by_owner(inputs[0], output)):
+                self.on_change(owner, each.abs().max().item() / own if torch.isfinite(output + each).all() else math.inf)
         return total
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How much one adapter changes one layer: its output is `times` as large as the base's, infinity where it overflows."""
+
+    layer: str
+    title: str
+    times: float
 
 
 @dataclass(frozen=True)
@@ -130,6 +163,8 @@ class Stack:
             if not math.isfinite(weight):
                 raise StudioError(f"The weight of {adapter.title} is {weight}; weights are numbers from -4 to 4.")
         active = [(adapter, weight) for adapter, weight in stack if weight != 0]
+        for adapter, weight in active:
+            self._refuse_overflow(adapter, weight)
         if [id(adapter) for adapter, _ in active] != [id(adapter) for adapter in self._adapters]:
             self._rebuild([adapter for adapter, _ in active])
         weights = torch.tensor([weight for _, weight in active])
@@ -140,6 +175,41 @@ class Stack:
     def clear(self) -> None:
         """The base alone, bit for bit."""
         self.set([])
+
+    @contextmanager
+    def watched(self) -> Iterator[list[Seen]]:
+        """Meanwhile what each adapter does to each layer is measured, in the order of computation. Slow."""
+        seen: list[Seen] = []
+
+        def note(place: str, owner: int, times: float) -> None:
+            seen.append(Seen(place, self._adapters[owner].title, times))
+
+        for place, layer in self._layers.items():
+            layer.on_change = functools.partial(note, place)
+        try:
+            yield seen
+        finally:
+            for layer in self._layers.values():
+                layer.on_change = None
+
+    def _refuse_overflow(self, adapter: Adapter, weight: float) -> None:
+        """Overflow where numbers would be infinite in the base's own precision."""
+        for name, (largest, weighed) in adapter.largest.items():
+            if (place := self._place(name)) is None:
+                continue
+            dtype = _dtype(self._modules[place])
+            most = torch.finfo(dtype).max
+            limit = f"the {str(dtype).removeprefix('torch.')} that this base draws in holds at most {f'{most:,.0f}' if most < 1e6 else f'{most:.3g}'}"
+            if largest > most:
+                raise Overflow(
+                    f"{adapter.title}: layer {name} holds numbers up to {largest:.3g}; {limit}, so the image would be black. "
+                    "Get another version of this LoRA, or ask its maker."
+                )
+            if weighed * abs(weight) > most:
+                raise Overflow(
+                    f"{adapter.title}: layer {name} holds numbers up to {weighed:.3g}, too large at weight {weight:g}; {limit}, so the image "
+                    "would be black. Choose a smaller weight, or get another version of this LoRA."
+                )
 
     def _rebuild(self, adapters: list[Adapter]) -> None:
         found: dict[str, list[tuple[int, LowRank | Kronecker]]] = {}
@@ -173,7 +243,7 @@ def _fitted(title: str, name: str, part: LowRank | Kronecker, module: nn.Module)
     # The weight itself does not say it: packed it has another shape and dtype than what it stands for, in a block that waits it has none.
     linear = isinstance(module, nn.Linear)
     size = (module.out_features, module.in_features) if linear else (module.out_channels, module.in_channels // module.groups, *module.kernel_size)
-    device, dtype = module.weight.device, module.weight.dtype if module.weight.is_floating_point() else torch.bfloat16
+    device, dtype = module.weight.device, _dtype(module)
     if isinstance(part, Kronecker):
         gives, takes = (part.w1.shape[axis] * part.w2.shape[axis] for axis in (0, 1))
         if (gives, takes) != size:
@@ -188,6 +258,11 @@ def _fitted(title: str, name: str, part: LowRank | Kronecker, module: nn.Module)
         raise StudioError(_misfit(title, name, size, A.shape[1], B.shape[0]))
     magnitude = None if part.magnitude is None else part.magnitude.to(device, dtype)
     return LowRank(A.to(device, dtype).contiguous(), B.to(device, dtype).contiguous(), magnitude)
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    """What a layer computes in; packed weights are whole numbers."""
+    return module.weight.dtype if module.weight.is_floating_point() else torch.bfloat16
 
 
 def _misfit(title: str, name: str, size: tuple[int, ...], takes: int, gives: int) -> str:

@@ -409,6 +409,21 @@ def test_an_alpha_in_diffusers_metadata_is_applied_layer_by_layer(tmp_path, tiny
         assert torch.equal(low_rank.B, tensors[f"{name}.lora_B.weight"] * scale)
 
 
+TOO_LARGE = {
+    "an alpha": (torch.float32, 1.0, {"unet.r": 4, "unet.lora_alpha": 1e308}),
+    "stored numbers": (torch.float64, 1e300, {"unet.r": 4, "unet.lora_alpha": 4}),
+}
+
+
+@pytest.mark.parametrize("kind", TOO_LARGE)
+def test_a_lora_whose_numbers_overflow_once_scaled_is_refused_by_its_layer(kind, tmp_path, tiny_pipeline):  # noqa: F811
+    dtype, size, stated = TOO_LARGE[kind]
+    tensors = {name: tensor.to(dtype) * size for name, tensor in lora_tensors(tiny_pipeline).items()}
+    path = saved(tmp_path / "loud.safetensors", tensors, {"lora_adapter_metadata": json.dumps(stated)})
+    with pytest.raises(StudioError, match=r"loud.*layer unet\.down_blocks.*overflow.*Get another version"):
+        load_adapter(path, FAMILY)
+
+
 @pytest.mark.parametrize("pattern", ["to_q", "attn1.to_q", "^mid_block.attentions.0.transformer_blocks.0.attn1.to_q"])
 def test_an_alpha_pattern_names_a_module_or_its_end(pattern):
     stated = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 8, "unet.alpha_pattern": {"q": 1, pattern: 2}})}

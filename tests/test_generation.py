@@ -129,3 +129,28 @@ def test_what_a_long_prompt_loses_is_said(generator):
     assert len(generator.notes) == 1 and "its end was ignored" in generator.notes[0]
     generator.draw(RECIPE, [])
     assert generator.notes == []
+
+
+@pytest.mark.parametrize(("part", "size"), [("unet", 1e30), ("unet", 1e12), ("text_encoder", 1e30)])
+def test_a_lora_that_draws_nothing_but_black_is_an_error_that_names_it(part, size, tmp_path, generator, tiny_pipeline):  # noqa: F811
+    base = pixels(generator.draw(RECIPE, []))
+    targets = FAMILY.target_modules if part == "unet" else ("q_proj", "fc1")
+    tensors = {name: tensor * size for name, tensor in lora_tensors(tiny_pipeline, targets=targets, part=part).items()}
+    loud, calm = save_lora(tmp_path / "loud.safetensors", tensors), save_lora(tmp_path / "calm.safetensors", lora_tensors(tiny_pipeline, seed=1))
+    with pytest.raises(StudioError, match=rf"loud.*layer {part}\..*smaller weight") as refused:
+        generator.draw(RECIPE, [(calm, 0.5), (loud, 1.0)])
+    assert "calm" not in str(refused.value)
+    assert pixels(generator.draw(RECIPE, [])) == base
+
+
+def test_a_base_that_draws_nothing_but_black_is_an_error_that_names_it(tmp_path, generator, tiny_pipeline):  # noqa: F811
+    lora = save_lora(tmp_path / "a.safetensors", lora_tensors(tiny_pipeline))
+    bias = tiny_pipeline.vae.decoder.conv_out.bias
+    whole = bias.detach().clone()
+    try:
+        bias.data.fill_(float("nan"))
+        for stack in ([], [(lora, 1.0)]):
+            with pytest.raises(StudioError, match="The base, a Stable Diffusion.*overflows in float32, also without a LoRA.*another base"):
+                generator.draw(RECIPE, stack)
+    finally:
+        bias.data.copy_(whole)

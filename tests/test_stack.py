@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from studio.adapters import Adapter, LowRank, load_adapter
+from studio.adapters import Adapter, Kronecker, LowRank, load_adapter
 from studio.errors import StudioError
 from studio.stack import Stack
 from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
@@ -124,3 +124,51 @@ def test_layers_the_base_lacks_are_reported(tmp_path, tiny_pipeline, stack):  # 
 def test_a_weight_that_is_no_number_is_refused(tmp_path, tiny_pipeline, stack):  # noqa: F811
     with pytest.raises(StudioError, match="nan"):
         stack.set([(adapter(tmp_path, tiny_pipeline), float("nan"))])
+
+
+def half_layer() -> tuple[torch.nn.Module, Stack]:
+    root = torch.nn.Module()
+    root.to_q = torch.nn.Linear(4, 4, bias=False, dtype=torch.float16)
+    return root, Stack({"unet": root})
+
+
+def loud(size: float, kind: str = "plain") -> Adapter:
+    change = {
+        "plain": LowRank(torch.ones(2, 4), torch.full((4, 2), size)),
+        "magnitude": LowRank(torch.ones(2, 4), torch.ones(4, 2), torch.full((4,), size)),
+        "lokr": Kronecker(torch.full((2, 2), size), torch.ones(2, 2)),
+    }[kind]
+    return Adapter("loud", {"unet.to_q": change}, None)
+
+
+@pytest.mark.parametrize("kind", ["plain", "magnitude", "lokr"])
+def test_numbers_too_large_for_the_base_are_refused_by_lora_and_layer(kind):
+    _, stack = half_layer()
+    with pytest.raises(StudioError, match=r"loud.*layer unet\.to_q.*1e\+05.*float16.*65,504"):
+        stack.set([(loud(1e5, kind), 1.0)])
+    stack.set([(loud(6e4, kind), 1.0)])
+
+
+@pytest.mark.parametrize("kind", ["plain", "lokr"])
+def test_a_weight_that_makes_numbers_too_large_is_refused_and_leaves_the_stack_as_it_was(kind):
+    root, stack = half_layer()
+    lora, x = loud(20_000.0, kind), torch.full((1, 4), 0.1, dtype=torch.float16)
+    stack.set([(lora, 1.0)])
+    before = root.to_q(x)
+    with pytest.raises(StudioError, match=r"loud.*layer unet\.to_q.*weight 4.*float16.*smaller weight"):
+        stack.set([(lora, 4.0)])
+    assert torch.equal(root.to_q(x), before)
+
+
+def test_the_layer_and_the_lora_that_overflow_while_drawing_are_found():
+    root, stack = half_layer()
+    calm = Adapter("calm", loud(0.1).layers, None)
+    stack.set([(calm, 1.0), (loud(60_000.0), 1.0)])
+    x = torch.full((1, 4), 10.0, dtype=torch.float16)
+    with stack.watched() as seen:
+        root.to_q(x)
+        root.to_q(torch.full_like(x, float("nan")))
+    assert [(each.layer, each.title) for each in seen] == [("unet.to_q", "calm"), ("unet.to_q", "loud")], "broken input is no fault of the layer"
+    assert seen[0].times < 100 and seen[1].times == float("inf")
+    root.to_q(x)
+    assert len(seen) == 2

@@ -9,13 +9,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from studio import families, patience, processes, settling, training
 from studio.adapters import load_adapter, read_header
 from studio.batches import Examples
+from studio.benchmark.tiny import save_tiny_model
 from studio.checkpoints import Disk
 from studio.diffusion import Objective
 from studio.errors import StudioError
+from studio.families import resolve_base
 from studio.generation import Generator
 from studio.lora import save_adapter
 from studio.recipe import read_recipe
@@ -154,6 +157,18 @@ def test_the_film_is_drawn_from_the_file_itself(run, tiny_base):  # noqa: F811
         assert [entry.adapter for entry in recipe.stack] == ([f"run:{run.id}@{step}"] if step else [])
         again = generator.draw(recipe, [(run.adapter_at(step), 1.0)] if step else [])
         assert numpy.array_equal(numpy.asarray(again), numpy.asarray(Image.open(files[0])))
+
+
+def test_a_sample_whose_numbers_overflow_is_noted_and_the_training_goes_on(workspace, tmp_path):
+    folder = save_tiny_model(tmp_path / "tiny-model")
+    weights = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
+    weights["decoder.conv_out.bias"].fill_(float("nan"))
+    save_file(weights, folder / "vae" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    run = tiny_run(workspace, resolve_base(str(folder)))
+    assert main(run) == ""
+    notes = [event["message"] for event in run.events()[0] if event["kind"] == "note"]
+    assert [note.partition(" is black")[0][-6:] for note in notes] == ["step 0", "step 3", "step 6"]
+    assert all("overflows in float32" in note for note in notes) and len(run.adapters()) == 2
 
 
 def test_sampling_does_not_change_what_is_learnt(workspace, tiny_base, run):  # noqa: F811

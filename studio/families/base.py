@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from studio.errors import StudioError
+from studio.errors import Overflow, StudioError
 
 if TYPE_CHECKING:
     import torch
@@ -303,20 +303,29 @@ class Family(ABC):
         generator: "torch.Generator",
         on_step: Callable[[int, int], None],
     ) -> "Image.Image":
-        """One picture; size is (width, height)."""
+        """One picture; size is (width, height). Overflow where its numbers are not finite: diffusers would make that a black one."""
+        import numpy
+        import torch
 
         def after_step(_, step, timestep, kept):
             on_step(step + 1, num_inference_steps)
+            # What overflows mostly does so at once. Asking after each step would make the host wait for each.
+            if step in (0, num_inference_steps - 1) and not torch.isfinite(kept["latents"]).all():
+                raise Overflow(f"The image holds numbers that are not finite after step {step + 1} of {num_inference_steps}.")
             return kept
 
-        return pipeline(
+        image_HWC = pipeline(
             **self.call_arguments(positive, negative, guidance_scale),
             width=size[0],
             height=size[1],
             num_inference_steps=num_inference_steps,
             generator=generator,
             callback_on_step_end=after_step,
+            output_type="np",
         ).images[0]
+        if not numpy.isfinite(image_HWC).all():
+            raise Overflow("The image holds numbers that are not finite once it is decoded.")
+        return pipeline.image_processor.numpy_to_pil(image_HWC)[0]
 
     def foreign_layers(self, tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
         """Keys of other trainers in the spelling of diffusers and PEFT (<part>.<module>.lora_A.weight); alphas are folded already."""
