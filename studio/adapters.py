@@ -5,6 +5,7 @@ same picture. Only the functions that touch weights import torch.
 """
 
 import functools
+import hashlib
 import json
 import math
 import re
@@ -57,9 +58,9 @@ class Kronecker:
     w2: "torch.Tensor"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adapter:
-    """A LoRA in memory: `<part>.<module>` -> its change, float32, alpha folded in."""
+    """A LoRA in memory: `<part>.<module>` -> its change, float32, alpha folded in. Two are equal only when they are one object."""
 
     title: str
     layers: dict[str, LowRank | Kronecker]
@@ -79,6 +80,12 @@ class Adapter:
                 # A DoRA's weight multiplies what its halves give, not the halves.
                 found[layer] = (max(_largest(part.A), _largest(part.B), _largest(part.magnitude)), 0.0)
         return found
+
+    @functools.cached_property
+    def text_encoder_sha256(self) -> str:
+        """Hash of the layers that change a text encoder, empty without any: what an encoded prompt depends on besides the LoRA's weight."""
+        of_text = {name: tensor for name, tensor in adapter_tensors(self).items() if name.startswith("text_encoder")}
+        return hashlib.sha256(serialise(of_text, {})).hexdigest() if of_text else ""
 
 
 def _largest(tensor: "torch.Tensor") -> float:

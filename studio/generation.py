@@ -106,8 +106,7 @@ class Generator:
 
     def _conditions(self, prompt: str, stack: list[tuple[Adapter, float]]) -> dict[str, torch.Tensor]:
         """Embeddings of one prompt; they depend on those adapters alone that change a text encoder."""
-        texts = tuple(f"{name}." for name in self.family.text_encoder_names)
-        changed_by = tuple((id(adapter), weight) for adapter, weight in stack if weight and any(name.startswith(texts) for name in adapter.layers))
+        changed_by = tuple((adapter.text_encoder_sha256, weight) for adapter, weight in stack if weight and adapter.text_encoder_sha256)
         key = (prompt, changed_by)
         if key not in self._prompts:
             while len(self._prompts) >= PROMPTS_KEPT:

@@ -165,7 +165,7 @@ class Stack:
         active = [(adapter, weight) for adapter, weight in stack if weight != 0]
         for adapter, weight in active:
             self._refuse_overflow(adapter, weight)
-        if [id(adapter) for adapter, _ in active] != [id(adapter) for adapter in self._adapters]:
+        if [adapter for adapter, _ in active] != self._adapters:
             self._rebuild([adapter for adapter, _ in active])
         weights = torch.tensor([weight for _, weight in active])
         for layer in self._layers.values():

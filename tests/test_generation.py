@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from studio import families
+from studio import families, generation
 from studio.benchmark.models import save_tiny
 from studio.errors import StudioError
 from studio.generation import Generator
@@ -79,6 +79,36 @@ def test_a_text_encoders_lora_reaches_the_prompt_and_leaves_it_again(tmp_path, g
     lora = save_lora(tmp_path / "t.safetensors", lora_tensors(tiny_pipeline, targets=("q_proj", "fc1"), part="text_encoder", size=2.0))
     assert pixels(generator.draw(RECIPE, [(lora, 1.0)])) != base
     assert pixels(generator.draw(RECIPE, [])) == base
+
+
+def test_a_prompt_is_read_by_the_loras_of_its_own_recipe_however_many_came_before(tmp_path, generator, tiny_pipeline, monkeypatch):  # noqa: F811
+    """LoRAs leave memory when others come, and the next one may lie at the same address: what was read for one is not another's."""
+    monkeypatch.setattr(generation, "ADAPTERS_KEPT", 1)
+    quick = RECIPE.model_copy(update={"num_inference_steps": 1})
+    loras = [
+        save_lora(tmp_path / f"{seed}.safetensors", lora_tensors(tiny_pipeline, seed=seed, targets=("q_proj",), part="text_encoder", size=2.0))
+        for seed in range(12)
+    ]
+    alone = []
+    for lora in loras:
+        fresh = Generator(generator.base, FAMILY, pipeline=tiny_pipeline)
+        alone.append(pixels(fresh.draw(quick, [(lora, 1.0)])))
+        fresh.stack.clear()
+    for again in range(12):
+        wrong = [index for index, lora in enumerate(loras) if pixels(generator.draw(quick, [(lora, 1.0)])) != alone[index]]
+        assert not wrong, f"round {again}"
+
+
+def test_a_lora_that_comes_back_finds_its_prompts_read(tmp_path, generator, tiny_pipeline, monkeypatch):  # noqa: F811
+    """What identifies a LoRA is what it holds, not where it lies: the file read anew, or a copy of it, is the same one."""
+    asked, encode = [], FAMILY.encode_prompts
+    monkeypatch.setattr(FAMILY, "encode_prompts", lambda pipeline, prompts: asked.append(prompts) or encode(pipeline, prompts))
+    tensors = lora_tensors(tiny_pipeline, targets=("q_proj",), part="text_encoder", size=2.0)
+    for name in ("a", "copy"):
+        generator.draw(RECIPE, [(save_lora(tmp_path / f"{name}.safetensors", tensors), 1.0)])
+        assert asked == [["a red cat"], ["blue"]]
+    generator.draw(RECIPE, [(tmp_path / "a.safetensors", 0.5)])
+    assert len(asked) == 4, "another weight reads the prompts anew"
 
 
 def test_progress_is_told_and_may_stop_the_drawing(generator):
