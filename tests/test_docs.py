@@ -43,6 +43,7 @@ def tree() -> str:
     lines += [f"  {preset.path.name:26} {preset.title}; {preset.measured}" for preset in config.presets() if preset.pace == "best"]
     lines += [f"  {overlay.path.name:26} Overlay for a graphics card with {overlay.title}; {overlay.measured}" for overlay in config.overlays()]
     lines.append(f"{'tests/':28} Mirror studio/; browser/ walks the page in a real Chromium, fake_hub.py is a Hub that speaks the real protocol.")
+    lines.append(f"  {'homes/':26} Homes of earlier versions, which every later one opens; `python -m tests.homes.make` makes this version's.")
     return "\n".join([*lines, "```"])
 
 
