@@ -2,10 +2,11 @@
 
 import os
 
-from studio import ui, worker
-from studio.access import Access, Mode
-from studio.errors import StudioError
-from studio.workspace import Home
+from studio.core.access import Access, Mode
+from studio.core.errors import StudioError
+from studio.core.workspace import Home
+from studio.jobs import worker
+from studio.ui import app as ui
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import huggingface_hub.constants
 import pytest
 
-from studio.workspace import Home
+from studio.core.workspace import Home
 from tests.fake_hub import FakeHub
 
 TOGETHER = ("browser", "families")

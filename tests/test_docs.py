@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 from studio import config, families  # noqa: E402
 from studio.config import TrainConfig, fields  # noqa: E402
-from studio.ui.bases import gigabytes, in_memory, to_draw  # noqa: E402
+from studio.ui.components.bases import gigabytes, in_memory, to_draw  # noqa: E402
 
 README = ROOT / "README.md"
 
@@ -23,16 +23,8 @@ def first_sentence(path: Path) -> str:
 def tree() -> str:
     """One line a file: its name and the first sentence of its docstring."""
     lines = ["```"]
-    for folder in (
-        "studio",
-        "studio/config",
-        "studio/config/foreign",
-        "studio/families",
-        "studio/builtin",
-        "studio/benchmark",
-        "studio/ui",
-        "studio/ui/tabs",
-    ):
+    packages = sorted(path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "studio").rglob("__init__.py"))
+    for folder in packages:
         if folder == "studio":
             lines.append(f"{'app.py':28} {first_sentence(ROOT / 'app.py')}")
         lines.append(f"{folder}/")

@@ -25,15 +25,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from studio import library, presets, release, trash
-from studio.dataset import Dataset
-from studio.jobs import Jobs
-from studio.learner import PACKAGES
-from studio.recipe import Recipe, read_recipe
-from studio.release import Request
-from studio.resident import Resident
-from studio.runs import Run
-from studio.workspace import Home, Workspace
+from studio.config.recipe import Recipe, read_recipe
+from studio.core.workspace import Home, Workspace
+from studio.datasets.dataset import Dataset
+from studio.generation.model_cache import Resident
+from studio.jobs.queue import Jobs
+from studio.publishing import plan
+from studio.publishing.plan import Request
+from studio.runs import library, starting_points, trash
+from studio.runs.run import Run
+from studio.training.parameters import PACKAGES
 from tests.homes.training import train
 
 HOMES = sorted((Path(__file__).parent / "homes").glob("*.tar.xz"))
@@ -134,7 +135,7 @@ def test_what_was_removed_is_listed_and_comes_back(old):
         assert old.workspace.restore(each.id).exists()
     assert trash.removed(old.workspace) == []
     titles = {"datasets": [each.title for each in Dataset.all(old.workspace)], "runs": [each.title for each in Run.all(old.workspace)]}
-    titles["presets"] = [preset.title for preset in presets.own(old.workspace)]
+    titles["presets"] = [preset.title for preset in starting_points.own(old.workspace)]
     assert all(then["title"] in titles[then["kind"]] for then in old.facts["removed"])
     for dataset_id, then in old.facts["datasets"].items():
         dataset = Dataset.open(old.workspace, dataset_id)
@@ -170,12 +171,12 @@ def test_images_carry_their_recipes(old):
 
 
 def test_ones_own_presets_have_their_values(old):
-    known = {preset.name: preset for preset in presets.own(old.workspace)}
+    known = {preset.name: preset for preset in starting_points.own(old.workspace)}
     assert known.keys() == old.facts["presets"].keys()
     for name, then in old.facts["presets"].items():
         assert (known[name].title, known[name].values) == (then["title"], then["values"])
         dataset = Dataset.all(old.workspace)[0]
-        assert presets.settings(old.workspace, dataset, name).lora.rank == then["values"]["lora"]["rank"]
+        assert starting_points.settings(old.workspace, dataset, name).lora.rank == then["values"]["lora"]["rank"]
 
 
 def test_the_queue_has_every_job_and_those_that_wait_keep_their_order(old):
@@ -228,9 +229,9 @@ def test_finished_runs_are_prepared_for_publishing_without_loss(old, tmp_path):
         if then["state"] != "finished":
             continue
         asked = Request(adapter=f"run:{run_id}", licence="apache-2.0", base_licence="my own", rights="I drew these.", stated_by="Ana")
-        made = release.plan(old.workspace, asked)
+        made = plan.plan(old.workspace, asked)
         made.check()
-        folder = release.save_folder(made, tmp_path / run_id)
+        folder = plan.save_folder(made, tmp_path / run_id)
         weights = (folder / "pytorch_lora_weights.safetensors").read_bytes()
         assert hashlib.sha256(weights).hexdigest() == old.facts["adapters"][f"run:{run_id}"]["sha256"]
         assert len(list(folder.glob("images/*.png"))) == sum(then["samples"].values())

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from studio import config as configs
-from studio.adapters import adapter_metadata, write_adapter
+from studio.adapters.format import adapter_metadata, write_adapter
 from studio.benchmark.tiny import TinyDataset, save_tiny_model
 from studio.families import get, resolve_base
-from studio.runs import Run
+from studio.runs.run import Run
 
 FAMILY = get("stable-diffusion")
 

@@ -13,11 +13,11 @@ import numpy
 from safetensors.numpy import save_file
 
 from studio import builtin, config
-from studio.dataset import Dataset
-from studio.pictures import Decoded, decode_files
-from studio.recipe import PNG_SIGNATURE, Recipe, add_recipe
-from studio.runs import Run
-from studio.workspace import Workspace
+from studio.config.recipe import PNG_SIGNATURE, Recipe, add_recipe
+from studio.core.workspace import Workspace
+from studio.datasets.dataset import Dataset
+from studio.datasets.importing.images import Decoded, decode_files
+from studio.runs.run import Run
 
 PROMPTS = ["ohwx illustration of a house", "a house", "ohwx illustration of a boat at sea"]
 LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studio import processes
-from studio.runs import Run
+from studio.core import platform
+from studio.runs.run import Run
 
 HERE = Path(__file__).parent
 WARM_UP_STEPS = 2
@@ -31,7 +31,7 @@ class Program(Arm):
         self.log = open(folder / f"{name}.log", "wb")  # noqa: SIM115 - as long as the program
         command = [sys.executable, str(HERE / script), str(folder)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, preexec_fn=processes.be_nice
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, preexec_fn=platform.be_nice
         )
         self._answer(folder)
 
@@ -61,9 +61,9 @@ class Studio(Arm):
     def __init__(self, name: str, run: Run, log: Path):
         super().__init__(name)
         self.run, self.log, self.started = run, log, time.time()
-        environment = processes.environment(OMP_NUM_THREADS="1") if run.config.runtime.device == "cpu" else processes.environment()
+        environment = platform.environment(OMP_NUM_THREADS="1") if run.config.runtime.device == "cpu" else platform.environment()
         with open(log, "wb") as output:
-            self.process = subprocess.Popen(processes.module_command("studio.training", run.path), stdout=output, stderr=output, env=environment)
+            self.process = subprocess.Popen(platform.module_command("studio.training.loop", run.path), stdout=output, stderr=output, env=environment)
         self._wait_for(WARM_UP_STEPS)
         self.first_step_seconds = next(e["time"] for e in run.events()[0] if e["kind"] == "step") - self.started
         self._hold()

@@ -30,8 +30,8 @@ from rich.progress import track
 from rich.table import Table
 from tqdm import tqdm
 
-from studio.checkpoints import Disk
-from studio.runs import Run
+from studio.runs.run import Run
+from studio.training.checkpoints import Disk
 
 CHECKPOINT_EVERY = 3
 SETTINGS = {
@@ -123,8 +123,8 @@ class Bench:
     def __init__(self, folder: Path):
         from studio import config
         from studio.benchmark.tiny import TinyDataset, save_tiny_model
+        from studio.core.workspace import Workspace
         from studio.families import get, resolve_base
-        from studio.workspace import Workspace
 
         self.folder = folder
         model = save_tiny_model(folder / "model")
@@ -188,7 +188,7 @@ class Bench:
 
 
 def train_in_child(path: Path, dies_at: int | None, points) -> None:
-    from studio.training import train
+    from studio.training.loop import train
 
     log = os.open(path / "log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(log, sys.stderr.fileno())
@@ -219,7 +219,7 @@ def lost_steps(run: Run) -> int:
 
 def run_kills(runs: int, folder: Path, quiet: bool = False) -> tuple[Bench, list[Outcome]]:
     """Every point once if there are runs enough, else evenly spread ones for half of them; the rest at random instants."""
-    import studio.training  # noqa: F401 - imported before the first fork, so that no child pays for it
+    import studio.training.loop  # noqa: F401 - imported before the first fork, so that no child pays for it
 
     # tqdm's own lock is shared with forked processes: one killed while it held that lock stopped all others for ever.
     tqdm.set_lock(threading.RLock())

@@ -123,10 +123,10 @@ def _event_ms(home: Path, port: int, events: int) -> list[float]:
     import httpx
 
     from studio import config
-    from studio.dataset import Dataset
-    from studio.jobs import Jobs
-    from studio.runs import Run
-    from studio.workspace import Home
+    from studio.core.workspace import Home
+    from studio.datasets.dataset import Dataset
+    from studio.jobs.queue import Jobs
+    from studio.runs.run import Run
 
     place = Home(home)
     workspace, jobs = place.workspace("local"), Jobs(place.database)
@@ -190,8 +190,8 @@ def _stop(process: subprocess.Popen, home: Path) -> None:
 
 
 def _held(lock: Path) -> bool:
-    from studio.errors import StudioError
-    from studio.processes import FileLock
+    from studio.core.errors import StudioError
+    from studio.core.platform import FileLock
 
     try:
         with FileLock(lock, "The worker"):

@@ -20,14 +20,15 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from studio import config as configs
-from studio import families, footprint, runtime
+from studio import families
 from studio.benchmark.arms import Arm, Program, Studio
 from studio.benchmark.models import SIZES, makers, save_random
 from studio.benchmark.tiny import TinyDataset
 from studio.config import TrainConfig
+from studio.core.workspace import Home
+from studio.devices import footprint, runtime
 from studio.families.base import BaseFolder, Family
-from studio.runs import Run
-from studio.workspace import Home
+from studio.runs.run import Run
 
 RESOLUTIONS = {"tiny": 64, "small": 256}
 PROMPT = "ohwx a red house"

@@ -1,6 +1,6 @@
 """Where the things that ship with the app lie: the small model, its captioner, the starter LoRAs and the sample pictures.
 
-Facts only. The code that made them is beside this file (`python -m studio.builtin.train`), and so are their scores (README.md).
+Facts only. The code that made them is beside this file (`python -m studio.making.train`), and so are their scores (README.md).
 """
 
 from pathlib import Path

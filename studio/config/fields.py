@@ -8,7 +8,7 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from studio.errors import StudioError
+from studio.core.errors import StudioError
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from studio.recipe import USUAL, follow_base
+from studio.config.recipe import USUAL, follow_base
 
 
 class ModelConfig(BaseModel):

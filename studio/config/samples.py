@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from studio.recipe import USUAL, Guidance, Seed, Steps
+from studio.config.recipe import USUAL, Guidance, Seed, Steps
 
 
 class SamplesConfig(BaseModel):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from studio.errors import StudioError
-from studio.families import single_files
+from studio.core.errors import StudioError
+from studio.families import single_file
 from studio.families.base import BaseFolder, Family, Offer
 from studio.families.chroma import Chroma
 from studio.families.flux import Flux
@@ -52,7 +52,7 @@ def of(base_model: str, revision: str | None = None) -> Family | None:
         return None
     try:
         if file := as_file(base_model):
-            return single_files.identify(file, FAMILIES)[0]
+            return single_file.identify(file, FAMILIES)[0]
         base = locate_base(base_model, revision)
         return of_folder(base) if base else None
     except StudioError:
@@ -137,7 +137,7 @@ def resolve_base(base_model: str, revision: str | None = None, token: SecretStr 
 def as_file(base_model: str) -> Path | None:
     """The single file that a base model's name means, whether it is there or not; None for a folder or a name on the Hub."""
     name = _spelt(base_model)
-    if not single_files.is_file_name(name):
+    if not single_file.is_file_name(name):
         return None
     # A link keeps its own name: what it leads to, in a cache, is called by a hash.
     return Path(os.path.abspath(os.path.expanduser(name)))
@@ -171,13 +171,13 @@ def _cached(repo_id: str, revision: str | None) -> BaseFolder | None:
     """What was fetched from the Hub, at a commit, or at the one that a branch was when it was last asked for."""
     from huggingface_hub import try_to_load_from_cache
 
-    from studio import hub
+    from studio.hub import client
 
     # A revision becomes a path inside the cache; one that would lead out of it is nowhere.
     if revision and (".." in revision or not REVISION.fullmatch(revision)):
         return None
     try:
-        index = try_to_load_from_cache(hub.check_repo_id(repo_id), "model_index.json", revision=revision or None)
+        index = try_to_load_from_cache(client.check_repo_id(repo_id), "model_index.json", revision=revision or None)
     except (StudioError, OSError):
         return None
     return BaseFolder(Path(index).parent, Path(index).parent.name, repo_id, repo_id) if isinstance(index, str) else None
@@ -185,7 +185,7 @@ def _cached(repo_id: str, revision: str | None) -> BaseFolder | None:
 
 def _with_rest(file: Path, revision: str | None, find: Callable[[Family, Offer, str | None], BaseFolder | None]) -> BaseFolder | None:
     """A single file with what it lacks: a folder of its family that it lies in, or else what `find` has of the base it is like."""
-    family, known = single_files.identify(file, FAMILIES)
+    family, known = single_file.identify(file, FAMILIES)
     # A run that began with the parts of a commit goes on with them, whatever lies beside the file by now.
     rest = None if revision else _on_disk(str(file.parent))
     reference = ""
@@ -193,7 +193,7 @@ def _with_rest(file: Path, revision: str | None, find: Callable[[Family, Offer, 
         rest, reference = find(family, known, revision), known.id
     if rest is None:
         return None
-    schedule = {} if family.prediction_type(rest) == "flow" else single_files.schedule(file)
+    schedule = {} if family.prediction_type(rest) == "flow" else single_file.schedule(file)
     return BaseFolder(rest.path, rest.revision, file.stem, file.name, file, reference, schedule)
 
 
@@ -206,7 +206,7 @@ def _fetched_rest(file: Path, token: SecretStr | None, family: Family, known: Of
     try:
         return _fetched(known.id, revision, token, family.checkpoint_parts)
     except StudioError as error:
-        what = "settings" if single_files.holds_all(family) else "other parts"
+        what = "settings" if single_file.holds_all(family) else "other parts"
         raise StudioError(
             f"{file.name} needs the {what} of {known.name}. {error} Without a network: put the file into a folder that holds such a model in "
             "diffusers' layout, beside its model_index.json."
@@ -216,18 +216,18 @@ def _fetched_rest(file: Path, token: SecretStr | None, family: Family, known: Of
 def _fetched(repo_id: str, revision: str | None, token: SecretStr | None, without: Collection[str] = ()) -> BaseFolder:
     """Only the parts the family uses: no safety checker, no single-file copies, no pickles; half-precision weights if there are no others.
     Of the parts in `without` no weights."""
-    from studio import hub  # the Hub's client takes half a second to import, and most people never leave the shipped model
+    from studio.hub import client  # the Hub's client takes half a second to import, and most people never leave the shipped model
 
-    token = token or hub.machine_login()
-    index = hub.download_model(repo_id, ["model_index.json"], revision, token)
+    token = token or client.machine_login()
+    index = client.download_model(repo_id, ["model_index.json"], revision, token)
     family = of_folder(BaseFolder(index.path, index.revision, repo_id, repo_id))
     weights = [f"{name}{split}.safetensors" for name in ("model", "diffusion_pytorch_model") for split in ("", "-?????-of-?????")]
     words = ("*.json", "*.txt", "*.jinja", "*.model")
     parts = [f"{part}/{name}" for part in family.components for name in (*words, *(() if part in without else weights))]
-    snapshot = hub.download_model(repo_id, ["model_index.json", *parts], index.revision, token)
+    snapshot = client.download_model(repo_id, ["model_index.json", *parts], index.revision, token)
     bare = [part for part in family.models if part not in without and not any((snapshot.path / part).glob("*.safetensors"))]
     if bare:
-        hub.download_model(repo_id, [f"{part}/*.fp16*.safetensors" for part in bare], index.revision, token)
+        client.download_model(repo_id, [f"{part}/*.fp16*.safetensors" for part in bare], index.revision, token)
     return BaseFolder(snapshot.path, snapshot.revision, repo_id, repo_id)
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from studio.errors import Overflow, StudioError
+from studio.core.errors import Overflow, StudioError
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
     from PIL import Image
 
-    from studio.diffusion import FlowMatching, Objective
+    from studio.families.objectives import FlowMatching, Objective
 
     Conditions = dict[str, torch.Tensor]
 
@@ -244,7 +244,7 @@ class Family(ABC):
 
     def objective(self, pipeline: "DiffusionPipeline", device: "torch.device") -> "Objective | FlowMatching":
         """What its denoiser is asked to predict: the velocity of a flow, shifted as the base's own scheduler says."""
-        from studio.diffusion import FlowMatching, Shift
+        from studio.families.objectives import FlowMatching, Shift
 
         return FlowMatching(Shift.of(pipeline.scheduler.config))
 

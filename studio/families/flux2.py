@@ -102,7 +102,7 @@ class Flux2(Family):
         return {"tokenizer": AutoTokenizer.from_pretrained(base.path / "tokenizer", local_files_only=True)}
 
     def objective(self, pipeline, device):
-        from studio.diffusion import FlowMatching, Shift
+        from studio.families.objectives import FlowMatching, Shift
 
         # The pipelines move their noise levels further the fewer steps they draw with; this is their line for 200 steps.
         return FlowMatching(Shift.of(pipeline.scheduler.config), patch=1)

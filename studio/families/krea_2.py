@@ -57,7 +57,7 @@ class Krea2(Family):
         return RAW if "txtfusion.projector.weight" in shapes else None
 
     def objective(self, pipeline, device):
-        from studio.diffusion import FlowMatching, Shift
+        from studio.families.objectives import FlowMatching, Shift
 
         shift = Shift(math.exp(DISTILLED_MU)) if pipeline.config.is_distilled else Shift.of(pipeline.scheduler.config)
         # Noise levels evenly, then shifted, is how Krea's own code trains LoRAs.

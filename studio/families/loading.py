@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from studio.errors import StudioError
-from studio.families import single_files
+from studio.core.errors import StudioError
+from studio.families import single_file
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +95,7 @@ def _tensors(family: "Family", base: "BaseFolder", part: str) -> "dict[str, torc
     from safetensors import safe_open
 
     with safe_open(base.checkpoint, framework="pt") as file:
-        return {wanted: file.get_tensor(name) for name, wanted in single_files.names_of(part, family, file.keys()).items()}
+        return {wanted: file.get_tensor(name) for name, wanted in single_file.names_of(part, family, file.keys()).items()}
 
 
 def _clip_class(base: "BaseFolder", part: str) -> type:

@@ -27,7 +27,7 @@ class UNetFamily(Family):
         return base.scheduler_config.get("prediction_type", "epsilon")
 
     def objective(self, pipeline, device):
-        from studio.diffusion import Objective
+        from studio.families.objectives import Objective
 
         return Objective(pipeline.scheduler.alphas_cumprod.float().to(device), pipeline.scheduler.config.prediction_type)
 

@@ -11,11 +11,11 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from studio import builtin
-from studio.dataset import Dataset
-from studio.errors import StudioError
-from studio.runs import Run
+from studio.core.errors import StudioError
+from studio.core.workspace import PLAIN_ID, Workspace, slug
+from studio.datasets.dataset import Dataset
+from studio.runs.run import Run
 from studio.ui.studio import Studio
-from studio.workspace import PLAIN_ID, Workspace, slug
 
 PREFIX = "/studio/file"
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=86400", "Content-Security-Policy": "default-src 'none'"}

@@ -12,8 +12,8 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from urllib.parse import urlsplit
 
-from studio.access import VISITOR_HEADER
-from studio.errors import without_values
+from studio.core.access import VISITOR_HEADER
+from studio.core.errors import without_values
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from gradio.blocks import BlockFunction
 from gradio.components.api_component import Api
 from gradio.utils import get_function_params
 
-from studio.errors import without_values
+from studio.core.errors import without_values
 
 log = logging.getLogger(__name__)
 

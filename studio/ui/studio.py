@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import estimates, starts, worker
-from studio.access import Access
 from studio.config import TrainConfig
-from studio.dataset import Dataset
-from studio.errors import StudioError
-from studio.jobs import Job, Jobs
-from studio.runs import Run
-from studio.starts import Wanted
-from studio.workspace import Home, Workspace
+from studio.core.access import Access
+from studio.core.errors import StudioError
+from studio.core.workspace import Home, Workspace
+from studio.datasets.dataset import Dataset
+from studio.jobs import estimates, launch, worker
+from studio.jobs.launch import Wanted
+from studio.jobs.queue import Job, Jobs
+from studio.runs.run import Run
 
 POLL_SECONDS = 0.03
 OVER = ("done", "failed", "cancelled", "interrupted")
@@ -72,13 +72,13 @@ class Studio:
 
     def train(self, owner: str, dataset: Dataset, wanted: Sequence[Wanted]) -> list[tuple[Run, Job]]:
         """Write runs down and queue them, all or none."""
-        begun = starts.train(self.home.workspace(owner), self.jobs, dataset, wanted)
+        begun = launch.train(self.home.workspace(owner), self.jobs, dataset, wanted)
         worker.ensure(self.home)
         return begun
 
     def train_again(self, owner: str, run: Run, settings: Sequence[str] = (), title: str = "") -> list[tuple[Run, Job]]:
         """New runs of the same pictures with the settings of another, apart from these."""
-        begun = starts.train_again(self.home.workspace(owner), self.jobs, run, settings, title)
+        begun = launch.train_again(self.home.workspace(owner), self.jobs, run, settings, title)
         worker.ensure(self.home)
         return begun
 
@@ -88,7 +88,7 @@ class Studio:
 
     def go_on(self, owner: str, run: Run) -> Job:
         """Queue a run that is there already: from its last safe point, to the same file as if nothing had happened."""
-        job = starts.go_on(self.jobs, self.home.workspace(owner), run)
+        job = launch.go_on(self.jobs, self.home.workspace(owner), run)
         worker.ensure(self.home)
         return job
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from studio.workspace import Home
+from studio.core.workspace import Home
 from tests.fake_hub import FakeHub
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import time
 import pytest
 from playwright.sync_api import Page, expect
 
-from studio.recipe import read_recipe
+from studio.config.recipe import read_recipe
 from tests.browser.conftest import FOR_DOCS
 
 NAME = "my-ink"

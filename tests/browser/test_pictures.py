@@ -10,9 +10,9 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from studio import builtin
-from studio.dataset import Dataset
-from studio.jobs import Jobs
-from studio.report import Report
+from studio.datasets.dataset import Dataset
+from studio.jobs.progress import Report
+from studio.jobs.queue import Jobs
 from tests.browser.conftest import drop
 
 

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from studio.dataset import Dataset
+from studio.datasets.dataset import Dataset
 
 
 @pytest.mark.timeout(900)

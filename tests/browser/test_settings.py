@@ -2,8 +2,8 @@
 
 from playwright.sync_api import expect
 
-from studio import presets
-from studio.dataset import Dataset
+from studio.datasets.dataset import Dataset
+from studio.runs import starting_points
 
 KOHYA = 'network_module = "networks.lora"\nresolution = "1024,1024"\nnetwork_dim = 32\nnetwork_alpha = 16\nmax_train_steps = 1234\nclip_skip = 2\n'
 
@@ -30,7 +30,7 @@ def test_goals_follow_the_base_and_settings_are_kept_and_brought(open_page, keep
     page.get_by_label("Save as preset").fill("Ink, quick")
     page.locator("#save-preset").click()
     expect(goal).to_have_value("Ink, quick (yours)")
-    assert [preset.title for preset in presets.own(workspace)] == ["Ink, quick"]
+    assert [preset.title for preset in starting_points.own(workspace)] == ["Ink, quick"]
 
     brought = tmp_path / "theirs.toml"
     brought.write_text(KOHYA)

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from studio import builtin
-from studio.recipe import Recipe, StackEntry, add_recipe
+from studio.config.recipe import Recipe, StackEntry, add_recipe
 from tests.browser.conftest import App, drop
 
 STARTERS = sorted(builtin.LORAS_DIR.glob("*.safetensors"))

@@ -12,10 +12,10 @@ from diffusers import AutoencoderKLQwenImage, DiffusionPipeline
 from peft import LoraConfig, PeftConfig
 
 from studio import families
-from studio.adapters import adapter_metadata, load_adapter, write_adapter
+from studio.adapters.format import adapter_metadata, load_adapter, write_adapter
 from studio.benchmark.models import save_tiny
 from studio.families.base import BaseFolder, Family
-from studio.lora import inject
+from studio.training.lora import inject
 
 VARIANTS = {
     "stable-diffusion: 2.x": {"prediction_type": "v_prediction"},

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from studio.errors import StudioError
+from studio.core.errors import StudioError
 from studio.families import resolve_base
 from tests.families.members import spoken
 

@@ -14,17 +14,17 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
 
 from studio import config as configs
-from studio.adapters import fingerprint, load_adapter, read_header
+from studio.adapters.format import fingerprint, load_adapter, read_header
 from studio.benchmark.tiny import TinyDataset
-from studio.checkpoints import Disk
-from studio.errors import StudioError
+from studio.config.recipe import Recipe
+from studio.core.errors import StudioError
+from studio.core.workspace import Home
 from studio.families import FAMILIES
 from studio.families.base import BaseFolder, Family
-from studio.generation import Generator
-from studio.recipe import Recipe
-from studio.runs import Run
-from studio.training import train
-from studio.workspace import Home
+from studio.generation.generator import Generator
+from studio.runs.run import Run
+from studio.training.checkpoints import Disk
+from studio.training.loop import train
 from tests.families.members import Member
 
 PROMPT = "ohwx a red cat"

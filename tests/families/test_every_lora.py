@@ -7,10 +7,10 @@ import torch
 from peft import LoKrConfig
 from safetensors.torch import load_file
 
-from studio.adapters import fingerprint, load_adapter, read_header, refuse_other_base, write_adapter
-from studio.errors import StudioError
+from studio.adapters.format import fingerprint, load_adapter, read_header, refuse_other_base, write_adapter
+from studio.adapters.stack import Stack
+from studio.core.errors import StudioError
 from studio.families import FAMILIES
-from studio.stack import Stack
 from tests.families import members
 from tests.families.members import draw, noise, of_kinds
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from studio.encodings import Encodings
+from studio.training.encoding_cache import Encodings
 from tests.families import members
 from tests.families.members import noise, of_kinds, predicted, spoken
 

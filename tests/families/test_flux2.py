@@ -8,8 +8,8 @@ import torch
 from diffusers import Flux2Pipeline
 from safetensors.torch import save_file
 
-from studio.adapters import fingerprint, read_header, refuse_other_base
-from studio.errors import StudioError
+from studio.adapters.format import fingerprint, read_header, refuse_other_base
+from studio.core.errors import StudioError
 from studio.families import get, resolve_base
 from tests.families import members
 from tests.families.members import noise, spoken

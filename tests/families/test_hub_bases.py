@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from studio.errors import StudioError
+from studio.core.errors import StudioError
 from studio.families import FAMILIES, locate_base, resolve_base
-from studio.settling import settle
-from studio.team import Team
+from studio.training.distributed import Team
+from studio.training.resolve import settle
 from tests.families.members import Member
 from tests.tiny import tiny_run
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from studio.adapters import load_adapter
-from studio.errors import StudioError
+from studio.adapters.format import load_adapter
+from studio.core.errors import StudioError
 from tests.families import members
 from tests.families.members import spoken
 from tests.tiny import lora_tensors

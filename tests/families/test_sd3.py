@@ -2,9 +2,9 @@
 
 import pytest
 
-from studio import fingerprints
-from studio.adapters import fingerprint, read_header, refuse_other_base
-from studio.errors import StudioError
+from studio.adapters import info
+from studio.adapters.format import fingerprint, read_header, refuse_other_base
+from studio.core.errors import StudioError
 from tests.families import members
 from tests.tiny import lora_tensors
 
@@ -25,7 +25,7 @@ def test_a_member_of_another_width_is_refused_by_name(sd3, tiny, tmp_path):
 
 
 def test_members_are_called_by_their_names(sd3):
-    large = fingerprints.Fingerprint("sd3", "Stable Diffusion 3.5", 4, 4, 2432, 1)
+    large = info.Fingerprint("sd3", "Stable Diffusion 3.5", 4, 4, 2432, 1)
     with pytest.raises(StudioError, match="made for Stable Diffusion 3.5 large"):
         refuse_other_base("a", large, sd3.family, sd3.base)
     assert [sd3.family.member_title(offer.width) for offer in sd3.family.offers] == [offer.name for offer in sd3.family.offers]

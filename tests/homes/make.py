@@ -34,18 +34,20 @@ from diffusers.utils import convert_state_dict_to_kohya
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
-from studio import __version__, library, presets, starts, trash
+from studio import __version__
 from studio import config as configs
 from studio.benchmark.tiny import save_tiny_model
 from studio.config import fields
-from studio.dataset import Dataset
+from studio.config.recipe import Recipe, StackEntry, read_recipe
+from studio.core.workspace import Home
+from studio.datasets.dataset import Dataset
 from studio.families import get, resolve_base
-from studio.jobs import DEVICE_KINDS, Job, Jobs
-from studio.recipe import Recipe, StackEntry, read_recipe
-from studio.runs import Run
-from studio.starts import Wanted
-from studio.worker import Worker
-from studio.workspace import Home
+from studio.jobs import launch
+from studio.jobs.launch import Wanted
+from studio.jobs.queue import DEVICE_KINDS, Job, Jobs
+from studio.jobs.worker import Worker
+from studio.runs import library, starting_points, trash
+from studio.runs.run import Run
 from tests.tiny import lora_tensors, save_lora
 
 BASE = "~/models/tiny-model"
@@ -112,7 +114,7 @@ class Studio:
 
     def queue(self, dataset: Dataset, title: str, *overrides: str) -> tuple[Run, Job]:
         config = configs.build(SETTINGS, f"dataset.id={dataset.id}", *overrides)
-        return starts.train(self.workspace, self.jobs, dataset, [Wanted(config, title)])[0]
+        return launch.train(self.workspace, self.jobs, dataset, [Wanted(config, title)])[0]
 
     def finish(self, dataset: Dataset, title: str, *overrides: str) -> Run:
         run, job = self.queue(dataset, title, *overrides)
@@ -270,8 +272,8 @@ def library_entry(studio: Studio, ref: str, weight: float) -> StackEntry:
 def fill_presets(studio: Studio) -> None:
     for title, learning_rate in (("Ink, slow", 1e-3), ("Removed preset", 1e-2)):
         config = configs.build(SETTINGS, f"training.learning_rate={learning_rate}", "lora.rank=8", *SAMPLES)
-        preset = presets.save(studio.workspace, title, config)
-    presets.remove(studio.workspace, preset.name)
+        preset = starting_points.save(studio.workspace, title, config)
+    starting_points.remove(studio.workspace, preset.name)
 
 
 def fill_queue(studio: Studio, dataset: Dataset, text: Run) -> None:
@@ -307,7 +309,8 @@ def read_facts(studio: Studio, same: dict[str, str]) -> dict:
         },
         "images": {path.stem: read_recipe(path.read_bytes()).model_dump() for path in sorted(workspace.images.glob("*.png"))},
         "presets": {
-            preset.name: {"title": preset.title, "values": presets.find(workspace, preset.name).values} for preset in presets.own(workspace)
+            preset.name: {"title": preset.title, "values": starting_points.find(workspace, preset.name).values}
+            for preset in starting_points.own(workspace)
         },
         "jobs": [read_job(job) for job in studio.jobs.list(limit=1000)],
         "queue": [job.id for job in studio.jobs.queue()],

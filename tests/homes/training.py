@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-from studio import processes
-from studio.runs import Run
+from studio.core import platform
+from studio.runs.run import Run
 
 PINNED = {
     "ATEN_CPU_CAPABILITY": "default",
@@ -26,7 +26,7 @@ def train(runs: Iterable[Run]) -> str:
     """Train these runs to their ends, one after the other, in a process of their own; returns its `roots`. A run that fails says so in its
     events, and the others go on."""
     command = [sys.executable, "-m", "tests.homes.training", *(str(run.path) for run in runs)]
-    done = subprocess.run(command, env=processes.environment(**PINNED), capture_output=True, text=True)
+    done = subprocess.run(command, env=platform.environment(**PINNED), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[-1]
 
@@ -39,8 +39,8 @@ def roots() -> str:
 
 
 if __name__ == "__main__":
-    from studio import training
+    from studio.training import loop
 
     for folder in sys.argv[1:]:
-        training.main([folder])
+        loop.main([folder])
     print(roots())

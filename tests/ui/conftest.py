@@ -2,9 +2,9 @@
 
 import pytest
 
-from studio import ui
-from studio.access import Access
-from studio.workspace import Home
+from studio.core.access import Access
+from studio.core.workspace import Home
+from studio.ui import app as ui
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import gradio as gr
 import pytest
 from starlette.testclient import TestClient
 
-from studio import ui
-from studio.access import Access, Mode
-from studio.dataset import Dataset
-from studio.errors import StudioError
+from studio.core.access import Access, Mode
+from studio.core.errors import StudioError
+from studio.datasets.dataset import Dataset
+from studio.ui import app as ui
 from studio.ui import files
 
 
@@ -18,10 +18,10 @@ def test_building_and_loading_every_tab_imports_neither_torch_nor_its_friends(tm
     """In a process of its own, since other tests of this one need torch."""
     code = """
 import sys
-from studio import ui
-from studio.access import Access
-from studio.workspace import Home
-app, studio = ui.build_app(Home(sys.argv[1]), Access())
+from studio.ui import app
+from studio.core.access import Access
+from studio.core.workspace import Home
+app, studio = app.build_app(Home(sys.argv[1]), Access())
 events = [fn for fn in app.fns.values() if any(name == "load" for _, name in fn.targets)]
 class Request: headers = {}
 for event in events:

@@ -5,10 +5,10 @@ import re
 import pytest
 
 from studio import families
-from studio.access import Access, Mode
+from studio.core.access import Access, Mode
 from studio.families import BUILTIN_ID, FAMILIES
-from studio.jobs import Jobs
-from studio.ui import bases
+from studio.jobs.queue import Jobs
+from studio.ui.components import bases
 from studio.ui.studio import Studio
 from tests.tiny import tiny_base  # noqa: F401 - a fixture
 from tests.trained import finished_run

@@ -1,13 +1,13 @@
 """What the page says about a dataset's captions."""
 
-from studio.dataset import Dataset
-from studio.ui import captions
+from studio.datasets.dataset import Dataset
+from studio.ui.components import caption_grid
 
 
 def test_a_trigger_word_before_a_comma_counts(workspace):
     dataset = Dataset.from_samples(workspace, "character")
     for picture in dataset.pictures:
         dataset.set_caption(picture.id, "sks, a small dog", "hand")
-    assert "“sks” is in every caption" in captions.summary(dataset)
+    assert "“sks” is in every caption" in caption_grid.summary(dataset)
     dataset.set_caption(dataset.pictures[0].id, "two desks", "hand")
-    assert "1 caption lacks “sks”" in captions.summary(dataset)
+    assert "1 caption lacks “sks”" in caption_grid.summary(dataset)

@@ -1,6 +1,6 @@
 """Runs beside each other on the page: one number and colour a run in all three parts, and honest words where things differ."""
 
-from studio.ui import compare_view
+from studio.ui.components import compare_view
 from tests.trained import finished_run
 
 

@@ -6,13 +6,15 @@ import gradio as gr
 import pytest
 from gradio_client import Client, handle_file
 
-from studio import library, ui, worker
-from studio.access import Access, Mode
-from studio.dataset import Dataset
-from studio.errors import StudioError
-from studio.jobs import Jobs
-from studio.recipe import Recipe
-from studio.runs import Run
+from studio.config.recipe import Recipe
+from studio.core.access import Access, Mode
+from studio.core.errors import StudioError
+from studio.datasets.dataset import Dataset
+from studio.jobs import worker
+from studio.jobs.queue import Jobs
+from studio.runs import library
+from studio.runs.run import Run
+from studio.ui import app as ui
 from tests.trained import finished_run, png, write_tiny_adapter
 
 ENDPOINTS = {

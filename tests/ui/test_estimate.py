@@ -4,12 +4,13 @@ import sys
 
 import pytest
 
-from studio import config, processes
+from studio import config
 from studio.benchmark.tiny import save_tiny_model
-from studio.estimates import Estimate
+from studio.core import platform
+from studio.devices.memory import Footprint
 from studio.families import BUILTIN_ID, resolve_base
-from studio.memory import Footprint
-from studio.ui import estimate
+from studio.jobs.estimates import Estimate
+from studio.ui.components import estimate
 from tests.tiny import lora_tensors, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234\n"
@@ -90,7 +91,7 @@ def test_weights_that_cannot_be_read_are_told_and_the_rest_still_said(break_it, 
 
 def test_an_estimate_needs_no_torch():
     code = (
-        "import sys; from studio import config; from studio.ui import estimate; assert estimate.adapter_bytes(config.build({}));"
+        "import sys; from studio import config; from studio.ui.components import estimate; assert estimate.adapter_bytes(config.build({}));"
         "estimate.adapter_bytes(config.build({'model': {'base_model': 'maker/none'}})); assert not {'torch', 'diffusers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -100,7 +101,7 @@ LARGE = Footprint(1_000_000_000, 16_000_000, 3_000_000_000, 300_000_000, 10, 300
 
 
 def test_what_a_child_counted_is_said_for_any_rank(workspace, monkeypatch):
-    monkeypatch.setattr(processes, "free_memory", lambda: 8_000_000_000)
+    monkeypatch.setattr(platform, "free_memory", lambda: 8_000_000_000)
     counted = Estimate(LARGE, 1_000_000, None, None)
     said = told(workspace, settings("owner/large", "lora.rank=8", "saving.dtype=bfloat16"), counted)
     assert "a file of 16.0\u00a0MB" in said and "about 6.0 GB of memory. For 7.4 GB of free memory: nothing has to be saved" in said
@@ -116,7 +117,7 @@ def test_a_card_is_named_with_what_it_has_to_save(workspace, monkeypatch):
 
 
 def test_without_a_card_the_computers_memory_counts_and_patience_is_asked_for_before_anything_is_fetched(workspace, monkeypatch):
-    monkeypatch.setattr(processes, "free_memory", lambda: 4_000_000_000)
+    monkeypatch.setattr(platform, "free_memory", lambda: 4_000_000_000)
     said = told(workspace, settings("owner/large"), Estimate(LARGE, 1_000_000, None, None, "float32"))
     assert "For 3.7 GB of free memory: blocks are computed twice" in said and "may still be too little" in said
     assert said.endswith("There is no graphics card here: a base this large takes hours or days on a processor.")

@@ -5,9 +5,9 @@ import pytest
 
 from studio import config as configs
 from studio.config import TrainConfig, fields
-from studio.errors import StudioError
+from studio.core.errors import StudioError
 from studio.families import BUILTIN_ID
-from studio.ui.form import GROUPS, Form
+from studio.ui.components.form import GROUPS, Form
 
 
 @pytest.fixture

@@ -8,12 +8,14 @@ import numpy
 import pytest
 from safetensors.numpy import save_file
 
-from studio import bases, library, ui
-from studio.access import Access
 from studio.benchmark.tiny import save_tiny_model
-from studio.errors import StudioError
-from studio.recipe import Recipe, StackEntry, add_recipe
-from studio.ui import drawing, history, loras
+from studio.config.recipe import Recipe, StackEntry, add_recipe
+from studio.core.access import Access
+from studio.core.errors import StudioError
+from studio.families import bases
+from studio.runs import library
+from studio.ui import app as ui
+from studio.ui.components import generation, history, lora_list
 from studio.ui.tabs.generate_base import limits
 from studio.ui.tabs.generate_stack import Wish
 from tests.trained import finished_run, png, write_tiny_adapter
@@ -95,7 +97,7 @@ def test_a_lora_whose_base_is_here_brings_it_with_its_numbers(handler, workspace
 
 
 def test_another_base_brings_its_numbers_unless_somebody_set_them(handler):
-    rows, _, chips, revision, steps, guidance, said = handler("draw_with")(FLUX, loras.starter_rows(), "a cat", False, Request())
+    rows, _, chips, revision, steps, guidance, said = handler("draw_with")(FLUX, lora_list.starter_rows(), "a cat", False, Request())
     assert (revision, steps, guidance, chips) == (None, 28, 3.5, "") and not any(r["fits"] for r in rows)
     assert "FLUX.1 [dev] draws from now on. Press Draw to fetch it." in said
     assert handler("draw_with")(FLUX, [], "a cat", True, Request())[4:6] == (gr.skip(), gr.skip())
@@ -115,7 +117,7 @@ def test_only_draw_itself_fetches_a_base(handler, monkeypatch, event, asks):
     def begun(*_):
         raise StudioError("Begun.")
 
-    monkeypatch.setattr(drawing, "submit", begun)
+    monkeypatch.setattr(generation, "submit", begun)
 
     async def press():
         return [shown[-1] async for shown in handler(event)(Request(), [], "a cat", "", FLUX, None, 7, "square", 28, 3.5, 1)]
@@ -130,9 +132,9 @@ def submitted(handler, monkeypatch, **form) -> Recipe:
 
     async def note(studio, owner, recipe, count, title, fetch):
         asked.append(recipe)
-        return drawing.Plate("")
+        return generation.Plate("")
 
-    monkeypatch.setattr(drawing, "draw", note)
+    monkeypatch.setattr(generation, "draw", note)
     given = {"rows": [], "prompt": "a cat", "negative": "", "base": PRESENT, "revision": None, "seed": 7, "shape": "square", "steps": 20}
     given |= {"guidance": 5.0, "count": 1} | form
 

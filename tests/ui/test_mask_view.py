@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from studio import ui
-from studio.access import Access, Mode
-from studio.dataset import Dataset
-from studio.jobs import Jobs
-from studio.pictures import decode_files
-from studio.ui import captions, files, mask_view
+from studio.core.access import Access, Mode
+from studio.datasets.dataset import Dataset
+from studio.datasets.importing.images import decode_files
+from studio.jobs.queue import Jobs
+from studio.ui import app as ui
+from studio.ui import files
+from studio.ui.components import caption_grid, mask_view
 from tests.trained import png
 
 
@@ -37,18 +38,18 @@ def half() -> bytes:
 
 def test_what_has_a_mask_shows_it_and_what_has_none_takes_one(workspace, tmp_path):
     dataset = masked(workspace, tmp_path, 90, 120)
-    with_mask, without = captions.grid(dataset).split('<div class="captioned"')[1:]
+    with_mask, without = caption_grid.grid(dataset).split('<div class="captioned"')[1:]
     address = files.url("mask", dataset.id, dataset.pictures[0].mask.stem)
     assert address in with_mask and "Only the light parts teach" in with_mask and "Take the mask of 90.png off" in with_mask
     assert 'class="veil"' not in without and "Add a mask to 120.png" in without and "put_mask_back" not in without
     dataset.remove_mask(dataset.pictures[0].id)
-    assert "Put the mask of 90.png back" in captions.grid(dataset) and 'class="veil"' not in captions.grid(dataset)
+    assert "Put the mask of 90.png back" in caption_grid.grid(dataset) and 'class="veil"' not in caption_grid.grid(dataset)
 
 
 def test_how_many_pictures_have_a_mask_is_said_in_words(workspace, tmp_path):
     dataset = masked(workspace, tmp_path, 90, 120, 150)
     assert mask_view.finding(dataset.pictures) == "1 of 3 pictures has a mask: the others teach as a whole."
-    assert "1 of 3 pictures has a mask" in captions.summary(dataset)
+    assert "1 of 3 pictures has a mask" in caption_grid.summary(dataset)
     dataset.remove([picture.id for picture in dataset.pictures[1:]])
     assert mask_view.finding(dataset.pictures) == "Every picture has a mask. Only the light parts teach."
     dataset.remove_mask(dataset.pictures[0].id)
@@ -61,7 +62,7 @@ def test_a_name_that_is_markup_stays_text(workspace, tmp_path):
     with dataset.incoming() as folder:
         dataset.add(decode_files([{"path": tmp_path / "a", "name": '"><img src=x onerror=alert(1)>.png'}], folder), folder)
     for _ in range(2):
-        assert "<img src=x" not in captions.grid(dataset)
+        assert "<img src=x" not in caption_grid.grid(dataset)
         dataset._masks.set(dataset.pictures[0].id, "0" * 64)
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from studio import trash
-from studio.dataset import Dataset
-from studio.errors import StudioError
-from studio.ui import removed
+from studio.core.errors import StudioError
+from studio.datasets.dataset import Dataset
+from studio.runs import trash
+from studio.ui.components import removed
 from tests.trained import finished_run
 
 

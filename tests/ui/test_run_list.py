@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from studio.access import Access
 from studio.config import fields
-from studio.jobs import Jobs
-from studio.ui import jobbar, run_list, runs_view
+from studio.core.access import Access
+from studio.jobs.queue import Jobs
+from studio.ui.components import job_bar, run_list, run_view
 from studio.ui.studio import Studio
 from tests.trained import finished_run
 
@@ -74,16 +74,16 @@ def test_nobody_learns_the_title_of_somebody_elses_run(studio, home):
 def test_taken_out_of_the_queue_a_run_is_not_started_and_can_be(studio, workspace, queued):
     fresh = queued[0][0]
     studio.stop(queued[0][1])
-    now = runs_view.condition(fresh, runs_view.newest_jobs(studio, "local")[fresh.id])
+    now = run_view.condition(fresh, run_view.newest_jobs(studio, "local")[fresh.id])
     assert (now.state, now.message, now.can_resume) == ("created", "", True)
-    assert "Not started" in runs_view.head(fresh, now)
-    shown = run_list.listing([fresh], runs_view.newest_jobs(studio, "local"), None)
+    assert "Not started" in run_view.head(fresh, now)
+    shown = run_list.listing([fresh], run_view.newest_jobs(studio, "local"), None)
     assert "Not started, 200 steps" in shown and 'data-click="remove"' in shown
     learnt = finished_run(workspace)
     learnt.append({"kind": "extended", "from": 200, "to": 300})
     job = studio.jobs.submit("local", "train", {"run": learnt.id})
     studio.stop(job)
-    assert runs_view.condition(learnt, studio.jobs.get(job.id)).state == "stopped", "what it had learnt before is kept"
+    assert run_view.condition(learnt, studio.jobs.get(job.id)).state == "stopped", "what it had learnt before is kept"
 
 
 def test_two_to_six_ticked_runs_can_be_compared(studio, workspace):
@@ -98,10 +98,10 @@ def test_two_to_six_ticked_runs_can_be_compared(studio, workspace):
 
 
 def test_many_that_wait_are_one_line_of_the_bar(studio, workspace, queued):
-    shown = jobbar.show(workspace, jobbar.running(studio, "local"))
+    shown = job_bar.show(workspace, job_bar.running(studio, "local"))
     assert "3 trainings wait" in shown and "next: &lt;Ink&gt; 0" in shown and shown.count("<li") == 1
     studio.jobs.claim(("train",), 1)
-    shown = jobbar.show(workspace, jobbar.running(studio, "local"))
+    shown = job_bar.show(workspace, job_bar.running(studio, "local"))
     assert shown.count("<li") == 2 and shown.index("Training &lt;Ink&gt; 0") < shown.index("2 trainings wait")
     studio.jobs.cancel(queued[2][1].id)
-    assert "waiting for its turn" in jobbar.show(workspace, jobbar.running(studio, "local"))
+    assert "waiting for its turn" in job_bar.show(workspace, job_bar.running(studio, "local"))

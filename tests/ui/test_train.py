@@ -6,14 +6,15 @@ import pytest
 from gradio.components import FormComponent
 
 from studio import config as configs
-from studio import presets, ui
-from studio.access import Access
-from studio.dataset import Dataset
-from studio.errors import StudioError
+from studio.core.access import Access
+from studio.core.errors import StudioError
+from studio.datasets.dataset import Dataset
 from studio.families import BUILTIN_ID
-from studio.jobs import Jobs
-from studio.runs import Run
-from studio.starts import Wanted
+from studio.jobs.launch import Wanted
+from studio.jobs.queue import Jobs
+from studio.runs import starting_points
+from studio.runs.run import Run
+from studio.ui import app as ui
 from studio.ui import studio as studio_module
 from studio.ui.studio import Studio
 from studio.ui.tabs import train_sheet, train_sweep
@@ -164,7 +165,7 @@ def test_what_the_form_shows_can_be_kept_chosen_again_and_removed(page, dataset,
     page.call("take_goal", dataset.id, "small-world-style", "")
     assert page.call("take_goal", dataset.id, "mine:ink-b-slow-b", "")["rank"] == 64
     page.call("drop", dataset.id, "mine:ink-b-slow-b")
-    assert presets.own(workspace) == [] and page.value("preset") == "small-world-style"
+    assert starting_points.own(workspace) == [] and page.value("preset") == "small-world-style"
 
 
 def test_a_preset_of_that_name_is_replaced_only_when_that_is_said(page, dataset, workspace):
@@ -172,9 +173,9 @@ def test_a_preset_of_that_name_is_replaced_only_when_that_is_said(page, dataset,
     rank = next(each for each in page.now if key(each) == "rank")
     page.now[rank] = 64
     assert "already" in page.call("keep", dataset.id, "Ink", False)["keep-said"]
-    assert "lora" not in presets.find(workspace, "mine:ink").values
+    assert "lora" not in starting_points.find(workspace, "mine:ink").values
     page.call("keep", dataset.id, "Ink", True)
-    assert presets.find(workspace, "mine:ink").values["lora"]["rank"] == 64
+    assert starting_points.find(workspace, "mine:ink").values["lora"]["rank"] == 64
 
 
 def test_a_runs_settings_fill_the_form(page, dataset, workspace):
@@ -204,7 +205,7 @@ def test_a_preset_that_is_gone_or_broken_says_so_in_the_form(page, dataset, work
     shown = page.call("take_goal", dataset.id, "mine:broken", "")
     assert "rank" in shown["HTML"] and 'role="alert"' in shown["HTML"]
     page.call("drop", dataset.id, "mine:broken")
-    assert presets.own(workspace) == []
+    assert starting_points.own(workspace) == []
 
 
 def test_photographs_before_a_base_of_shapes_are_said_for_the_base_that_is_chosen(dataset, monkeypatch):

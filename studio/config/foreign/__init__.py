@@ -7,8 +7,8 @@ from studio.config import fields
 from studio.config.foreign import ai_toolkit, kohya, own
 from studio.config.foreign.border import Imported, Left, Unfit, short
 from studio.config.foreign.parsing import PARSERS, parsed
-from studio.config.whole import TrainConfig
-from studio.errors import StudioError
+from studio.config.train_config import TrainConfig
+from studio.core.errors import StudioError
 
 LARGEST = 1024 * 1024
 ENDINGS = (*PARSERS, ".safetensors")

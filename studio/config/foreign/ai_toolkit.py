@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from studio import families
-from studio.config import shipped
+from studio.config import shipped_presets
 from studio.config.foreign import ai_toolkit_names as there
 from studio.config.foreign.border import OFF, Border, Imported, Unfit, number, whole, word, yes
 
@@ -67,7 +67,7 @@ def _family(border: Border) -> str | None:
         border.leave("model.name_or_path", "its family is unknown here.")
         return None
     border.take_base("model.name_or_path", family, {})
-    border.values.setdefault("model.base_model", shipped.named(f"{family}-style").base_model)
+    border.values.setdefault("model.base_model", shipped_presets.named(f"{family}-style").base_model)
     return family
 
 

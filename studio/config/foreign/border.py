@@ -8,8 +8,8 @@ from typing import Any
 
 from studio import families
 from studio.config import fields
-from studio.config.whole import TrainConfig
-from studio.errors import StudioError
+from studio.config.train_config import TrainConfig
+from studio.core.errors import StudioError
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".sft", ".gguf")

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from studio import families
-from studio.config import shipped
+from studio.config import shipped_presets
 from studio.config.foreign import kohya_names as there
 from studio.config.foreign.border import Border, Imported, Unfit, number, pairs, whole, word
 from studio.families.stable_diffusion import SD21
@@ -117,7 +117,7 @@ def _family(border: Border) -> str:
     name = "dit" if border.get("dit") is not None and border.get("pretrained_model_name_or_path") is None else "pretrained_model_name_or_path"
     border.take_base(name, family, there.ALIASES)
     if "model.base_model" not in border.values:
-        border.values["model.base_model"] = SD21.id if border.get("v2") else shipped.named(f"{family}-style").base_model
+        border.values["model.base_model"] = SD21.id if border.get("v2") else shipped_presets.named(f"{family}-style").base_model
     return family
 
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from studio import bounded_json
-from studio.adapters import read_header
+from studio.adapters.format import read_header
 from studio.config import fields
 from studio.config.foreign.border import Imported, Left, Taken, short
-from studio.config.whole import TrainConfig, migrate
-from studio.errors import StudioError
+from studio.config.train_config import TrainConfig, migrate
+from studio.core import bounded_json
+from studio.core.errors import StudioError
 
 LARGEST_FACTS = 1024 * 1024
 CHOSEN_ANEW = (

@@ -2,11 +2,11 @@
 
 import gradio as gr
 
-from studio import comparison
-from studio.errors import StudioError
-from studio.runs import Run
-from studio.ui import compare_view
-from studio.ui.html import notice
+from studio.core.errors import StudioError
+from studio.runs import comparison
+from studio.runs.run import Run
+from studio.ui.components import compare_view
+from studio.ui.components.html import notice
 from studio.ui.studio import QUIET, Studio
 
 

@@ -4,15 +4,17 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from studio import captioning, trigger_words, worker
-from studio.dataset import Dataset
-from studio.errors import StudioError
-from studio.ui import captions, files, jobbar, mask_view
-from studio.ui.endpoints import uploaded
-from studio.ui.html import LISTEN, bar, counted, drop_anywhere, lead, notice, panel, term, text
+from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
+from studio.datasets import captioners, trigger_words
+from studio.datasets.dataset import Dataset
+from studio.jobs import worker
+from studio.ui import files
+from studio.ui.api.endpoints import uploaded
+from studio.ui.components import caption_grid, job_bar, mask_view
+from studio.ui.components.html import LISTEN, bar, counted, drop_anywhere, lead, notice, panel, term, text
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.dataset_new import build_new
-from studio.workspace import Workspace
 
 TITLE = "Pictures & captions"
 
@@ -61,7 +63,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
                 suggest = gr.Button("Suggest one", size="sm", scale=0, min_width=110)
             with gr.Column(scale=4, min_width=240):
                 who = gr.Dropdown(
-                    [(f"{c.title}: {c.about}", c.name) for c in captioning.CAPTIONERS.values()],
+                    [(f"{c.title}: {c.about}", c.name) for c in captioners.CAPTIONERS.values()],
                     value="builtin",
                     label="Captioner",
                     info=CAPTIONER_HELP,
@@ -90,7 +92,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         steps = gr.update(variant="secondary" if some else "primary"), gr.update(visible=some), gr.update(visible=some)
         word = dataset.trigger_word
         asked = gr.update(visible=dataset.subject != "style", info=NOUN_HELP.format(word=word or "sks"))
-        seen = gr.update(visible=True), _header(dataset), captions.grid(dataset), progress, link, _way_back(dataset), *steps
+        seen = gr.update(visible=True), _header(dataset), caption_grid.grid(dataset), progress, link, _way_back(dataset), *steps
         return *seen, word, _meaning(word), asked
 
     def refresh(dataset_id: str | None, request: gr.Request):
@@ -120,7 +122,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
             return notice(done.error or "Adding pictures was stopped; those already in are kept.", "bad")
         notes = "".join(notice(each) for each in done.result["notes"])
         came_in = done.result["added"] + done.result["captions"] + done.result["masks"]
-        return captions.refusals(done.result["refused"], came_in) + notes
+        return caption_grid.refusals(done.result["refused"], came_in) + notes
 
     add.upload(bring, [add, chosen], said, **QUIET).then(refresh, chosen, moving, **QUIET)
 
@@ -151,11 +153,11 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
                 words = f"{counted(counts['captioned'], 'caption')} written, {counts['kept']} kept as they were."
                 words += f" {counted(counts['failed'], 'picture')} could not be read." if counts["failed"] else ""
                 words += read
-                yield notice(words, "good"), "", captions.grid(dataset), _header(dataset)
+                yield notice(words, "good"), "", caption_grid.grid(dataset), _header(dataset)
             elif now.state in ("failed", "interrupted"):
-                yield notice(now.error, "bad"), "", captions.grid(dataset), _header(dataset)
+                yield notice(now.error, "bad"), "", caption_grid.grid(dataset), _header(dataset)
             elif now.state == "cancelled":
-                yield notice("Stopped. The captions written so far are kept."), "", captions.grid(dataset), _header(dataset)
+                yield notice("Stopped. The captions written so far are kept."), "", caption_grid.grid(dataset), _header(dataset)
             else:
                 yield "", _progress(studio, owner, dataset), gr.skip(), gr.skip()
 
@@ -173,14 +175,14 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     def leave_out(dataset_id, request: gr.Request, event: gr.EventData):
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.remove([event.id])
-        return captions.grid(dataset), _header(dataset), _way_back(dataset)
+        return caption_grid.grid(dataset), _header(dataset), _way_back(dataset)
 
     @in_words
     def put_back(dataset_id, request: gr.Request):
         """The last one that was taken out; again for the one before."""
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.restore(picture.id for picture in dataset.removed[:1])
-        return captions.grid(dataset), _header(dataset), _way_back(dataset)
+        return caption_grid.grid(dataset), _header(dataset), _way_back(dataset)
 
     cards.leave_out(leave_out, chosen, [cards, summary, undo], **QUIET)
     undo.click(put_back, chosen, [cards, summary, undo], **QUIET)
@@ -193,13 +195,13 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     def take_mask_off(dataset_id, request: gr.Request, event: gr.EventData):
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.remove_mask(str(event.id))
-        return captions.grid(dataset), _header(dataset)
+        return caption_grid.grid(dataset), _header(dataset)
 
     @in_words
     def put_mask_back(dataset_id, request: gr.Request, event: gr.EventData):
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.undo_mask(str(event.id))
-        return captions.grid(dataset), _header(dataset)
+        return caption_grid.grid(dataset), _header(dataset)
 
     cards.give_mask(give_mask, chosen, said, **QUIET).then(refresh, chosen, moving, **QUIET)
     cards.take_mask_off(take_mask_off, chosen, [cards, summary], **QUIET)
@@ -219,7 +221,7 @@ def _header(dataset: Dataset) -> str:
         plain = notice(
             "These look like photographs. The built-in base draws simple shapes only; for photographs choose another base on the Train tab.", "warn"
         )
-    return captions.summary(dataset) + plain
+    return caption_grid.summary(dataset) + plain
 
 
 def _way_back(dataset: Dataset) -> dict:
@@ -234,14 +236,14 @@ def _progress(studio: Studio, owner: str, dataset: Dataset) -> str:
     for job in studio.jobs.list(owner, kinds=("import", "caption"), states=("waiting", "running")):
         if job.payload.get("dataset") == dataset.id:
             stop = f'<button class="tool" data-click="stop" data-job="{job.id}">Stop</button>'
-            far = f'<span class="small">{text(jobbar.how_far(job))}</span>'
-            return f'<div class="working"><b>{text(jobbar.WORDS[job.kind])}</b>{bar(job.done, job.total)}{far}{stop}</div>'
+            far = f'<span class="small">{text(job_bar.how_far(job))}</span>'
+            return f'<div class="working"><b>{text(job_bar.WORDS[job.kind])}</b>{bar(job.done, job.total)}{far}{stop}</div>'
     return ""
 
 
 def _script() -> str:
     events = " ".join(f"'{event}'" for event in ("leave_out", *mask_view.EVENTS))
-    return f"{LISTEN}\n{captions.SAVE_WHILE_TYPED}\n{mask_view.SCRIPT}\n{drop_anywhere('Add pictures', several=True)}\n// {events}"
+    return f"{LISTEN}\n{caption_grid.SAVE_WHILE_TYPED}\n{mask_view.SCRIPT}\n{drop_anywhere('Add pictures', several=True)}\n// {events}"
 
 
 def _writers(studio: Studio) -> list[Callable]:

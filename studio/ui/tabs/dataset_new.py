@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import gradio as gr
 
 from studio import builtin
-from studio.dataset import Dataset
-from studio.errors import StudioError
+from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
+from studio.datasets.dataset import Dataset
 from studio.ui import files
-from studio.ui.html import notice, panel, text
-from studio.ui.removed import build_removed, listing
+from studio.ui.components.html import notice, panel, text
+from studio.ui.components.removed import build_removed, listing
 from studio.ui.studio import QUIET, Studio, in_words
-from studio.workspace import Workspace
 
 SUBJECTS = [("A style", "style"), ("A character or person", "character"), ("A product, object or outfit", "object")]
 SAMPLES = {

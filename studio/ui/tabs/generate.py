@@ -5,16 +5,18 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import bases, library
-from studio.errors import StudioError
-from studio.recipe import Recipe, read_recipe
-from studio.trigger_words import has_word, without_word
-from studio.ui import drawing, files, history, loras
-from studio.ui.html import drop_anywhere, lead, notice, panel, term
+from studio.config.recipe import Recipe, read_recipe
+from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
+from studio.datasets.trigger_words import has_word, without_word
+from studio.families import bases
+from studio.runs import library
+from studio.ui import files
+from studio.ui.components import generation, history, lora_list
+from studio.ui.components.html import drop_anywhere, lead, notice, panel, term
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.generate_base import build_base, limits, numbers, recipe_of, shape_of, shapes
 from studio.ui.tabs.generate_stack import build_adding
-from studio.workspace import Workspace
 
 TITLE = "Generate"
 
@@ -56,9 +58,9 @@ class Generate:
 
 def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     """Lay the tab out and wire it. `wanted` holds the LoRA that anyone wishes into the stack."""
-    first = drawing.first_recipe()
-    first_rows = loras.starter_rows({entry.adapter: entry.weight for entry in first.stack})
-    base_html, stack_html = drawing.first_plates()
+    first = generation.first_recipe()
+    first_rows = lora_list.starter_rows({entry.adapter: entry.weight for entry in first.stack})
+    base_html, stack_html = generation.first_plates()
     rows = gr.State(first_rows)
 
     gr.HTML(lead("See what a LoRA does", LEAD))
@@ -76,14 +78,14 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             submit_btn=False,
         )
         go = gr.Button("Draw", variant="primary", size="lg", scale=1, min_width=132)
-    words = panel(loras.chips(first_rows, first.prompt), ("insert",), elem_id="words")
+    words = panel(lora_list.chips(first_rows, first.prompt), ("insert",), elem_id="words")
     said = gr.HTML("", elem_id="said")
 
     with gr.Row(elem_classes="bench"):
         with gr.Column(scale=5, min_width=320):
             with gr.Column(elem_classes="pane"):
                 gr.HTML('<h3 class="part">LoRAs in this picture</h3>' + WEIGHT)
-                stack = panel(loras.show(first_rows), ("toggle", "weigh", "drop", "switch"), elem_id="stack")
+                stack = panel(lora_list.show(first_rows), ("toggle", "weigh", "drop", "switch"), elem_id="stack")
                 undo = gr.Button("Undo", size="sm", visible=False)
                 choices = build_adding(studio, wanted)
             own = gr.Button("Make your own", variant="secondary", elem_id="make-your-own")
@@ -116,11 +118,11 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             wanted = recipe_of(studio.home.workspace(owner), rows, *settings)
             if studio.jobs.list(owner, kinds=("train",), states=("running",), limit=1):
                 yield gr.skip(), gr.skip(), gr.skip(), notice("Training pauses for a moment while this is drawn.")
-            right = await drawing.draw(studio, owner, wanted, int(count), drawing.STACK_TITLE, fetch)
+            right = await generation.draw(studio, owner, wanted, int(count), generation.STACK_TITLE, fetch)
             yield gr.skip(), right.html, history.strip(studio.home.workspace(owner)), notice(" ".join(right.notes), "warn")
-            left = await drawing.draw(studio, owner, wanted.without_stack(), int(count), drawing.BASE_TITLE, fetch)
+            left = await generation.draw(studio, owner, wanted.without_stack(), int(count), generation.BASE_TITLE, fetch)
             yield left.html, gr.skip(), history.strip(studio.home.workspace(owner)), gr.skip()
-        except drawing.ToBeFetched as error:
+        except generation.ToBeFetched as error:
             yield gr.skip(), gr.skip(), gr.skip(), notice(str(error))
         except StudioError as error:
             yield gr.skip(), gr.skip(), gr.skip(), notice(str(error), "bad")
@@ -150,11 +152,11 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         event.then(**after).then(**calm)
 
     def show_rows(rows, prompt):
-        return rows, loras.show(rows), loras.chips(rows, prompt)
+        return rows, lora_list.show(rows), lora_list.chips(rows, prompt)
 
     def weigh(rows, event: gr.EventData):
         rows = [r | {"weight": round(float(event.value), 2)} if i == int(event.index) else r for i, r in enumerate(rows)]
-        return rows, loras.show(rows)
+        return rows, lora_list.show(rows)
 
     def toggle(rows, prompt, event: gr.EventData):
         return show_rows([r | {"on": bool(event.value)} if i == int(event.index) else r for i, r in enumerate(rows)], prompt)
@@ -166,7 +168,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
 
     def put_back(rows, prompt, removed, base, revision, request: gr.Request):
         place, row = removed
-        rows = loras.fitted(studio.workspace(request), [*rows[:place], row, *rows[place:]], base, revision)
+        rows = lora_list.fitted(studio.workspace(request), [*rows[:place], row, *rows[place:]], base, revision)
         return *show_rows(rows, prompt), None, gr.update(visible=False)
 
     redraw(stack.weigh(weigh, rows, [rows, stack], **QUIET))
@@ -185,17 +187,17 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
     prompt.change(None, prompt, None, js=INSERT_WORDS, api_visibility="private")
 
     def restored(workspace: Workspace, found: Recipe, present: tuple[str, str | None], image_id: str | None):
-        rows, missing, changed = loras.rows_of(workspace, found.stack)
+        rows, missing, changed = lora_list.rows_of(workspace, found.stack)
         base, strange = (found.base_model, found.revision), ""
         if not image_id:
-            base, strange = loras.known_base(workspace, base, present)
-        rows = loras.fitted(workspace, rows, *base)
+            base, strange = lora_list.known_base(workspace, base, present)
+        rows = lora_list.fitted(workspace, rows, *base)
         usual = bases.look_up(*base).drawing
         touched = (found.num_inference_steps, found.guidance_scale) != (usual.num_inference_steps, usual.guidance_scale)
         messages = [f"Not here any more: {', '.join(missing)}. The rest of the recipe is restored."] if missing else []
         messages += [f"{title} has changed since this picture." for title in changed]
         message = notice(" ".join([*messages, strange]).strip(), "warn")
-        picture = drawing.plate(drawing.STACK_TITLE, [files.url("image", image_id)]) if image_id else gr.skip()
+        picture = generation.plate(generation.STACK_TITLE, [files.url("image", image_id)]) if image_id else gr.skip()
         return (
             *show_rows(rows, found.prompt),
             found.prompt,
@@ -238,18 +240,18 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
             return *show_rows(rows, prompt), *as_they_are, ""
         workspace = studio.workspace(request)
         cards = [library.find(workspace, ref) for ref in wanted.refs]
-        new = [loras.row(card) for card in cards if card.ref not in [r["ref"] for r in rows]]
+        new = [lora_list.row(card) for card in cards if card.ref not in [r["ref"] for r in rows]]
         if wanted.alone:
             rows = [r | {"on": r["ref"] in wanted.refs} for r in rows]
-            prompt = loras.sample_prompt(cards[0]) or prompt
+            prompt = lora_list.sample_prompt(cards[0]) or prompt
         elif not new:
             return *show_rows(rows, prompt), *as_they_are, ""
-        rows = loras.fitted(workspace, [*rows, *new], *present)
+        rows = lora_list.fitted(workspace, [*rows, *new], *present)
         title, drawn_by, other = cards[0].title, present, ""
         if wanted.alone or not next(r["fits"] for r in rows if r["ref"] == cards[0].ref):
-            its_own, other = loras.known_base(workspace, loras.base_of(cards[0]), present)
+            its_own, other = lora_list.known_base(workspace, lora_list.base_of(cards[0]), present)
             if wanted.alone or bases.look_up(*its_own).here:
-                drawn_by, rows = its_own, loras.fitted(workspace, rows, *its_own)
+                drawn_by, rows = its_own, lora_list.fitted(workspace, rows, *its_own)
         changed = f"{title} was made for {bases.look_up(*drawn_by).title}, so that draws now." if drawn_by[0] != base else ""
         strange = [r["title"] for r in rows if r["on"] and not r["fits"]]
         off = f"Left out, made for another base: {', '.join(strange)}." if strange else ""
@@ -263,7 +265,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
 
     def draw_with(base, rows, prompt, touched, request: gr.Request):
         """Another base by hand: its newest version, its numbers, and the LoRAs that it takes. Nothing is fetched or drawn before Draw is pressed."""
-        known, rows = bases.look_up(base), loras.fitted(studio.workspace(request), rows, base)
+        known, rows = bases.look_up(base), lora_list.fitted(studio.workspace(request), rows, base)
         told = f"{known.title} draws from now on. Press Draw{'' if known.here else ' to fetch it'}." if known.base_model else ""
         return *show_rows(rows, prompt), None, *numbers(base, None, touched), notice(told)
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import bases
 from studio.config import fields
-from studio.errors import StudioError, validated
-from studio.recipe import Recipe
-from studio.ui import bases as base_list
-from studio.ui import loras
+from studio.config.recipe import Recipe
+from studio.core.errors import StudioError, validated
+from studio.core.workspace import Workspace
+from studio.families import bases
+from studio.ui.components import bases as base_list
+from studio.ui.components import lora_list
 from studio.ui.studio import QUIET, Studio
-from studio.workspace import Workspace
 
 SHAPES = {"square": "Square", "portrait": "Upright", "landscape": "Wide"}
 OWN = "square"
@@ -104,7 +104,7 @@ def recipe_of(workspace: Workspace, rows: list[dict], prompt, negative, base, re
         "negative_prompt": negative.strip() if bases.look_up(base, revision).uses_negative_prompt else "",
         "base_model": base.strip(),
         "revision": revision,
-        "stack": [entry.model_dump() for entry in loras.stack(workspace, rows)],
+        "stack": [entry.model_dump() for entry in lora_list.stack(workspace, rows)],
         "seed": int(seed or 0),
         "num_inference_steps": int(steps),
         "guidance_scale": guidance,

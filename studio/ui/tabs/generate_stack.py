@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import gradio as gr
 from pydantic import SecretStr
 
-from studio import library
-from studio.ui.html import notice
+from studio.core.workspace import Workspace
+from studio.runs import library
+from studio.ui.components.html import notice
 from studio.ui.studio import QUIET, Studio, in_words
-from studio.workspace import Workspace
 
 SOURCES = {"starter": "starter", "run": "yours", "file": "from a file", "hub": "from the Hub"}
 

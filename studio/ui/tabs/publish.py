@@ -2,14 +2,14 @@
 
 import gradio as gr
 
-from studio import library
-from studio.errors import StudioError, validated
-from studio.runs import Run
-from studio.ui.html import empty, lead, notice, term
+from studio.core.errors import StudioError, validated
+from studio.core.workspace import Workspace
+from studio.runs import library
+from studio.runs.run import Run
+from studio.ui.components.html import empty, lead, notice, term
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.publish_licence import build_licence, repo_name
 from studio.ui.tabs.publish_send import build_send
-from studio.workspace import Workspace
 
 TITLE = "Publish"
 
@@ -70,12 +70,12 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
         """The very text that will be sent; a field that does not fit yet leaves the last good one."""
         if not values[0]:
             return gr.skip(), gr.skip()
-        from studio import release
-        from studio.ui import card_view
+        from studio.publishing import plan
+        from studio.ui.components import card_view
 
         workspace = studio.workspace(request)
         try:
-            made = release.plan(workspace, request_of(*values))
+            made = plan.plan(workspace, request_of(*values))
         except StudioError as error:
             return notice(str(error), "warn"), gr.skip()
         run_id = values[0].removeprefix("run:")
@@ -125,7 +125,7 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
 
 def request_of(adapter, step, repo, sight, licence, licence_name, licence_link, rights, title, description, stated_by, update, base_licence):
     """The form as the payload of a publish job."""
-    from studio.release import Request
+    from studio.publishing.plan import Request
 
     wanted = {
         "adapter": f"{adapter}@{step}" if adapter and step is not None else adapter or "",

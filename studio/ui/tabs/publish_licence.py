@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import bases, library, licensing
-from studio.errors import StudioError
+from studio.core.errors import StudioError
+from studio.core.workspace import Workspace, slug
+from studio.families import bases
 from studio.families.base import Licence
-from studio.runs import Run
-from studio.ui.html import external, facts, notice, text
+from studio.publishing import licensing
+from studio.runs import library
+from studio.runs.run import Run
+from studio.ui.components.html import external, facts, notice, text
 from studio.ui.studio import QUIET, Studio
-from studio.workspace import Workspace, slug
 
 LICENCE_HELP = "What others may do with it. Not chosen means: look, but nobody may reuse it."
 

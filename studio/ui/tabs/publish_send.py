@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from studio.errors import StudioError
+from studio.core.errors import StudioError
 from studio.ui import files
-from studio.ui.html import bar, notice, text
+from studio.ui.components.html import bar, notice, text
 from studio.ui.studio import QUIET, Studio, in_words
 
 TOKEN_HELP = "From huggingface.co/settings/tokens, with write access. It is used once and kept nowhere."
@@ -52,7 +52,7 @@ def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, st
     async def send(request: gr.Request, login: gr.OAuthToken | None, token: str, stands: bool, *values):
         """Submit the job with the token on its stdin, and follow it. A token typed in is cleared from the page at once; on a Space the
         visitor's own login publishes, and nothing needs to be pasted."""
-        from studio import hub
+        from studio.hub import client
 
         try:
             if not stands:
@@ -63,7 +63,7 @@ def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, st
             if not wish.repo:
                 raise StudioError("Give it a name on the Hub, for example ink-style.")
             given = (token or "").strip() or (login.token if login else "")
-            secret = studio.access.publishing_token(hub.read_token(given) if given else None)
+            secret = studio.access.publishing_token(client.read_token(given) if given else None)
             job = studio.jobs.submit(studio.owner(request), "publish", wish.model_dump(), key=wish.job_key)
             job = studio.jobs.start(job, secret=secret.get_secret_value().encode())
         except StudioError as error:
@@ -80,32 +80,32 @@ def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, st
     go.click(send, [token, stand, *form], [token, said, code], **QUIET)
 
     def plan_of(request: gr.Request, values):
-        from studio import release
+        from studio.publishing import plan
 
-        made = release.plan(studio.workspace(request), request_of(*values))
+        made = plan.plan(studio.workspace(request), request_of(*values))
         made.check()
         return made
 
     @in_words
     def zip_up(request: gr.Request, *values):
-        from studio import release
-        from studio.workspace import slug
+        from studio.core.workspace import slug
+        from studio.publishing import plan
 
         try:
             made = plan_of(request, values)
-            path = release.save_zip(made, files.published(studio.workspace(request)) / f"{slug(made.repo_id or made.about.title)}.zip")
+            path = plan.save_zip(made, files.published(studio.workspace(request)) / f"{slug(made.repo_id or made.about.title)}.zip")
         except StudioError as error:
             return notice(str(error), "bad")
         link = f'<a class="tool" href="{files.url("published", path.name)}" download>Download the zip</a>'
         return f'<div class="notice good" role="status">Ready: the LoRA, its card and its pictures. {link}</div>'
 
     def folder(request: gr.Request, *values):
-        from studio import release
-        from studio.workspace import new_id
+        from studio.core.workspace import new_id
+        from studio.publishing import plan
 
         try:
             made = plan_of(request, values)
-            path = release.save_folder(made, files.published(studio.workspace(request)) / new_id(made.repo_id or made.about.title))
+            path = plan.save_folder(made, files.published(studio.workspace(request)) / new_id(made.repo_id or made.about.title))
         except StudioError as error:
             return notice(str(error), "bad")
         return f'<div class="notice good" role="status">Saved in <code>{text(path)}</code></div>'

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 import gradio as gr
 
 from studio import config as configs
-from studio import estimates, families, presets
-from studio.config import TrainConfig, fields, memory, shipped
-from studio.dataset import Dataset
-from studio.errors import StudioError
-from studio.starts import Wanted
-from studio.ui import bases
-from studio.ui.form import Form
-from studio.ui.html import lead, notice, term
+from studio import families
+from studio.config import TrainConfig, fields, memory_overlays, shipped_presets
+from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
+from studio.datasets.dataset import Dataset
+from studio.jobs import estimates
+from studio.jobs.launch import Wanted
+from studio.runs import starting_points
+from studio.ui.components import bases
+from studio.ui.components.form import Form
+from studio.ui.components.html import lead, notice, term
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import train_presets
 from studio.ui.tabs.compare_runs import build_compare
@@ -21,7 +24,6 @@ from studio.ui.tabs.train_like import fill_from_runs
 from studio.ui.tabs.train_run import RunView, build_run
 from studio.ui.tabs.train_sheet import STEPS_HELP, Sheet, datasets, estimated, introduce, of_base, warn
 from studio.ui.tabs.train_sweep import build_sweep
-from studio.workspace import Workspace
 
 TITLE = "Train"
 
@@ -114,10 +116,10 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         dataset = Dataset.open(workspace, wanted) if wanted else None
         if not dataset or not filled_for or tuple(filled_for)[:2] != (wanted, dataset.trigger_word):
             return sheet.open(workspace, wanted, card=card_name)
-        goals = presets.goals(workspace, dataset.subject, base_model or "")
+        goals = starting_points.goals(workspace, dataset.subject, base_model or "")
         changed = {pictures: gr.update(choices=known), goal: gr.update(choices=goals)}
         if len(dataset.pictures) != filled_for[2] and goal_name and steps_now == proposed:
-            again = presets.settings(workspace, dataset, goal_name).training.max_train_steps
+            again = starting_points.settings(workspace, dataset, goal_name).training.max_train_steps
             changed |= sheet.propose(dataset, again, again)
             changed[sheet.filled_for] = (wanted, dataset.trigger_word, len(dataset.pictures))
         return changed
@@ -129,7 +131,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             return sheet.open(studio.workspace(request), dataset_id, goal_name, card=card_name)
         except StudioError as error:
             # A run that is gone, or a preset that cannot be read and may be removed.
-            return {about: notice(str(error), "bad"), sheet.remove: gr.update(visible=goal_name.startswith(presets.MINE))}
+            return {about: notice(str(error), "bad"), sheet.remove: gr.update(visible=goal_name.startswith(starting_points.MINE))}
 
     def take_base(dataset_id, numbers_for, base_model, card_name, request: gr.Request):
         """Numbers that fit one base ruin another, so a base of another size brings its own; between two of a size what was typed stays."""
@@ -139,7 +141,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             return sheet.open(workspace, dataset_id, None, base_model, card_name)
         known = families.of(base_model)
         # A version that was written down belongs to the other base.
-        changed = {about: introduce(shipped.named(numbers_for)) + warn(dataset, base_model), form.widgets["model.revision"]: ""}
+        changed = {about: introduce(shipped_presets.named(numbers_for)) + warn(dataset, base_model), form.widgets["model.revision"]: ""}
         return changed | {sheet.family: known.name if known else ""}
 
     chosen.change(look_again, looking, sheet.filling, **QUIET)
@@ -156,13 +158,13 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         try:
             if goal_name:
                 workspace = studio.workspace(request)
-                config = presets.settings(workspace, Dataset.open(workspace, dataset_id), goal_name, *of_base(base_model), memory=card_name)
+                config = starting_points.settings(workspace, Dataset.open(workspace, dataset_id), goal_name, *of_base(base_model), memory=card_name)
             else:
-                config = memory.fit(sheet.read(family, base_model, values), card_name)
+                config = memory_overlays.fit(sheet.read(family, base_model, values), card_name)
         except StudioError as error:
             return {about_card: notice(str(error), "bad")}
-        owned = {form.widgets[path]: form.shown(path, fields.get(config, path)) for path in memory.OWNED}
-        return {about_card: notice(memory.named(card_name).description) if card_name else "", **owned}
+        owned = {form.widgets[path]: form.shown(path, fields.get(config, path)) for path in memory_overlays.OWNED}
+        return {about_card: notice(memory_overlays.named(card_name).description) if card_name else "", **owned}
 
     card.input(take_card, [pictures, goal, card, *sheet.seen], [about_card, *form.inputs], **QUIET)
 
@@ -177,7 +179,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         except StudioError:
             # Half a number: the field itself says so at Start.
             return {sheet.suggestion: gr.skip()}
-        again = configs.suggested_steps(config, len(dataset.pictures), presets.find(workspace, goal_name).pace)
+        again = configs.suggested_steps(config, len(dataset.pictures), starting_points.find(workspace, goal_name).pace)
         return sheet.propose(dataset, again, again)
 
     at_once = (batch, form.widgets["training.gradient_accumulation_steps"], form.widgets["validation.pictures"])

@@ -3,14 +3,14 @@
 import gradio as gr
 
 from studio.config import fields
-from studio.dataset import Dataset
-from studio.runs import Run
-from studio.ui.html import notice
-from studio.ui.runs_view import column
+from studio.core.workspace import Workspace
+from studio.datasets.dataset import Dataset
+from studio.runs.run import Run
+from studio.ui.components.html import notice
+from studio.ui.components.run_view import column
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.train_run import RunView, opened
 from studio.ui.tabs.train_sheet import Sheet, datasets
-from studio.workspace import Workspace
 
 
 def fill_from_runs(studio: Studio, view: RunView, open_run: gr.State, chosen: gr.State, sheet: Sheet) -> None:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from studio.errors import StudioError
-from studio.jobs import Job
-from studio.runs import Run
-from studio.ui import run_list, runs_view
-from studio.ui.html import notice, panel
-from studio.ui.removed import build_removed
+from studio.core.errors import StudioError
+from studio.jobs.queue import Job
+from studio.runs.run import Run
+from studio.ui.components import run_list, run_view
+from studio.ui.components.html import notice, panel
+from studio.ui.components.removed import build_removed
 from studio.ui.studio import QUIET, Studio, in_words
 
 KEEP_FOCUS = """
@@ -75,7 +75,7 @@ def build_list(studio: Studio) -> Lists:
         def remove(run_id, ids, request: gr.Request, event: gr.EventData):
             workspace = studio.workspace(request)
             run = Run.open(workspace, event.run)
-            job = runs_view.newest_jobs(studio, studio.owner(request)).get(run.id)
+            job = run_view.newest_jobs(studio, studio.owner(request)).get(run.id)
             if job and job.unfinished:
                 return *[gr.skip()] * len(shown), notice(f"{run.title} is still learning; stop it first.", "warn")
             workspace.remove(run.path)
@@ -92,7 +92,7 @@ def build_list(studio: Studio) -> Lists:
             runs = Run.all(studio.workspace(request))
             # Without a run in the list's words, the newest one is the one that is shown.
             current = run_id or (runs[0].id if runs else None)
-            jobs = runs_view.newest_jobs(studio, studio.owner(request))
+            jobs = run_view.newest_jobs(studio, studio.owner(request))
             return ids, run_list.listing(runs, jobs, current, {each.id for each in runs} & set(ids))
 
         def open_one(event: gr.EventData):

@@ -6,14 +6,14 @@ from pathlib import Path
 import gradio as gr
 
 from studio import config as configs
-from studio import presets
 from studio.config import foreign
 from studio.config.foreign import Imported
-from studio.dataset import Dataset
-from studio.errors import StudioError
-from studio.ui import removed
-from studio.ui.html import counted, notice, text
-from studio.ui.removed import build_removed
+from studio.core.errors import StudioError
+from studio.datasets.dataset import Dataset
+from studio.runs import starting_points
+from studio.ui.components import removed
+from studio.ui.components.html import counted, notice, text
+from studio.ui.components.removed import build_removed
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.train_sheet import Sheet, introduce, warn
 
@@ -35,7 +35,7 @@ class Keeping:
 def build_keeping(studio: Studio) -> Keeping:
     with gr.Accordion("Save and import settings", open=False, elem_classes="fold", elem_id="keep-settings"):
         with gr.Row(elem_classes="keep"):
-            title = gr.Textbox(label="Save as preset", placeholder="its name", max_length=presets.LONGEST_TITLE, min_width=160, max_lines=1)
+            title = gr.Textbox(label="Save as preset", placeholder="its name", max_length=starting_points.LONGEST_TITLE, min_width=160, max_lines=1)
             save = gr.Button("Save", size="md", min_width=90, scale=0, elem_id="save-preset")
         replace = gr.Checkbox(label=REPLACE, visible=False, elem_id="replace-preset")
         with gr.Row(elem_classes="toolbar"):
@@ -59,11 +59,11 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
         try:
             dataset = Dataset.open(workspace, dataset_id)
             config = sheet.read(family, base_model, values, dataset)
-            saved = presets.save(workspace, title or "", config, len(dataset.pictures), bool(replace))
+            saved = starting_points.save(workspace, title or "", config, len(dataset.pictures), bool(replace))
         except StudioError as error:
             return {keeping.said: notice(str(error), "bad"), keeping.replace: gr.update(visible="already" in str(error), value=False)}
         return {
-            goal: gr.update(choices=presets.goals(workspace, dataset.subject, config.model.base_model), value=saved.name),
+            goal: gr.update(choices=starting_points.goals(workspace, dataset.subject, config.model.base_model), value=saved.name),
             keeping.said: notice(f"Saved. {saved.title} now stands under Goal.", "good"),
             keeping.replace: gr.update(visible=False, value=False),
             keeping.title: "",
@@ -96,8 +96,8 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
     @in_words
     def drop(dataset_id, goal_name, card_name, request: gr.Request):
         workspace = studio.workspace(request)
-        title = next((preset.title for preset in presets.own(workspace) if preset.name == goal_name), "")
-        presets.remove(workspace, goal_name or "")
+        title = next((preset.title for preset in starting_points.own(workspace) if preset.name == goal_name), "")
+        starting_points.remove(workspace, goal_name or "")
         return {**sheet.open(workspace, dataset_id, card=card_name), keeping.said: notice(f"{title} was removed; below is the way back.")}
 
     keeping.remove.click(drop, [pictures, goal, sheet.card], [*sheet.filling, keeping.said], **QUIET)
@@ -107,7 +107,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
         workspace = studio.workspace(request)
         workspace.restore(event.id)
         dataset = Dataset.open(workspace, dataset_id)
-        return gr.update(choices=presets.goals(workspace, dataset.subject, base_model or "")), removed.listing(workspace, "presets")
+        return gr.update(choices=starting_points.goals(workspace, dataset.subject, base_model or "")), removed.listing(workspace, "presets")
 
     keeping.gone.restore(put_back, [pictures, sheet.base], [goal, keeping.gone], **QUIET)
 

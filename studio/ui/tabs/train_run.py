@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import starts, worker
-from studio.runs import Run
-from studio.ui import removed, run_list, runs_view
-from studio.ui.html import empty, panel
+from studio.core.workspace import Workspace
+from studio.jobs import launch, worker
+from studio.runs.run import Run
+from studio.ui.components import removed, run_list, run_view
+from studio.ui.components.html import empty, panel
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.generate_stack import Wish
 from studio.ui.tabs.train_list import build_list
-from studio.workspace import Workspace
 
 NOTHING = empty("Nothing trained yet", "While it learns, sample pictures appear here, one column every few steps, so you can watch it improve.")
 
@@ -54,7 +54,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     @in_words
     def arrive(request: gr.Request):
         """What learns now is what somebody comes back to see; without it the newest run stands there, which needs no name."""
-        running = (job for job in runs_view.newest_jobs(studio, studio.owner(request)).values() if job.state == "running")
+        running = (job for job in run_view.newest_jobs(studio, studio.owner(request)).values() if job.state == "running")
         return next((job.payload["run"] for job in running), None)
 
     @in_words
@@ -65,20 +65,20 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
             hidden = gr.update(visible=False)
             first = gr.update(variant="primary", value="Start training")
             return NOTHING, hidden, hidden, hidden, "", "", "", first, "", "", removed.listing(workspace, "runs")
-        jobs, runs = runs_view.newest_jobs(studio, owner), Run.all(workspace)
-        now = runs_view.condition(run, jobs.get(run.id))
+        jobs, runs = run_view.newest_jobs(studio, owner), Run.all(workspace)
+        now = run_view.condition(run, jobs.get(run.id))
         return (
-            runs_view.head(run, now),
+            run_view.head(run, now),
             gr.update(visible=bool(run.adapters()), variant="secondary" if now.can_resume else "primary"),
-            gr.update(visible=now.state in runs_view.BUSY, value="Take out of the queue" if now.state == "waiting" else "Stop"),
+            gr.update(visible=now.state in run_view.BUSY, value="Take out of the queue" if now.state == "waiting" else "Stop"),
             gr.update(
                 visible=now.can_resume,
                 value="Start" if now.state == "created" else "Resume",
                 variant="secondary" if now.retries else "primary",
             ),
-            runs_view.film(run, now),
-            runs_view.loss(now),
-            runs_view.more(run, now),
+            run_view.film(run, now),
+            run_view.loss(now),
+            run_view.more(run, now),
             gr.update(variant="secondary", value="Train another"),
             run_list.waiting(studio, owner),
             run_list.listing(runs, jobs, run.id, {each.id for each in runs} & set(picked)),
@@ -92,7 +92,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     @in_words
     def ask_to_stop(run_id, picked, request: gr.Request):
         run = opened(studio.workspace(request), run_id)
-        job = runs_view.newest_jobs(studio, studio.owner(request)).get(run.id)
+        job = run_view.newest_jobs(studio, studio.owner(request)).get(run.id)
         if job and job.unfinished:
             studio.stop(job)
         return show(run_id, picked, request)
@@ -110,7 +110,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     @in_words
     def extend(run_id, picked, request: gr.Request, event: gr.EventData):
         run = opened(studio.workspace(request), run_id)
-        if runs_view.condition(run, runs_view.newest_jobs(studio, studio.owner(request)).get(run.id)).state != "finished":
+        if run_view.condition(run, run_view.newest_jobs(studio, studio.owner(request)).get(run.id)).state != "finished":
             # The second of two clicks.
             return show(run.id, picked, request)
         run.extend(int(event.value) if str(event.value).isdigit() else event.value)
@@ -120,7 +120,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     @in_words
     def retry(run_id, request: gr.Request, event: gr.EventData):
         workspace = studio.workspace(request)
-        run, _ = starts.retry(workspace, studio.jobs, opened(workspace, run_id), int(event.number))
+        run, _ = launch.retry(workspace, studio.jobs, opened(workspace, run_id), int(event.number))
         worker.ensure(studio.home)
         return run.id
 
@@ -129,7 +129,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
 
     @in_words
     def try_run(run_id, request: gr.Request):
-        return Wish((f"run:{opened(studio.workspace(request), run_id).id}",), alone=True), gr.Tabs(selected="generate")
+        return Wish((f"run:{opened(studio.core.workspace(request), run_id).id}",), alone=True), gr.Tabs(selected="generate")
 
     try_it.click(try_run, open_run, [wanted, rooms], **QUIET)
 

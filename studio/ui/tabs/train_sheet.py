@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import gradio as gr
 
 from studio import config as configs
-from studio import families, presets
-from studio.config import Preset, TrainConfig, suggested
-from studio.dataset import Dataset
-from studio.estimates import Estimate
-from studio.ui import estimate, removed
-from studio.ui.form import Form
-from studio.ui.html import counted, notice, text
-from studio.workspace import Workspace
+from studio import families
+from studio.config import Preset, TrainConfig, suggestions
+from studio.core.workspace import Workspace
+from studio.datasets.dataset import Dataset
+from studio.jobs.estimates import Estimate
+from studio.runs import starting_points
+from studio.ui.components import estimate, removed
+from studio.ui.components.form import Form
+from studio.ui.components.html import counted, notice, text
 
 STEPS_HELP = "More comes closer to your pictures, too many copy them."
 
@@ -71,10 +72,12 @@ class Sheet:
             self.to_pictures: gr.update(visible=False),
             self.settings: gr.update(visible=True),
             self.pictures: gr.update(choices=datasets(workspace), value=dataset.id),
-            self.goal: gr.update(choices=presets.goals(workspace, dataset.subject, config.model.base_model), value=chosen.name if chosen else None),
+            self.goal: gr.update(
+                choices=starting_points.goals(workspace, dataset.subject, config.model.base_model), value=chosen.name if chosen else None
+            ),
             self.about: (told or introduce(chosen)) + warn(dataset, config.model.base_model),
             self.size: estimated(workspace, config),
-            self.remove: gr.update(visible=bool(chosen) and chosen.name.startswith(presets.MINE)),
+            self.remove: gr.update(visible=bool(chosen) and chosen.name.startswith(starting_points.MINE)),
             self.gone: removed.listing(workspace, "presets"),
             self.follows: config.lora.scale,
             self.filled_for: (dataset.id, dataset.trigger_word, len(dataset.pictures)),
@@ -85,7 +88,7 @@ class Sheet:
 
     def propose(self, dataset: Dataset, steps: int, proposed: int | None) -> dict:
         """A number of steps, and why it stands there."""
-        why = STEPS_HELP if proposed is None else suggested.because(len(dataset.pictures), proposed)
+        why = STEPS_HELP if proposed is None else suggestions.because(len(dataset.pictures), proposed)
         return {self.steps: gr.update(value=steps, info=why), self.suggestion: proposed}
 
     def open(self, workspace: Workspace, dataset_id: str | None, goal: str | None = None, base_model: str = "", card: str = "") -> dict:
@@ -96,8 +99,10 @@ class Sheet:
             hidden = gr.update(visible=False)
             return {self.none_yet: gr.update(visible=True), self.to_pictures: gr.update(visible=True), self.settings: hidden, self.filled_for: None}
         dataset = Dataset.open(workspace, dataset_id)
-        chosen = presets.find(workspace, goal or configs.fitting_preset(dataset.subject, base_model))
-        return self.fill(workspace, dataset, chosen, presets.settings(workspace, dataset, chosen.name, *of_base(base_model), memory=card or ""))
+        chosen = starting_points.find(workspace, goal or configs.fitting_preset(dataset.subject, base_model))
+        return self.fill(
+            workspace, dataset, chosen, starting_points.settings(workspace, dataset, chosen.name, *of_base(base_model), memory=card or "")
+        )
 
     def read(self, family: str | None, base_model: str | None, values: tuple, dataset: Dataset | None = None) -> TrainConfig:
         """The config that the sheet spells, for the pictures it is about; a StudioError says which setting does not fit."""
@@ -121,7 +126,7 @@ def introduce(preset: Preset | None) -> str:
     """What the goal is for, and where its numbers come from."""
     if preset is None:
         return ""
-    source = "" if preset.name.startswith((presets.MINE, presets.RUN)) else f" Its numbers are {preset.measured}."
+    source = "" if preset.name.startswith((starting_points.MINE, starting_points.RUN)) else f" Its numbers are {preset.measured}."
     return f'<div class="small">{text(preset.description + source)}</div>'
 
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import gradio as gr
 
 from studio import config as configs
-from studio import sweeps
 from studio.config import TrainConfig, fields
-from studio.dataset import Dataset
-from studio.errors import StudioError
-from studio.starts import Wanted
-from studio.sweeps import can_vary
-from studio.ui import estimate
-from studio.ui.html import counted, duration, notice, text
+from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
+from studio.datasets.dataset import Dataset
+from studio.jobs.launch import Wanted
+from studio.runs import sweeps
+from studio.runs.sweeps import can_vary
+from studio.ui.components import estimate
+from studio.ui.components.html import counted, duration, notice, text
 from studio.ui.studio import QUIET, Studio
-from studio.workspace import Workspace
 
 FIRST = "lora.rank"
 NONE = "(one setting only)"

@@ -1,0 +1,98 @@
+"""All sections together: TrainConfig, checked once as a whole, and its bytes in a run."""
+
+import json
+import tomllib
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from studio.config import fields
+from studio.config.dataset import DatasetConfig
+from studio.config.lora import LoraConfig
+from studio.config.model import ModelConfig
+from studio.config.prior import PriorConfig
+from studio.config.runtime import RuntimeConfig
+from studio.config.samples import SamplesConfig
+from studio.config.saving import SavingConfig
+from studio.config.training import TrainingConfig
+from studio.config.validation import ValidationConfig
+from studio.core.errors import StudioError
+
+VERSION = 2
+"""1: up to 0.1. 2: `runtime.attention`; before it, an exact run on CUDA computed attention with the math kernel."""
+
+
+class TrainConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int = VERSION
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    dataset: DatasetConfig = Field(default_factory=DatasetConfig)
+    lora: LoraConfig = Field(default_factory=LoraConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    prior: PriorConfig = Field(default_factory=PriorConfig)
+    validation: ValidationConfig = Field(default_factory=ValidationConfig)
+    samples: SamplesConfig = Field(default_factory=SamplesConfig)
+    saving: SavingConfig = Field(default_factory=SavingConfig)
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
+
+
+def build(values: dict, *overrides: str) -> TrainConfig:
+    """Validate once; what is wrong comes back as one sentence with the field, the value and what is allowed."""
+    said = read_overrides(overrides)
+    for path, value in said.items():
+        section, _, name = path.partition(".")
+        part = {**values.get(section, {}), name: value}
+        # What follows from a setting must not outlive it.
+        if path == "lora.rank" and "lora.alpha" not in said:
+            part.pop("alpha", None)
+        if path == "model.base_model" and "model.family" not in said:
+            part.pop("family", None)
+        values = {**values, section: part}
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise StudioError(fields.explain(error, TrainConfig())) from None
+
+
+def read_overrides(overrides: tuple[str, ...]) -> dict:
+    """ "lora.rank=8" -> {"lora.rank": 8}, in TOML's or plain spelling."""
+    said = {}
+    for override in overrides:
+        path, separator, value = override.partition("=")
+        if not (separator and "." in path):
+            raise StudioError(f"{override!r} is not a setting; write section.field=value, for example lora.rank=8.")
+        said[path.strip()] = _plain_value(value.strip())
+    return said
+
+
+def dump(config: TrainConfig) -> bytes:
+    """The config as canonical JSON: every leaf, also the defaults, so that a later default cannot change an old run."""
+    return (json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+
+
+def migrate(values: dict) -> dict:
+    """Bring a config written by an older studio up to today's version; configs outlive code."""
+    version = values.get("version", VERSION)
+    if not isinstance(version, int) or version > VERSION:
+        raise StudioError(f"These settings were written by a newer studio (version {version}); this one reads up to {VERSION}. Update the studio.")
+    if version < 2:
+        values = _keep_attention(values)
+    return {**values, "version": VERSION}
+
+
+def _keep_attention(values: dict) -> dict:
+    """A run that began on CUDA with the math kernel goes on with it: another kernel rounds differently. Only a run that began has threads."""
+    runtime = values.get("runtime")
+    if isinstance(runtime, dict) and runtime.get("device") == "cuda" and runtime.get("threads") and runtime.get("exact", True):
+        return {**values, "runtime": {**runtime, "attention": "math"}}
+    return values
+
+
+def _plain_value(text: str):
+    """`8`, `1e-4`, `true`, `["a"]` as TOML reads them; anything else is the text itself; `none` clears an optional field."""
+    if text.lower() in ("none", ""):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,309 @@
+"""Child processes, file locks and resource limits: everything that differs between Linux, macOS and Windows, and nothing else.
+
+Children are started from an argument list (never a shell) and outlive their parent; a secret reaches them on stdin only.
+"""
+
+import _thread
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from studio.core.errors import StudioError
+
+WINDOWS = sys.platform == "win32"
+LINUX = sys.platform.startswith("linux")
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+CGROUPS = Path("/sys/fs/cgroup")
+CONTAINER_LIMITS = (
+    (CGROUPS, "memory.max", "memory.current"),
+    (CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+"""(folder, file of the limit, file of what is in use): Linux's control groups in their second and first version."""
+
+GLIBC_KEEPS = ((-1, -1), (-4, 0))
+"""mallopt(3): M_TRIM_THRESHOLD never, M_MMAP_MAX none, so that large blocks are not handed back one by one either."""
+
+if WINDOWS:
+    import msvcrt
+else:
+    import fcntl
+    import resource
+
+
+def module_command(module: str, *arguments: str | Path, count: int = 1) -> list[str]:
+    """The argument list that runs one of our modules with this very Python, or `count` processes of it as a team.
+
+    accelerate's word for several processes on one computer is multi_gpu, also where they compute on the processor.
+    """
+    said = ["-m", module, *map(str, arguments)]
+    if count == 1:
+        return [sys.executable, *said]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(count)]
+    return [*launcher, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *said]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The parent's environment, with our modules importable from whatever folder the child starts in.
+
+    OpenMP's threads are to sleep while they wait, not spin: with one busy neighbour on 2 cores a U-Net call takes 0.05 s that way and
+    up to 1 s the other. It is read when torch loads, so it must stand here.
+    """
+    path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH", "")) if part)
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, **extra}
+
+
+def spawn(
+    argv: list[str],
+    log: Path,
+    secret: bytes | None = None,
+    on_exit: Callable[[int], None] | None = None,
+    env: dict[str, str] | None = None,
+) -> subprocess.Popen:
+    """Start a child that outlives this process, with its output appended to `log`.
+
+    `secret` is written to its stdin, which is then closed. A thread reaps the child (no zombies) and calls `on_exit` with its exit
+    status, negative for a signal.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as output:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE if secret is not None else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env or environment(),
+            close_fds=True,
+            **_detached(),
+        )
+    if secret is not None:
+        with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
+            stdin.write(secret)
+
+    def reap() -> None:
+        status = child.wait()
+        if on_exit is not None:
+            on_exit(status)
+
+    threading.Thread(target=reap, name=f"reap-{child.pid}", daemon=True).start()
+    return child
+
+
+def _detached() -> dict:
+    if WINDOWS:
+        return {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def start_mark(pid: int) -> str | None:
+    """When process `pid` began, as a text that no later process with the same number shares; None when no such process lives.
+
+    On Linux it is the boot id and the kernel's tick count, which no change of the clock can move; elsewhere psutil's time.
+    """
+    if LINUX:
+        try:
+            # The command name in brackets may hold spaces and brackets itself: read the fields after the last one.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        if fields[0] in "ZX":
+            return None
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()[:8]}:{fields[19]}"
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return None
+
+
+def alive(pid: int | None, mark: str | None = None) -> bool:
+    """Whether process `pid` lives and, where a mark is given, is still the same process."""
+    if not pid or pid < 0:
+        return False
+    now = start_mark(pid)
+    return now is not None and (mark is None or mark == now)
+
+
+def end(pid: int, mark: str | None = None, grace_seconds: float = 3.0) -> None:
+    """Ask the process to end, then make it end. A process that merely inherited the number is left alone."""
+    if not alive(pid, mark):
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + grace_seconds
+        while alive(pid, mark) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if alive(pid, mark) and not WINDOWS:
+            os.kill(pid, signal.SIGKILL)
+
+
+def interrupt_main_thread() -> None:
+    """Raise KeyboardInterrupt in the main thread, also out of a blocking read where the system can."""
+    if WINDOWS:
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+def be_nice(level: int = 10) -> None:
+    """Let the pages stay quick while this process computes for minutes or hours."""
+    if not WINDOWS:
+        os.nice(level)
+
+
+def be_first_to_die() -> None:
+    """When memory runs out, Linux should end this process rather than the web server."""
+    if LINUX:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def peak_memory() -> int:
+    """The most bytes of main memory that this process has had so far; 0 where the system does not say."""
+    if WINDOWS:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kilobytes, macOS bytes.
+    return peak * 1024 if LINUX else peak
+
+
+def keep_freed_memory() -> None:
+    """From now on this process keeps what it frees, for what comes next. A step frees and takes again gigabytes; given back to Linux each
+    time, every page of them is made anew. Elsewhere than with glibc nothing happens."""
+    if not LINUX:
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return
+    for parameter, value in GLIBC_KEEPS:
+        mallopt(parameter, value)
+
+
+def free_memory() -> int:
+    """Bytes of main memory that this process may still take: of the machine, or of the container that it runs in where that allows less."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    for folder, limit, used in CONTAINER_LIMITS:
+        try:
+            cached = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines()).get("inactive_file", 0)
+            taken = int((folder / used).read_text()) - int(cached)
+            free = min(free, int((folder / limit).read_text()) - taken)
+        except (OSError, ValueError):
+            # No such limit: the file is missing, or says "max".
+            continue
+    return max(0, free)
+
+
+def limit_self(memory_bytes: int, largest_file_bytes: int) -> None:
+    """Cap this process for good: address space and written files, no core dumps. Nothing on Windows."""
+    if not WINDOWS:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file_bytes, largest_file_bytes))
+        if LINUX:
+            # macOS refuses to lower the address space of a running process.
+            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def limit_cpu(seconds_from_now: int) -> None:
+    """The kernel ends this process when it has computed that much longer; call again to move the mark. Nothing on Windows."""
+    if not WINDOWS:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds_from_now, hard))
+
+
+class FileLock:
+    """A lock that the operating system releases when its holder dies, however it dies. Use it in a `with` block.
+
+    `with FileLock(path, "The run 'ink'"):` raises a StudioError that names the holder when it is taken; `wait=True` waits instead.
+    """
+
+    def __init__(self, path: Path, title: str, wait: bool = False):
+        self.path = path
+        self.title = title
+        self.wait = wait
+        self.file = None
+
+    def acquire(self) -> bool:
+        """Try once (or wait); True when it is ours now."""
+        file = open(self.path, "a+b")  # noqa: SIM115 - held until release
+        try:
+            _lock(file, self.wait)
+        except OSError:
+            file.close()
+            return False
+        file.truncate(0)
+        file.write(f"{os.getpid()} {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
+        file.flush()
+        self.file = file
+        return True
+
+    def holder(self) -> int | None:
+        """The number of the process that has it; None when nobody does."""
+        try:
+            pid = self.path.read_text(errors="replace").partition(" ")[0]
+        except OSError:
+            # There is none; or Windows, which lets nobody read what is locked.
+            return None
+        # Tried only where that process lives: a try takes the lock for an instant, in which somebody else would not get it.
+        if not pid.isdigit() or not alive(int(pid)) or self.acquire():
+            self.release()
+            return None
+        return int(pid)
+
+    def release(self) -> None:
+        if self.file is not None:
+            _unlock(self.file)
+            self.file.close()
+            self.file = None
+
+    def __enter__(self) -> "FileLock":
+        if not self.acquire():
+            try:
+                pid, _, since = self.path.read_text(errors="replace").partition(" ")
+                holder = f"process {pid or 'unknown'}, since {since or 'a moment ago'}"
+            except OSError:
+                holder = "another process"
+            raise StudioError(f"{self.title} is in use by {holder}; wait for it to end, or stop it there.")
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.release()
+
+
+if WINDOWS:
+    # msvcrt locks a byte range at the file position; a byte far behind the text keeps the text readable for others.
+    LOCKED_BYTE = 1 << 30
+
+    def _lock(file, wait: bool) -> None:
+        while True:
+            try:
+                file.seek(LOCKED_BYTE)
+                return msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            except OSError:
+                if not wait:
+                    raise
+                time.sleep(0.01)
+
+    def _unlock(file) -> None:
+        file.seek(LOCKED_BYTE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+
+    def _lock(file, wait: bool) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(file) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)

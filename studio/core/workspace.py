@@ -1,0 +1,149 @@
+"""Where everything lives on disk: one Home per installation, one Workspace per owner, and the only maker of paths.
+
+Home/studio.db, logs/, owners/<owner>/{datasets,runs,adapters,images,presets,trash}/
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio.core.errors import StudioError
+
+PLAIN_ID = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,118}[a-z0-9])?")
+RUNS = "runs"
+
+
+def slug(title: str, default: str = "untitled") -> str:
+    """A title as lower-case letters, digits and dashes, at most 40 characters long."""
+    ascii_title = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_title.lower()).strip("-")[:40].strip("-") or default
+
+
+def new_id(title: str) -> str:
+    """A readable id that nobody can guess: the title's slug and 128 random bits."""
+    return f"{slug(title)}-{secrets.token_hex(16)}"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write so that a reader sees the old bytes or the new ones, never a mixture, also after a power loss."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    with open(aside, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+@dataclass(frozen=True)
+class Trashed:
+    """Something removed that can still be put back."""
+
+    id: str
+    original: Path
+    content: Path
+    removed: float
+
+
+class Workspace:
+    """One owner's things. Every path to a dataset, run, adapter or picture is made here and checked here."""
+
+    def __init__(self, root: Path, owner: str):
+        self.root = root
+        self.owner = owner
+        self.datasets = root / "datasets"
+        self.runs = root / RUNS
+        self.adapters = root / "adapters"
+        self.images = root / "images"
+        self.presets = root / "presets"
+        self.trash = root / "trash"
+        for folder in (self.datasets, self.runs, self.adapters, self.images, self.presets, self.trash):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def dataset_path(self, dataset_id: str) -> Path:
+        return self._inside(self.datasets, dataset_id, "dataset")
+
+    def run_path(self, run_id: str) -> Path:
+        return self._inside(self.runs, run_id, "run")
+
+    def adapter_path(self, adapter_id: str) -> Path:
+        return self._inside(self.adapters, adapter_id, "adapter").with_name(f"{adapter_id}.safetensors")
+
+    def image_path(self, image_id: str) -> Path:
+        return self._inside(self.images, image_id, "image").with_name(f"{image_id}.png")
+
+    def preset_path(self, preset_id: str) -> Path:
+        return self._inside(self.presets, preset_id, "preset").with_name(f"{preset_id}.toml")
+
+    def remove(self, path: Path) -> str:
+        """Move a file or folder of this workspace to its trash; returns the id that `restore` takes."""
+        path = path.resolve()
+        if not path.is_relative_to(self.root.resolve()) or not path.exists():
+            raise StudioError(f"{path.name} is not in this workspace any more, so there is nothing to remove.")
+        trash_id = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+        folder = self.trash / trash_id
+        folder.mkdir()
+        original = str(path.relative_to(self.root.resolve()))
+        write_atomically(folder / "origin.json", json.dumps({"original": original, "removed": time.time()}).encode())
+        shutil.move(path, folder / "content")
+        return trash_id
+
+    def restore(self, trash_id: str) -> Path:
+        """Put something removed back where it was."""
+        folder = self._inside(self.trash, trash_id, "removed thing")
+        if not (folder / "content").exists():
+            raise StudioError("That was already put back, or removed for good.")
+        original = self.root / json.loads((folder / "origin.json").read_text())["original"]
+        if original.exists():
+            raise StudioError(f"{original.name} exists again; remove or rename that one first.")
+        original.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder / "content", original)
+        shutil.rmtree(folder)
+        return original
+
+    def erase(self, trash_id: str) -> None:
+        """Delete something removed for good."""
+        folder = self._inside(self.trash, trash_id, "removed thing")
+        if not folder.exists():
+            raise StudioError("That was already put back, or removed for good.")
+        shutil.rmtree(folder)
+
+    def trashed(self) -> list[Trashed]:
+        """What can be put back, newest first."""
+        found = []
+        for folder in sorted(self.trash.iterdir(), reverse=True):
+            if (folder / "origin.json").exists() and (folder / "content").exists():
+                origin = json.loads((folder / "origin.json").read_text())
+                found.append(Trashed(folder.name, self.root / origin["original"], folder / "content", origin["removed"]))
+        return found
+
+    def _inside(self, folder: Path, plain_id: str, noun: str) -> Path:
+        if not isinstance(plain_id, str) or not PLAIN_ID.fullmatch(plain_id) or ".." in plain_id:
+            raise StudioError(f"{str(plain_id)[:60]!r} is not the id of a {noun}; choose one from the list.")
+        return folder / plain_id
+
+
+class Home:
+    """One installation: the job database, logs, and every owner's Workspace."""
+
+    def __init__(self, root: Path | str | None = None):
+        if root is None:
+            root = os.environ.get("LORA_STUDIO_HOME")
+        if root is None:
+            import platformdirs
+
+            root = platformdirs.user_data_path("lora-studio")
+        self.root = Path(root).expanduser().resolve()
+        self.database = self.root / "studio.db"
+        self.logs = self.root / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+
+    def workspace(self, owner: str) -> Workspace:
+        if not PLAIN_ID.fullmatch(owner) or ".." in owner:
+            raise StudioError(f"{owner[:60]!r} cannot own a workspace; names are lower-case letters, digits, '-', '_' and '.'.")
+        return Workspace(self.root / "owners" / owner, owner)

@@ -1,0 +1,1 @@
+"""From a base and a stack of adapters to images."""

@@ -1,0 +1,1 @@
+"""Everything long: a row in SQLite with a process behind it."""

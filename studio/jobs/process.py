@@ -1,0 +1,61 @@
+"""One job of the direct lane in a process of its own: `python -m studio.jobs.process DATABASE JOB`, the secret (a token) on its stdin."""
+
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from studio.core import platform
+from studio.core.workspace import Home
+from studio.jobs.progress import Border, Cancelled, Report
+from studio.jobs.queue import DIRECT_KINDS, Jobs
+
+
+def run_direct(database: Path, job_id: int, secret: bytes | None) -> bool:
+    """Do one direct job in this process; True when it is done."""
+    home, jobs = Home(database.parent), Jobs(database)
+    job = jobs.claim_one(job_id, os.getpid())
+    if job is None:
+        return False
+    module, _, name = DIRECT_KINDS[job.kind].partition(":")
+    with Border(jobs, job, home.logs / f"job-{job.id}.log"), _interrupted_by_cancel(jobs, job.id):
+        # The kinds differ in what they import, and each pays only for its own.
+        function = vars(importlib.import_module(module))[name]
+        result = function(home, job, Report(jobs, job.id), secret)
+        return jobs.finish(job.id, result)
+    return False
+
+
+@contextlib.contextmanager
+def _interrupted_by_cancel(jobs: Jobs, job_id: int) -> Iterator[None]:
+    """Within the block, a cancelled job ends with Cancelled even while it waits for the network."""
+    over = threading.Event()
+    # A parent that ignores SIGINT (a shell's background job) hands that down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            if jobs.cancel_requested(job_id):
+                platform.interrupt_main_thread()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Cancelled from None
+    finally:
+        over.set()
+        watcher.join()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    done = run_direct(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer.read() or None)
+    sys.exit(0 if done else 1)

@@ -1,0 +1,88 @@
+"""Trains the U-Net on cached latents: v-prediction (arXiv 2202.00512), caption dropout, averaged weights.
+
+All timesteps weigh alike. Min-SNR weights (arXiv 2303.09556) would all but switch off the noisiest steps, where the colour of the
+ground and of the thing is decided.
+
+The text encoder learns on at a smaller rate: contrastive training gave it one good vector a prompt, the U-Net reads every token.
+Matrices are trained by Muon, the rest by AdamW.
+"""
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import nn
+from torch.nn import functional as F
+
+from studio.making import architecture, pool, text_encoder
+from studio.making.muon import split
+from studio.making.progress import Average, Stage, cosine, generator, sixteen_bits, take_step
+from studio.making.prompts import training_prompt
+from studio.making.vocabulary import prompt_tokenizer
+
+STEPS = 16_000
+BATCH = 32
+LEARNING_RATE = 8e-4
+TEXT_SHARE = 0.2
+"""The text encoder's learning rate, as a share of the U-Net's."""
+UNCONDITIONAL_SHARE = 0.1
+
+
+def noise_schedule() -> DDPMScheduler:
+    """The training side of the scheduler the pipeline samples with."""
+    return DDPMScheduler.from_config(architecture.scheduler().config)
+
+
+def timesteps(count: int, random: torch.Generator) -> torch.Tensor:
+    """Stratified: a batch spreads evenly over the schedule, which quietens the loss at no cost."""
+    even = (torch.arange(count) + torch.rand(count, generator=random)) / count
+    return (even * 1000).long().clamp(max=999)
+
+
+def fastest(unet: UNet2DConditionModel) -> Callable:
+    """The same function compiled, where there is a C++ compiler to do it."""
+    return torch.compile(unet) if shutil.which(os.environ.get("CXX", "c++")) else unet
+
+
+def train(folder: Path, steps: int, seed: int, preview=None) -> None:
+    """`preview(folder)` is called after every saved state, to look at pictures on the way."""
+    _, scenes = pool.load(folder, "world")
+    latents = torch.from_numpy(np.load(folder / "latents.npy"))
+    tokenizer, schedule = prompt_tokenizer(), noise_schedule()
+    torch.manual_seed(seed)
+    unet, text = architecture.denoiser().to(memory_format=torch.channels_last).train(), text_encoder.load(folder).train()
+    draw = fastest(unet)
+    # The ends of the U-Net translate to and from latents, they are no maps between features.
+    muon, rest = split(unet, LEARNING_RATE, apart=("conv_in", "conv_out"), more=[(text, LEARNING_RATE * TEXT_SHARE)])
+    averages = {"unet_average": Average(unet, 0.999), "text_average": Average(text, 0.999)}
+    parts = {"unet": unet, "text": text, "muon": muon, "adamw": rest, **averages}
+    stage = Stage(folder, "unet", steps)
+    stage.resume(**parts)
+    for step in stage.steps():
+        chance, rng = generator(seed, step), random.Random(f"unet {seed} {step}")
+        chosen = torch.randint(len(latents), (BATCH,), generator=chance)
+        prompts = ["" if rng.random() < UNCONDITIONAL_SHARE else training_prompt(scenes[index], rng) for index in chosen.tolist()]
+        clean = latents[chosen].float()
+        noise = torch.randn(clean.shape, generator=chance)
+        times = timesteps(BATCH, chance)
+        target = schedule.get_velocity(clean, noise, times)
+        noisy = schedule.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
+        with sixteen_bits():
+            conditions = text(**text_encoder.tokenize(tokenizer, prompts, whole=True)).last_hidden_state
+            drawn = draw(noisy, times, conditions, return_dict=False)[0]
+        loss = F.mse_loss(drawn.float(), target)
+        loss.backward()
+        nn.utils.clip_grad_norm_([*unet.parameters(), *text.parameters()], 1.0)
+        take_step((muon, rest), cosine(step, steps, warmup=100))
+        averages["unet_average"].update(unet, step)
+        averages["text_average"].update(text, step)
+        stage.note(loss=loss.item())
+        if stage.due:
+            stage.save(**parts)
+            if preview:
+                preview(folder)

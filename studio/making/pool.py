@@ -1,0 +1,92 @@
+"""Draws the training pictures once, with as many processes as there are cores, and keeps them as one memory-mapped array.
+
+Picture number n depends on (seed, n) alone, so a pool is the same however many processes drew it.
+"""
+
+import json
+import random
+from concurrent.futures import ProcessPoolExecutor
+from os import cpu_count, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from studio.builtin import RESOLUTION
+from studio.making.creature import POSES
+from studio.making.drawing import draw
+from studio.making.ink import InkPen
+from studio.making.samples import character_scene, draw_character, dusk_light
+from studio.making.world import SETTINGS, Scene, from_json, sample_for_training, to_json
+
+SEED = 0
+WORLD_PICTURES = 28_000
+OTHER_PICTURES = 3_200
+CHUNK = 250
+LOOKS = ("ink", "dusk", "creature", "texture")
+"""What the autoencoder must be able to draw besides the world, or no LoRA could bring it."""
+
+
+def world_picture(seed: int, index: int) -> tuple[Image.Image, Scene]:
+    rng = random.Random(f"world {seed} {index}")
+    scene = sample_for_training(rng)
+    return draw(scene, rng), scene
+
+
+def texture(rng: random.Random) -> Image.Image:
+    """Soft or hard random fields, grey or coloured, at a random grain: nothing anyone would call a thing."""
+    noise = np.random.default_rng(rng.getrandbits(32))
+    grain = rng.choice((2, 3, 4, 6, 8, 12))
+    field = noise.integers(0, 256, (grain, grain, 3), dtype=np.uint8)
+    if rng.random() < 0.4:
+        field[..., 1:] = field[..., :1]
+    filter = rng.choice((Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC))
+    return Image.fromarray(field).resize((RESOLUTION, RESOLUTION), filter)
+
+
+def other_picture(seed: int, index: int) -> Image.Image:
+    rng = random.Random(f"other {seed} {index}")
+    look = LOOKS[index % len(LOOKS)]
+    if look == "texture":
+        return texture(rng)
+    if look == "creature":
+        return draw_character(character_scene(rng.choice(SETTINGS), rng.choice(("", "small", "large"))), rng.choice(POSES), rng)
+    scene = sample_for_training(rng)
+    return draw(scene, rng, InkPen) if look == "ink" else dusk_light(draw(scene, rng))
+
+
+def draw_chunk(kind: str, seed: int, start: int, stop: int) -> tuple[np.ndarray, list[dict]]:
+    pictures, scenes = [], []
+    for index in range(start, stop):
+        if kind == "world":
+            picture, scene = world_picture(seed, index)
+            scenes.append(to_json(scene))
+        else:
+            picture = other_picture(seed, index)
+        pictures.append(np.asarray(picture))
+    return np.stack(pictures), scenes
+
+
+def make(folder: Path, kind: str, count: int, seed: int) -> None:
+    """Write <kind>.npy (count, 128, 128, 3) and, for the world, its scenes; nothing happens when they are already there."""
+    target = folder / f"{kind}.npy"
+    if target.exists():
+        return
+    part = folder / f"{kind}.part.npy"
+    array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(count, RESOLUTION, RESOLUTION, 3))
+    scenes: list[dict] = []
+    starts = range(0, count, CHUNK)
+    with ProcessPoolExecutor(cpu_count()) as processes:
+        chunks = processes.map(draw_chunk, [kind] * len(starts), [seed] * len(starts), starts, [min(start + CHUNK, count) for start in starts])
+        for start, (pictures, drawn) in zip(starts, tqdm(chunks, total=len(starts), desc=f"drawing {kind}", unit="x250")):
+            array[start : start + len(pictures)] = pictures
+            scenes += drawn
+    array.flush()
+    (folder / f"{kind}.json").write_text(json.dumps(scenes), encoding="utf-8")
+    replace(part, target)
+
+
+def load(folder: Path, kind: str) -> tuple[np.ndarray, list[Scene]]:
+    scenes = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
+    return np.load(folder / f"{kind}.npy", mmap_mode="r"), [from_json(entry) for entry in scenes]

@@ -1,0 +1,299 @@
+"""A run: one directory that holds everything to train the same LoRA again. No torch here.
+
+    config.json  asked.json  dataset/{dataset.json,pictures/}  start.safetensors  events.jsonl  samples/<step>/  checkpoints/
+    adapters/step-<step>.safetensors
+
+config.json says what is used, asked.json what was asked for, before the machine decided what was left open. Whoever holds the lock is the
+only writer of events.jsonl: the training child while it lives. `stop` and `pause` are empty files that others lay down as wishes.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+from studio import config as configs
+from studio.config import TrainConfig, fields
+from studio.core.errors import StudioError
+from studio.core.platform import FileLock
+from studio.core.workspace import RUNS, Workspace, new_id, write_atomically
+from studio.datasets.dataset import Dataset
+from studio.datasets.masks import name_for
+
+ADAPTER_NAME = re.compile(r"step-(\d{6})\.safetensors")
+STATE_AFTER = {
+    "started": "running",
+    "resumed": "running",
+    "pausing": "paused",
+    "full": "full",
+    "stopped": "stopped",
+    "finished": "finished",
+    "failed": "failed",
+    "extended": "stopped",
+}
+
+
+class Run:
+    def __init__(self, path: Path):
+        self.path = path
+        self.id = path.name
+        self.dataset_dir = path / "dataset"
+        self.samples_dir = path / "samples"
+        self.checkpoints_dir = path / "checkpoints"
+        self.adapters_dir = path / "adapters"
+        self.events_file = path / "events.jsonl"
+        self.start_file = path / "start.safetensors"
+        self.prior_dir = path / "prior"
+        # The same picture and base give the same latents to every run of a workspace; one that was carried elsewhere keeps its own.
+        self.cache_dir = (path.parent.parent if path.parent.name == RUNS else path) / "encodings"
+
+    @classmethod
+    def create(cls, workspace: Workspace, config: TrainConfig, dataset: Dataset, title: str = "") -> "Run":
+        """Write down the config and a snapshot of the dataset; later edits of the dataset do not reach this run."""
+        pictures = dataset.pictures
+        if not pictures:
+            raise StudioError(f"The dataset {dataset.title!r} has no pictures; add 10 to 50 under Pictures & captions.")
+        bare = sum(1 for picture in pictures if not picture.caption.strip())
+        if bare:
+            raise StudioError(f"{bare} of {len(pictures)} pictures have no caption; write them under Pictures & captions (one click), then start.")
+        start = _start(workspace, config)
+        run = cls._laid_out(workspace, title or config.dataset.trigger_word or dataset.title)
+        listing = []
+        for picture in pictures:
+            name = f"{picture.id}.png"
+            _link_or_copy(picture.file, run.dataset_dir / "pictures" / name)
+            listing.append({"sha256": picture.id, "file": name, "caption": picture.caption, "width": picture.width, "height": picture.height})
+            if picture.mask:
+                listing[-1]["mask"] = name_for(picture.id)
+                _link_or_copy(picture.mask, run.dataset_dir / "pictures" / name_for(picture.id))
+        snapshot = {
+            "title": title or dataset.title,
+            "dataset": dataset.id,
+            "dataset_title": dataset.title,
+            "sha256": dataset.sha256(),
+            "subject": dataset.subject,
+            "real_person": dataset.real_person,
+            "consent": dataset.consent,
+            "pictures": sorted(listing, key=lambda item: item["sha256"]),
+            "created": time.time(),
+        }
+        run._begin(config, snapshot, start)
+        return run
+
+    def again(self, workspace: Workspace, config: TrainConfig, title: str) -> "Run":
+        """A new run of the same pictures and captions, as they were for this one, with these settings."""
+        same = config.lora.start_from and config.lora.start_from == self.config.lora.start_from
+        start = self.start_file if same else _start(workspace, config)
+        run = type(self)._laid_out(workspace, title)
+        for file in self.dataset_dir.rglob("*"):
+            if file.is_file() and file.name != "dataset.json":
+                target = run.dataset_dir / file.relative_to(self.dataset_dir)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link_or_copy(file, target)
+        run._begin(config, {**self.snapshot, "title": title, "created": time.time()}, start)
+        return run
+
+    @classmethod
+    def _laid_out(cls, workspace: Workspace, title: str) -> "Run":
+        run = cls(workspace.run_path(new_id(title)))
+        for folder in (run.dataset_dir / "pictures", run.samples_dir, run.checkpoints_dir, run.adapters_dir):
+            folder.mkdir(parents=True)
+        return run
+
+    def _begin(self, config: TrainConfig, snapshot: dict, start: Path | None) -> None:
+        """The config last: a folder without one is no run yet."""
+        if start:
+            # A copy with bytes of its own: the file of another run can be trained over.
+            write_atomically(self.start_file, start.read_bytes())
+        write_atomically(self.dataset_dir / "dataset.json", json.dumps(snapshot, indent=1, sort_keys=True).encode())
+        write_atomically(self.path / "asked.json", configs.dump(config))
+        self.write_config(config)
+
+    @classmethod
+    def open(cls, workspace: Workspace, run_id: str) -> "Run":
+        run = cls(workspace.run_path(run_id))
+        if not (run.path / "config.json").exists():
+            raise StudioError(f"There is no run {run_id!r} any more; choose one from the list.")
+        return run
+
+    @classmethod
+    def all(cls, workspace: Workspace) -> list["Run"]:
+        """Every run of a workspace, newest first."""
+        runs = [cls(path) for path in workspace.runs.iterdir() if (path / "config.json").exists()]
+        return sorted(runs, key=lambda run: run.snapshot["created"], reverse=True)
+
+    @property
+    def job_key(self) -> str:
+        """Under this key the queue holds one unfinished training of this run at most, whoever asks for it."""
+        return f"train-{self.id}"
+
+    @property
+    def config(self) -> TrainConfig:
+        return configs.load(self.path / "config.json")
+
+    def write_config(self, config: TrainConfig) -> None:
+        write_atomically(self.path / "config.json", configs.dump(config))
+
+    @property
+    def asked(self) -> TrainConfig:
+        """The settings for another run like this one: with the same version of the base, and what the machine decided left open again."""
+        file = self.path / "asked.json"
+        if not file.exists():
+            return self.config
+        now = self.config
+        return fields.replace(configs.load(file), {"model.revision": now.model.revision, "training.max_train_steps": now.training.max_train_steps})
+
+    def extend(self, more: int) -> None:
+        """Make a finished run longer by so many steps; it then goes on from its last resume state like one that was stopped."""
+        with self.lock():
+            if self.state != "finished":
+                raise StudioError(f"{self.title} is {self.state}, not finished; only what is finished can be made longer. Resume it instead.")
+            if not any(self.checkpoints_dir.glob("step-*/manifest.json")):
+                raise StudioError(f"{self.title} has no state left to go on from; start a new run from its LoRA instead.")
+            config = self.config
+            before = config.training.max_train_steps
+            after = fields.replace(config, {"training.max_train_steps": before + _whole(more)})
+            self.write_config(after)
+            self.append({"kind": "extended", "from": before, "to": before + more})
+
+    @property
+    def snapshot(self) -> dict:
+        """The dataset as it was when the run was made: title, sha256, consent, pictures with captions."""
+        return json.loads((self.dataset_dir / "dataset.json").read_text(encoding="utf-8"))
+
+    @property
+    def title(self) -> str:
+        return self.snapshot["title"]
+
+    def append(self, event: dict) -> None:
+        """Add one event. One write call a line, so that a reader never sees half of one that matters."""
+        line = json.dumps({"time": time.time(), **event}, sort_keys=True) + "\n"
+        with open(self.events_file, "ab") as file:
+            file.write(line.encode())
+
+    def events(self, offset: int = 0) -> tuple[list[dict], int]:
+        """Events from a byte offset on, and the offset for the next call. A last line without its end is left for then."""
+        if not self.events_file.exists():
+            return [], 0
+        with open(self.events_file, "rb") as file:
+            file.seek(offset)
+            data = file.read()
+        complete = data[: data.rfind(b"\n") + 1]
+        found = []
+        for line in complete.splitlines():
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                # A kill can cut a line in two; the resumed child's next event then ends it. Only that line is lost.
+                continue
+        return found, offset + len(complete)
+
+    @property
+    def state(self) -> str:
+        """created, running, paused, full (it waits for room on the disk), stopped, finished or failed, as the training child last said."""
+        state = "created"
+        for event in self.events()[0]:
+            state = STATE_AFTER.get(event["kind"], state)
+        return state
+
+    def curve(self, kind: str = "step") -> list[dict]:
+        """The events of one kind that count, by step: those after a resume replace what was lost in the crash.
+
+        step: {step, loss, lr, seconds_per_step, ...}; validation: {step, loss} of the pictures held back.
+        """
+        steps = {}
+        for event in self.events()[0]:
+            if event["kind"] == "started":
+                steps = {step: e for step, e in steps.items() if step <= event["step"]}
+            elif event["kind"] == kind:
+                steps[event["step"]] = event
+        return [steps[step] for step in sorted(steps)]
+
+    def retries(self) -> list[dict]:
+        """What the training child proposes after it failed: [{"title": in words, "set": {"section.field": value}}]."""
+        ends = [event for event in self.events()[0] if event["kind"] in STATE_AFTER]
+        return ends[-1].get("retries", []) if ends and ends[-1]["kind"] == "failed" else []
+
+    def adapter_at(self, step: int) -> Path:
+        return self.adapters_dir / f"step-{step:06d}.safetensors"
+
+    def adapters(self) -> list[tuple[int, Path]]:
+        """(step, file) of every saved adapter, oldest first."""
+        found = []
+        if self.adapters_dir.exists():
+            for path in self.adapters_dir.iterdir():
+                if match := ADAPTER_NAME.fullmatch(path.name):
+                    found.append((int(match[1]), path))
+        return sorted(found)
+
+    def latest_adapter(self) -> Path | None:
+        saved = self.adapters()
+        return saved[-1][1] if saved else None
+
+    def samples(self) -> dict[int, list[Path]]:
+        """step -> one picture per sample prompt; step 0 is the base alone."""
+        if not self.samples_dir.exists():
+            return {}
+        columns = {int(folder.name): sorted(folder.glob("*.png")) for folder in self.samples_dir.iterdir() if folder.name.isdigit()}
+        return {step: columns[step] for step in sorted(columns) if columns[step]}
+
+    def request_stop(self) -> None:
+        (self.path / "stop").touch()
+
+    @property
+    def stop_requested(self) -> bool:
+        return (self.path / "stop").exists()
+
+    def clear_stop(self) -> None:
+        (self.path / "stop").unlink(missing_ok=True)
+
+    def request_pause(self) -> None:
+        (self.path / "pause").touch()
+
+    @property
+    def pause_requested(self) -> bool:
+        return (self.path / "pause").exists()
+
+    def clear_pause(self) -> None:
+        (self.path / "pause").unlink(missing_ok=True)
+
+    def lock(self) -> FileLock:
+        """Taken by the training child for as long as it lives; a second one gets a StudioError that names the first."""
+        return FileLock(self.path / "lock", f"The run {self.title!r}")
+
+    def held_by(self) -> int | None:
+        """The process that trains it now, whether or not any job knows of it."""
+        return self.lock().holder()
+
+
+def _start(workspace: Workspace, config: TrainConfig) -> Path | None:
+    """The file of the LoRA that a new run is to go on from; StudioError when it is gone or has another shape."""
+    # Here, since the library lists runs.
+    from studio.families import bases
+    from studio.runs import library
+
+    lora = config.lora
+    if not lora.start_from:
+        return None
+    card = library.find(workspace, lora.start_from)
+    if bases.look_up(config.model.base_model, config.model.revision).fits(card.family, card.width) is False:
+        raise StudioError(f"{card.title} was trained for another kind of base; choose that base, or another LoRA to start from.")
+    if card.rank != lora.rank:
+        raise StudioError(f"{card.title} has rank {card.rank} and this run {lora.rank}; choose rank {card.rank} to go on from it, or start fresh.")
+    return card.path
+
+
+def _whole(more: int) -> int:
+    if type(more) is not int or more < 1:
+        raise StudioError(f"{more!r} is no number of steps to add; give a whole number from 1 on.")
+    return more
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Pictures are never edited in place, so a second name for the same bytes is a safe copy; some disks refuse links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

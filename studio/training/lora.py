@@ -1,0 +1,155 @@
+"""What is learnt: fresh trainable halves in a denoiser and in text encoders, and the adapter file they become."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from peft import LoKrConfig, LoraConfig, PeftConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from studio.adapters.format import adapter_metadata, adapter_tensors, load_adapter, serialise
+from studio.config import TrainConfig, fields
+from studio.core.errors import StudioError
+from studio.devices import runtime
+from studio.families.base import BaseFolder, Family
+from studio.runs.run import Run
+from studio.training.checkpoints import Disk
+from studio.training.rng import Purpose, draw
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+MAGNITUDE = ".lora_magnitude_vector"
+"""DoRA's third tensor of a layer (Liu et al. 2024), as PEFT spells it in files."""
+
+
+def targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
+    """part -> the layers of it that learn."""
+    found = {family.denoiser_name: config.lora.target_modules or list(family.target_modules)}
+    if config.lora.text_encoder:
+        if not family.text_encoder_targets:
+            raise StudioError(f"The text encoder of {family.title} cannot be taught: diffusers could not read it back. Switch that off.")
+        found |= {part: list(modules) for part, modules in family.text_encoder_targets.items()}
+    return found
+
+
+def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family, dtype: torch.dtype) -> dict[str, nn.Parameter]:
+    """Fresh trainable halves by their names in the file: A uniform as PEFT makes it (Kaiming, a = sqrt 5), B zero, both by the seed alone."""
+    working, index = {}, 0
+    for part, modules in targets(config, family).items():
+        module = pipeline.components[part]
+        inject(module, peft_config(config, modules))
+        for name, weight in sorted(module.named_parameters()):
+            if weight.requires_grad:
+                weight.data = weight.data.to(dtype)
+                if ".lora_A." in name or ".lokr_w2" in name:
+                    bound = 1 / math.sqrt(weight[0].numel())
+                    values = draw(Purpose.INIT, config.training.seed, 0, index).uniform(-bound, bound, tuple(weight.shape))
+                    weight.data.copy_(torch.from_numpy(values))
+                elif ".lora_B." in name or ".lokr_w1" in name:
+                    weight.data.zero_()
+                working[f"{part}.{_in_file(name)}"] = weight
+            index += 1
+    return working
+
+
+def peft_config(config: TrainConfig, modules: list[str]) -> LoraConfig | LoKrConfig:
+    """What PEFT is told; every random number it draws is overwritten afterwards."""
+    lora = config.lora
+    if lora.method == "lokr":
+        return LoKrConfig(r=lora.rank, alpha=lora.alpha, target_modules=modules, module_dropout=lora.dropout)
+    return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=modules, use_dora=lora.method == "dora")
+
+
+def inject(module: nn.Module, config: PeftConfig) -> None:
+    """Put PEFT's layers into `module`, in place, and leave only them trainable.
+
+    PEFT's own function, not the `add_adapter` of diffusers or transformers: those refuse to run unless PEFT has the version they were released
+    with. StudioError when `config.target_modules` names layers that the module has none of, or of a kind that PEFT cannot adapt.
+    """
+    try:
+        inject_adapter_in_model(config, module)
+    except ValueError as error:
+        names = ", ".join(sorted(config.target_modules))
+        raise StudioError(f"These target modules cannot be trained: {names}. Leave the field empty to train the usual ones. ({error})") from None
+
+
+def enable(module: nn.Module, on: bool) -> None:
+    """Switch the injected layers of `module` on or off; while off, it computes what the base alone computes."""
+    for layer in module.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.enable_adapters(on)
+
+
+def _in_file(name: str) -> str:
+    """A parameter's name in the file: without the adapter's name in PEFT, and a magnitude without the word weight."""
+    return name.removesuffix(".default.weight") if MAGNITUDE in name else name.replace(".default", "")
+
+
+def _scaled(name: str) -> bool:
+    """Whether this tensor of a layer takes alpha / rank in: one factor of each product."""
+    return ".lora_B." in name or ".lokr_w1" in name
+
+
+def start_tensors(run: Run, config: TrainConfig, family: Family, working: dict[str, nn.Parameter]) -> dict[str, Tensor] | None:
+    """The masters of the LoRA that a run starts from, with alpha taken out again; None for a fresh start.
+
+    StudioError when it has other layers or another rank than what is to be learnt.
+    """
+    if not run.start_file.exists():
+        return None
+    adapter = load_adapter(run.start_file, family)
+    # LoKr keeps its factors apart in the file alone; only a studio's own names are known to fit.
+    lokr = config.lora.method == "lokr"
+    tensors = {name: tensor.float() for name, tensor in load_file(run.start_file).items()} if lokr else adapter_tensors(adapter)
+    if strange := sorted(working.keys() ^ tensors.keys()):
+        raise StudioError(
+            f"The LoRA to start from teaches other layers than this run, the first is {strange[0]}. Choose the same ones, or start fresh."
+        )
+    if any(tensors[name].shape != weight.shape for name, weight in working.items()):
+        rank = adapter.fingerprint.rank
+        raise StudioError(f"The LoRA to start from has rank {rank}, this run {config.lora.rank}. Set the rank to {rank}, or start fresh.")
+    return {name: tensor / config.lora.scale if _scaled(name) else tensor for name, tensor in tensors.items()}
+
+
+def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, family: Family, masters: dict[str, Tensor], disk: Disk) -> Path:
+    """The LoRA as people get it: alpha folded into B in float32 so that the file's alpha is its rank, the whole story in its header."""
+    path, dtype = run.adapter_at(step), runtime.torch_dtype(config.saving.dtype)
+    tensors = {name: (weight * (config.lora.scale if _scaled(name) else 1.0)).to(dtype) for name, weight in masters.items()}
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise StudioError(
+            f"Learning broke at step {step}: the LoRA holds numbers that are not finite, so it was not saved. "
+            f"Start again with half the strength of learning (learning rate {config.training.learning_rate / 2:g})."
+        )
+    # Neither the dataset's random id nor a folder's path: two people with the same pictures get the same bytes, and no path leaks.
+    shared = fields.replace(config, {"dataset.id": "", "model.family": family.name, "model.base_model": base.id})
+    facts = {
+        "trained_alpha": config.lora.alpha,
+        "rank": config.lora.rank,
+        "step": step,
+        "trigger_word": config.dataset.trigger_word,
+        "family": family.name,
+        "base_model": base.id,
+        # A single file has no revision; that of the base its other parts come from is named with it.
+        "base_revision": None if base.checkpoint else base.revision,
+        **({"base_parts": {"id": base.reference, "revision": base.revision, "schedule": dict(base.schedule)}} if base.checkpoint else {}),
+        "dataset_sha256": run.snapshot["sha256"],
+        "config": shared.model_dump(mode="json"),
+    }
+    modelspec = {
+        "sai_model_spec": "1.0.0",
+        "architecture": family.architecture(base),
+        "implementation": "diffusers",
+        "title": run.title,
+        "trigger_phrase": config.dataset.trigger_word,
+        "resolution": f"{config.dataset.resolution}x{config.dataset.resolution}",
+        "prediction_type": {"v_prediction": "v"}.get(family.prediction_type(base), family.prediction_type(base)),
+    }
+    header = adapter_metadata(targets(config, family), config.lora.rank, facts, modelspec, config.lora.method)
+    path.parent.mkdir(exist_ok=True)
+    disk.replace(path, serialise(tensors, header))
+    run.append({"kind": "adapter", "step": step, "file": path.name})
+    return path

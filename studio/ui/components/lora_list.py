@@ -1,0 +1,183 @@
+"""The list of LoRAs on the Generate tab: rows of plain data (the truth, in a gr.State) and the HTML that shows them."""
+
+from studio import builtin
+from studio.config.recipe import StackEntry
+from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
+from studio.datasets.trigger_words import has_word, spoken
+from studio.families import bases
+from studio.runs import library
+from studio.runs.library import AdapterCard
+from studio.runs.run import Run
+from studio.ui import files
+from studio.ui.components import bases as base_list
+from studio.ui.components.html import empty, term, text
+
+TRIGGER_WORDS = term("Words that call them", "A trigger word, rare on purpose, calls a LoRA in a prompt. Click to put it in; dashed: it is missing.")
+MARKS = '<b>0 base</b><b>1 full</b><b>may break</b><b class="least">reverse</b>'
+FIRST_WEIGHTS = {"starter:style": 1.0, "starter:character": 1.0}
+
+
+def row(card: AdapterCard, weight: float = 1.0) -> dict:
+    words = list(card.trigger_words)
+    base, revision = base_of(card)
+    shown = {"ref": card.ref, "title": card.title, "weight": weight, "on": True, "words": words, "picture": cover(card), "from": source(card)}
+    return shown | {"base": base, "revision": revision, "family": card.family, "width": card.width, "made_for": card.made_for, "fits": True}
+
+
+def source(card: AdapterCard) -> str:
+    """Whom a LoRA was made for; of one from the Hub also where it came from and under which licence. Of starters there is nothing to say."""
+    if card.source == "starter":
+        return ""
+    origin = [card.origin["hub"], card.origin.get("licence") or "no licence given"] if card.source == "hub" else []
+    return ", ".join([f"for {card.made_for}", *origin])
+
+
+def base_of(card: AdapterCard) -> tuple[str, str | None]:
+    """(id, revision) of the base model it was trained on, if that is known; a run knows it exactly, a file only says a name."""
+    if card.source != "run":
+        return card.base_model, None
+    model = Run(card.path.parents[1]).config.model
+    return model.base_model, model.revision
+
+
+def fitted(workspace: Workspace, rows: list[dict], base_model: str, revision: str | None = None) -> list[dict]:
+    """The same rows, each with whether it does something on this base, and which base it would rather have.
+
+    Those that do not fit keep their weight and their tick: they come back with a base of theirs.
+    """
+    base, known = bases.look_up(base_model, revision), [each for _, each in base_list.choices(workspace)]
+    found = []
+    for r in rows:
+        fits = fits_on(r, base)
+        offer = None if fits else bases.suggested(r["family"], r["width"], r["base"])
+        own = not fits and r["base"] in known
+        found.append(r | {"fits": fits, "switch": r["base"] if own else offer.id if offer else ""})
+    return found
+
+
+def fits_on(r: dict, base: bases.Base) -> bool:
+    """Of a base that is not known before it is fetched, only a LoRA that was made for it is sure to fit."""
+    fits = base.fits(r["family"], r["width"])
+    return r["base"] in ("", base.base_model) if fits is None else fits
+
+
+def known_base(workspace: Workspace, wanted: tuple[str, str | None], present: tuple[str, str | None]) -> tuple[tuple[str, str | None], str]:
+    """((base to draw with, its revision), what to say): a recipe or a file that somebody brought fetches nothing by itself."""
+    base, revision = wanted
+    if not base or wanted == present:
+        return present, ""
+    if base != present[0] and base not in [known for _, known in base_list.choices(workspace)]:
+        return present, f"Made with {base}; choose it under Base model to fetch it."
+    models = [run.config.model for run in Run.all(workspace)]
+    if revision is None or (base, revision) in [(model.base_model, model.revision) for model in models]:
+        return wanted, ""
+    return (base, None), f"Made with another version of {base} ({revision[:8]}), which is not used here; the picture may differ."
+
+
+def sample_prompt(card: AdapterCard) -> str:
+    """The first sample prompt of the run a LoRA came from: words it is known to answer to."""
+    if card.source != "run":
+        return ""
+    config = Run(card.path.parents[1]).config
+    return spoken(config.samples.prompts[0], config.dataset.trigger_word) if config.samples.prompts else ""
+
+
+def cover(card: AdapterCard) -> str:
+    """Address of a small picture that shows what the LoRA does, or nothing."""
+    source, _, name = card.ref.partition(":")
+    if source == "starter":
+        shipped = builtin.LORAS_DIR / f"{name}.png"
+        return files.shipped_url(shipped) if shipped.exists() else ""
+    if source == "run":
+        samples = Run(card.path.parents[1]).samples()
+        return files.url("sample", card.path.parents[1].name, max(samples), 0) if samples else ""
+    return ""
+
+
+def starter_rows(weights: dict[str, float] | None = None) -> list[dict]:
+    """What the page opens with: the shipped LoRAs that its first picture was drawn with (ref -> weight), else style and character."""
+    weights = weights or FIRST_WEIGHTS
+    return [row(card, weights[card.ref]) for card in library.starters() if card.ref in weights]
+
+
+def rows_of(workspace: Workspace, stack: list[StackEntry]) -> tuple[list[dict], list[str], list[str]]:
+    """Rows for a recipe's stack; the titles of LoRAs that are not here any more, and of those whose file is another one by now."""
+    rows, missing, changed = [], [], []
+    for entry in stack:
+        card = _recorded(workspace, entry)
+        if card is None:
+            missing.append(entry.title or entry.adapter)
+            continue
+        rows.append(row(card, entry.weight) | {"on": entry.on})
+        if entry.sha256 and card.sha256 != entry.sha256:
+            changed.append(card.title)
+    return rows, missing, changed
+
+
+def _recorded(workspace: Workspace, entry: StackEntry) -> AdapterCard | None:
+    """The very file that a recipe was drawn with; else what its reference leads to now; else nothing."""
+    try:
+        card = library.find(workspace, entry.adapter)
+    except StudioError:
+        return None
+    if entry.sha256 and card.sha256 != entry.sha256:
+        return library.with_hash(workspace, entry.adapter, entry.sha256) or card
+    return card
+
+
+def stack(workspace: Workspace | None, rows: list[dict]) -> list[StackEntry]:
+    """The rows that take part: switched on, made for the base, and a weight other than 0 (which is the base itself)."""
+    return [library.stack_entry(workspace, each["ref"], each["weight"]) for each in rows if acts(each) and each["weight"] != 0]
+
+
+def acts(r: dict) -> bool:
+    return r["on"] and r["fits"]
+
+
+def show(rows: list[dict]) -> str:
+    if not rows:
+        return empty("No LoRA yet", "Both pictures are the same. Open “Add a LoRA” below.")
+    return f'<ul class="loras">{"".join(_item(i, r) for i, r in enumerate(rows))}</ul>'
+
+
+def _item(index: int, r: dict) -> str:
+    title = text(r["title"])
+    picture = f'<img class="thumb" src="{text(r["picture"])}" alt="">' if r["picture"] else f'<div class="thumb" aria-hidden="true">{title[:1]}</div>'
+    checked = "checked" if r["on"] else ""
+    hot = "hot" if r["weight"] > 1 else ""
+    origin = f"<small>{text(r['from'])}</small>" if r["from"] and r["fits"] else ""
+    weight = (
+        f'<div class="weigh {hot}"><div class="track"><input type="range" min="-1" max="2" step="0.05" value="{r["weight"]:.2f}" '
+        f'data-change="weigh" data-index="{index}" aria-label="Weight of {title}">'
+        f'<div class="marks" aria-hidden="true">{MARKS}</div></div><output>{r["weight"]:.2f}</output></div>'
+    )
+    return (
+        f'<li class="{"" if acts(r) else "off"}">{picture}'
+        f'<label class="name"><input type="checkbox" {checked} {"" if r["fits"] else "disabled"} data-change="toggle" data-index="{index}" '
+        f'aria-label="{title} on"><span>{title}{origin}</span></label>'
+        f'<button class="x" data-click="drop" data-index="{index}" aria-label="Take {title} out of the stack" title="Take out">&times;</button>'
+        f"{weight if r['fits'] else _misfit(r)}</li>"
+    )
+
+
+def _misfit(r: dict) -> str:
+    """In the place of the slider, which would move nothing: why, and the way out."""
+    button, base = "", bases.look_up(r["switch"])
+    if r["switch"]:
+        cost = f" ({base_list.gigabytes(base.offer.gigabytes)} to fetch)" if base.offer and not base.here else ""
+        button = f'<button class="link" data-click="switch" data-base="{text(r["switch"])}">Switch to {text(base.title)}{cost}</button>'
+    return f'<div class="misfit small">Made for {text(r["made_for"])}: it does nothing on the base that is chosen. {button}</div>'
+
+
+def chips(rows: list[dict], prompt: str) -> str:
+    """Trigger words to click into the prompt; grey and dashed while the prompt lacks them."""
+    found = []
+    for r in rows:
+        for word in r["words"] if acts(r) else ():
+            missing = "" if has_word(prompt, word) else "missing"
+            found.append(
+                f'<button class="chip {missing}" data-click="insert" data-word="{text(word)}" '
+                f'title="{"Put it into the prompt" if missing else "In the prompt"}"><b>{text(word)}</b> {text(r["title"])}</button>'
+            )
+    return f'<div class="chips"><span class="small">{TRIGGER_WORDS}</span>{"".join(found)}</div>' if found else ""

@@ -1,0 +1,88 @@
+from types import SimpleNamespace
+
+import pytest
+
+from studio import config
+from studio.config import TrainConfig, fields
+from studio.core.errors import StudioError
+
+
+def test_alpha_follows_rank_until_it_is_given():
+    assert config.build({"lora": {"rank": 32}}).lora.alpha == 32
+    assert config.build({"lora": {"rank": 32, "alpha": 16}}).lora.alpha == 16
+    assert config.build({"lora": {"rank": 32, "alpha": 32}}, "lora.rank=8").lora.alpha == 8
+    assert config.build({"lora": {"rank": 32}}, "lora.rank=8", "lora.alpha=4").lora.scale == 0.5
+
+
+def test_overrides_are_read_like_toml_or_as_plain_words():
+    settings = ("training.learning_rate=1e-3", "training.lr_scheduler=cosine", 'samples.prompts=["a", "b"]', "training.min_snr_gamma=none")
+    built = config.build({}, *settings)
+    assert built.training.learning_rate == 1e-3
+    assert built.training.lr_scheduler == "cosine"
+    assert built.samples.prompts == ["a", "b"]
+    assert built.training.min_snr_gamma is None
+
+
+@pytest.mark.parametrize("word", ["42", "true", "", "ohwx", 'a "b" \\ ü 🦊'])
+def test_a_datasets_trigger_word_stays_the_word_it_is(word):
+    about = SimpleNamespace(id="ink-1", subject="character", trigger_word=word)
+    built = config.for_dataset(about, "", "lora.rank=8")
+    assert (built.dataset.id, built.dataset.subject, built.dataset.trigger_word, built.lora.rank) == ("ink-1", "character", word, 8)
+
+
+@pytest.mark.parametrize("subject", ["style", "character", "object"])
+def test_every_subject_has_a_preset_for_the_base_that_ships(subject):
+    fitting = config.preset(config.fitting_preset(subject))
+    assert (fitting.dataset.subject, fitting.model.base_model) == (subject, TrainConfig().model.base_model)
+
+
+def test_a_wrong_value_names_the_setting_the_value_and_what_is_allowed():
+    with pytest.raises(StudioError, match=r"Detail it can hold \(rank\): 9999 does not fit.*512"):
+        config.build({}, "lora.rank=9999")
+
+
+def test_an_unknown_setting_is_refused_with_the_known_ones():
+    with pytest.raises(StudioError, match=r"lora.rnk.*lora.rank"):
+        config.build({}, "lora.rnk=3")
+    with pytest.raises(StudioError, match="section.field=value"):
+        config.build({}, "rank8")
+
+
+def test_a_config_reads_back_as_it_was_written(tmp_path):
+    built = config.build({}, "lora.rank=8", "dataset.trigger_word=ohwx")
+    (tmp_path / "config.json").write_bytes(config.dump(built))
+    assert config.load(tmp_path / "config.json") == built
+
+
+def test_a_config_from_the_future_is_refused():
+    with pytest.raises(StudioError, match="newer studio"):
+        config.migrate({"version": 99})
+
+
+def test_a_run_that_began_with_math_attention_keeps_it():
+    began = {"device": "cuda", "dtype": "bfloat16", "threads": 3, "exact": True}
+    assert config.migrate({"version": 1, "runtime": began})["runtime"]["attention"] == "math"
+    assert "attention" not in config.migrate({"version": 2, "runtime": began})["runtime"]
+    for other in ({**began, "exact": False}, {**began, "device": "cpu"}, {"device": "cuda"}):
+        assert config.migrate({"version": 1, "runtime": other})["runtime"] == other
+
+
+@pytest.mark.parametrize("leaf", fields.leaves(TrainConfig()), ids=lambda leaf: leaf.path)
+def test_every_setting_says_in_words_what_turning_it_up_does(leaf):
+    assert leaf.title and leaf.title[0].isupper()
+    assert len(leaf.help.split()) >= 8 and leaf.help.endswith(".")
+
+
+@pytest.mark.parametrize("preset", config.presets(), ids=lambda preset: preset.name)
+def test_every_preset_loads_and_says_for_whom_and_where_it_was_measured(preset):
+    loaded = config.preset(preset.name)
+    assert loaded.dataset.subject == preset.subject
+    assert preset.title and preset.description
+    assert preset.measured.startswith("measured on") or preset.measured == "estimated"
+
+
+def test_replacing_a_leaf_validates_the_whole():
+    changed = fields.replace(TrainConfig(), {"lora.rank": 4, "lora.alpha": 4.0})
+    assert fields.get(changed, "lora.rank") == 4
+    with pytest.raises(StudioError, match="known settings"):
+        fields.replace(TrainConfig(), {"lora.ranks": 4})

@@ -1,0 +1,188 @@
+"""Captioners: the real classes made tiny, from a folder and from the Hub; what they write and what they leave alone."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from studio import builtin
+from studio.core import platform
+from studio.core.errors import StudioError
+from studio.datasets import captioners
+from studio.datasets.captioners import CAPTIONERS, caption_dataset, tidy
+from studio.jobs.progress import Cancelled
+from tests.trained import captioned_dataset
+
+PICTURES = [Image.new("RGB", size, colour) for size, colour in (((64, 48), "red"), ((40, 80), "blue"), ((64, 64), "lime"))]
+
+
+def tiny_blip(folder):
+    """BLIP's own layout with 50,000 weights: its [DEC] start token is not registered as special, as in the real files."""
+    import torch
+    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "a", "red", "blue", "house", "dog", "on", "hill", "small"]
+    tokenizer = BertTokenizer(vocab={word: index for index, word in enumerate(words)})
+    torch.manual_seed(0)
+    text = {"vocab_size": len(words), "hidden_size": 32, "encoder_hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    text |= {"num_attention_heads": 2, "bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0, "max_position_embeddings": 64}
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+    model = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision, projection_dim=32)).eval()
+    # Fresh weights answer with the first word for ever; a wider head makes them say something.
+    model.text_decoder.cls.predictions.decoder.weight.data.mul_(40)
+    model.save_pretrained(folder)
+    BlipProcessor(BlipImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def tiny_florence(folder):
+    import torch
+    from transformers import BartTokenizer, CLIPImageProcessor, Florence2Config, Florence2ForConditionalGeneration, Florence2Processor
+
+    letters = {chr(c): i + 5 for i, c in enumerate([*range(33, 127), *range(0x100, 0x144)])}
+    vocab = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, **letters}
+    tokenizer = BartTokenizer(vocab=vocab, merges=[], extra_special_tokens={"image_token": "<image>"})
+    images = CLIPImageProcessor(size={"height": 64, "width": 64}, do_center_crop=False, crop_size={"height": 64, "width": 64})
+    images.image_seq_length = 17  # 4 x 4 patches and their mean
+    torch.manual_seed(0)
+    vision = {"depths": [1, 1], "patch_size": [7, 3], "patch_stride": [4, 4], "patch_padding": [3, 1], "patch_prenorm": [False, True]}
+    vision |= {"embed_dim": [16, 32], "num_heads": [2, 2], "num_groups": [2, 2], "window_size": 4, "projection_dim": 32, "drop_path_rate": 0.0}
+    text = {"vocab_size": len(tokenizer), "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
+    text |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "model_type": "bart", "max_position_embeddings": 256}
+    config = Florence2Config(text_config=text, vision_config=vision, image_token_id=tokenizer.image_token_id)
+    model = Florence2ForConditionalGeneration(config).eval()
+    model.save_pretrained(folder)
+    Florence2Processor(images, tokenizer, post_processor_config={"pure_text": {}}).save_pretrained(folder)
+    return folder
+
+
+MAKERS = {"blip": tiny_blip, "florence-2": tiny_florence}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """kind -> folder of a tiny captioner."""
+    return {kind: make(tmp_path_factory.mktemp(kind)) for kind, make in MAKERS.items()}
+
+
+class Quiet:
+    """A report nobody reads; `after` says when the person cancels."""
+
+    def __init__(self, after=10**9):
+        self.calls, self.after = [], after
+
+    def __call__(self, done, total, message=""):
+        self.calls.append((done, total))
+        if done >= self.after:
+            raise Cancelled
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_every_kind_loads_from_a_folder_and_captions_a_batch(tiny, kind):
+    captioner = captioners.KINDS[kind](tiny[kind], "cpu")
+    together = captioner.describe(PICTURES)
+    assert len(together) == 3 and all(isinstance(text, str) for text in together)
+    assert [captioner.describe([picture])[0] for picture in PICTURES] == together, "a neighbour in the batch changes nothing"
+    assert not any(re.search(r"\[DEC\]|<s>|</s>|<pad>|<image>", text, re.IGNORECASE) for text in together)
+
+
+@pytest.mark.parametrize("name", [name for name, facts in CAPTIONERS.items() if facts.repo_id])
+def test_every_captioner_of_the_hub_is_fetched_at_an_exact_commit_without_pickles(tiny, fake_hub, monkeypatch, name):
+    from studio.hub import client
+
+    facts = CAPTIONERS[name]
+    files = {path.name: path.read_bytes() for path in tiny[facts.kind].iterdir()} | {"pytorch_model.bin": b"\x80\x04 a pickle", "evil.py": b"boom"}
+    commit = fake_hub.seed_files(facts.repo_id, files)
+    if facts.revision:
+        monkeypatch.setitem(CAPTIONERS, name, dataclasses.replace(facts, revision=commit))
+    seen = []
+    captioner = captioners.load(name, "cpu", lambda done, total: seen.append((done, total)))
+    assert len(captioner.describe(PICTURES[:1])) == 1 and seen
+    snapshot = client.download_model(facts.repo_id, captioners.NEEDED_FILES).path
+    assert snapshot.name == commit and {path.suffix for path in snapshot.iterdir()} <= {".json", ".safetensors", ".txt"}
+
+
+def test_a_repository_with_pickles_only_is_refused(tiny, fake_hub):
+    files = {path.name: path.read_bytes() for path in tiny["blip"].iterdir() if path.suffix != ".safetensors"}
+    fake_hub.seed_files(CAPTIONERS["blip-large"].repo_id, files | {"pytorch_model.bin": b"\x80\x04 a pickle"})
+    with pytest.raises(StudioError, match="has no safetensors weights"):
+        captioners.load("blip-large")
+
+
+def test_without_a_network_a_sentence_says_what_works(monkeypatch, tmp_path):
+    code = "from studio.datasets import captioners\ntry: captioners.load('blip')\nexcept captioners.StudioError as error: print(error)"
+    env = platform.environment(HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), HF_ENDPOINT="http://127.0.0.1:9")
+    said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("BLIP has to be fetched once from the Hub (about 990 MB).") and "The built-in captioner works without it." in said
+
+
+def test_shipped_defaults_name_commits_where_the_newest_would_not_do_and_unknown_names_are_refused():
+    assert all(facts.folder or facts.repo_id for facts in CAPTIONERS.values())
+    assert all(re.fullmatch(r"[0-9a-f]{40}", facts.revision) for facts in CAPTIONERS.values() if facts.revision)
+    with pytest.raises(StudioError, match="known captioners: builtin, blip"):
+        captioners.load("gpt")
+
+
+def test_the_built_in_captioner_goes_the_same_way_as_the_real_blip():
+    captioner = captioners.load("builtin")
+    assert type(captioner) is captioners.KINDS["blip"]
+    sample = Image.open(builtin.SAMPLES["style"] / "01.png").convert("RGB")
+    assert captioner.describe([sample])[0]
+
+
+class Parrot(captioners.Captioner):
+    """Says how many pictures it has seen; what is tested is what becomes of its words."""
+
+    def __init__(self, batch_size):
+        self.batch_size, self.seen = batch_size, 0
+
+    def describe(self, pictures):
+        self.seen += len(pictures)
+        return [f"picture {self.seen - len(pictures) + n + 1}" for n in range(len(pictures))]
+
+
+@pytest.fixture
+def dataset(workspace):
+    dataset = captioned_dataset(workspace, "style", "")
+    for picture, (text, source) in zip(dataset.pictures, [("mine", "hand"), ("", "hand"), ("", "hand")], strict=True):
+        dataset.set_caption(picture.id, text, source)
+    dataset.set_caption(dataset.pictures[2].id, "an older machine's", "blip-large")
+    return dataset
+
+
+def test_only_empty_captions_are_filled_and_hand_made_ones_always_stay(dataset):
+    assert caption_dataset(dataset, "blip", Parrot(2), True, Quiet()) == {"captioned": 1, "kept": 2, "failed": 0}
+    assert [p.caption for p in dataset.pictures] == ["mine", "picture 1", "an older machine's"]
+    assert caption_dataset(dataset, "florence-2", Parrot(2), False, Quiet()) == {"captioned": 2, "kept": 1, "failed": 0}
+    assert [p.caption for p in dataset.pictures] == ["mine", "picture 1", "picture 2"]
+    assert [p.caption_source for p in dataset.pictures] == ["hand", "florence-2", "florence-2"]
+
+
+def test_a_stopped_captioning_keeps_what_it_wrote(dataset):
+    with pytest.raises(Cancelled):
+        caption_dataset(dataset, "blip", Parrot(1), False, Quiet(after=1))
+    assert [p.caption for p in dataset.pictures] == ["mine", "picture 1", "an older machine's"]
+
+
+def test_what_a_person_types_while_the_captioner_looks_wins(dataset):
+    class Slow(Parrot):
+        def describe(self, pictures):
+            dataset.set_caption(dataset.pictures[1].id, "typed just now", "hand")
+            return super().describe(pictures)
+
+    assert caption_dataset(dataset, "blip", Slow(4), True, Quiet()) == {"captioned": 0, "kept": 3, "failed": 0}
+    assert dataset.pictures[1].caption == "typed just now"
+
+
+def test_a_picture_file_that_was_lost_does_not_stop_the_others(dataset):
+    dataset.pictures[1].file.unlink()
+    assert caption_dataset(dataset, "blip", Parrot(4), False, Quiet())["failed"] == 1
+    assert dataset.pictures[2].caption == "picture 1"
+
+
+def test_what_decoders_leave_behind_is_removed():
+    assert tidy("[DEC] there is arafed dog on a hill.") == "dog on a hill"
+    assert tidy("</s><s>A dog.</s><pad><pad>") == "A dog"

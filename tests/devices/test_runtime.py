@@ -1,0 +1,54 @@
+"""What a machine decides is decided once, and only what it has."""
+
+import pytest
+import torch
+
+from studio.config.runtime import RuntimeConfig
+from studio.core.errors import StudioError
+from studio.devices import runtime
+
+
+@pytest.mark.parametrize(("there", "device", "dtype"), [(False, "cpu", "float32"), (True, "cuda", "bfloat16")])
+def test_what_was_left_open_is_filled_in(monkeypatch, there, device, dtype):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    chosen = runtime.choose(RuntimeConfig())
+    assert (chosen.device, chosen.dtype) == (device, dtype) and chosen.threads >= 1
+    assert runtime.choose(chosen) == chosen
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps", "abacus"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(StudioError, match=f"{device!r} is not on this computer, which has: cpu"):
+        runtime.choose(RuntimeConfig(device=device))
+
+
+@pytest.fixture
+def kernels():
+    """What torch may compute attention with, put back afterwards."""
+    cuda = torch.backends.cuda
+    before = cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.cudnn_sdp_enabled(), torch.get_num_threads()
+    yield lambda: {"flash": cuda.flash_sdp_enabled(), "mem_efficient": cuda.mem_efficient_sdp_enabled(), "cudnn": cuda.cudnn_sdp_enabled()}
+    cuda.enable_flash_sdp(before[0]), cuda.enable_mem_efficient_sdp(before[1]), cuda.enable_cudnn_sdp(before[2])
+    torch.set_num_threads(before[3])
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    ("exact", "attention", "allowed"),
+    [
+        (True, "fused", {"flash": True, "mem_efficient": True, "cudnn": False}),
+        (False, "fused", {"flash": True, "mem_efficient": True, "cudnn": True}),
+        (True, "math", {"flash": False, "mem_efficient": False, "cudnn": False}),
+    ],
+)
+def test_an_exact_run_gives_up_cudnn_attention_alone(monkeypatch, kernels, exact, attention, allowed):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    runtime.apply(RuntimeConfig(device="cuda", dtype="bfloat16", threads=torch.get_num_threads(), exact=exact, attention=attention))
+    assert kernels() == allowed
+    assert torch.are_deterministic_algorithms_enabled() is exact
+
+
+def test_attention_is_fused_unless_asked_otherwise():
+    assert runtime.choose(RuntimeConfig()).attention == "fused"
+    assert runtime.choose(RuntimeConfig(attention="math")).attention == "math"

@@ -1,0 +1,458 @@
+"""The resident worker: quick when warm, alive after every failure, and the one who knows how a training ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from studio import builtin, config
+from studio.config.recipe import Recipe, StackEntry, read_recipe
+from studio.core import platform
+from studio.jobs import worker
+from studio.jobs.queue import Jobs
+from studio.jobs.worker import Worker
+from studio.runs import library
+from studio.runs.run import Run
+from studio.ui.components import run_view
+from tests.trained import LAYER, captioned_dataset, finished_run
+
+# Stands in for `python -m studio.training.loop` where only its manners matter: it writes events, obeys wishes, holds the run's lock.
+CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+from studio.runs.run import Run
+from studio.ui.components import run_view
+run, ending = Run(Path(sys.argv[1])), os.environ["ENDING"]
+with run.lock():
+    run.append({"kind": "started", "step": 0, "total": 60, "resumed": False})
+    for step in range(1, 61):
+        if run.pause_requested:
+            run.append({"kind": "pausing", "step": step})
+            while run.pause_requested: time.sleep(0.005)
+            run.append({"kind": "resumed", "step": step})
+        if run.stop_requested:
+            run.append({"kind": "stopped", "step": step}); sys.exit(0)
+        if step == 30 and ending == "killed": os.kill(os.getpid(), signal.SIGKILL)
+        if step == 30 and ending == "broken": sys.exit(1)
+        if step == 30 and ending == "failed":
+            run.append({"kind": "failed", "step": step, "message": "The memory is not enough for this run. Choose rank 4."}); sys.exit(1)
+        run.append({"kind": "step", "step": step, "loss": 0.1, "lr": 1e-4, "seconds_per_step": 0.01, "seconds_left": 0.6 - step / 100})
+        time.sleep(0.01)
+    run.append({"kind": "finished", "step": 60, "seconds": 0.6, "adapter": "step-000060.safetensors"})
+"""
+
+
+def wait_for(condition, seconds=120.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def jobs(home):
+    return Jobs(home.database)
+
+
+@pytest.fixture
+def run(workspace):
+    dataset = captioned_dataset(workspace, "style", "")
+    return Run.create(workspace, config.build({}, f"dataset.id={dataset.id}", "training.max_train_steps=60"), dataset, "Ink")
+
+
+@pytest.fixture
+def training(monkeypatch):
+    """`training("killed")`: from now on trainings are the stand-in above, and end that way."""
+    real = platform.module_command
+
+    def command(module, *arguments, count=1):
+        return [sys.executable, "-c", CHILD, *map(str, arguments)] if module == "studio.training.loop" else real(module, *arguments)
+
+    def choose(ending="finished"):
+        monkeypatch.setenv("ENDING", ending)
+        monkeypatch.setattr(platform, "module_command", command)
+
+    return choose
+
+
+def turn_until(worker, condition, seconds=120.0):
+    wait_for(lambda: (worker.turn(), condition())[1], seconds)
+
+
+def over(jobs, job):
+    return lambda: not jobs.get(job.id).unfinished
+
+
+def test_a_training_is_followed_step_by_step_to_its_end(home, jobs, run, training):
+    training()
+    job = jobs.submit("local", "train", {"run": run.id})
+    resident = Worker(home)
+    turn_until(resident, lambda: jobs.get(job.id).done >= 10)
+    seen = jobs.get(job.id)
+    assert seen.total == 60 and 0 < seen.seconds_left < 0.6
+    turn_until(resident, over(jobs, job))
+    seen = jobs.get(job.id)
+    assert (seen.state, seen.done, seen.result["adapter"]) == ("done", 60, f"run:{run.id}")
+
+
+def test_cancelling_a_training_asks_it_to_save_and_stop(home, jobs, run, training):
+    training()
+    job = jobs.submit("local", "train", {"run": run.id})
+    resident = Worker(home)
+    turn_until(resident, lambda: jobs.get(job.id).done >= 5)
+    jobs.cancel(job.id)
+    turn_until(resident, over(jobs, job))
+    assert jobs.get(job.id).state == "cancelled" and run.state == "stopped"
+    assert not run.stop_requested, "or the next one would stop at once"
+
+
+def test_wishes_left_over_from_before_do_not_stop_a_new_training(home, jobs, run, training):
+    training()
+    run.request_stop()
+    run.request_pause()
+    job = jobs.submit("local", "train", {"run": run.id})
+    turn_until(Worker(home), over(jobs, job))
+    assert jobs.get(job.id).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("ending", "state", "words"),
+    [
+        ("killed", "interrupted", "Training stopped unexpectedly at step 29 (killed by signal 9); nothing is lost: press Resume."),
+        ("broken", "failed", "Training broke off at step 29; logs/{run}.log in the studio's folder says why. Resume goes on from the last save."),
+        ("failed", "failed", "The memory is not enough for this run. Choose rank 4."),
+    ],
+)
+def test_a_training_that_ends_badly_says_how_and_can_be_started_again(home, jobs, run, training, ending, state, words):
+    training(ending)
+    job = jobs.submit("local", "train", {"run": run.id})
+    resident = Worker(home)
+    turn_until(resident, over(jobs, job))
+    assert (jobs.get(job.id).state, jobs.get(job.id).error) == (state, words.format(run=run.id))
+    assert run.state == ("failed" if state == "failed" else "running")
+    training("finished")
+    again = jobs.submit("local", "train", {"run": run.id})
+    turn_until(resident, over(jobs, again))
+    assert jobs.get(again.id).state == "done"
+
+
+def test_a_new_worker_takes_over_a_training_that_lives_and_lets_it_go_on(home, jobs, run, training):
+    training()
+    job = jobs.submit("local", "train", {"run": run.id})
+    first = Worker(home)
+    turn_until(first, lambda: jobs.get(job.id).done >= 5)
+    run.request_pause()  # the first worker dies in the middle of a "draw now"
+    del first
+    assert jobs.adopt() == []
+    second = Worker(home)
+    second.adopt()
+    assert second.training is not None and not run.pause_requested
+    turn_until(second, over(jobs, job))
+    assert jobs.get(job.id).state == "done" and run.state == "finished"
+
+
+@pytest.mark.parametrize("asked_again", [False, True], ids=["the next worker finds it", "Resume finds it"])
+def test_a_training_of_which_its_worker_died_before_saying_so_is_found(home, jobs, run, training, monkeypatch, asked_again):
+    training()
+    job = jobs.submit("local", "train", {"run": run.id})
+    with monkeypatch.context() as silent:
+        silent.setattr(Jobs, "hand_over", lambda self, job_id, pid: None)
+        turn_until(Worker(home), lambda: run.held_by() is not None)
+    child = run.held_by()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    jobs.hand_over(job.id, gone.pid)
+    if asked_again:
+        jobs.interrupt(job.id, "its process was gone")
+        job = jobs.submit("local", "train", {"run": run.id})
+    second = Worker(home)
+    second.adopt()
+    turn_until(second, over(jobs, job))
+    assert jobs.get(job.id).state == "done" and jobs.get(job.id).pid == child
+    assert [event["kind"] for event in run.events()[0]].count("started") == 1 and run.held_by() is None
+
+
+def test_a_new_worker_finds_out_how_a_training_ended_while_nobody_looked(home, jobs, run, training):
+    training("failed")
+    job = jobs.submit("local", "train", {"run": run.id})
+    first = Worker(home)
+    turn_until(first, lambda: jobs.get(job.id).done >= 1)
+    wait_for(lambda: run.state == "failed")
+    del first
+    second = Worker(home)
+    second.adopt()
+    turn_until(second, over(jobs, job))
+    assert jobs.get(job.id).error == "The memory is not enough for this run. Choose rank 4."
+
+
+def test_one_training_at_a_time_while_pictures_need_not_wait(home, jobs, run, workspace, training):
+    training()
+    first, second = (jobs.submit("local", "train", {"run": run.id}) for _ in range(2))
+    resident = Worker(home)
+    turn_until(resident, lambda: jobs.get(first.id).done >= 5)
+    drawing = jobs.submit("local", "generate", {"recipe": Recipe(prompt="a red house", num_inference_steps=1).to_json(), "count": 1})
+    turn_until(resident, over(jobs, drawing))
+    assert jobs.get(drawing.id).state == "done", jobs.get(drawing.id).error
+    assert jobs.get(first.id).state == "running" and jobs.get(second.id).state == "waiting"
+    assert run.state == "paused", "it rests a moment longer, for somebody who drags a slider"
+    turn_until(resident, over(jobs, first))
+    kinds = [event["kind"] for event in run.events()[0]]
+    assert kinds.count("pausing") == kinds.count("resumed") == 1 and jobs.get(first.id).state == "done"
+    jobs.cancel(second.id)
+
+
+@pytest.fixture
+def several(workspace, jobs, run):
+    """Four trainings in the queue, the last moved to the second place: (run, job) in the order they are to be taken."""
+    runs = [run, *(run.again(workspace, run.config, f"Ink {number}") for number in (1, 2, 3))]
+    queued = [(each, jobs.submit("local", "train", {"run": each.id}, key=each.job_key)) for each in runs]
+    jobs.move(queued[3][1].id, "first")
+    jobs.move(queued[0][1].id, "first")
+    return [queued[0], queued[3], queued[1], queued[2]]
+
+
+def test_trainings_run_one_at_a_time_in_the_order_people_gave_them(home, jobs, several, training):
+    training()
+    resident = Worker(home)
+    began = []
+
+    def look():
+        running = [job.id for job in jobs.list(kinds=("train",), states=("running",))]
+        assert len(running) < 2
+        began.extend(each for each in running if each not in began)
+        return not jobs.queue()
+
+    turn_until(resident, look)
+    assert began == [job.id for _, job in several]
+    assert [run.state for run, _ in several] == ["finished"] * 4
+
+
+def test_after_a_restart_the_training_that_lives_goes_on_and_the_others_keep_their_order(home, jobs, several, training):
+    training()
+    first = Worker(home)
+    turn_until(first, lambda: jobs.get(several[0][1].id).done >= 3)
+    del first
+    second = Worker(home)
+    second.adopt()
+    assert [job.id for job in jobs.queue()] == [job.id for _, job in several]
+    assert jobs.list(kinds=("train",), states=("running",))[0].id == several[0][1].id
+    turn_until(second, over(jobs, several[0][1]))
+    assert jobs.get(several[0][1].id).state == "done" and jobs.get(several[0][1].id).attempts == 1
+    turn_until(second, lambda: jobs.get(several[1][1].id).done >= 1)
+    assert [jobs.get(job.id).state for _, job in several] == ["done", "running", "waiting", "waiting"]
+    for _, job in several[2:]:
+        jobs.cancel(job.id)
+    turn_until(second, lambda: not jobs.queue())
+
+
+def test_a_training_that_died_with_its_server_can_be_resumed_and_the_next_one_begins(home, jobs, several, training):
+    training()
+    first = Worker(home)
+    (run, job), (_, following) = several[:2]
+    turn_until(first, lambda: jobs.get(job.id).done >= 3)
+    os.kill(jobs.get(job.id).pid, signal.SIGKILL)
+    wait_for(lambda: not platform.alive(jobs.get(job.id).pid))
+    del first
+    second = Worker(home)
+    second.adopt()
+    turn_until(second, lambda: jobs.get(following.id).state == "running")
+    now = run_view.condition(run, jobs.get(job.id))
+    assert now.state == "interrupted" and now.can_resume and "nothing is lost: press Resume" in now.message
+    again = jobs.submit("local", "train", {"run": run.id}, key=run.job_key)
+    assert [each.id for each in jobs.queue()][-1] == again.id, "it stands behind those that waited"
+    for each in jobs.queue():
+        jobs.cancel(each.id)
+    turn_until(second, lambda: not jobs.queue())
+
+
+def test_a_training_leaves_a_small_base_in_memory_and_sends_the_captioner_away(home, jobs, run, training):
+    training()
+    resident = Worker(home)
+    drawing = jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=1).to_json()})
+    turn_until(resident, over(jobs, drawing))
+    resident.resident.captioner("builtin", lambda done, total: None)
+    job = jobs.submit("local", "train", {"run": run.id})
+    turn_until(resident, over(jobs, job))
+    assert jobs.get(job.id).state == "done", jobs.get(job.id).error
+    assert resident.resident.holds(Recipe()) and not resident.resident.captioners
+
+
+@pytest.fixture
+def trained(workspace):
+    """A finished run whose two saves fit the shipped base and differ."""
+    run = finished_run(workspace)
+    width = json.loads((builtin.MODEL_DIR / "unet" / "config.json").read_text())["block_out_channels"][-1]
+    for step, path in run.adapters():
+        tensors = {
+            f"{LAYER}.lora_{half}.weight": numpy.full(shape, step / 1e4, numpy.float32) for half, shape in (("A", (4, width)), ("B", (width, 4)))
+        }
+        save_file(tensors, path, metadata={"format": "pt"})
+    return run
+
+
+def test_a_picture_carries_its_recipe_and_the_same_recipe_is_the_same_file(home, jobs, workspace, trained):
+    card = library.find(workspace, f"run:{trained.id}")
+    stack = [StackEntry(adapter=card.ref, weight=0.5, title=card.title, sha256=card.sha256)]
+    recipe = Recipe(prompt="a red house", seed=5, num_inference_steps=2, stack=stack)
+    resident = Worker(home)
+    drawn = []
+    for _ in range(2):
+        job = jobs.submit("local", "generate", {"recipe": recipe.to_json(), "count": 2})
+        turn_until(resident, over(jobs, job))
+        seen = jobs.get(job.id)
+        assert seen.state == "done" and seen.result["notes"] == [], (seen.error, seen.result)
+        drawn.append(seen.result["images"])
+    assert drawn[0] == drawn[1] and len(set(drawn[0])) == 2
+    found = [read_recipe(workspace.image_path(image).read_bytes()) for image in drawn[0]]
+    assert found == [recipe, recipe.model_copy(update={"seed": 6})]
+    with Image.open(workspace.image_path(drawn[0][0])) as picture:
+        assert picture.size == (128, 128)
+
+
+def test_an_old_recipe_finds_the_save_it_was_drawn_with(home, jobs, workspace, trained):
+    early = library.find(workspace, f"run:{trained.id}@100").sha256
+    stack = [StackEntry(adapter=f"run:{trained.id}", weight=1, sha256=early), StackEntry(adapter="run:gone", weight=1, on=False)]
+    resident = Worker(home)
+    job = jobs.submit("local", "generate", {"recipe": Recipe(stack=stack, num_inference_steps=1).to_json()})
+    turn_until(resident, over(jobs, job))
+    seen = jobs.get(job.id)
+    assert seen.state == "done" and seen.result["notes"] == []
+    stack[0] = stack[0].model_copy(update={"sha256": "0" * 64})
+    job = jobs.submit("local", "generate", {"recipe": Recipe(stack=stack, num_inference_steps=1).to_json()})
+    turn_until(resident, over(jobs, job))
+    seen = jobs.get(job.id)
+    assert "has changed since this recipe was written" in seen.result["notes"][0]
+    written = read_recipe(workspace.image_path(seen.result["images"][0]).read_bytes()).stack[0].sha256
+    assert written == library.find(workspace, f"run:{trained.id}").sha256, "a recipe never names a file it was not drawn with"
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "words"),
+    [
+        ("generate", {"recipe": Recipe(stack=[StackEntry(adapter="file:gone", weight=1)]).to_json()}, "is not here"),
+        ("generate", {"recipe": Recipe().to_json(), "count": 1000}, "choose 1 to 64"),
+        ("generate", {"recipe": '{"prompt": 7}'}, "recipe cannot be used"),
+        ("generate", {}, "a fault in the studio (KeyError)"),
+        ("generate", {"recipe": Recipe(base_model="/nowhere/at/all").to_json()}, "model_index.json"),
+        ("caption", {"dataset": "gone"}, "not here any more"),
+        ("train", {"run": "../../etc"}, "is not the id of a run"),
+    ],
+)
+def test_a_job_that_fails_says_why_and_the_worker_goes_on(home, jobs, kind, payload, words):
+    resident = Worker(home)
+    job = jobs.submit("local", kind, payload)
+    turn_until(resident, over(jobs, job))
+    assert jobs.get(job.id).state == "failed" and words in jobs.get(job.id).error
+    assert resident.turn()
+
+
+def test_a_cancelled_drawing_stops_at_the_next_step(home, jobs):
+    resident = Worker(home)
+    job = jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=200).to_json(), "count": 64})
+    claimed = resident.claim()
+    jobs.cancel(job.id)
+    began = time.monotonic()
+    resident.do(claimed)
+    assert jobs.get(job.id).state == "cancelled" and time.monotonic() - began < 20
+
+
+def test_captions_are_written_by_the_resident_captioner(home, jobs, workspace):
+    dataset = captioned_dataset(workspace, "style", "")
+    first = dataset.pictures[0]
+    dataset.set_caption(first.id, "", "hand")
+    dataset.set_trigger_word("ohwx")
+    job = jobs.submit("local", "caption", {"dataset": dataset.id, "captioner": "builtin", "only_empty": False})
+    turn_until(Worker(home), over(jobs, job))
+    assert jobs.get(job.id).result == {"captioned": 1, "kept": 2, "failed": 0}, jobs.get(job.id).error
+    assert dataset.pictures[0].caption.startswith("ohwx ") and dataset.pictures[0].caption_source == "builtin"
+
+
+# The real process.
+
+CLIENT = (
+    "import sys, time; from studio.jobs import worker; from studio.core.workspace import Home\n"
+    "worker.ensure(Home(sys.argv[1])); print('here', flush=True); time.sleep(120)"
+)
+
+
+def test_the_resident_process_is_quick_and_another_takes_over_when_it_is_killed(home, jobs):
+    client = subprocess.Popen([sys.executable, "-c", CLIENT, str(home.root)], stdout=subprocess.PIPE, env=platform.environment())
+    client.stdout.readline()
+    pid = json.loads((home.root / "worker.json").read_text())["pid"]
+
+    def draw(count=1):
+        return jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=4).to_json(), "count": count})
+
+    job = draw()
+    wait_for(over(jobs, job))
+    waits = []
+    for _ in range(5):
+        job = draw()
+        wait_for(over(jobs, job))
+        seen = jobs.get(job.id)
+        assert seen.state == "done" and seen.pid == pid, seen.error
+        waits.append(seen.started - seen.created)
+    assert sorted(waits)[2] < 0.05, f"a warm worker starts within some 30 ms, not {waits}"
+
+    job = draw(count=64)
+    wait_for(lambda: jobs.get(job.id).done > 4)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not platform.alive(pid))
+    assert [orphan.id for orphan in jobs.adopt()] == [job.id] and jobs.get(job.id).state == "waiting"
+    worker.ensure(home)
+    new = json.loads((home.root / "worker.json").read_text())["pid"]
+    assert new != pid
+    wait_for(lambda: jobs.get(job.id).state == "running")
+    assert jobs.get(job.id).attempts == 2 and jobs.get(job.id).pid == new
+    jobs.cancel(job.id)
+    for process in (new, client.pid):
+        os.kill(process, signal.SIGKILL)
+    client.wait()
+
+
+def test_the_resident_process_leaves_in_peace_when_nobody_who_asked_for_it_lives(home):
+    client = subprocess.Popen([sys.executable, "-c", CLIENT, str(home.root)], stdout=subprocess.PIPE, env=platform.environment())
+    client.stdout.readline()
+    pid = json.loads((home.root / "worker.json").read_text())["pid"]
+    client.kill()
+    client.wait()
+    assert platform.alive(pid)
+    wait_for(lambda: not platform.alive(pid))
+    assert json.loads((home.root / "worker.json").read_text()) == {}, "leaving in peace is no early death"
+    assert "Loading" not in (home.logs / "worker.log").read_text(), "nor does it load anything for nobody"
+
+
+def test_many_who_ask_at_once_get_one_worker(home, monkeypatch):
+    started = []
+    monkeypatch.setattr(platform, "module_command", lambda module, *a, **k: [sys.executable, "-c", "import time; time.sleep(30)"])
+    real = platform.spawn
+    monkeypatch.setattr(platform, "spawn", lambda *a, **k: started.append(real(*a, **k)) or started[-1])
+    for _ in range(5):
+        worker.ensure(home)
+    assert len(started) == 1
+    started[0].kill()
+
+
+def test_a_worker_that_cannot_start_is_not_started_for_ever_and_nobody_waits_for_it(home, jobs, monkeypatch):
+    monkeypatch.setattr(platform, "module_command", lambda module, *a, **k: [sys.executable, "-c", "raise SystemExit('no torch')"])
+    monkeypatch.setattr(worker, "LOOK_AROUND_SECONDS", 0.02)
+    job = jobs.submit("local", "generate", {})
+    worker.look_after(home)
+    wait_for(over(jobs, job))
+    assert "ends as soon as it starts" in jobs.get(job.id).error
+    assert (home.logs / "worker.log").read_text().count("no torch") == worker.MOST_STARTS
+
+
+def test_a_second_worker_goes_away_by_itself(home):
+    with platform.FileLock(home.root / "worker.lock", "The worker"):
+        output = subprocess.run(
+            [sys.executable, "-m", "studio.jobs.worker", str(home.root)], env=platform.environment(), capture_output=True, timeout=60
+        )
+    assert output.returncode == 0 and b"another worker" in output.stderr

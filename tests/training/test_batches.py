@@ -1,0 +1,173 @@
+import os
+from collections import Counter
+
+import pytest
+import torch
+from PIL import Image
+
+from studio.config.dataset import DatasetConfig
+from studio.config.training import TrainingConfig
+from studio.families.objectives import FlowMatching, Shift
+from studio.training.batches import ALONE, Batch, Example, Examples, Share, batch_order, held_back, load_examples
+from studio.training.encoding_cache import make_room, read_mask, read_pixels
+from studio.training.rng import Purpose, draw
+
+BUCKETS = [(64, 64)] * 5 + [(64, 96)] * 2
+
+
+def example(value: float, mirrored=None, caption="a, b, c") -> Example:
+    return Example((64, 64), torch.full((4, 2, 2), value), torch.zeros(4, 2, 2), caption, mirrored=mirrored)
+
+
+def examples(count: int = 7, batch_size: int = 2, accumulation: int = 1, share: Share = ALONE, mirrored=None, **dataset) -> Examples:
+    training = TrainingConfig(seed=5, train_batch_size=batch_size, gradient_accumulation_steps=accumulation, noise_offset=0.1)
+    return Examples([example(i, mirrored, f"ohwx, {i}, red, blue") for i in range(count)], DatasetConfig(**dataset), training, share)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    tensors = all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("latents_BCHW", "noise_BCHW", "uniform_B"))
+    return tensors and one.captions == other.captions
+
+
+def test_an_epoch_shows_every_picture_and_never_mixes_shapes():
+    for epoch in range(20):
+        batches = batch_order(BUCKETS, 3, seed=1, epoch=epoch)
+        assert all(len(batch) == 3 for batch in batches)
+        assert all(len({BUCKETS[index] for index in batch}) == 1 for batch in batches)
+        assert set().union(*batches) == set(range(7))
+
+
+def test_a_short_batch_is_filled_fairly():
+    seen = Counter(index for epoch in range(400) for batch in batch_order(BUCKETS[:5], 4, seed=1, epoch=epoch) for index in batch)
+    assert max(seen.values()) < 1.2 * min(seen.values())
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    assert batch_order(BUCKETS, 2, 1, 3) == batch_order(BUCKETS, 2, 1, 3)
+    assert batch_order(BUCKETS, 2, 1, 3) != batch_order(BUCKETS, 2, 1, 4)
+    assert batch_order(BUCKETS, 2, 1, 3) != batch_order(BUCKETS, 2, 2, 3)
+
+
+def test_a_batch_does_not_depend_on_the_batches_before_it():
+    looks = {"mirrored": example(-1.0), "flip": True, "caption_dropout": 0.3, "caption_shuffle": True}
+    walked = examples(**looks)
+    for step in range(11):
+        walked.batches(step)
+    assert same(examples(**looks).batches(11)[0], walked.batches(11)[0])
+
+
+def test_captions_are_hidden_as_often_as_asked():
+    seen = examples(1, 1, caption_dropout=0.25)
+    assert 70 < sum(seen.batches(step)[0].captions == [""] for step in range(400)) < 130
+
+
+def test_the_parts_of_a_caption_change_places_behind_the_first():
+    seen = {caption for step in range(60) for caption in examples(1, 1, caption_shuffle=True).batches(step)[0].captions}
+    assert len(seen) == 6 and all(caption.startswith("ohwx, ") for caption in seen)
+    assert {caption for step in range(9) for caption in examples(1, 1, caption_shuffle=True, caption_keep=4).batches(step)[0].captions} == {
+        "ohwx, 0, red, blue"
+    }
+
+
+def test_two_processes_share_what_one_with_twice_the_batch_sees():
+    for step in range(5):
+        whole = examples(batch_size=4, accumulation=2).batches(step)
+        parts = [examples(batch_size=2, accumulation=2, share=Share(rank, 2)).batches(step) for rank in (0, 1)]
+        for part, one in enumerate(whole):
+            assert torch.equal(one.latents_BCHW, torch.cat([parts[0][part].latents_BCHW, parts[1][part].latents_BCHW]))
+            assert torch.equal(one.noise_BCHW, torch.cat([parts[0][part].noise_BCHW, parts[1][part].noise_BCHW]))
+            assert one.captions == parts[0][part].captions + parts[1][part].captions
+
+
+def test_accumulated_batches_are_the_next_ones_and_have_chance_of_their_own():
+    one, two = examples(batch_size=2, accumulation=2).batches(0)
+    assert set(one.captions).isdisjoint(two.captions) and not torch.equal(one.noise_BCHW, two.noise_BCHW)
+
+
+def test_repeats_show_a_picture_more_often_in_a_round():
+    seen = Counter(caption for step in range(3) for caption in examples(2, 2, repeats=3).batches(step)[0].captions)
+    assert set(seen.values()) == {3}
+
+
+def test_pictures_held_back_are_chosen_by_the_seed_and_one_stays():
+    pictures = [{"sha256": str(index)} for index in range(6)]
+    teach, held = held_back(pictures, 2, seed=3)
+    assert len(held) == 2 and len(teach) == 4 and held_back(pictures, 2, seed=3) == (teach, held)
+    assert len(held_back(pictures, 50, seed=3)[0]) == 1 and held_back(pictures, 0, seed=3) == (pictures, [])
+
+
+def test_a_mask_is_as_large_as_the_latents_and_keeps_its_floor(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (0, 0, 32, 64))
+    mask.save(tmp_path / "m.png")
+    kept = read_mask(tmp_path / "m.png", (64, 64), (8, 8), mirror=False, floor=0.1)
+    assert kept.shape == (1, 8, 8) and kept[0, 0].tolist() == pytest.approx([1] * 4 + [0.1] * 4)
+    assert torch.equal(read_mask(tmp_path / "m.png", (64, 64), (8, 8), mirror=True, floor=0.1), kept.flip(2))
+
+
+class Blocks:
+    """Encodings whose latents are the means of 8 x 8 pixels: a real autoencoder sees beyond a mask's edge, and these do not."""
+
+    class family:
+        bucket_step = staticmethod(lambda base: 8)
+
+    base = None
+
+    def latents(self, path, sha256, size, mirror):
+        mean_CHW = torch.nn.functional.avg_pool2d(read_pixels(path, size, mirror), 8)[0]
+        return mean_CHW, torch.zeros_like(mean_CHW)
+
+
+def gradient(folder, right, **dataset) -> torch.Tensor:
+    """Of one weight a channel, over four steps on a picture that is red on its masked-in left and `right` elsewhere."""
+    folder.mkdir(exist_ok=True)
+    picture = Image.new("RGB", (64, 64), "red")
+    picture.paste(right, (32, 0, 64, 64))
+    picture.save(folder / "a.png")
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (0, 0, 32, 64))
+    mask.save(folder / "m.png")
+    listing = [{"file": "a.png", "sha256": sha256, "caption": "a card", "width": 64, "height": 64, "mask": "m.png"} for sha256 in "ab"]
+    config = DatasetConfig(resolution=64, flip=True, **dataset)
+    loaded = load_examples(listing, folder, config, Blocks(), lambda: False, lambda *_: None)
+    weight = torch.ones(3, 1, 1, requires_grad=True)
+    objective = FlowMatching(Shift())
+    for step in range(4):
+        (batch,) = Examples(loaded, config, TrainingConfig(seed=5, train_batch_size=2)).batches(step)
+        t_B = objective.timesteps(batch.uniform_B, (8, 8))
+        noisy_BCHW = objective.add_noise(batch.latents_BCHW, batch.noise_BCHW, t_B)
+        objective.losses(weight * noisy_BCHW, batch.latents_BCHW, batch.noise_BCHW, t_B, batch.mask_B1HW).mean().backward()
+    return weight.grad
+
+
+def test_what_is_masked_out_moves_nothing(tmp_path):
+    blue, noise = "blue", Image.effect_noise((32, 64), 90).convert("RGB")
+    assert torch.equal(gradient(tmp_path, blue), gradient(tmp_path, noise))
+    assert not torch.allclose(gradient(tmp_path, blue, mask_floor=0.1), gradient(tmp_path, noise, mask_floor=0.1))
+    assert not torch.allclose(gradient(tmp_path, blue, masks=False), gradient(tmp_path, noise, masks=False))
+
+
+def test_the_longest_unused_encodings_go_first(tmp_path):
+    for index in range(4):
+        path = tmp_path / f"{index}.safetensors"
+        path.write_bytes(b"x" * 100)
+        os.utime(path, (index, index))
+    make_room(tmp_path, 250)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["2", "3"]
+
+
+def test_chance_differs_between_purposes_steps_and_places_in_the_batch():
+    numbers = {draw(purpose, 7, step, index).random() for purpose in Purpose for step in range(3) for index in range(3)}
+    assert len(numbers) == len(Purpose) * 9
+    assert draw(Purpose.NOISE, 7, 2, 1).random() == draw(Purpose.NOISE, 7, 2, 1).random()
+
+
+def test_a_picture_covers_its_bucket_and_is_mirrored_on_request(tmp_path):
+    picture = Image.new("RGB", (80, 40), (255, 0, 0))
+    picture.paste((0, 0, 255), (40, 0, 80, 40))
+    picture.save(tmp_path / "a.png")
+    pixels = read_pixels(tmp_path / "a.png", (32, 48), mirror=False)
+    assert pixels.shape == (1, 3, 32, 48)
+    assert pixels[0, :, 16, 2].tolist() == [1.0, -1.0, -1.0]
+    assert torch.equal(read_pixels(tmp_path / "a.png", (32, 48), mirror=True), pixels.flip(3))

@@ -1,0 +1,31 @@
+import sys
+
+import pytest
+
+from studio.benchmark.kill import CHECKPOINT_EVERY, Bench, run_kills
+from studio.training import loop
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+
+
+def test_killed_anywhere_and_resumed_the_bytes_are_the_same(tmp_path):
+    bench, outcomes = run_kills(10, tmp_path, quiet=True)
+    assert bench.points > 100
+    assert sum(outcome.kills for outcome in outcomes) >= 8
+    assert [(outcome.how, outcome.reason) for outcome in outcomes if not outcome.identical] == []
+    assert max(outcome.lost_steps for outcome in outcomes) <= CHECKPOINT_EVERY
+
+
+def test_a_resume_that_forgets_the_optimizer_is_noticed(tmp_path, monkeypatch):
+    honest = loop.restore
+
+    def forgetful(run, learner):
+        step = honest(run, learner)
+        learner.optimizer.state.clear()
+        return step
+
+    # Children are forked, so they train with this one.
+    monkeypatch.setattr(loop, "restore", forgetful)
+    bench = Bench(tmp_path)
+    outcome = bench.kill_at_point(bench.points * 3 // 5)
+    assert (outcome.kills, outcome.identical, outcome.reason) == (1, False, "other bytes")

@@ -1,0 +1,121 @@
+"""Every optimizer, with and without a running average, resumed in the middle, ends in the same bytes."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from studio.config.training import TrainingConfig
+from studio.core.errors import StudioError
+from studio.training.parameters import PACKAGES, Learner
+
+OPTIMIZERS = ["adamw", "prodigy", "schedulefree"]
+
+
+def model(dtype=torch.float32) -> dict[str, nn.Parameter]:
+    chance = torch.Generator().manual_seed(0)
+    return {name: nn.Parameter(torch.randn(4, 3, generator=chance).to(dtype)) for name in ("unet.a", "unet.b", "text.a")}
+
+
+def learner(optimizer="adamw", ema_decay=None, dtype=torch.float32, **settings) -> Learner:
+    rate = 1.0 if optimizer == "prodigy" else 1e-2
+    return Learner(model(dtype), TrainingConfig(optimizer=optimizer, ema_decay=ema_decay, learning_rate=rate, **settings), {"text.a"})
+
+
+def learn(one: Learner, first: int, last: int) -> None:
+    for step in range(first, last):
+        one.set_rate(one.training.learning_rate * (1 - step / 20))
+        inputs = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
+        loss = sum((inputs.to(weight.dtype) @ weight.T).square().mean() for weight in one.working.values())
+        loss.backward()
+        one.gather()
+        one.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_resume_goes_on_to_the_same_bytes(optimizer, ema_decay, dtype):
+    whole = learner(optimizer, ema_decay, dtype)
+    learn(whole, 0, 8)
+    half = learner(optimizer, ema_decay, dtype)
+    learn(half, 0, 4)
+    tensors, facts = half.state()
+    tensors, facts = {name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(facts))
+    resumed = learner(optimizer, ema_decay, dtype)
+    resumed.restore(tensors, facts)
+    learn(resumed, 4, 8)
+    for name, wanted in whole.result().items():
+        assert torch.equal(resumed.result()[name], wanted), name
+    for name, weight in whole.working.items():
+        assert torch.equal(resumed.working[name], weight), name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_looking_at_the_result_changes_nothing(optimizer):
+    looked, alone = learner(optimizer), learner(optimizer)
+    for step in range(6):
+        learn(looked, step, step + 1)
+        looked.result()
+        learn(alone, step, step + 1)
+    assert all(torch.equal(looked.masters[name], alone.masters[name]) for name in alone.masters)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_changes_nothing(optimizer, bad):
+    one = learner(optimizer, ema_decay=0.9)
+    learn(one, 0, 3)
+    before, _ = one.state()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    for weight in one.masters.values():
+        weight.grad = torch.full_like(weight, bad)
+    norm = one.step()
+    assert not torch.isfinite(norm)
+    after, _ = one.state()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    learn(one, 3, 4)
+    assert not torch.equal(one.masters["unet.a"], before["weight/unet.a"])
+
+
+def test_masters_keep_what_sixteen_bits_would_round_away():
+    one = learner(dtype=torch.bfloat16, weight_decay=0.0)
+    start = one.working["unet.a"].detach().clone()
+    for _ in range(3):
+        one.set_rate(1e-5)
+        for weight in one.masters.values():
+            weight.grad = torch.ones_like(weight)
+        one.step()
+    assert torch.equal(one.working["unet.a"], start) and not torch.equal(one.masters["unet.a"], start.float())
+
+
+def test_the_average_follows_behind():
+    one = learner(ema_decay=0.5)
+    start = one.result()["unet.a"].clone()
+    learn(one, 0, 1)
+    now = one.masters["unet.a"].detach()
+    assert torch.allclose(one.result()["unet.a"], (start + now) / 2)
+
+
+def test_text_encoders_learn_at_their_own_pace():
+    one = learner(text_encoder_learning_rate=1e-3)
+    one.set_rate(1e-2)
+    assert [round(float(group["lr"]), 6) for group in one.optimizer.param_groups] == [1e-2, 1e-3]
+    assert [group["share"] for group in learner().optimizer.param_groups] == [1.0, 0.1]
+
+
+def test_gradients_of_many_batches_add_up_in_full_precision():
+    one = learner(dtype=torch.bfloat16)
+    for _ in range(300):
+        for weight in one.working.values():
+            weight.grad = torch.full_like(weight, 1.0)
+        one.gather()
+    assert one.masters["unet.a"].grad.unique().tolist() == [300.0]
+
+
+@pytest.mark.parametrize("optimizer", sorted(PACKAGES))
+def test_a_package_that_is_missing_is_named_with_the_command_that_brings_it(optimizer, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(StudioError, match=f"pip install {PACKAGES[optimizer]}. Or choose adamw"):
+        learner(optimizer)
