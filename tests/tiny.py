@@ -9,6 +9,7 @@ from studio import config as configs
 from studio.adapters.format import adapter_metadata, write_adapter
 from studio.benchmark.tiny import TinyDataset, save_tiny_model
 from studio.families import get, resolve_base
+from studio.runs.creation import create_run
 from studio.runs.run import Run
 
 FAMILY = get("stable-diffusion")
@@ -58,4 +59,4 @@ def tiny_run(workspace, base, *overrides: str, masked: bool = False) -> Run:
         "saving": {"checkpoint_every": 2},
         "runtime": {"threads": 1, "device": "cpu"},
     }
-    return Run.create(workspace, configs.build(values, *overrides), TinyDataset(workspace.root / "pictures", masked=masked))
+    return create_run(workspace, configs.build(values, *overrides), TinyDataset(workspace.root / "pictures", masked=masked))

@@ -17,6 +17,7 @@ from studio.config.recipe import PNG_SIGNATURE, Recipe, add_recipe
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.datasets.importing.images import Decoded, decode_files
+from studio.runs.creation import create_run
 from studio.runs.run import Run
 
 PROMPTS = ["ohwx illustration of a house", "a house", "ohwx illustration of a boat at sea"]
@@ -71,7 +72,7 @@ def captioned_dataset(workspace: Workspace, subject: str, consent: str) -> Datas
 def finished_run(workspace: Workspace, *overrides: str, title: str = "Ink", subject: str = "style", consent: str = "", steps=(100, 200)) -> Run:
     dataset = captioned_dataset(workspace, subject, consent)
     settings = (f"dataset.id={dataset.id}", "dataset.trigger_word=ohwx", f"dataset.subject={subject}", "training.max_train_steps=200", *overrides)
-    run = Run.create(workspace, config.build({"samples": {"prompts": PROMPTS}}, *settings), dataset, title)
+    run = create_run(workspace, config.build({"samples": {"prompts": PROMPTS}}, *settings), dataset, title)
     run.append({"kind": "started", "step": 0, "total": 200, "resumed": False, "time": 1000.0})
     for step in (0, *steps):
         (run.samples_dir / str(step)).mkdir()

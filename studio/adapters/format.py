@@ -23,7 +23,8 @@ from studio.core.errors import Overflow, StudioError
 if TYPE_CHECKING:
     import torch
 
-    from studio.families.base import BaseFolder, Family
+    from studio.families.base import Family
+    from studio.families.facts import BaseFolder
 
 WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")
 OUR_ENDINGS = (

@@ -17,7 +17,6 @@ BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "B
 BYTES |= {f"{sign}{bits}": bits // 8 for sign in "IU" for bits in (8, 16, 32, 64)}
 MOST_DIMENSIONS = 8
 """Of a tensor; convolutions over time, the largest here, have five."""
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 A_PICKLE = "is a pickle, which can run code when opened; only .safetensors files are used. Look for that version."
 
 

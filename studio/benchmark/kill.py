@@ -30,6 +30,7 @@ from rich.progress import track
 from rich.table import Table
 from tqdm import tqdm
 
+from studio.runs.creation import create_run
 from studio.runs.run import Run
 from studio.training.checkpoints import Disk
 
@@ -129,7 +130,7 @@ class Bench:
         self.folder = folder
         model = save_tiny_model(folder / "model")
         settings = config.build({**SETTINGS, "model": {"base_model": str(model)}})
-        self.template = Run.create(Workspace(folder / "home", "bench"), settings, TinyDataset(folder / "pictures"))
+        self.template = create_run(Workspace(folder / "home", "bench"), settings, TinyDataset(folder / "pictures"))
         # Loading once pulls in what the libraries import late; every child then has it.
         get("stable-diffusion").load(resolve_base(str(model)), torch.float32)
         self.fork = multiprocessing.get_context("fork")

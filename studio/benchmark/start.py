@@ -126,13 +126,13 @@ def _event_ms(home: Path, port: int, events: int) -> list[float]:
     from studio.core.workspace import Home
     from studio.datasets.dataset import Dataset
     from studio.jobs.queue import Jobs
-    from studio.runs.run import Run
+    from studio.runs.creation import create_run
 
     place = Home(home)
     workspace, jobs = place.workspace("local"), Jobs(place.database)
     dataset = Dataset.from_samples(workspace, "style")
     settings = config.preset("small-world-style", f"dataset.id={dataset.id}", "training.max_train_steps=5000", "samples.every=5000")
-    run = Run.create(workspace, settings, dataset)
+    run = create_run(workspace, settings, dataset)
     job = jobs.submit("local", "train", {"run": run.id})
     deadline = time.monotonic() + 180
     while not any(event["kind"] == "step" for event in run.events()[0]):

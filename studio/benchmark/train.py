@@ -26,8 +26,11 @@ from studio.benchmark.models import SIZES, makers, save_random
 from studio.benchmark.tiny import TinyDataset
 from studio.config import TrainConfig
 from studio.core.workspace import Home
-from studio.devices import footprint, runtime
-from studio.families.base import BaseFolder, Family
+from studio.devices import runtime
+from studio.devices.measure import ask, base_numbers, blank_denoiser, teach
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
+from studio.runs.creation import create_run
 from studio.runs.run import Run
 
 RESOLUTIONS = {"tiny": 64, "small": 256}
@@ -64,11 +67,11 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
     side = options.resolution or RESOLUTIONS.get(options.size) or family.resolution(base)
     workspace = Home(folder / "home").workspace("bench")
     dataset = TinyDataset(folder / "pictures", sizes=((side, side),))
-    runs, auto = {}, runtime.precision(device, footprint.base_numbers(family, base))
+    runs, auto = {}, runtime.precision(device, base_numbers(family, base))
     # The last one is what the first one's losses are held against: nothing compiled, on the processor nothing rounded to 16 bits either.
     asked = {auto: (auto, None), "float32": ("float32", "eager")} if device == "cpu" else {auto: (auto, None), "eager": (auto, "eager")}
     for name, (dtype, how) in asked.items():
-        runs[name] = Run.create(workspace, settings(family, base, options, side, device, dtype, how), dataset, name)
+        runs[name] = create_run(workspace, settings(family, base, options, side, device, dtype, how), dataset, name)
 
     plain = family.name in PLAIN and not options.without_plain
     plan = recorded_call(family, base, runs[auto].config, folder, device, auto, options.batch)
@@ -209,10 +212,10 @@ def step_flops(family: Family, base: BaseFolder, config: TrainConfig) -> int:
     """Floating-point operations of one picture's forward and backward, counted on shapes alone (torch's FlopCounterMode)."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    denoiser = footprint.blank_denoiser(family, "", base)
-    footprint.teach(denoiser, config, family)
+    denoiser = blank_denoiser(family, "", base)
+    teach(denoiser, config, family)
     with FlopCounterMode(display=False) as counter:
-        footprint.ask(family, denoiser, (config.dataset.resolution, config.dataset.resolution)).sum().backward()
+        ask(family, denoiser, (config.dataset.resolution, config.dataset.resolution)).sum().backward()
     return counter.get_total_flops()
 
 

@@ -24,8 +24,9 @@ from studio.core.platform import FileLock
 from studio.core.workspace import Workspace, new_id, slug, write_atomically
 from studio.datasets.captions import Captions
 from studio.datasets.importing.images import clean_text, decode_files, need_pictures
+from studio.datasets.importing.mask_names import masked_by, name_for
 from studio.datasets.importing.matching import Decoded
-from studio.datasets.masks import Masks, masked_by, name_for
+from studio.datasets.masks import Masks
 
 SUBJECTS = ("style", "character", "object")
 LONGEST_TRIGGER = 60

@@ -1,24 +1,18 @@
 """What this machine can do and what is wrong with it, each with the one command that helps. Nothing heavy is imported to find out."""
 
-import importlib.metadata
-import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
+from studio.core.packages import INSTALL, REQUIREMENTS, installed, tested, untested
 from studio.core.workspace import Home
 
 OLDEST_PYTHON = (3, 11)
 LEAST_DISK_GB = 5
 LEAST_MEMORY_GB = 4
-REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"
-INSTALL = "pip install -r requirements.txt"
 NVIDIA_SIGNS = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0"))
 SMI_SECONDS = 5
 
@@ -53,18 +47,6 @@ def graphics_card() -> str:
         if asked is not None and asked.returncode == 0 and asked.stdout.strip():
             return asked.stdout.splitlines()[0].strip()
     return "NVIDIA graphics card" if any(sign.exists() for sign in NVIDIA_SIGNS) else ""
-
-
-def installed(package: str) -> str:
-    """The version of an installed package with its local tag (2.13.0+cpu), or empty."""
-    try:
-        version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-    if package == "torch" and "+" not in version:
-        # PyPI's own Linux build carries CUDA without saying so in its version; torch/version.py says which.
-        version += _cuda_of_torch()
-    return version
 
 
 def torch_build(card: str, version: str, platform: str = sys.platform) -> Finding | None:
@@ -103,23 +85,6 @@ def packages(requirements: Path = REQUIREMENTS) -> list[Finding]:
     return found
 
 
-def untested(needed: dict[str, Requirement] | None = None) -> list[str]:
-    """Each installed package outside its tested versions, as "transformers 5.24.0 (tested: 5.23.0)"."""
-    other = []
-    for name, requirement in (needed if needed is not None else tested()).items():
-        version = installed(name)
-        if version and not requirement.specifier.contains(version.partition("+")[0], prereleases=True):
-            other.append(f"{name} {version} (tested: {str(requirement.specifier).removeprefix('==')})")
-    return other
-
-
-def tested(requirements: Path = REQUIREMENTS) -> dict[str, Requirement]:
-    """name -> its line in requirements.txt, of those that this platform needs; empty where that file is missing."""
-    lines = requirements.read_text(encoding="utf-8").splitlines() if requirements.exists() else []
-    found = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip()) and not text.startswith("-")]
-    return {requirement.name: requirement for requirement in found if requirement.marker is None or requirement.marker.evaluate()}
-
-
 def disk(folder: Path) -> Finding:
     """Room where the studio keeps its things."""
     while not folder.exists():
@@ -142,17 +107,3 @@ def memory() -> Finding | None:
     if size < LEAST_MEMORY_GB:
         return Finding("warn", f"This computer has {size:.1f} GB of memory; the built-in model works, larger ones need more.")
     return Finding("ok", f"{size:.0f} GB of memory.")
-
-
-def _cuda_of_torch() -> str:
-    """`+cu130` or `+cpu` as torch/version.py says, read as text: importing torch takes seconds and 200 MB."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return ""
-    file = Path(spec.origin).with_name("version.py")
-    if not file.exists():
-        return ""
-    match = re.search(r"^cuda\b[^=]*=\s*(None|['\"]([\d.]+)['\"])", file.read_text(encoding="utf-8"), re.MULTILINE)
-    if match is None:
-        return ""
-    return f"+cu{match[2].replace('.', '')}" if match[2] else "+cpu"

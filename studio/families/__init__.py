@@ -11,8 +11,9 @@ from pydantic import SecretStr
 
 from studio.core.errors import StudioError
 from studio.families import single_file
-from studio.families.base import BaseFolder, Family, Offer
+from studio.families.base import Family
 from studio.families.chroma import Chroma
+from studio.families.facts import BaseFolder, Offer
 from studio.families.flux import Flux
 from studio.families.flux2 import Flux2
 from studio.families.krea_2 import Krea2

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from studio import families
 from studio.core.errors import StudioError
-from studio.families.base import BaseFolder, Drawing, Family, Offer
+from studio.families.base import Family
+from studio.families.facts import BaseFolder, Drawing, Offer
 
 Fact = TypeVar("Fact")
 SIDE_STEP = 64

@@ -1,6 +1,7 @@
 """Chroma (lodestones): FLUX.1 [schnell] retrained without distillation, its modulation made by one small network, with T5's words alone."""
 
-from studio.families.base import Drawing, Family, Offer, cut_end, token_places
+from studio.families.base import Family, cut_end, token_places
+from studio.families.facts import Drawing, Offer
 from studio.families.flux import LONGEST_PROMPT, Flux
 from studio.families.licences import APACHE
 

@@ -1,6 +1,7 @@
 """FLUX.1 (Black Forest Labs): a flow-matching transformer over 2 x 2 patches of latents, with CLIP's summary and T5's words."""
 
-from studio.families.base import Drawing, Family, Offer, cut_end, token_places
+from studio.families.base import Family, cut_end, token_places
+from studio.families.facts import Drawing, Offer
 from studio.families.licences import APACHE, FLUX_DEV
 
 LONGEST_PROMPT = 512

@@ -3,7 +3,8 @@
 dev reads prompts with Mistral 3 and was distilled to be told its guidance; klein reads them with Qwen 3 and, as a base, is guided the classic way.
 """
 
-from studio.families.base import PROMPT, Drawing, Family, Offer, cut_chat_end, token_places
+from studio.families.base import PROMPT, Family, cut_chat_end, token_places
+from studio.families.facts import Drawing, Offer
 from studio.families.licences import APACHE, FLUX_2
 
 LONGEST_PROMPT = 512

@@ -2,7 +2,8 @@
 
 import math
 
-from studio.families.base import Drawing, Family, Offer, cut_end, encode_frame
+from studio.families.base import Family, cut_end, encode_frame
+from studio.families.facts import Drawing, Offer
 from studio.families.licences import KREA_COMMUNITY
 
 LONGEST_PROMPT = 256

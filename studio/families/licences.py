@@ -2,7 +2,7 @@
 memory.
 """
 
-from studio.families.base import Licence
+from studio.families.facts import Licence
 
 APACHE = Licence(
     "apache-2.0",

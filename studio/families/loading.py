@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, SchedulerMixin
     from diffusers.quantizers.quantization_config import QuantizationConfigMixin
 
-    from studio.families.base import BaseFolder, Family
+    from studio.families.base import Family
+    from studio.families.facts import BaseFolder
 
 PACKERS = {"nf4": "bitsandbytes", "int8": "bitsandbytes", "fp8": "torchao"}
 """quantisation -> the package it needs."""

@@ -1,6 +1,7 @@
 """Qwen-Image (Alibaba): a flow-matching transformer over 2 x 2 patches of latents, told what to draw by a vision-language model's last layer."""
 
-from studio.families.base import Drawing, Family, Offer, cut_end, encode_frame
+from studio.families.base import Family, cut_end, encode_frame
+from studio.families.facts import Drawing, Offer
 from studio.families.licences import APACHE
 
 LONGEST_PROMPT = 512

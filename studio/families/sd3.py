@@ -1,6 +1,7 @@
 """Stable Diffusion 3 and 3.5 (Stability AI): flow matching in a transformer that reads two CLIPs' words and T5's together."""
 
-from studio.families.base import Drawing, Family, Offer, cut_end
+from studio.families.base import Family, cut_end
+from studio.families.facts import Drawing, Offer
 from studio.families.licences import STABILITY_COMMUNITY
 
 LONGEST_PROMPT = 256

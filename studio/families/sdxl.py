@@ -1,6 +1,6 @@
 """Stable Diffusion XL and every model of its layout: two text encoders, the second one's summary and the picture's size as further conditions."""
 
-from studio.families.base import Drawing, Offer
+from studio.families.facts import Drawing, Offer
 from studio.families.licences import OPENRAIL_XL
 from studio.families.unet import UNetFamily
 

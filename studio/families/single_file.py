@@ -8,13 +8,17 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio.adapters import header as headers
 from studio.adapters import info
 from studio.adapters.header import Header
 from studio.core.errors import StudioError
-from studio.families.base import Family, Offer, Shapes
+from studio.core.file_types import PICKLE_SUFFIXES
+from studio.families.facts import Offer, Shapes
+
+if TYPE_CHECKING:
+    from studio.families.base import Family
 
 SUFFIX = ".safetensors"
 DENOISER = "model.diffusion_model."
@@ -39,10 +43,10 @@ SCHEDULES = {"stable-diffusion-v2-512": "epsilon", "stable-diffusion-v2-768-v": 
 
 def is_file_name(base_model: str) -> bool:
     """Whether a base model's name means a single file, whatever folder it is in."""
-    return base_model.lower().endswith((SUFFIX, *headers.PICKLES))
+    return base_model.lower().endswith((SUFFIX, *PICKLE_SUFFIXES))
 
 
-def identify(path: Path, families: Iterable[Family]) -> tuple[Family, Offer]:
+def identify(path: Path, families: "Iterable[Family]") -> "tuple[Family, Offer]":
     """The family of a single file and the offer it is like; StudioError, in plain words, for any file that cannot be a base."""
     header = read(path)
     shapes = bare(header.shapes)
@@ -55,7 +59,7 @@ def identify(path: Path, families: Iterable[Family]) -> tuple[Family, Offer]:
 
 def read(path: Path) -> Header:
     """The header of a single file, remembered for as long as the file does not change."""
-    if path.suffix.lower() in headers.PICKLES:
+    if path.suffix.lower() in PICKLE_SUFFIXES:
         raise StudioError(f"{path.name} {headers.A_PICKLE}")
     # Unlike Path.is_file, this one says no to a name that is too long and to a folder that may not be opened.
     if not os.path.isfile(path):
@@ -92,7 +96,7 @@ def schedule(path: Path) -> dict[str, Any]:
     return said | ({"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if to_the_end else {})
 
 
-def names_of(part: str, family: Family, names: Iterable[str]) -> dict[str, str]:
+def names_of(part: str, family: "Family", names: Iterable[str]) -> dict[str, str]:
     """The tensors of one part: the name in the file -> the one that diffusers' converters want."""
     names = list(names)
     if holds_all(family):
@@ -101,12 +105,12 @@ def names_of(part: str, family: Family, names: Iterable[str]) -> dict[str, str]:
     return {name: name.removeprefix(DENOISER) for name in within or names}
 
 
-def holds_all(family: Family) -> bool:
+def holds_all(family: "Family") -> bool:
     """Whether a single file of this family holds every model, and not the denoiser alone."""
     return set(family.checkpoint_parts) == set(family.models)
 
 
-def _refuse_unusable(path: Path, header: Header, family: Family) -> None:
+def _refuse_unusable(path: Path, header: Header, family: "Family") -> None:
     used = {part: names_of(part, family, header.tensors) for part in family.checkpoint_parts}
     if lacking := [part for part, names in used.items() if not names]:
         raise StudioError(f"{path.name} is a {family.title} model without its {lacking[0]}; look for the version that has everything in one file.")
@@ -118,7 +122,7 @@ def _refuse_unusable(path: Path, header: Header, family: Family) -> None:
         )
 
 
-def _not_a_base(path: Path, header: Header, families: Iterable[Family]) -> str:
+def _not_a_base(path: Path, header: Header, families: "Iterable[Family]") -> str:
     """What a file that no family knows seems to be, and what to do."""
     try:
         found = info.fingerprint(header.shapes, header.metadata)

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x and 2.x, and every model of their layout, the small one that ships included."""
 
 from studio import builtin
-from studio.families.base import Drawing, Offer
+from studio.families.facts import Drawing, Offer
 from studio.families.licences import APACHE, OPENRAIL, OPENRAIL_PLUS
 from studio.families.unet import UNetFamily
 

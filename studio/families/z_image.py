@@ -1,6 +1,7 @@
 """Z-Image (Tongyi-MAI, arXiv 2511.22699): one stream of picture and words for a flow-matching transformer, the words read by Qwen 3."""
 
-from studio.families.base import PROMPT, Drawing, Family, Offer, cut_chat_end, token_places
+from studio.families.base import PROMPT, Family, cut_chat_end, token_places
+from studio.families.facts import Drawing, Offer
 from studio.families.licences import APACHE
 
 LONGEST_PROMPT = 512

@@ -14,7 +14,8 @@ from studio.adapters.stack import Report, Stack
 from studio.config.recipe import Recipe
 from studio.core.errors import Overflow, StudioError
 from studio.devices import runtime
-from studio.families.base import BaseFolder, Family
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
 
 ADAPTERS_KEPT = 16
 PROMPTS_KEPT = 256

@@ -19,9 +19,9 @@ from huggingface_hub.utils import tqdm as hub_tqdm
 from huggingface_hub.utils._http import default_client_factory
 from pydantic import SecretStr
 
-from studio.adapters.header import PICKLES
 from studio.core.access import Access
 from studio.core.errors import StudioError
+from studio.core.file_types import PICKLE_SUFFIXES
 from studio.hub.errors import HUB_ERRORS, endpoint, sentences
 
 Progress = Callable[[int, int], None]
@@ -252,7 +252,7 @@ def _choose(repo_id: str, names: list[str], filename: str | None) -> str:
         return loras[0]
     if loras:
         raise StudioError(f"{repo_id} has {len(loras)} files; say which one: {', '.join(loras[:8])}{' ...' if len(loras) > 8 else ''}.")
-    if any(name.endswith(PICKLES) for name in names):
+    if any(name.endswith(PICKLE_SUFFIXES) for name in names):
         raise StudioError(f"{repo_id} has only pickle files, which can run programs when opened; the studio opens .safetensors only.")
     raise StudioError(f"{repo_id} has no .safetensors file, so there is no LoRA in it to add.")
 

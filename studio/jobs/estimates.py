@@ -12,7 +12,7 @@ from studio import families
 from studio.config import TrainConfig, fields
 from studio.core.errors import StudioError
 from studio.core.workspace import Home, write_atomically
-from studio.devices.memory import Footprint
+from studio.devices.footprint import Footprint
 from studio.jobs.progress import Report
 from studio.jobs.queue import Job
 
@@ -55,7 +55,7 @@ def estimate_job(home: Home, job: Job, report: Report, secret: bytes | None) -> 
     import torch
 
     from studio.devices import memory, runtime
-    from studio.devices.footprint import measure
+    from studio.devices.measure import measure
 
     config = TrainConfig.model_validate(job.payload["config"])
     base = families.locate_base(config.model.base_model, config.model.revision)

@@ -14,6 +14,7 @@ from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.jobs.queue import UNFINISHED, Job, Jobs
 from studio.runs import sweeps
+from studio.runs.creation import create_run, repeat_run
 from studio.runs.run import Run
 
 MOST_KNOWN = 500
@@ -29,7 +30,7 @@ class Wanted:
 
 def train(workspace: Workspace, jobs: Jobs, dataset: Dataset, wanted: Sequence[Wanted]) -> list[tuple[Run, Job]]:
     """New runs of a dataset as it is now. StudioError, and nothing of it done, when one of them cannot begin."""
-    return _begin(workspace, jobs, wanted, dataset.sha256(), lambda each: Run.create(workspace, each.config, dataset, each.title))
+    return _begin(workspace, jobs, wanted, dataset.sha256(), lambda each: create_run(workspace, each.config, dataset, each.title))
 
 
 def train_again(workspace: Workspace, jobs: Jobs, run: Run, settings: Sequence[str] = (), title: str = "") -> list[tuple[Run, Job]]:
@@ -42,7 +43,7 @@ def train_again(workspace: Workspace, jobs: Jobs, run: Run, settings: Sequence[s
     base = sweeps.without(run.title, settings)
     name = title or (base if len(several) > 1 else f"{base}, {', '.join(map(sweeps.spelled, settings)) or 'again'}")
     wanted = [Wanted(configs.build(values, *each.settings), each.named(name)) for each in several]
-    return _begin(workspace, jobs, wanted, run.id, lambda each: run.again(workspace, each.config, each.title))
+    return _begin(workspace, jobs, wanted, run.id, lambda each: repeat_run(run, workspace, each.config, each.title))
 
 
 def retry(workspace: Workspace, jobs: Jobs, run: Run, number: int) -> tuple[Run, Job]:

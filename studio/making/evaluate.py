@@ -15,15 +15,15 @@ import numpy as np
 import platformdirs
 import torch
 from diffusers import StableDiffusionPipeline
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
-from studio.builtin import CAPTIONER_DIR, MODEL_DIR, RESOLUTION
+from studio.builtin import CAPTIONER_DIR, MODEL_DIR
 from studio.making import judges
 from studio.making.drawing import draw
-from studio.making.judges import CREATURE, LOOKS, NOTHING
+from studio.making.judges import NOTHING
+from studio.making.scoring import generate
 from studio.making.world import COLOURS, SETTINGS, THINGS, Scene, caption, held_out, sample
 
 GOALS = {
@@ -31,18 +31,6 @@ GOALS = {
     "style_with_trigger": 0.90, "character_with_trigger": 0.90, "style_base": 0.05, "character_base": 0.05, "train_seconds": 120,
 }  # fmt: skip
 AT_MOST = ("style_base", "character_base", "train_seconds")
-STEPS, GUIDANCE = 20, 5.0
-
-
-def generate(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int, batch: int = 20) -> list[Image.Image]:
-    """One picture a prompt, each from its own seed, so that a score does not depend on the batch."""
-    pictures = []
-    for start in range(0, len(prompts), batch):
-        some = prompts[start : start + batch]
-        seeds = [torch.Generator().manual_seed(seed + start + index) for index in range(len(some))]
-        drawn = pipeline(some, num_inference_steps=STEPS, guidance_scale=GUIDANCE, height=RESOLUTION, width=RESOLUTION, generator=seeds)
-        pictures += drawn.images
-    return pictures
 
 
 def load_pipeline(folder: Path = MODEL_DIR) -> StableDiffusionPipeline:
@@ -87,14 +75,6 @@ def score_captioner(count: int = 500, folder: Path = CAPTIONER_DIR) -> float:
             written = processor.batch_decode(model.generate(**inputs, max_new_tokens=30), skip_special_tokens=True)
         exact += sum(text.strip() == caption(scene) for text, scene in zip(written, scenes))
     return exact / count
-
-
-def share_of_ink(found: np.ndarray) -> float:
-    return float((found[:, 5] == LOOKS.index("ink")).mean())
-
-
-def share_of_creature(found: np.ndarray) -> float:
-    return float(((found[:, 0] == CREATURE) | (found[:, 1] == CREATURE)).mean())
 
 
 def default_work() -> Path:

@@ -17,7 +17,9 @@ from studio.datasets.dataset import Dataset
 from studio.datasets.importing.images import decode_files
 from studio.making import judges, samples
 from studio.making.judges import Judge
+from studio.making.scoring import generate, share_of_creature, share_of_ink
 from studio.making.world import SETTINGS, caption, held_out, setting_phrase
+from studio.runs.creation import create_run
 from studio.runs.run import Run
 from studio.training.checkpoints import Disk
 from studio.training.loop import train as train_run
@@ -46,7 +48,7 @@ def train_one(workspace: Workspace, name: str, *overrides: str) -> tuple[Run, fl
     """The run and the seconds from its start to its end, sample pictures included."""
     pictures = dataset(workspace, name)
     settings = (f"dataset.id={pictures.id}", f"dataset.trigger_word={pictures.trigger_word}", *overrides)
-    run = Run.create(workspace, config.preset(PRESETS[name], *settings), pictures, TITLES[name])
+    run = create_run(workspace, config.preset(PRESETS[name], *settings), pictures, TITLES[name])
     start = time.monotonic()
     with run.lock():
         train_run(run, Disk())
@@ -86,9 +88,6 @@ def character_prompts(trigger: str) -> list[str]:
 
 def evaluate(pipeline: StableDiffusionPipeline, judge: Judge, folder: Path) -> dict[str, float]:
     """Trains both sample sets with their presets and asks the judges; train_seconds is the slower one's."""
-    # Here, or the two modules would import each other.
-    from studio.making.evaluate import generate, share_of_creature, share_of_ink
-
     questions = {"style": (style_prompts, share_of_ink), "character": (character_prompts, share_of_creature)}
     workspace, scores, seconds = fresh_workspace(folder / "evaluated"), {}, []
     for name, (prompts, share) in questions.items():

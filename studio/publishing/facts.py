@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from studio.config import TrainConfig
 from studio.datasets.importing.images import clean_text
-from studio.families.base import Licence
+from studio.families.facts import Licence
 from studio.publishing.licensing import Grant
 
 LONGEST_TEXT = 10_000

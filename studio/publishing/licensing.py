@@ -6,7 +6,7 @@ A LoRA is made from its base. Some bases leave it free, some ask that their list
 from dataclasses import dataclass
 
 from studio.core.errors import StudioError
-from studio.families.base import Licence
+from studio.families.facts import Licence
 from studio.families.licences import APACHE, CC0, CC_BY, CC_BY_NC, CC_BY_SA, MIT, OPENRAIL, OPENRAIL_PLUS
 
 AS_BASE, OTHER = "base", "other"

@@ -8,9 +8,7 @@ only writer of events.jsonl: the training child while it lives. `stop` and `paus
 """
 
 import json
-import os
 import re
-import shutil
 import time
 from pathlib import Path
 
@@ -18,9 +16,7 @@ from studio import config as configs
 from studio.config import TrainConfig, fields
 from studio.core.errors import StudioError
 from studio.core.platform import FileLock
-from studio.core.workspace import RUNS, Workspace, new_id, write_atomically
-from studio.datasets.dataset import Dataset
-from studio.datasets.masks import name_for
+from studio.core.workspace import RUNS, Workspace, write_atomically
 
 ADAPTER_NAME = re.compile(r"step-(\d{6})\.safetensors")
 STATE_AFTER = {
@@ -48,68 +44,6 @@ class Run:
         self.prior_dir = path / "prior"
         # The same picture and base give the same latents to every run of a workspace; one that was carried elsewhere keeps its own.
         self.cache_dir = (path.parent.parent if path.parent.name == RUNS else path) / "encodings"
-
-    @classmethod
-    def create(cls, workspace: Workspace, config: TrainConfig, dataset: Dataset, title: str = "") -> "Run":
-        """Write down the config and a snapshot of the dataset; later edits of the dataset do not reach this run."""
-        pictures = dataset.pictures
-        if not pictures:
-            raise StudioError(f"The dataset {dataset.title!r} has no pictures; add 10 to 50 under Pictures & captions.")
-        bare = sum(1 for picture in pictures if not picture.caption.strip())
-        if bare:
-            raise StudioError(f"{bare} of {len(pictures)} pictures have no caption; write them under Pictures & captions (one click), then start.")
-        start = _start(workspace, config)
-        run = cls._laid_out(workspace, title or config.dataset.trigger_word or dataset.title)
-        listing = []
-        for picture in pictures:
-            name = f"{picture.id}.png"
-            _link_or_copy(picture.file, run.dataset_dir / "pictures" / name)
-            listing.append({"sha256": picture.id, "file": name, "caption": picture.caption, "width": picture.width, "height": picture.height})
-            if picture.mask:
-                listing[-1]["mask"] = name_for(picture.id)
-                _link_or_copy(picture.mask, run.dataset_dir / "pictures" / name_for(picture.id))
-        snapshot = {
-            "title": title or dataset.title,
-            "dataset": dataset.id,
-            "dataset_title": dataset.title,
-            "sha256": dataset.sha256(),
-            "subject": dataset.subject,
-            "real_person": dataset.real_person,
-            "consent": dataset.consent,
-            "pictures": sorted(listing, key=lambda item: item["sha256"]),
-            "created": time.time(),
-        }
-        run._begin(config, snapshot, start)
-        return run
-
-    def again(self, workspace: Workspace, config: TrainConfig, title: str) -> "Run":
-        """A new run of the same pictures and captions, as they were for this one, with these settings."""
-        same = config.lora.start_from and config.lora.start_from == self.config.lora.start_from
-        start = self.start_file if same else _start(workspace, config)
-        run = type(self)._laid_out(workspace, title)
-        for file in self.dataset_dir.rglob("*"):
-            if file.is_file() and file.name != "dataset.json":
-                target = run.dataset_dir / file.relative_to(self.dataset_dir)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(file, target)
-        run._begin(config, {**self.snapshot, "title": title, "created": time.time()}, start)
-        return run
-
-    @classmethod
-    def _laid_out(cls, workspace: Workspace, title: str) -> "Run":
-        run = cls(workspace.run_path(new_id(title)))
-        for folder in (run.dataset_dir / "pictures", run.samples_dir, run.checkpoints_dir, run.adapters_dir):
-            folder.mkdir(parents=True)
-        return run
-
-    def _begin(self, config: TrainConfig, snapshot: dict, start: Path | None) -> None:
-        """The config last: a folder without one is no run yet."""
-        if start:
-            # A copy with bytes of its own: the file of another run can be trained over.
-            write_atomically(self.start_file, start.read_bytes())
-        write_atomically(self.dataset_dir / "dataset.json", json.dumps(snapshot, indent=1, sort_keys=True).encode())
-        write_atomically(self.path / "asked.json", configs.dump(config))
-        self.write_config(config)
 
     @classmethod
     def open(cls, workspace: Workspace, run_id: str) -> "Run":
@@ -268,32 +202,7 @@ class Run:
         return self.lock().holder()
 
 
-def _start(workspace: Workspace, config: TrainConfig) -> Path | None:
-    """The file of the LoRA that a new run is to go on from; StudioError when it is gone or has another shape."""
-    # Here, since the library lists runs.
-    from studio.families import bases
-    from studio.runs import library
-
-    lora = config.lora
-    if not lora.start_from:
-        return None
-    card = library.find(workspace, lora.start_from)
-    if bases.look_up(config.model.base_model, config.model.revision).fits(card.family, card.width) is False:
-        raise StudioError(f"{card.title} was trained for another kind of base; choose that base, or another LoRA to start from.")
-    if card.rank != lora.rank:
-        raise StudioError(f"{card.title} has rank {card.rank} and this run {lora.rank}; choose rank {card.rank} to go on from it, or start fresh.")
-    return card.path
-
-
 def _whole(more: int) -> int:
     if type(more) is not int or more < 1:
         raise StudioError(f"{more!r} is no number of steps to add; give a whole number from 1 on.")
     return more
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Pictures are never edited in place, so a second name for the same bytes is a safe copy; some disks refuse links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

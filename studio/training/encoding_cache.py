@@ -17,7 +17,8 @@ from torch import Tensor
 
 from studio.adapters.format import serialise
 from studio.core.workspace import write_atomically
-from studio.families.base import BaseFolder, Family
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

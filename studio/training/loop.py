@@ -14,10 +14,9 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-from studio import doctor
 from studio.config import TrainConfig
 from studio.config.training import TrainingConfig
-from studio.core import platform
+from studio.core import packages, platform
 from studio.core.errors import StudioError
 from studio.devices import memory, runtime
 from studio.families.base import Family
@@ -321,8 +320,8 @@ def main(argv: list[str]) -> int:
 
 def _other_versions() -> str:
     """What a bug may come from: packages in versions that the studio was not tested with. Empty when there are none."""
-    other = doctor.untested()
-    return f" Installed in other versions than the tested ones: {'; '.join(other)}. Run `{doctor.INSTALL}` and resume." if other else ""
+    other = packages.untested()
+    return f" Installed in other versions than the tested ones: {'; '.join(other)}. Run `{packages.INSTALL}` and resume." if other else ""
 
 
 def _fail(run: Run, message: str, retries: list[dict] | None = None) -> int:

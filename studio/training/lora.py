@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from peft import LoKrConfig, LoraConfig, PeftConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from studio.adapters.format import adapter_metadata, adapter_tensors, load_adapter, serialise
+from studio.adapters.layers import inject, peft_config
 from studio.config import TrainConfig, fields
 from studio.core.errors import StudioError
 from studio.devices import runtime
-from studio.families.base import BaseFolder, Family
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
 from studio.runs.run import Run
 from studio.training.checkpoints import Disk
 from studio.training.rng import Purpose, draw
@@ -38,10 +38,10 @@ def targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
 
 def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family, dtype: torch.dtype) -> dict[str, nn.Parameter]:
     """Fresh trainable halves by their names in the file: A uniform as PEFT makes it (Kaiming, a = sqrt 5), B zero, both by the seed alone."""
-    working, index = {}, 0
+    lora, working, index = config.lora, {}, 0
     for part, modules in targets(config, family).items():
         module = pipeline.components[part]
-        inject(module, peft_config(config, modules))
+        inject(module, peft_config(lora.method, lora.rank, lora.alpha, lora.dropout, modules))
         for name, weight in sorted(module.named_parameters()):
             if weight.requires_grad:
                 weight.data = weight.data.to(dtype)
@@ -54,34 +54,6 @@ def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family,
                 working[f"{part}.{_in_file(name)}"] = weight
             index += 1
     return working
-
-
-def peft_config(config: TrainConfig, modules: list[str]) -> LoraConfig | LoKrConfig:
-    """What PEFT is told; every random number it draws is overwritten afterwards."""
-    lora = config.lora
-    if lora.method == "lokr":
-        return LoKrConfig(r=lora.rank, alpha=lora.alpha, target_modules=modules, module_dropout=lora.dropout)
-    return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=modules, use_dora=lora.method == "dora")
-
-
-def inject(module: nn.Module, config: PeftConfig) -> None:
-    """Put PEFT's layers into `module`, in place, and leave only them trainable.
-
-    PEFT's own function, not the `add_adapter` of diffusers or transformers: those refuse to run unless PEFT has the version they were released
-    with. StudioError when `config.target_modules` names layers that the module has none of, or of a kind that PEFT cannot adapt.
-    """
-    try:
-        inject_adapter_in_model(config, module)
-    except ValueError as error:
-        names = ", ".join(sorted(config.target_modules))
-        raise StudioError(f"These target modules cannot be trained: {names}. Leave the field empty to train the usual ones. ({error})") from None
-
-
-def enable(module: nn.Module, on: bool) -> None:
-    """Switch the injected layers of `module` on or off; while off, it computes what the base alone computes."""
-    for layer in module.modules():
-        if isinstance(layer, BaseTunerLayer):
-            layer.enable_adapters(on)
 
 
 def _in_file(name: str) -> str:

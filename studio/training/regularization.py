@@ -9,7 +9,8 @@ import io
 from studio.config import TrainConfig
 from studio.config.recipe import Recipe, add_recipe
 from studio.core.workspace import write_atomically
-from studio.families.base import BaseFolder, Family
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
 from studio.generation.generator import Generator
 from studio.runs.run import Run
 from studio.training.batches import Example, load_examples

@@ -7,8 +7,9 @@ from studio import families
 from studio.config import TrainConfig, fields
 from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
-from studio.devices import footprint, memory, runtime
-from studio.families.base import BaseFolder, Family
+from studio.devices import measure, memory, runtime
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
 from studio.families.objectives import FlowMatching, Objective, Shift
 from studio.runs.run import Run
 from studio.training import backends
@@ -34,7 +35,7 @@ def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
         raise StudioError(f"diffusers reads no LoKr files of {family.title}; choose lora or dora.")
     # Counted only while something hangs on it: a resume need not build a large base's shapes.
     undecided = None in (config.runtime.dtype, config.runtime.gradient_checkpointing, config.runtime.quantisation, config.runtime.offload)
-    numbers = footprint.base_numbers(family, base) if undecided else 0
+    numbers = measure.base_numbers(family, base) if undecided else 0
     chosen, reasons = memory.choose(runtime.choose(config.runtime, numbers), numbers, config, base, family)
     decided = {"model.family": family.name, "model.revision": base.revision}
     settled = fields.replace(config, {**decided, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})

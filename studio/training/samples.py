@@ -12,16 +12,18 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from studio.adapters.layers import enable
 from studio.config import TrainConfig
 from studio.config.recipe import Recipe, StackEntry, add_recipe
 from studio.core.errors import Overflow
 from studio.datasets.trigger_words import spoken
-from studio.families.base import BaseFolder, Family
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
 from studio.generation.generator import Generator
 from studio.runs.run import Run
 from studio.training.checkpoints import Disk
 from studio.training.encoding_cache import Conditions, Encodings
-from studio.training.lora import enable, targets
+from studio.training.lora import targets
 
 
 class Film:

@@ -11,6 +11,7 @@ from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.jobs import worker
 from studio.runs import starting_points
+from studio.runs.creation import create_run
 from studio.runs.run import Run
 
 KOHYA = 'network_module = "networks.lora_flux"\nnetwork_dim = 24\nmax_train_epochs = 10\nclip_skip = 2\nxformers = true\n'
@@ -63,7 +64,7 @@ def test_a_training_takes_a_preset_of_ones_own_and_a_card(studio, workspace, mon
 
 def test_a_runs_config_is_a_settings_file(studio, workspace):
     dataset = Dataset.from_samples(workspace, "character")
-    run = Run.create(workspace, configs.for_dataset(dataset, "", "lora.rank=6", "runtime.threads=3"), dataset)
+    run = create_run(workspace, configs.for_dataset(dataset, "", "lora.rank=6", "runtime.threads=3"), dataset)
     done = studio("settings", run.path / "config.json", "--save", "Again")
     kept = starting_points.find(workspace, "mine:again")
     assert "runtime.threads = 3: this machine chooses anew" in done.stderr

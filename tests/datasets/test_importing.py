@@ -285,7 +285,7 @@ def test_the_child_has_no_secrets_and_is_limited(tmp_path, monkeypatch):
     one(tmp_path, encoded(patch()))
     assert len(started) == 1 and "hf_canary" not in str(started[0])
     if platform.LINUX:
-        code = "from studio.core.platform import limit_self; from studio.datasets.importing.decoder import MEMORY; limit_self(MEMORY, 1); bytearray(2 << 30)"
+        code = "from studio.datasets.importing import decoder; decoder.platform.limit_self(decoder.MEMORY, 1); bytearray(2 << 30)"
         assert b"MemoryError" in subprocess.run([sys.executable, "-c", code], capture_output=True, env=platform.environment()).stderr
 
 

@@ -18,8 +18,9 @@ from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.datasets.importing import matching
 from studio.datasets.importing.images import decode_files
-from studio.datasets.masks import Masks, masked_by
-from studio.runs.run import Run
+from studio.datasets.importing.mask_names import masked_by
+from studio.datasets.masks import Masks
+from studio.runs.creation import create_run
 
 
 def encoded(picture, format="PNG", **how):
@@ -425,7 +426,7 @@ def test_a_run_keeps_its_masks_when_the_dataset_changes(dataset, workspace):
     red, blue = dataset.pictures
     for picture in (red, blue):
         dataset.set_caption(picture.id, "a card")
-    run = Run.create(workspace, config.build({}), dataset)
+    run = create_run(workspace, config.build({}), dataset)
     listed = {picture["sha256"]: picture for picture in run.snapshot["pictures"]}
     assert "mask" not in listed[blue.id] and run.snapshot["sha256"] == dataset.sha256()
     kept = run.dataset_dir / "pictures" / listed[red.id]["mask"]

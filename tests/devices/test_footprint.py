@@ -6,8 +6,9 @@ import torch
 from studio import config as configs
 from studio.config.runtime import RuntimeConfig
 from studio.core.errors import StudioError
-from studio.devices.footprint import measure
-from studio.devices.memory import Footprint, fitting
+from studio.devices.footprint import Footprint
+from studio.devices.measure import measure
+from studio.devices.memory import fitting
 from studio.families import FAMILIES, get
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -56,16 +57,16 @@ def test_predicted_memory_is_what_others_measured():
 
 
 def test_what_autograd_keeps_is_what_a_real_step_keeps(tmp_path):
+    from studio.adapters.layers import inject, peft_config
     from studio.benchmark.models import save_tiny
     from studio.families import resolve_base
-    from studio.training.lora import inject, peft_config
 
     family = get("stable-diffusion")
     base = resolve_base(str(save_tiny(family, tmp_path / "m")))
     config = configs.build({"model": {"base_model": str(base.path)}, "dataset": {"resolution": 64}, "lora": {"rank": 4}})
     told = measure(config, family, base)
     denoiser = family.load(base, torch.bfloat16).unet
-    inject(denoiser, peft_config(config, list(family.target_modules)))
+    inject(denoiser, peft_config("lora", 4, 4, 0.0, list(family.target_modules)))
     denoiser.train()
     own, kept = {weight.untyped_storage().data_ptr() for weight in denoiser.parameters()}, {}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from studio import doctor
+from studio.core import packages
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def test_torchs_build_is_read_from_its_version_file_as_text(tmp_path, monkeypatc
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
     (package / "version.py").write_text(f"__version__ = '2.13.0'\n{line}\n")
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: type("Spec", (), {"origin": str(package / "__init__.py")}))
-    assert doctor._cuda_of_torch() == tag
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: type("Spec", (), {"origin": str(package / "__init__.py")}))
+    assert packages._cuda_of_torch() == tag
 
 
 def test_an_old_python_is_an_error_with_a_way_out():

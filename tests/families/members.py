@@ -13,9 +13,10 @@ from peft import LoraConfig, PeftConfig
 
 from studio import families
 from studio.adapters.format import adapter_metadata, load_adapter, write_adapter
+from studio.adapters.layers import inject
 from studio.benchmark.models import save_tiny
-from studio.families.base import BaseFolder, Family
-from studio.training.lora import inject
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
 
 VARIANTS = {
     "stable-diffusion: 2.x": {"prediction_type": "v_prediction"},

@@ -20,8 +20,10 @@ from studio.config.recipe import Recipe
 from studio.core.errors import StudioError
 from studio.core.workspace import Home
 from studio.families import FAMILIES
-from studio.families.base import BaseFolder, Family
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
 from studio.generation.generator import Generator
+from studio.runs.creation import create_run
 from studio.runs.run import Run
 from studio.training.checkpoints import Disk
 from studio.training.loop import train
@@ -57,7 +59,7 @@ def train_tiny(member: Member, root: Path, steps: int, method: str, text_encoder
     }
     workspace = Home(root / name / "home").workspace("local")
     dataset = TinyDataset(root / name / "pictures", count=5, sizes=((64, 64),))
-    run = Run.create(workspace, configs.build(values), dataset)
+    run = create_run(workspace, configs.build(values), dataset)
     train(run, Disk())
     return Trained(family, base, run, Generator(base, family))
 

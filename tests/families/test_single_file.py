@@ -14,7 +14,8 @@ from studio import families
 from studio.benchmark.models.parts import clip
 from studio.core.errors import StudioError
 from studio.families import FAMILIES, flux2, get, krea_2, resolve_base, sd3, single_file
-from studio.families.base import BaseFolder, Family
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
 from studio.publishing import plan, snippets
 from tests.families.members import Member, draw
 from tests.families.originals import DENOISER, ORIGINALS, let_flux_be, save_original

@@ -1,7 +1,7 @@
 """Counted once by a child, answered from then on for every rank."""
 
 from studio import config as configs
-from studio.devices.footprint import measure
+from studio.devices.measure import measure
 from studio.families import BUILTIN_ID, get, resolve_base
 from studio.jobs import estimates
 from studio.jobs.process import run_direct

@@ -19,7 +19,7 @@ from studio.jobs import worker
 from studio.jobs.queue import Jobs
 from studio.jobs.worker import Worker
 from studio.runs import library
-from studio.runs.run import Run
+from studio.runs.creation import create_run, repeat_run
 from studio.ui.components import run_view
 from tests.trained import LAYER, captioned_dataset, finished_run
 
@@ -64,7 +64,7 @@ def jobs(home):
 @pytest.fixture
 def run(workspace):
     dataset = captioned_dataset(workspace, "style", "")
-    return Run.create(workspace, config.build({}, f"dataset.id={dataset.id}", "training.max_train_steps=60"), dataset, "Ink")
+    return create_run(workspace, config.build({}, f"dataset.id={dataset.id}", "training.max_train_steps=60"), dataset, "Ink")
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_one_training_at_a_time_while_pictures_need_not_wait(home, jobs, run, wo
 @pytest.fixture
 def several(workspace, jobs, run):
     """Four trainings in the queue, the last moved to the second place: (run, job) in the order they are to be taken."""
-    runs = [run, *(run.again(workspace, run.config, f"Ink {number}") for number in (1, 2, 3))]
+    runs = [run, *(repeat_run(run, workspace, run.config, f"Ink {number}") for number in (1, 2, 3))]
     queued = [(each, jobs.submit("local", "train", {"run": each.id}, key=each.job_key)) for each in runs]
     jobs.move(queued[3][1].id, "first")
     jobs.move(queued[0][1].id, "first")

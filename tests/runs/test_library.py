@@ -7,7 +7,7 @@ from studio import builtin, config
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.runs import library
-from studio.runs.run import Run
+from studio.runs.creation import create_run
 from tests.trained import write_tiny_adapter
 
 
@@ -26,7 +26,7 @@ def test_the_starters_ship_with_their_trigger_words():
 
 def test_a_run_appears_when_its_first_adapter_is_saved_and_every_step_can_be_taken(workspace, starter):
     dataset = Dataset.from_samples(workspace, "style")
-    run = Run.create(workspace, config.build({}), dataset, "Ink")
+    run = create_run(workspace, config.build({}), dataset, "Ink")
     assert all(card.source == "starter" for card in library.list_adapters(workspace))
     for step in (100, 200):
         shutil.copy(starter.path, run.adapter_at(step))

@@ -9,6 +9,7 @@ from studio import config
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.runs import library
+from studio.runs.creation import create_run, repeat_run
 from studio.runs.run import Run
 from tests.trained import finished_run
 
@@ -20,7 +21,7 @@ def dataset(workspace) -> Dataset:
 
 @pytest.fixture
 def run(workspace, dataset) -> Run:
-    return Run.create(workspace, config.build({}, f"dataset.id={dataset.id}", "dataset.trigger_word=ohwx"), dataset)
+    return create_run(workspace, config.build({}, f"dataset.id={dataset.id}", "dataset.trigger_word=ohwx"), dataset)
 
 
 def test_a_run_holds_everything_to_train_again(run, dataset):
@@ -42,13 +43,13 @@ def test_later_edits_of_the_dataset_do_not_reach_the_run(run, dataset):
 def test_a_run_needs_pictures(workspace):
     empty = Dataset.create(workspace, "Empty", "style", real_person=False, consent="")
     with pytest.raises(StudioError, match="no pictures"):
-        Run.create(workspace, config.build({}), empty)
+        create_run(workspace, config.build({}), empty)
 
 
 def test_a_run_needs_a_caption_for_every_picture(workspace, dataset):
     dataset.set_caption(dataset.pictures[3].id, " ", "hand")
     with pytest.raises(StudioError, match="1 of 16 pictures have no caption"):
-        Run.create(workspace, config.build({}), dataset)
+        create_run(workspace, config.build({}), dataset)
 
 
 def test_half_a_line_is_not_read_until_it_is_whole(run):
@@ -139,12 +140,12 @@ def test_a_run_that_starts_from_a_lora_keeps_a_copy_of_it(workspace, dataset):
     first = finished_run(workspace)
     rank = library.find(workspace, f"run:{first.id}").rank
     settings = (f"lora.rank={rank}", f"lora.start_from=run:{first.id}@100")
-    run = Run.create(workspace, config.build({}, *settings), dataset)
+    run = create_run(workspace, config.build({}, *settings), dataset)
     assert run.start_file.read_bytes() == first.adapter_at(100).read_bytes()
     first.adapter_at(100).write_bytes(b"trained over")
     assert run.start_file.read_bytes() != b"trained over"
     workspace.remove(first.path)
-    assert run.again(workspace, run.config, "Again").start_file.read_bytes() == run.start_file.read_bytes()
+    assert repeat_run(run, workspace, run.config, "Again").start_file.read_bytes() == run.start_file.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_a_run_that_starts_from_a_lora_keeps_a_copy_of_it(workspace, dataset):
 )
 def test_a_lora_that_cannot_be_started_from_is_refused_in_a_sentence(workspace, dataset, settings, words):
     with pytest.raises(StudioError, match=words):
-        Run.create(workspace, config.build({}, *settings), dataset)
+        create_run(workspace, config.build({}, *settings), dataset)
     assert not list(workspace.runs.iterdir())
 
 

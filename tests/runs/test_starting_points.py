@@ -12,7 +12,7 @@ from studio.config import fields, memory_overlays, shipped_presets, suggestions,
 from studio.core.errors import StudioError
 from studio.datasets.dataset import SUBJECTS, Dataset
 from studio.runs import starting_points
-from studio.runs.run import Run
+from studio.runs.creation import create_run
 
 NAMES = [preset.name for preset in configs.presets()]
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -286,7 +286,7 @@ def test_a_preset_that_cannot_be_read_is_shown_as_such(workspace):
 def test_a_runs_settings_come_back_without_its_machine_and_its_word(workspace):
     dataset = Dataset.from_samples(workspace, "style")
     asked = configs.for_dataset(dataset, "", "lora.rank=12", "training.max_train_steps=123")
-    run = Run.create(workspace, asked, dataset, "Ink")
+    run = create_run(workspace, asked, dataset, "Ink")
     run.write_config(fields.replace(asked, {"runtime.device": "cuda", "runtime.threads": 16, "runtime.quantisation": "nf4"}))
     again = starting_points.settings(workspace, pictures(30, "character", "sks"), f"run:{run.id}")
     assert (again.lora.rank, again.training.max_train_steps) == (12, 123)
@@ -299,7 +299,7 @@ def test_a_runs_settings_come_back_without_its_machine_and_its_word(workspace):
 def test_goals_are_the_two_paces_for_the_base_then_ones_own_then_runs(workspace):
     dataset = Dataset.from_samples(workspace, "style")
     starting_points.save(workspace, "Ink, slow", configs.for_dataset(dataset))
-    run = Run.create(workspace, configs.for_dataset(dataset), dataset, "Ink")
+    run = create_run(workspace, configs.for_dataset(dataset), dataset, "Ink")
     names = [name for _, name in starting_points.goals(workspace, "style")]
     assert names == ["small-world-style", "small-world-style-quick", "mine:ink-slow", f"run:{run.id}"]
     assert [name for _, name in starting_points.goals(workspace, "object", SD15)][:2] == ["stable-diffusion-object", "stable-diffusion-object-quick"]

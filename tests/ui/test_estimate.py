@@ -7,7 +7,7 @@ import pytest
 from studio import config
 from studio.benchmark.tiny import save_tiny_model
 from studio.core import platform
-from studio.devices.memory import Footprint
+from studio.devices.footprint import Footprint
 from studio.families import BUILTIN_ID, resolve_base
 from studio.jobs.estimates import Estimate
 from studio.ui.components import estimate

@@ -7,6 +7,7 @@ import pytest
 from studio.config import fields
 from studio.core.access import Access
 from studio.jobs.queue import Jobs
+from studio.runs.creation import repeat_run
 from studio.ui.components import job_bar, run_list, run_view
 from studio.ui.studio import Studio
 from tests.trained import finished_run
@@ -21,7 +22,7 @@ def studio(home):
 def queued(studio, workspace):
     """Three runs of 200 steps in the queue."""
     runs = [finished_run(workspace, title=f"<Ink> {n}") for n in range(3)]
-    runs = [run.again(workspace, run.config, run.title) for run in runs]
+    runs = [repeat_run(run, workspace, run.config, run.title) for run in runs]
     return [(run, studio.jobs.submit("local", "train", {"run": run.id}, key=run.job_key)) for run in runs]
 
 

@@ -13,6 +13,7 @@ from studio.families import BUILTIN_ID
 from studio.jobs.launch import Wanted
 from studio.jobs.queue import Jobs
 from studio.runs import starting_points
+from studio.runs.creation import create_run
 from studio.runs.run import Run
 from studio.ui import app as ui
 from studio.ui import studio as studio_module
@@ -179,7 +180,7 @@ def test_a_preset_of_that_name_is_replaced_only_when_that_is_said(page, dataset,
 
 
 def test_a_runs_settings_fill_the_form(page, dataset, workspace):
-    run = Run.create(workspace, configs.for_dataset(dataset, "", "lora.rank=24", "training.max_train_steps=77"), dataset, "Ink")
+    run = create_run(workspace, configs.for_dataset(dataset, "", "lora.rank=24", "training.max_train_steps=77"), dataset, "Ink")
     shown = page.call("take_goal", dataset.id, f"run:{run.id}", "")
     assert (shown["rank"], shown["steps"]) == (24, 77)
     assert f"run:{run.id}" in [name for _, name in page.choices["preset"]]
@@ -244,7 +245,7 @@ def test_several_values_make_whole_configs_that_are_checked_before_any_is_queued
 def test_the_sum_of_several_values_is_told_before_they_are_queued(dataset, workspace):
     made = train_sweep.plan(dataset, configs.for_dataset(dataset), "Ink", False, [("lora.rank", "8,16,32")])
     assert "3 runs, time shown after the first steps" in train_sweep.told(workspace, made)
-    run = Run.create(workspace, configs.for_dataset(dataset), dataset)
+    run = create_run(workspace, configs.for_dataset(dataset), dataset)
     run.append({"kind": "step", "step": 1, "loss": 0.1, "seconds_per_step": 1.3})
     assert "3 runs, about 23 minutes in all" in train_sweep.told(workspace, made) and "Ink, rank 32" in train_sweep.told(workspace, made)
 
@@ -276,7 +277,7 @@ def fill(home):
 def test_a_runs_settings_fill_the_form_with_its_own_pictures(fill, workspace, dataset):
     other = Dataset.from_samples(workspace, "character")
     config = configs.for_dataset(other, "", "lora.rank=4", "lora.alpha=2", "training.max_train_steps=77")
-    run = Run.create(workspace, config, other, "Pim")
+    run = create_run(workspace, config, other, "Pim")
     run.write_config(config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": 1})}))
     form = fill("copy", run, dataset.id)
     assert (form["Pictures"], form["Steps"], form["Push (alpha)"], form["Processor threads"]) == (other.id, 77, 2, None)

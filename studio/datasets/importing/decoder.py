@@ -15,8 +15,8 @@ from PIL import Image, ImageFile
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.datasets.importing.decode import MOST_PIXELS, decode, decode_mask, looks_like_photo
+from studio.datasets.importing.mask_names import masked_by
 from studio.datasets.importing.zip_reader import Archive
-from studio.datasets.masks import masked_by
 
 LARGEST_FILE = 200 * 1000**2
 LARGEST_ARCHIVE = 2 * 1000**3

@@ -46,7 +46,7 @@ def decode_files(files: Iterable[dict], folder: Path, report: Callable[[int, int
     """Decode uploads ({"path", "name"} each: pictures, masks, .txt captions, zips of these) into `folder`.
 
     Pictures that are pixel for pixel the same come once, with a note. `name.txt` becomes the caption of `name.<anything>` beside it, and
-    what `masks.masked_by` tells from its name the mask of a picture that came or is `here`. With "mask_of", the id of a picture `here`,
+    what `mask_names.masked_by` tells from its name the mask of a picture that came or is `here`. With "mask_of", the id of a picture `here`,
     a file is its mask whatever it is called.
     """
     files = list(files)

@@ -4,10 +4,10 @@ import gradio as gr
 
 from studio import families
 from studio.core.workspace import Workspace
-from studio.devices.memory import FILE_BYTES, PACKED_BYTES
+from studio.devices.footprint import FILE_BYTES, PACKED_BYTES
 from studio.families import bases
-from studio.families.base import AUTOENCODER_BILLIONS, Offer
 from studio.families.bases import Base
+from studio.families.facts import AUTOENCODER_BILLIONS, Offer
 from studio.hub.errors import endpoint
 from studio.runs.run import Run
 from studio.ui.components.html import external, facts, notice, text

@@ -8,7 +8,8 @@ from studio.adapters.header import read_header
 from studio.config import TrainConfig
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
-from studio.devices.memory import FILE_BYTES, fitting, free_bytes
+from studio.devices.footprint import FILE_BYTES
+from studio.devices.memory import fitting, free_bytes
 from studio.jobs.estimates import Estimate
 from studio.runs.run import Run
 from studio.ui.components.html import duration, size

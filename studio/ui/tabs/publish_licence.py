@@ -8,7 +8,7 @@ import gradio as gr
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace, slug
 from studio.families import bases
-from studio.families.base import Licence
+from studio.families.facts import Licence
 from studio.publishing import licensing
 from studio.runs import library
 from studio.runs.run import Run

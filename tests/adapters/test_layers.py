@@ -8,10 +8,10 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
+from studio.adapters.layers import enable, inject
 from studio.core.errors import StudioError
-from studio.training.lora import enable, inject
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MIXIN_METHODS = {
     *("add_adapter", "set_adapter", "set_adapters", "load_adapter", "delete_adapters", "disable_adapters", "enable_adapters"),
     *("disable_lora", "enable_lora", "fuse_lora", "load_lora_adapter", "unload_lora", "active_adapters"),
@@ -31,7 +31,7 @@ def test_no_adapter_method_of_diffusers_or_transformers_models_is_called():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MIXIN_METHODS:
                 called.add(f"{path.name}: {ast.unparse(node.func)}")
     # PEFT's own layers are switched by a method of the same name.
-    assert called == {"lora.py: layer.enable_adapters"}
+    assert called == {"layers.py: layer.enable_adapters"}
 
 
 def test_a_text_encoder_is_trainable_with_the_installed_versions():
