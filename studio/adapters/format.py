@@ -39,6 +39,9 @@ TORCH_DTYPES |= {"torch.float8_e4m3fn": "F8_E4M3", "torch.float8_e5m2": "F8_E5M2
 TORCH_DTYPES |= {"torch.float8_e4m3fnuz": "F8_E4M3FNUZ", "torch.float8_e5m2fnuz": "F8_E5M2FNUZ"}
 """torch's name of a dtype -> that of safetensors, for all that its reader takes back from bytes (safetensors 0.8)."""
 
+CLIP_LAYER = re.compile(r"(?:^|(?<=/))(text_encoder(?:_\d)?)\.(?=encoder\.layers\.)")
+"""Where a name of CLIP's lacks the level `text_model`. No other text encoder begins so: T5 has encoder.block, the language models model.layers."""
+
 
 @dataclass(frozen=True)
 class LowRank:
@@ -62,7 +65,7 @@ class Kronecker:
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A LoRA in memory: `<part>.<module>` -> its change, float32, alpha folded in. Two are equal only when they are one object."""
+    """A LoRA in memory: `<part>.<module>` as `spell` has it -> its change, float32, alpha folded in. Two are equal only when they are one object."""
 
     title: str
     layers: dict[str, LowRank | Kronecker]
@@ -115,6 +118,15 @@ def refuse_other_base(title: str, found: Fingerprint, family: "Family", base: "B
         )
 
 
+def spell(name: str) -> str:
+    """A layer's name in a file, from its name in memory, in a file of an earlier version, or at the end of a name in a resume state.
+
+    CLIP's layers stand below `text_model`, as transformers 4, diffusers before 0.40 and ComfyUI name them. transformers 5.6 dropped that level
+    from CLIPTextModel, not from CLIPTextModelWithProjection; a newer diffusers finds the layers either way.
+    """
+    return CLIP_LAYER.sub(r"\1.text_model.", name)
+
+
 def load_adapter(path: Path, family: "Family") -> Adapter:
     """All layers of a LoRA file, checked: right family, finite numbers, both halves; foreign spellings translated by diffusers' own converters."""
     import torch
@@ -144,9 +156,13 @@ def load_adapter(path: Path, family: "Family") -> Adapter:
     layers |= _kronecker_layers(tensors)
     if lost := [name for name in tensors if re.split(r"\.lo(?:ra|kr)_", name)[0] not in layers]:
         raise StudioError(f"{path.name} has layers that nobody here can place (first: {lost[0]}); look for the LoRA in diffusers' or kohya's format.")
+    named = {spell(layer): part for layer, part in layers.items()}
+    if len(named) < len(layers):
+        twice = next(layer for layer in layers if layer != spell(layer) and spell(layer) in layers)
+        raise StudioError(f"{path.name} has the layer {twice} twice, with the level text_model in its name and without; get another version of it.")
     if not layers:
         raise StudioError(f"{path.name} matches no layer of {family.title}; it would change nothing. Choose another LoRA.")
-    adapter = Adapter(path.name, layers, found)
+    adapter = Adapter(path.name, named, found)
     for layer, (largest, _) in adapter.largest.items():
         if not math.isfinite(largest):
             raise Overflow(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studio.adapters.format import Adapter, Kronecker, LowRank
+from studio.adapters.format import Adapter, Kronecker, LowRank, spell
 from studio.core.errors import Overflow, StudioError
 
 
@@ -152,7 +152,7 @@ class Stack:
             for name, module in root.named_modules():
                 if isinstance(module, (nn.Linear, nn.Conv2d)) and ".lora_" not in name:
                     # While PEFT trains a layer it wraps it; the layer itself is then called base_layer.
-                    self._modules[f"{part}.{name.removesuffix('.base_layer')}"] = module
+                    self._modules[spell(f"{part}.{name.removesuffix('.base_layer')}")] = module
         self._layers: dict[str, _Layer] = {}
         self._adapters: list[Adapter] = []
         self._report = Report(0, {})
@@ -195,9 +195,9 @@ class Stack:
     def _refuse_overflow(self, adapter: Adapter, weight: float) -> None:
         """Overflow where numbers would be infinite in the base's own precision."""
         for name, (largest, weighed) in adapter.largest.items():
-            if (place := self._place(name)) is None:
+            if name not in self._modules:
                 continue
-            dtype = _dtype(self._modules[place])
+            dtype = _dtype(self._modules[name])
             most = torch.finfo(dtype).max
             limit = f"the {str(dtype).removeprefix('torch.')} that this base draws in holds at most {f'{most:,.0f}' if most < 1e6 else f'{most:.3g}'}"
             if largest > most:
@@ -217,25 +217,18 @@ class Stack:
         for index, adapter in enumerate(adapters):
             matched = 0
             for name, low_rank in adapter.layers.items():
-                place = self._place(name)
-                if place is None:
+                if name not in self._modules:
                     unmatched.setdefault(adapter.title, []).append(name)
                     continue
-                found.setdefault(place, []).append((index, _fitted(adapter.title, name, low_rank, self._modules[place])))
+                found.setdefault(name, []).append((index, _fitted(adapter.title, name, low_rank, self._modules[name])))
                 matched += 1
             if not matched:
                 raise StudioError(f"{adapter.title} matches no layer of this base, so it would change nothing. Choose a LoRA made for this base.")
         for layer in self._layers.values():
             layer.handle.remove()
-        self._layers = {place: _Layer(self._modules[place], parts) for place, parts in found.items()}
+        self._layers = {name: _Layer(self._modules[name], parts) for name, parts in found.items()}
         self._adapters = adapters
         self._report = Report(len(found), unmatched)
-
-    def _place(self, name: str) -> str | None:
-        """transformers 5 dropped CLIP's `text_model.` level; older adapter files still have it, newer ones may not."""
-        part, _, module = name.partition(".")
-        spellings = (name, f"{part}.{module.removeprefix('text_model.')}", f"{part}.text_model.{module}")
-        return next((spelling for spelling in spellings if spelling in self._modules), None)
 
 
 def _fitted(title: str, name: str, part: LowRank | Kronecker, module: nn.Module) -> LowRank | Kronecker:

@@ -197,4 +197,21 @@ def convert_foreign(family: "Family", tensors: "dict[str, torch.Tensor]") -> "di
             stated[f"{name.removesuffix('.lora_down.weight')}.alpha"] = torch.tensor(float(tensor.shape[0]))
     converted = getattr(diffusers, family.pipeline_names[0]).lora_state_dict(stated, use_safetensors=True)
     converted = converted[0] if isinstance(converted, tuple) else converted
-    return {name: tensor for name, tensor in converted.items() if not name.endswith(".alpha")}
+    converted = {name: tensor for name, tensor in converted.items() if not name.endswith(".alpha")}
+    found = {name: tensor for name, tensor in converted.items() if name.partition(".")[0] not in family.text_encoder_names}
+    for part in family.text_encoder_names:
+        found |= {f"{part}.{name}": tensor for name, tensor in convert_text_encoder(part, converted).items()}
+    return found
+
+
+def convert_text_encoder(part: str, tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """The layers of one text encoder as PEFT names them, without the part's name; the converters of whole files leave older spellings there."""
+    from diffusers.utils import convert_state_dict_to_peft
+
+    found = {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
+    if not found or any(".lora_A." in name for name in found):
+        return found
+    # convert_state_dict_to_diffusers would do this, but knows old spellings by to_out_lora alone (diffusers 0.42); not all files have it.
+    for old, new in {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}.items():
+        found = {name.replace(f".{old}_lora.", f".{new}.lora_linear_layer."): tensor for name, tensor in found.items()}
+    return convert_state_dict_to_peft(found)

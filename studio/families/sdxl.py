@@ -92,14 +92,16 @@ class SDXL(UNetFamily):
         from types import SimpleNamespace
 
         from diffusers import StableDiffusionXLPipeline
-        from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
+        from diffusers.utils import convert_unet_state_dict_to_peft
+
+        from studio.families.loading import convert_text_encoder
 
         # kohya numbers the blocks as the original code does; to count them anew the converter needs this one fact, the same for all of SDXL.
         converted, _ = StableDiffusionXLPipeline.lora_state_dict(tensors, unet_config=SimpleNamespace(layers_per_block=2), use_safetensors=True)
-        found = {}
-        for part in (self.denoiser_name, *self.text_encoder_names):
-            of_part = {key.removeprefix(f"{part}."): value for key, value in converted.items() if key.startswith(f"{part}.")}
-            if of_part and not any(".lora_A." in key for key in of_part):
-                of_part = (convert_unet_state_dict_to_peft if part == self.denoiser_name else convert_state_dict_to_peft)(of_part)
-            found |= {f"{part}.{key}": value for key, value in of_part.items()}
+        unet = {key.removeprefix("unet."): value for key, value in converted.items() if key.startswith("unet.")}
+        if unet and not any(".lora_A." in key for key in unet):
+            unet = convert_unet_state_dict_to_peft(unet)
+        found = {f"unet.{key}": value for key, value in unet.items()}
+        for part in self.text_encoder_names:
+            found |= {f"{part}.{key}": value for key, value in convert_text_encoder(part, converted).items()}
         return found

@@ -102,16 +102,13 @@ class StableDiffusion(UNetFamily):
 
     def foreign_layers(self, tensors):
         from diffusers import StableDiffusionPipeline
-        from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
+        from diffusers.utils import convert_unet_state_dict_to_peft
+
+        from studio.families.loading import convert_text_encoder
 
         converted, _ = StableDiffusionPipeline.lora_state_dict(tensors, use_safetensors=True)
         unet = {key.removeprefix("unet."): value for key, value in converted.items() if key.startswith("unet.")}
-        text = {key.removeprefix("text_encoder."): value for key, value in converted.items() if key.startswith("text_encoder.")}
         if unet and not any(".lora_A." in key for key in unet):
             unet = convert_unet_state_dict_to_peft(unet)
-        if text and not any(".lora_A." in key for key in text):
-            # convert_state_dict_to_diffusers would do this, but knows old spellings by to_out_lora alone (diffusers 0.42); not all files have it.
-            for old, new in {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}.items():
-                text = {key.replace(f".{old}_lora.", f".{new}.lora_linear_layer."): value for key, value in text.items()}
-            text = convert_state_dict_to_peft(text)
+        text = convert_text_encoder("text_encoder", converted)
         return {f"unet.{key}": value for key, value in unet.items()} | {f"text_encoder.{key}": value for key, value in text.items()}

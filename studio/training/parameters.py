@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from studio.adapters.format import spell
 from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
 
@@ -130,12 +131,14 @@ class Learner:
         return tensors, {"numbers": numbers, "groups": groups}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
-        """Go back to what `state` gave."""
+        """Go back to what `state` gave, in an earlier version too, which named the layers of text encoders otherwise."""
+        tensors = {spell(name): tensor for name, tensor in tensors.items()}
+        stated = {spell(name): numbers for name, numbers in facts["numbers"].items()}
         for name, weight in self.masters.items():
             weight.detach().copy_(tensors[f"weight/{name}"])
             if self.average:
                 self.average[name].copy_(tensors[f"average/{name}"])
-            kept = dict(facts["numbers"].get(name, {}))
+            kept = dict(stated.get(name, {}))
             for key, value in tensors.items():
                 kind, _, rest = key.partition("/")
                 if kind == "optimizer" and rest.endswith(f"/{name}"):

@@ -386,6 +386,14 @@ def test_numbers_that_are_not_finite_are_refused(bad, tmp_path):
         load_adapter(saved(tmp_path / "a.safetensors", tensors), FAMILY)
 
 
+def test_a_layer_that_goes_by_two_names_is_refused(tmp_path):
+    names = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj", "text_encoder.encoder.layers.0.self_attn.q_proj"
+    for name in names:
+        assert list(load_adapter(saved(tmp_path / "a.safetensors", layer(name, 8, 8)), FAMILY).layers) == [names[0]]
+    with pytest.raises(StudioError, match=f"has the layer {names[1]} twice"):
+        load_adapter(saved(tmp_path / "a.safetensors", layer(names[0], 8, 8) | layer(names[1], 8, 8)), FAMILY)
+
+
 def test_foreign_keys_come_in_through_diffusers_with_their_alpha_folded(tmp_path, tiny_pipeline):  # noqa: F811
     ours = lora_tensors(tiny_pipeline)
     text = lora_tensors(tiny_pipeline, targets=("q_proj", "fc1"), part="text_encoder")

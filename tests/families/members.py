@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLQwenImage, DiffusionPipeline
 from peft import LoraConfig, PeftConfig
+from transformers import CLIPTextModel
 
 from studio import families
 from studio.adapters.format import adapter_metadata, load_adapter, write_adapter
@@ -154,6 +155,11 @@ def learning_parts(member: Member) -> dict[str, tuple[str, ...]]:
     return {member.family.denoiser_name: member.family.target_modules, **member.family.text_encoder_targets}
 
 
+def in_file(part: str, module: torch.nn.Module, name: str) -> str:
+    """A parameter's name in an adapter file: CLIP's layers stand below `text_model`, which transformers 5 dropped from one of its two classes."""
+    return f"{part}.{'text_model.' if isinstance(module, CLIPTextModel) else ''}{name}"
+
+
 @contextmanager
 def taught(member: Member, configs: dict[str, PeftConfig]) -> Iterator[dict[str, torch.Tensor]]:
     """The member with random trainable halves of PEFT's in these parts, which come with their names in an adapter file; afterwards as before."""
@@ -165,7 +171,7 @@ def taught(member: Member, configs: dict[str, PeftConfig]) -> Iterator[dict[str,
             for name, weight in module.named_parameters():
                 if weight.requires_grad:
                     weight.data = torch.randn(weight.shape, generator=random) * 0.4
-                    tensors[f"{part}.{name.replace('.default', '')}"] = weight.data.clone()
+                    tensors[in_file(part, module, name.replace(".default", ""))] = weight.data.clone()
         yield tensors
     finally:
         member.pipeline.unload_lora_weights()
@@ -191,7 +197,7 @@ def read_by_diffusers(member: Member, path: Path) -> Iterator[dict[str, torch.Te
     member.pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name="theirs")
     try:
         yield {
-            f"{part}.{name.replace('.theirs', '')}": weight.detach().clone()
+            in_file(part, member.pipeline.components[part], name.replace(".theirs", "")): weight.detach().clone()
             for part in learning_parts(member)
             for name, weight in member.pipeline.components[part].named_parameters()
             if ".lora_" in name or ".lokr_" in name

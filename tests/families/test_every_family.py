@@ -27,7 +27,7 @@ from studio.runs.creation import create_run
 from studio.runs.run import Run
 from studio.training.checkpoints import Disk
 from studio.training.loop import train
-from tests.families.members import Member
+from tests.families.members import Member, in_file
 
 PROMPT = "ohwx a red cat"
 STEPS = 40
@@ -102,7 +102,7 @@ def plain(one: Trained, adapter: Path | None) -> tuple[numpy.ndarray, set[str]]:
         parts = {name: pipeline.components[name] for name in (one.family.denoiser_name, *one.family.text_encoder_targets)}
         for name, part in parts.items():
             if any(".lora_" in each or ".lokr_" in each for each, _ in part.named_parameters()):
-                taken |= {f"{name}.{key}" for key in get_peft_model_state_dict(part, adapter_name="default_0")}
+                taken |= {in_file(name, part, key) for key in get_peft_model_state_dict(part, adapter_name="default_0")}
     generator = torch.Generator("cpu").manual_seed(recipe(one).seed)
     picture = pipeline(prompt=PROMPT, **one.family.code_arguments(3.0), num_inference_steps=2, width=64, height=64, generator=generator).images[0]
     return numpy.asarray(picture), taken
@@ -174,6 +174,8 @@ def test_other_kinds_of_adapter_are_read_by_plain_diffusers_as_the_studio_draws_
     assert not numpy.array_equal(ours, drawn(one, None))
     if text_encoder:
         words = load_file(adapter)
+        of_text = {name for name in words if name.startswith("text_encoder")}
+        assert of_text and all(re.match(r"text_encoder(_2)?\.text_model\.encoder\.layers\.", name) for name in of_text)
         assert any(name.startswith("text_encoder") and name.endswith("lora_B.weight") and words[name].abs().sum() > 0 for name in words)
 
 

@@ -53,6 +53,26 @@ def test_what_every_part_learnt_is_read_back_by_diffusers(member, tmp_path):
     assert torch.equal(draw(member), plain)
 
 
+@of_kinds([family.name for family in FAMILIES if family.text_encoder_targets])
+def test_text_encoders_as_transformers_5_names_them_are_read_as_well(member, tmp_path):
+    """Earlier versions wrote the names of the modules in memory, without the level `text_model` where that class of CLIP has none."""
+    with members.taught(member, members.low_rank(member)) as tensors:
+        pass
+    assert any(".text_model." in name for name in tensors)
+    earlier = {name.replace("text_encoder.text_model.", "text_encoder."): tensor for name, tensor in tensors.items()}
+    now, before = (
+        load_adapter(members.save_lora(member, tmp_path / f"{name}.safetensors", named), member.family)
+        for name, named in (("now", tensors), ("before", earlier))
+    )
+    assert before.fingerprint == now.fingerprint and before.layers.keys() == now.layers.keys()
+    stack, drawn = Stack({part: member.pipeline.components[part] for part in members.learning_parts(member)}), []
+    for adapter in (now, before):
+        assert stack.set([(adapter, 1.0)]).unmatched == {}
+        drawn.append(draw(member))
+    stack.clear()
+    assert torch.equal(*drawn) and not torch.equal(drawn[0], draw(member))
+
+
 @of_kinds([family.name for family in FAMILIES if family.reads_lokr])
 @pytest.mark.parametrize("settings", LOKR)
 def test_a_lokr_with_its_alpha_folded_in_is_read_back_by_diffusers(member, settings, tmp_path):

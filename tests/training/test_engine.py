@@ -7,16 +7,17 @@ import shutil
 import numpy
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from studio import config as configs
-from studio.adapters.format import load_adapter
+from studio.adapters.format import load_adapter, read_header, write_adapter
 from studio.config.recipe import Recipe
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.generation.generator import Generator
 from studio.runs.run import Run
 from studio.training import backends, batches, loop
-from studio.training.checkpoints import Disk, load_newest
+from studio.training.checkpoints import Disk, load_newest, save
 from studio.training.loop import train
 from studio.training.step import Update
 from tests.tiny import FAMILY, tiny_base, tiny_run  # noqa: F401 - fixtures
@@ -70,6 +71,37 @@ def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bytes(settings, worksp
     stop_at(halved, 9)
     assert result(halved) == wanted
     assert numpy.isfinite([event["loss"] for event in halved.curve()]).all()
+
+
+def earlier(name: str) -> str:
+    """A name as versions before wrote it, which took the level `text_model` for one of transformers 4 alone."""
+    return name.replace("text_encoder.text_model.", "text_encoder.")
+
+
+def test_a_run_that_began_with_other_names_of_text_encoders_goes_on_to_the_same_bytes(workspace, tiny_base):  # noqa: F811
+    whole, halved = (tiny_run(workspace, tiny_base, *TWELVE, "lora.text_encoder=true", "training.optimizer=prodigy") for _ in range(2))
+    wanted = result(whole)
+    stop_at(halved, 5)
+    step, tensors, facts = load_newest(halved.checkpoints_dir)
+    assert any("text_model" in name for name in tensors) and any("text_model" in name for name in facts["numbers"])
+    facts["numbers"] = {earlier(name): numbers for name, numbers in facts["numbers"].items()}
+    save(halved.checkpoints_dir, step, {earlier(name): tensor for name, tensor in tensors.items()}, facts, Disk())
+    assert result(halved) == wanted
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_a_run_starts_from_a_lora_with_other_names_of_text_encoders(method, workspace, tiny_base):  # noqa: F811
+    asked = [*TWELVE, "lora.text_encoder=true", f"lora.method={method}"]
+    first = tiny_run(workspace, tiny_base, *asked)
+    result(first)
+    written = load_file(first.latest_adapter())
+    results = []
+    for rename in (str, earlier):
+        named = {rename(name): tensor for name, tensor in written.items()}
+        second = tiny_run(workspace, tiny_base, *asked)
+        write_adapter(second.start_file, named, read_header(first.latest_adapter()).metadata)
+        results.append((len(named.keys() ^ written.keys()) > 0, result(second)))
+    assert results == [(False, results[0][1]), (True, results[0][1])]
 
 
 def test_eight_bit_adamw_resumes_to_the_same_bytes(workspace, tiny_base):  # noqa: F811
