@@ -1,4 +1,4 @@
-"""Open the studio: `python app.py`. Reads the environment, chooses mode and home folder, and starts the page; see README.md."""
+"""Open the studio: `python app.py`. Reads the environment, chooses mode and home folder, and starts the page; see docs/deploy.md."""
 
 import os
 

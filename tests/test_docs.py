@@ -210,7 +210,7 @@ def test_every_relative_link_and_image_resolves(page):
 PATH = re.compile(r"(?<![\w/.-])(?:studio|tests|presets|docs|\.ci)/[\w./-]*[\w/](?![\w<*-])")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=names)
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "presets").glob("*.toml"))], ids=names)
 def test_every_path_that_is_named_exists(page):
     text = page.read_text(encoding="utf-8")
     assert [path for path in PATH.findall(text) if not (ROOT / path).exists()] == []

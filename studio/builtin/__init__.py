@@ -1,6 +1,6 @@
-"""Where the things that ship with the app lie: the small model, its captioner, the starter LoRAs and the sample pictures.
+"""Paths of what ships with the studio: the small model, its captioner, the starter LoRAs and the sample images.
 
-Facts only. The code that made them is beside this file (`python -m studio.making.train`), and so are their scores (README.md).
+README.md beside this file is their model card with the scores; `python -m studio.making.train` trains them.
 """
 
 from pathlib import Path

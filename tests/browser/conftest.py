@@ -150,7 +150,7 @@ def open_page(browser, app):
 
 @pytest.fixture
 def keep():
-    """keep(page, name): a screenshot of the whole page as a test artefact; with LORA_STUDIO_DOCS=1 those with `docs` become README's."""
+    """keep(page, name): a screenshot of the whole page as a test artefact; with LORA_STUDIO_DOCS=1 those with `docs` go to docs/."""
     ARTIFACTS.mkdir(exist_ok=True)
 
     def save(page, name: str, docs: str = "") -> None:

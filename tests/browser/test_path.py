@@ -10,7 +10,7 @@ from tests.browser.conftest import FOR_DOCS
 
 NAME = "my-ink"
 STEPS = "240" if FOR_DOCS else "40"
-"""The README shows a LoRA that has learnt something; the test only needs the way there."""
+"""The images in docs/ show a LoRA that was trained long enough; the test needs the path only."""
 
 
 def tab(page: Page, name: str) -> None:
