@@ -45,6 +45,19 @@ def write_tiny_adapter(path: Path, studio: dict | str, strength: float = 0.1) ->
     save_file(tensors, path, metadata={"format": "pt", "studio": studio if isinstance(studio, str) else json.dumps(studio)})
 
 
+def write_large_adapter(path: Path, megabytes: int, metadata: dict[str, str] | None = None) -> None:
+    """A LoRA of zeros of this size, a hole on the disk."""
+    numbers = megabytes * 1000**2 // 8
+    shapes = {f"{LAYER}.lora_A.weight": [1, numbers], f"{LAYER}.lora_B.weight": [numbers, 1]}
+    header = {"__metadata__": metadata or {}}
+    for index, (name, shape) in enumerate(shapes.items()):
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [4 * numbers * index, 4 * numbers * (index + 1)]}
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + 8 * numbers)
+
+
 @functools.cache
 def decoded_pictures() -> tuple[Path, Decoded]:
     """Three pictures through the real decoder, whose process takes most of a second to start: once for all tests."""

@@ -1,6 +1,6 @@
 """Where everything lives on disk: one Home per installation, one Workspace per owner, and the only maker of paths.
 
-Home/studio.db, logs/, owners/<owner>/{datasets,runs,adapters,images,presets,trash}/
+Home/studio.db, logs/, owners/<owner>/{datasets,runs,adapters,images,presets,published,trash}/
 """
 
 import json
@@ -40,6 +40,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     os.replace(aside, path)
 
 
+def copy_atomically(source: Path, target: Path) -> None:
+    """The same for a file that is a copy of another; its bytes never pass through this process's memory."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    shutil.copyfile(source, aside)
+    with open(aside, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(aside, target)
+
+
 @dataclass(frozen=True)
 class Trashed:
     """Something removed that can still be put back."""
@@ -61,8 +70,10 @@ class Workspace:
         self.adapters = root / "adapters"
         self.images = root / "images"
         self.presets = root / "presets"
+        self.published = root / "published"
+        """Zips and folders that were made to be taken away."""
         self.trash = root / "trash"
-        for folder in (self.datasets, self.runs, self.adapters, self.images, self.presets, self.trash):
+        for folder in (self.datasets, self.runs, self.adapters, self.images, self.presets, self.published, self.trash):
             folder.mkdir(parents=True, exist_ok=True)
 
     def dataset_path(self, dataset_id: str) -> Path:

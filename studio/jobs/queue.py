@@ -23,6 +23,7 @@ DIRECT_KINDS = {
     "adapter": "studio.jobs.imports:import_adapters",
     "download": "studio.jobs.imports:download_adapter",
     "publish": "studio.publishing.send:publish_job",
+    "save": "studio.publishing.plan:save_job",
     "estimate": "studio.jobs.estimates:estimate_job",
 }
 """kind -> the function(home, job, report, secret) -> result dict that a direct job's process imports and runs."""

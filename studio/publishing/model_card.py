@@ -14,6 +14,8 @@ from studio.publishing.facts import About, Base, plain
 from studio.publishing.licensing import KNOWN, OTHER, Grant, forbids_uses
 from studio.publishing.snippets import call_code
 
+NOT_READ_YET = "computed when it is sent"
+"""Stands in a preview for the hash of a large file that only a job may read."""
 BACKSLASHED = "*_#+=:@!-"
 ESCAPED = re.compile(r"[&<>\"'`|$~()\[\]{}\\*_#+=:@!-]")
 
@@ -129,7 +131,7 @@ def _training(about: About) -> str:
         "The pictures and captions are not part of this repository.",
         f"- Base: {_base_name(about.base)}",
         f"- Pictures and captions, sha256: `{trained.dataset_sha256}`",
-        f"- {WEIGHTS_NAME}, sha256: `{trained.adapter_sha256}`",
+        f"- {WEIGHTS_NAME}, sha256: `{trained.adapter_sha256 or NOT_READ_YET}`",
     ]
     return "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:]) + "\n\n" + _settings(public_config(config, about.base))
 

@@ -5,11 +5,14 @@ pytorch_lora_weights.safetensors  README.md  lora_studio.json  images/<n>.png  i
 
 import functools
 import hashlib
+import io
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,12 +20,15 @@ from studio import __version__, families
 from studio.adapters.header import read_header
 from studio.config import TrainConfig
 from studio.config.recipe import bare_png, read_recipe
+from studio.core import hashes
 from studio.core.errors import StudioError
-from studio.core.workspace import Workspace, slug
+from studio.core.workspace import Home, Workspace, new_id, slug
 from studio.datasets.trigger_words import has_word
 from studio.families import single_file
 from studio.families.base import Family
 from studio.hub import client
+from studio.jobs.progress import Report
+from studio.jobs.queue import Job
 from studio.publishing import licensing, model_card
 from studio.publishing.facts import About, Base, Rights, Sample, SingleFile, Trained, plain
 from studio.runs import library
@@ -30,6 +36,7 @@ from studio.runs.run import Run
 
 STUDIO_FILE = "lora_studio.json"
 CARD = "README.md"
+PIECE_BYTES = 1 << 20
 
 
 class Request(BaseModel):
@@ -79,10 +86,12 @@ class PlannedFile:
 
     @functools.cached_property
     def sha256(self) -> str:
-        if isinstance(self.content, bytes):
-            return hashlib.sha256(self.content).hexdigest()
-        with open(self.content, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(self.content).hexdigest() if isinstance(self.content, bytes) else hashes.sha256(self.content)
+
+    def copy_to(self, target: BinaryIO) -> None:
+        """In pieces: a LoRA can be gigabytes."""
+        with io.BytesIO(self.content) if isinstance(self.content, bytes) else open(self.content, "rb") as source:
+            shutil.copyfileobj(source, target, PIECE_BYTES)
 
     @functools.cached_property
     def git_id(self) -> str:
@@ -148,8 +157,9 @@ class Plan:
             raise StudioError(refused)
 
 
-def plan(workspace: Workspace, request: Request) -> Plan:
-    """Collect one run's LoRA, its pictures and its history. Reads files, sends nothing."""
+def plan(workspace: Workspace, request: Request, sha256: Callable[[Path], str | None] = hashes.sha256) -> Plan:
+    """Collect one run's LoRA, its pictures and its history. Reads files, sends nothing. With `hashes.known` it reads no large file, for a
+    preview; the card then says so where its hash is not known yet."""
     card = library.find(workspace, request.adapter)
     if card.source != "run":
         raise StudioError(f"{card.title} was not trained in this studio, so an honest card cannot be written for it; choose one of your own runs.")
@@ -175,7 +185,7 @@ def plan(workspace: Workspace, request: Request) -> Plan:
             family_tags=family.tags,
             call_arguments=family.code_arguments(config.samples.guidance_scale),
             base=base,
-            trained=_trained(run, step, card.sha256),
+            trained=_trained(run, step, sha256(card.path) or ""),
             rights=_rights(run, request),
             samples=samples,
             grant=grant,
@@ -196,7 +206,8 @@ def save_folder(made: Plan, folder: Path) -> Path:
     for file in made.files:
         target = aside / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.read())
+        with open(target, "wb") as opened:
+            file.copy_to(opened)
     if folder.exists():
         folder.rmdir()
     aside.rename(folder)
@@ -211,9 +222,23 @@ def save_zip(made: Plan, path: Path) -> Path:
         for file in sorted(made.files, key=lambda file: file.path):
             entry = zipfile.ZipInfo(f"{top}/{file.path}", date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o644 << 16
-            archive.writestr(entry, file.read())
+            entry.file_size = file.size
+            with archive.open(entry, "w") as opened:
+                file.copy_to(opened)
     aside.replace(path)
     return path
+
+
+def save_job(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
+    """{"request", "how": "zip" or "folder"} -> {"path"} in the owner's folder of things to take away."""
+    workspace = home.workspace(job.owner)
+    report(0, 1, "Packing the LoRA, its card and its pictures")
+    made = plan(workspace, Request.model_validate(job.payload["request"]))
+    made.check()
+    name = made.repo_id or made.about.title
+    if job.payload["how"] == "zip":
+        return {"path": str(save_zip(made, workspace.published / f"{slug(name)}.zip"))}
+    return {"path": str(save_folder(made, workspace.published / new_id(name)))}
 
 
 def _repo_id(repo: str) -> str:

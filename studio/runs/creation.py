@@ -9,7 +9,7 @@ from pathlib import Path
 from studio import config as configs
 from studio.config import TrainConfig
 from studio.core.errors import StudioError
-from studio.core.workspace import Workspace, new_id, write_atomically
+from studio.core.workspace import Workspace, copy_atomically, new_id, write_atomically
 from studio.datasets.dataset import Dataset
 from studio.datasets.importing.mask_names import name_for
 from studio.families import bases
@@ -75,7 +75,7 @@ def _write(run: Run, config: TrainConfig, snapshot: dict, start: Path | None) ->
     """The config last: a folder without one is not a run yet."""
     if start:
         # A copy with bytes of its own: the file of another run can be trained over.
-        write_atomically(run.start_file, start.read_bytes())
+        copy_atomically(start, run.start_file)
     write_atomically(run.dataset_dir / "dataset.json", json.dumps(snapshot, indent=1, sort_keys=True).encode())
     write_atomically(run.path / "asked.json", configs.dump(config))
     run.write_config(config)

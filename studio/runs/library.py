@@ -1,10 +1,10 @@
 """Every LoRA a person can put into a stack: shipped starters, this studio's runs, imported and downloaded files. No torch here."""
 
 import functools
-import hashlib
 import json
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from studio.adapters.format import fingerprint
 from studio.adapters.header import read_header
 from studio.adapters.info import Fingerprint
 from studio.config.recipe import StackEntry
-from studio.core import bounded_json
+from studio.core import bounded_json, hashes
 from studio.core.errors import StudioError, validated
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import LONGEST_TRIGGER
@@ -45,8 +45,13 @@ class AdapterCard:
 
     @property
     def sha256(self) -> str:
-        stat = self.path.stat()
-        return _sha256(self.path, stat.st_mtime_ns, stat.st_size)
+        """For jobs: a file whose hash is not known yet is read."""
+        return hashes.sha256(self.path)
+
+    @property
+    def known_sha256(self) -> str | None:
+        """For pages and endpoints: None where a large file would have to be read."""
+        return hashes.known(self.path)
 
 
 def list_adapters(workspace: Workspace) -> list[AdapterCard]:
@@ -89,23 +94,34 @@ def find(workspace: Workspace, ref: str) -> AdapterCard:
     raise StudioError(f"The LoRA {ref!r} is not here (any more); choose one from the list, or bring it again from its file or the Hub.")
 
 
-def stack_entry(workspace: Workspace, ref: str, weight: float) -> StackEntry:
-    """A LoRA as a recipe names it: by the hash of its file as it is now. A run that is still learning goes without, so that whoever draws
-    takes its newest save, and writes that one's hash down."""
+def stack_entry(workspace: Workspace, ref: str, weight: float, sha256: str | None = None) -> StackEntry:
+    """A LoRA as a recipe names it: by the hash of its file, `sha256` or what is known now. A run that is still learning goes without, and so
+    does a large file whose hash nobody knows yet: whoever draws takes the run's newest save, and writes the file's hash down."""
     card = find(workspace, ref)
     source, _, run_id = ref.partition(":")
     learning = source == "run" and "@" not in run_id and Run.open(workspace, run_id).state in ("running", "paused", "full")
-    return validated(StackEntry, {"adapter": card.ref, "weight": weight, "title": card.title, "sha256": None if learning else card.sha256})
+    sha256 = sha256 or (None if learning else card.known_sha256)
+    return validated(StackEntry, {"adapter": card.ref, "weight": weight, "title": card.title, "sha256": sha256})
 
 
 def with_hash(workspace: Workspace, ref: str, sha256: str) -> AdapterCard | None:
-    """The save of a run that is exactly this file, for a recipe older than the run's newest LoRA; of other LoRAs there is one file only."""
+    """The save of a run that is exactly this file, for a recipe older than the run's newest LoRA; of other LoRAs there is one file only.
+    For jobs: saves whose hash is not known yet are read."""
+    return next((card for card in _saves(workspace, ref) if card.sha256 == sha256), None)
+
+
+def with_known_hash(workspace: Workspace, ref: str, sha256: str) -> tuple[AdapterCard | None, bool]:
+    """The same for pages, which read no large file; and whether the save may yet be among those whose hash is not known."""
+    known = [(card, card.known_sha256) for card in [find(workspace, ref), *_saves(workspace, ref)]]
+    return next((card for card, each in known if each == sha256), None), any(each is None for _, each in known)
+
+
+def _saves(workspace: Workspace, ref: str) -> Iterator[AdapterCard]:
+    """Every save of a reference's run, the newest first; nothing for any other LoRA."""
     source, _, name = ref.partition(":")
-    if source != "run":
-        return None
-    run_id = name.partition("@")[0]
-    saves = (find(workspace, f"run:{run_id}@{step}") for step, _ in reversed(Run.open(workspace, run_id).adapters()))
-    return next((card for card in saves if card.sha256 == sha256), None)
+    if source == "run":
+        run_id = name.partition("@")[0]
+        yield from (find(workspace, f"run:{run_id}@{step}") for step, _ in reversed(Run.open(workspace, run_id).adapters()))
 
 
 def _run_card(run: Run, step: int | None) -> AdapterCard:
@@ -165,8 +181,3 @@ def _stated(metadata: dict[str, str]) -> dict:
     except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
-
-
-@functools.lru_cache(maxsize=1024)
-def _sha256(path: Path, modified_ns: int, size: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -16,7 +16,7 @@ from diffusers import DiffusionPipeline
 
 from studio.config import TrainConfig
 from studio.config.training import TrainingConfig
-from studio.core import packages, platform
+from studio.core import hashes, packages, platform
 from studio.core.errors import StudioError
 from studio.devices import memory, runtime
 from studio.families.base import Family
@@ -128,7 +128,8 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
         if step and not run.adapter_at(step).exists():
             lent.append(save(step))
             for old in lent[:-MOST_LENT]:
-                old.unlink(missing_ok=True)
+                for file in (hashes.beside(old), old):
+                    file.unlink(missing_ok=True)
             del lent[:-MOST_LENT]
         wait_while_paused(run, step)
 

@@ -1,5 +1,6 @@
 """What is learnt: fresh trainable halves in a denoiser and in text encoders, and the adapter file they become."""
 
+import hashlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from studio.adapters.format import adapter_metadata, adapter_tensors, load_adapter, serialise, spell
 from studio.adapters.layers import inject, peft_config
 from studio.config import TrainConfig, fields
+from studio.core import hashes
 from studio.core.errors import StudioError
 from studio.devices import runtime
 from studio.families.base import Family
@@ -122,6 +124,8 @@ def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, fam
     }
     header = adapter_metadata(targets(config, family), config.lora.rank, facts, modelspec, config.lora.method)
     path.parent.mkdir(exist_ok=True)
-    disk.replace(path, serialise(tensors, header))
+    data = serialise(tensors, header)
+    disk.replace(path, data)
+    hashes.keep(path, hashlib.sha256(data).hexdigest())
     run.append({"kind": "adapter", "step": step, "file": path.name})
     return path

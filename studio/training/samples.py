@@ -3,7 +3,6 @@
 Columns are drawn by the generator, from the adapter file itself, so what people see here is what the file draws anywhere.
 """
 
-import hashlib
 import io
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from PIL import Image
 from studio.adapters.layers import enable
 from studio.config import TrainConfig
 from studio.config.recipe import Recipe, StackEntry, add_recipe
+from studio.core import hashes
 from studio.core.errors import Overflow
 from studio.datasets.trigger_words import spoken
 from studio.families.base import Family
@@ -107,8 +107,8 @@ class Film:
             return Image.new("RGB", (side, side))
 
     def _stack(self, step: int, adapter: Path) -> list[StackEntry]:
-        sha256 = hashlib.sha256(adapter.read_bytes()).hexdigest()
-        return [StackEntry(adapter=f"run:{self.run.id}@{step}", weight=1.0, title=f"{self.run.title}, step {step}", sha256=sha256)]
+        title = f"{self.run.title}, step {step}"
+        return [StackEntry(adapter=f"run:{self.run.id}@{step}", weight=1.0, title=title, sha256=hashes.sha256(adapter))]
 
     def _recipe(self, prompt: str, stack: list[StackEntry]) -> Recipe:
         samples = self.config.samples

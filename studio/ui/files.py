@@ -52,13 +52,6 @@ def routes(studio: Studio) -> list[Route]:
     return [Route(PREFIX + "/{path:path}", answer)]
 
 
-def published(workspace: Workspace) -> Path:
-    """Where zips and folders lie that were made to be taken away."""
-    folder = workspace.root / "published"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
 def find(workspace: Workspace, parts: list[str]) -> Path:
     """The file behind an address. Every id is checked by the maker of paths it goes through."""
     match parts:
@@ -74,9 +67,9 @@ def find(workspace: Workspace, parts: list[str]) -> Path:
                     return picture.mask
         case ["dataset", dataset_id]:
             dataset = Dataset.open(workspace, dataset_id)
-            return dataset.export(published(workspace) / f"{slug(dataset.title)}.zip")
+            return dataset.export(workspace.published / f"{slug(dataset.title)}.zip")
         case ["published", name] if PLAIN_ID.fullmatch(name) and name.endswith(".zip"):
-            return published(workspace) / name
+            return workspace.published / name
         case ["sample", run_id, step, row] if step.isdigit() and row.isdigit():
             pictures = Run.open(workspace, run_id).samples().get(int(step), [])
             if int(row) < len(pictures):

@@ -1,16 +1,18 @@
 """What people bring arrives through jobs of their own: pictures, LoRA files, LoRAs from the Hub."""
 
+import hashlib
 import json
 import time
 
 import pytest
 
+from studio.core import hashes
 from studio.datasets.dataset import Dataset
 from studio.jobs import imports
 from studio.jobs.progress import Report
 from studio.jobs.queue import Jobs
 from studio.runs import library
-from tests.trained import png, write_tiny_adapter
+from tests.trained import png, write_large_adapter, write_tiny_adapter
 
 
 @pytest.fixture
@@ -48,6 +50,13 @@ def test_a_lora_file_is_kept_under_its_name_and_a_pickle_is_not(jobs, workspace,
     card = library.find(workspace, job.result["adapters"][0])
     assert (card.title, card.source, card.trigger_words, card.rank) == ("Ink Dreams", "file", ["ohwx"], 4)
     assert len(job.result["adapters"]) == 1 and "pickle" in job.result["refused"][0]["reason"]
+
+
+def test_the_job_that_brings_a_large_lora_hashes_it_so_that_no_page_need(jobs, workspace, tmp_path):
+    write_large_adapter(tmp_path / "large.safetensors", 20)
+    job = done(jobs, "adapter", {"files": [{"path": str(tmp_path / "large.safetensors"), "name": "large.safetensors"}]})
+    card = library.find(workspace, job.result["adapters"][0])
+    assert hashes.beside(card.path).exists() and card.known_sha256 == hashlib.sha256(card.path.read_bytes()).hexdigest()
 
 
 def test_one_bad_lora_does_not_cost_the_others(home, workspace, tmp_path, monkeypatch):

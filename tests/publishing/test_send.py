@@ -5,7 +5,10 @@ import os
 import struct
 import subprocess
 import sys
+import time
+import tracemalloc
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -13,8 +16,9 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 
+from studio.adapters.header import read_header
 from studio.config.recipe import read_recipe
-from studio.core import platform
+from studio.core import hashes, platform
 from studio.core.errors import StudioError
 from studio.hub import client
 from studio.jobs.progress import Cancelled, Report
@@ -25,7 +29,7 @@ from studio.publishing.plan import Request
 from studio.publishing.snippets import call_code
 from studio.training import loop
 from tests.tiny import tiny_base, tiny_run  # noqa: F401 - fixtures
-from tests.trained import PROMPTS, finished_run
+from tests.trained import PROMPTS, finished_run, write_large_adapter
 
 ONE = "samples.prompts=['ohwx illustration of a house']"
 
@@ -386,6 +390,43 @@ def test_the_zip_is_the_same_bytes_every_time(workspace, run, tmp_path):
     assert first == second
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert sorted(archive.namelist()) == sorted(f"ink/{file.path}" for file in made.files) and archive.testzip() is None
+
+
+@pytest.mark.parametrize("how", ["zip", "folder"])
+def test_a_large_lora_is_packed_in_pieces(workspace, run, tmp_path, how):
+    made = plan.plan(workspace, asked(run))
+    write_large_adapter(made.adapter, 200)
+    tracemalloc.start()
+    try:
+        path = plan.save_zip(made, tmp_path / "a.zip") if how == "zip" else plan.save_folder(made, tmp_path / "a")
+        assert tracemalloc.get_traced_memory()[1] < 20 * 1000**2
+    finally:
+        tracemalloc.stop()
+    sizes = [each.stat().st_size for each in ([path] if how == "zip" else path.iterdir())]
+    assert max(sizes) > 200 * 1000**2
+
+
+def test_a_preview_reads_no_large_lora(workspace, run):
+    path = plan.plan(workspace, asked(run)).adapter
+    facts = read_header(path).metadata
+    write_large_adapter(path, 1000, facts)
+    began = time.monotonic()
+    made = plan.plan(workspace, asked(run), hashes.known)
+    assert "sha256: `computed when it is sent`" in made.card and time.monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize("how", ["zip", "folder"])
+def test_a_job_packs_what_is_to_be_taken_away(home, workspace, run, how):
+    jobs = Jobs(home.database)
+    job = jobs.start(jobs.submit("local", "save", {"request": asked(run, repo="").model_dump(), "how": how}))
+    deadline = time.monotonic() + 60
+    while jobs.get(job.id).unfinished:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    done = jobs.get(job.id)
+    assert done.state == "done", done.error
+    path = Path(done.result["path"])
+    assert path.parent == workspace.published and (path.is_dir() if how == "folder" else zipfile.is_zipfile(path))
 
 
 def test_a_folder_with_something_in_it_is_not_written_into(workspace, run, tmp_path):

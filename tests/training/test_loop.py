@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import shutil
 import threading
@@ -15,7 +16,7 @@ from studio import families
 from studio.adapters.format import load_adapter, read_header
 from studio.benchmark.tiny import save_tiny_model
 from studio.config.recipe import read_recipe
-from studio.core import platform
+from studio.core import hashes, platform
 from studio.core.errors import StudioError
 from studio.families import resolve_base
 from studio.families.objectives import Objective
@@ -171,6 +172,13 @@ def test_a_sample_whose_numbers_overflow_is_noted_and_the_training_goes_on(works
     notes = [event["message"] for event in run.events()[0] if event["kind"] == "note"]
     assert [note.partition(" is black")[0][-6:] for note in notes] == ["step 0", "step 3", "step 6"]
     assert all("overflows in float32" in note for note in notes) and len(run.adapters()) == 2
+
+
+def test_every_large_saved_lora_has_its_hash_beside_it(run, monkeypatch):
+    monkeypatch.setattr(hashes, "SMALL_BYTES", 0)
+    assert main(run) == ""
+    for _, path in run.adapters():
+        assert hashes.beside(path).exists() and hashes.known(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_sampling_does_not_change_what_is_learnt(workspace, tiny_base, run):  # noqa: F811

@@ -17,6 +17,7 @@ WORDS = {
     "adapter": "Adding a LoRA",
     "download": "Fetching a LoRA",
     "publish": "Publishing",
+    "save": "Packing a LoRA",
 }
 SLOW = tuple(kind for kind in WORDS if kind != "generate")
 """All but drawing, which its own tab shows well enough: no bar for a second's work."""

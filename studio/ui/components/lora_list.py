@@ -105,30 +105,25 @@ def rows_of(workspace: Workspace, stack: list[StackEntry]) -> tuple[list[dict], 
     """Rows for a recipe's stack; the titles of LoRAs that are not here any more, and of those whose file is another one by now."""
     rows, missing, changed = [], [], []
     for entry in stack:
-        card = _recorded(workspace, entry)
-        if card is None:
+        try:
+            card = library.find(workspace, entry.adapter)
+        except StudioError:
             missing.append(entry.title or entry.adapter)
             continue
-        rows.append(row(card, entry.weight) | {"on": entry.on})
-        if entry.sha256 and card.sha256 != entry.sha256:
+        recorded, unsure = library.with_known_hash(workspace, entry.adapter, entry.sha256) if entry.sha256 else (card, False)
+        rows.append(row(recorded or card, entry.weight) | {"on": entry.on})
+        if recorded is None and unsure:
+            # Whoever draws reads the files and finds the one that was recorded, or says that there is none.
+            rows[-1]["sha256"] = entry.sha256
+        elif recorded is None:
             changed.append(card.title)
     return rows, missing, changed
 
 
-def _recorded(workspace: Workspace, entry: StackEntry) -> AdapterCard | None:
-    """The very file that a recipe was drawn with; else what its reference leads to now; else nothing."""
-    try:
-        card = library.find(workspace, entry.adapter)
-    except StudioError:
-        return None
-    if entry.sha256 and card.sha256 != entry.sha256:
-        return library.with_hash(workspace, entry.adapter, entry.sha256) or card
-    return card
-
-
 def stack(workspace: Workspace | None, rows: list[dict]) -> list[StackEntry]:
     """The rows that take part: switched on, made for the base, and a weight other than 0 (which is the base itself)."""
-    return [library.stack_entry(workspace, each["ref"], each["weight"]) for each in rows if acts(each) and each["weight"] != 0]
+    taking_part = [each for each in rows if acts(each) and each["weight"] != 0]
+    return [library.stack_entry(workspace, each["ref"], each["weight"], each.get("sha256")) for each in taking_part]
 
 
 def acts(r: dict) -> bool:

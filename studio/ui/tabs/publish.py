@@ -70,12 +70,13 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
         """The very text that will be sent; a field that does not fit yet leaves the last good one."""
         if not values[0]:
             return gr.skip(), gr.skip()
+        from studio.core import hashes
         from studio.publishing import plan
         from studio.ui.components import card_view
 
         workspace = studio.workspace(request)
         try:
-            made = plan.plan(workspace, request_of(*values))
+            made = plan.plan(workspace, request_of(*values), hashes.known)
         except StudioError as error:
             return notice(str(error), "warn"), gr.skip()
         run_id = values[0].removeprefix("run:")

@@ -1,13 +1,14 @@
 """The end of the Publish form: token, the button that says what it does, progress, the result; and saving without a Hub."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import gradio as gr
 
 from studio.core.errors import StudioError
 from studio.ui import files
 from studio.ui.components.html import bar, notice, text
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio
 
 TOKEN_HELP = "From huggingface.co/settings/tokens, with write access. It is used once and kept nowhere."
 STORED_HELP = "This computer is logged in to the Hub; leave this empty to publish with that login. A token typed here is used once and kept nowhere."
@@ -79,40 +80,42 @@ def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, st
 
     go.click(send, [token, stand, *form], [token, said, code], **QUIET)
 
-    def plan_of(request: gr.Request, values):
-        from studio.publishing import plan
-
-        made = plan.plan(studio.workspace(request), request_of(*values))
-        made.check()
-        return made
-
-    @in_words
-    def zip_up(request: gr.Request, *values):
-        from studio.core.workspace import slug
-        from studio.publishing import plan
-
+    async def save(request: gr.Request, how: str, values: tuple):
+        """A job of its own packs it: a LoRA can be gigabytes."""
         try:
-            made = plan_of(request, values)
-            path = plan.save_zip(made, files.published(studio.workspace(request)) / f"{slug(made.repo_id or made.about.title)}.zip")
+            wish = request_of(*values)
+            payload = {"request": wish.model_dump(), "how": how}
+            job = studio.jobs.start(studio.jobs.submit(studio.owner(request), "save", payload, key=f"save-{how}-{wish.adapter}"))
         except StudioError as error:
-            return notice(str(error), "bad")
-        link = f'<a class="tool" href="{files.url("published", path.name)}" download>Download the zip</a>'
-        return f'<div class="notice good" role="status">Ready: the LoRA, its card and its pictures. {link}</div>'
+            yield notice(str(error), "bad")
+            return
+        async for now in studio.watch(job, every=0.1):
+            if now.state == "done":
+                yield saved(Path(now.result["path"]))
+            elif now.state in ("failed", "interrupted", "cancelled"):
+                yield notice(now.error or "Packing was stopped.", "bad")
+            else:
+                yield f'<div class="working"><b>{text(now.message or "Starting")}</b>{bar(now.done, now.total)}</div>'
 
-    def folder(request: gr.Request, *values):
-        from studio.core.workspace import new_id
-        from studio.publishing import plan
+    async def zip_up(request: gr.Request, *values):
+        async for shown in save(request, "zip", values):
+            yield shown
 
-        try:
-            made = plan_of(request, values)
-            path = plan.save_folder(made, files.published(studio.workspace(request)) / new_id(made.repo_id or made.about.title))
-        except StudioError as error:
-            return notice(str(error), "bad")
-        return f'<div class="notice good" role="status">Saved in <code>{text(path)}</code></div>'
+    async def folder(request: gr.Request, *values):
+        async for shown in save(request, "folder", values):
+            yield shown
 
     as_zip.click(zip_up, form, said, **QUIET)
     as_folder.click(folder, form, said, **QUIET)
     return token
+
+
+def saved(path: Path) -> str:
+    """Where what was packed is to be had."""
+    if path.suffix != ".zip":
+        return f'<div class="notice good" role="status">Saved in <code>{text(path)}</code></div>'
+    link = f'<a class="tool" href="{files.url("published", path.name)}" download>Download the zip</a>'
+    return f'<div class="notice good" role="status">Ready: the LoRA, its card and its pictures. {link}</div>'
 
 
 def done(result: dict) -> str:
