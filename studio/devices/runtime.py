@@ -74,9 +74,10 @@ def apply(chosen: RuntimeConfig) -> None:
     torch.set_num_threads(chosen.threads)
     if chosen.exact and chosen.device == "cuda":
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    # Under use_deterministic_algorithms the backward passes of FlashAttention and memory-efficient attention add up in a fixed order;
-    # cuDNN's does not. Without both only the math kernel is left, whose memory grows with the square of the image.
-    torch.backends.cuda.enable_cudnn_sdp(not chosen.exact)
+    # Under use_deterministic_algorithms the backward passes of FlashAttention and memory-efficient attention add up in a fixed order. Without both
+    # only the math kernel is left, whose memory grows with the square of the image. cuDNN's backward pass is not deterministic, and in torch 2.11 it
+    # ended a step of FLUX.1 at 1024 pixels (H200) with an illegal memory access.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cuda.enable_flash_sdp(chosen.attention != "math")
     torch.backends.cuda.enable_mem_efficient_sdp(chosen.attention != "math")
     torch.use_deterministic_algorithms(chosen.exact)
