@@ -104,7 +104,7 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
         config = settle_execution(run, update, batches, learning_rate(training, step), step, bool(regular))
     backends.prepare(update, config.runtime.execution)
 
-    every = 1 if device.type == "cpu" or not learner.skips_on_device else STEPS_BETWEEN_READINGS
+    every = 1 if device.type == "cpu" or not learner.entry.skips_on_device else STEPS_BETWEEN_READINGS
     readings = Readings(run, film, total, every, write=team.first)
     lent: list[Path] = []
 
