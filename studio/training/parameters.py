@@ -121,23 +121,40 @@ class Learner:
         return tensors, {"numbers": numbers, "groups": groups}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
-        """Go back to what `state` gave."""
+        """Go back to what `state` gave, in place where the optimizer has tensors already: a recorded step reads them there."""
+        states: dict[str, dict] = {name: dict(facts["numbers"].get(name, {})) for name in self.masters}
+        for key, value in tensors.items():
+            kind, _, rest = key.partition("/")
+            if kind == "optimizer":
+                fact, _, name = rest.partition("/")
+                states[name][fact] = value
         for name, weight in self.masters.items():
             weight.detach().copy_(tensors[f"weight/{name}"])
             if self.average:
                 self.average[name].copy_(tensors[f"average/{name}"])
-            kept = dict(facts["numbers"].get(name, {}))
-            for key, value in tensors.items():
-                kind, _, rest = key.partition("/")
-                if kind == "optimizer" and rest.endswith(f"/{name}"):
-                    # A step count stays where its optimizer keeps it: torch's fused kernels want it beside the weights.
-                    kept[rest.removesuffix(f"/{name}")] = value.to(self.device)
-            if kept:
-                self.optimizer.state[weight] = kept
+            self._restore_state(weight, states[name])
         for group, known in zip(self.optimizer.param_groups, facts["groups"], strict=True):
-            group.update({key: value for key, value in known.items() if not isinstance(group.get(key), Tensor)})
+            for key, value in known.items():
+                if isinstance(group.get(key), Tensor):
+                    group[key].fill_(value)
+                else:
+                    group[key] = value
         self._rate = None
         self.restore_copies()
+
+    def _restore_state(self, weight: nn.Parameter, kept: dict) -> None:
+        state = self.optimizer.state.pop(weight, {})
+        if self.entry.recordable:
+            # Not begun yet, which is zeros for these optimizers.
+            kept = {key: torch.zeros_like(value) for key, value in state.items()} | kept
+        for key, value in kept.items():
+            if isinstance(state.get(key), Tensor):
+                kept[key] = state[key].copy_(value)
+            elif isinstance(value, Tensor):
+                # A step count stays where its optimizer keeps it: torch's fused kernels want it beside the weights.
+                kept[key] = value.to(self.device, copy=True)
+        if kept:
+            self.optimizer.state[weight] = kept
 
 
 def _plain(value):

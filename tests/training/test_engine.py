@@ -208,20 +208,28 @@ def update_of(run: Run, monkeypatch) -> Update:
     return kept[0]
 
 
-def test_what_was_timed_is_put_back_to_the_last_bit(workspace, tiny_base, monkeypatch):  # noqa: F811
-    run = tiny_run(workspace, tiny_base, *TWELVE, "training.ema_decay=0.9")
-    update = update_of(run, monkeypatch)
-    examples = batches.Examples([], run.config.dataset, run.config.training)
-    before = {name: tensor.clone() for name, tensor in update.learner.state()[0].items()}
-    kept = update.snapshot()
-    example = batches.Example((64, 64), torch.randn(4, 8, 8), torch.rand(4, 8, 8), "")
-    examples = batches.Examples([example] * 2, run.config.dataset, run.config.training)
-    update(3, [(batch, 1.0) for batch in examples.batches(3)], 1e-3)
-    changed = update.learner.state()[0]
-    assert any(not torch.equal(changed[name], before[name]) for name in before)
-    update.put_back(kept)
-    after = update.learner.state()[0]
-    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
+def test_steps_that_are_timed_leave_no_trace_in_the_run(entry, workspace, tiny_base, monkeypatch):  # noqa: F811
+    """Before the first step, when the optimizer has no state yet, and in the middle."""
+    calm, timed = (tiny_run(workspace, tiny_base, *TWELVE, *optimizer_settings(entry), "training.ema_decay=0.9") for _ in range(2))
+    wanted = result(calm)
+
+    class Timed(Update):
+        due = [0, 5]
+
+        def __call__(self, step, batches, rate, how="eager"):
+            if step in self.due:
+                self.due.remove(step)
+                kept = self.snapshot()
+                before = {name: weight.detach().clone() for name, weight in self.learner.masters.items()}
+                for _ in range(3):
+                    super().__call__(0, batches, rate, how)
+                assert not all(torch.equal(weight, before[name]) for name, weight in self.learner.masters.items())
+                self.put_back(kept)
+            return super().__call__(step, batches, rate, how)
+
+    monkeypatch.setattr(loop, "Update", Timed)
+    assert result(timed) == wanted and Timed.due == []
 
 
 def test_blocks_are_compiled_and_taken_back(workspace, tiny_base, monkeypatch):  # noqa: F811
