@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from studio.config import optimizers
+from studio.config import optimizers, schedules
 from studio.config.registry import OneOf, described
 
 
@@ -30,8 +30,15 @@ class TrainingConfig(BaseModel):
         "adamw", title="Optimizer", description=described("How a step is computed from the gradient.", optimizers.OPTIMIZERS)
     )
 
-    lr_scheduler: Literal["constant", "cosine", "linear"] = Field("constant", title="Slow down towards the end (scheduler)")
-    """Whether the strength of learning stays (constant) or fades out smoothly (cosine) or evenly (linear)."""
+    lr_scheduler: Annotated[str, OneOf(lambda: schedules.SCHEDULES)] = Field(
+        "constant", title="Learning-rate schedule", description=described("How the learning rate goes on after warm-up.", schedules.SCHEDULES)
+    )
+
+    lr_num_cycles: int = Field(1, title="Cycles of the schedule", ge=1, le=1000)
+    """How many cosines cosine_with_restarts has; 1 is one cosine without a restart. The other schedules do not read it."""
+
+    lr_power: float = Field(1.0, title="Power of the schedule", gt=0, le=100)
+    """How the schedule polynomial falls: 1 in a straight line, above 1 fast at first, below 1 late. The other schedules do not read it."""
 
     lr_warmup_steps: int = Field(0, title="Warm-up steps", ge=0, le=10_000)
     """The strength of learning grows from zero over this many steps. A few steps avoid a rough start."""
