@@ -11,7 +11,6 @@ Tensors are compared and not files, since keys of the header and the spelling of
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import io
 import json
 import platform
@@ -34,7 +33,6 @@ from studio.publishing import plan
 from studio.publishing.plan import Request
 from studio.runs import library, starting_points, trash
 from studio.runs.run import Run
-from studio.training.parameters import PACKAGES
 from tests.homes.training import train
 
 HOMES = sorted((Path(__file__).parent / "homes").glob("*.tar.xz"))
@@ -59,8 +57,7 @@ class Old:
     def exact(self, optimizer: str, roots: str) -> bool:
         """Whether a training has to end in the recorded numbers bit for bit, in a process that takes these `roots`."""
         versions = self.facts["packages"]
-        here = {name: importlib.metadata.version(name) for name in versions if importlib.util.find_spec(name)}
-        alike = platform.machine() == self.facts["machine"] and all(versions[name] == version for name, version in here.items())
+        alike = platform.machine() == self.facts["machine"] and all(importlib.metadata.version(name) == versions[name] for name in versions)
         return alike and (optimizer == "adamw" or roots == self.facts["roots"])
 
     def run(self, run_id: str) -> Run:
@@ -204,18 +201,13 @@ def test_an_old_recipe_draws_the_recorded_image_with_old_adapters(old):
 def test_interrupted_runs_end_in_the_recorded_adapter_and_those_that_wait_train(old):
     interrupted = {run_id: then["resumes_to"] for run_id, then in old.facts["runs"].items() if then["resumes_to"]}
     waiting = [run_id for run_id, then in old.facts["runs"].items() if then["state"] == "created"]
-    assert {old.run(run_id).config.training.optimizer for run_id in interrupted} == {"adamw", *PACKAGES}
+    optimizers = [{old.run(run_id).config.training.optimizer for run_id in group} for group in (interrupted, waiting)]
+    assert optimizers[0] == optimizers[1] and len(optimizers[0]) >= 4, "every optimizer of the version that made this home"
     safe = {run_id: sorted(path.name for path in old.run(run_id).checkpoints_dir.glob("step-*"))[-1] for run_id in interrupted}
     roots = train(old.run(run_id) for run_id in (*interrupted, *waiting))
     for run_id in (*interrupted, *waiting):
         run = old.run(run_id)
         optimizer = run.config.training.optimizer
-        package = PACKAGES.get(optimizer)
-        if package and importlib.util.find_spec(package) is None:
-            # Nothing of it is lost, and it says what to install.
-            assert run.state == "failed" and f"pip install {package}" in run.events()[0][-1]["message"]
-            assert run_id not in safe or (run.checkpoints_dir / safe[run_id] / "state.safetensors").exists()
-            continue
         assert run.state == "finished", (run.title, run.events()[0][-1])
         if run_id in interrupted:
             started = [event for event in run.events()[0] if event["kind"] == "started"][-1]

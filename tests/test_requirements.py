@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from studio.config.optimizers import OPTIMIZERS
+
 ROOT = Path(__file__).parents[1]
 INSTALLED_ONLY_FOR_SOME = {"torchao": "packs a base in fp8; each release fits a few of torch only, so the error says what to install"}
 """Imported by the studio where it is installed, and not in requirements.txt."""
@@ -56,12 +58,19 @@ def test_every_package_that_the_studio_imports_is_declared(needed):
     assert imported("studio", "app.py") - set(needed) == set(INSTALLED_ONLY_FOR_SOME) | {"playwright"}
 
 
+@pytest.mark.parametrize("entry", OPTIMIZERS, ids=lambda entry: entry.name)
+def test_every_optimizer_comes_from_a_declared_package_that_has_its_module(entry, needed):
+    assert normal(entry.package) in needed
+    packages = importlib.metadata.packages_distributions()[entry.class_path.partition(":")[0].partition(".")[0]]
+    assert normal(entry.package) in map(normal, packages)
+
+
 def test_every_package_that_tests_import_is_declared(needed, for_tests):
     assert imported("tests", ".ci/pins.py") <= set(needed) | set(for_tests)
 
 
 def test_every_declared_package_is_imported_or_says_why_it_is_needed(needed, for_tests):
-    unused = set(needed) - imported("studio", "app.py")
+    unused = set(needed) - imported("studio", "app.py") - {normal(entry.package) for entry in OPTIMIZERS}
     assert all(needed[name][1].startswith("not imported: ") for name in unused), unused
     assert set(for_tests) - imported("tests", "studio") - PROGRAMS == set()
 

@@ -8,6 +8,7 @@ import torch
 from studio import config as configs
 from studio.adapters.format import adapter_metadata, write_adapter
 from studio.benchmark.tiny import TinyDataset, save_tiny_model
+from studio.config.optimizers import Optimizer
 from studio.families import get, resolve_base
 from studio.runs.creation import create_run
 from studio.runs.run import Run
@@ -46,6 +47,11 @@ def save_lora(path: Path, tensors: dict[str, torch.Tensor], rank: int = 4) -> Pa
     """An adapter file as the studio writes it."""
     write_adapter(path, tensors, adapter_metadata({"unet": list(FAMILY.target_modules)}, rank, {"trigger_word": "ohwx"}, {"title": "tiny"}))
     return path
+
+
+def optimizer_settings(entry: Optimizer) -> list[str]:
+    """Overrides with which an optimizer learns in a few steps."""
+    return [f"training.optimizer={entry.name}", *(["training.learning_rate=1.0"] if entry.finds_rate else [])]
 
 
 def tiny_run(workspace, base, *overrides: str, masked: bool = False) -> Run:

@@ -8,6 +8,7 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from studio.config.registry import OneOf
 from studio.core.errors import StudioError
 
 
@@ -35,6 +36,7 @@ def leaves(model: BaseModel) -> list[Leaf]:
             continue
         for name, field in type(value).model_fields.items():
             kind, optional, choices = _unwrap(field.annotation)
+            choices = next((limit.names for limit in field.metadata if isinstance(limit, OneOf)), choices)
             found.append(
                 Leaf(
                     path=f"{section}.{name}",
@@ -111,7 +113,7 @@ def explain(error: ValidationError, model: BaseModel) -> str:
             sentences.append(f"Unknown setting {path!r}; known settings: {', '.join(known)}.")
         else:
             title = known[path].title if path in known else path
-            sentences.append(f"{title}: {problem['input']!r} does not fit. {problem['msg']}.")
+            sentences.append(f"{title}: {problem['input']!r} does not fit. {problem['msg'].removeprefix('Value error, ')}.")
     return " ".join(sentences)
 
 

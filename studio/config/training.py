@@ -1,8 +1,11 @@
 """How it learns: length, pace, batch and seed."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from studio.config import optimizers, schedules
+from studio.config.registry import OneOf, described
 
 
 class TrainingConfig(BaseModel):
@@ -23,11 +26,19 @@ class TrainingConfig(BaseModel):
     text_encoder_learning_rate: float | None = Field(None, title="Strength for the text encoder", gt=0, le=1)
     """How big each step is for the text encoder, where it learns too. Empty is a tenth of the learning rate; words break sooner than pictures."""
 
-    optimizer: Literal["adamw", "adamw8bit", "prodigy", "schedulefree"] = Field("adamw", title="Optimizer")
-    """How steps are made from what was seen. adamw is the reference; adamw8bit keeps its memory in 8 bits; prodigy finds the strength itself (set the learning rate to 1); schedulefree needs no slowing down."""
+    optimizer: Annotated[str, OneOf(lambda: optimizers.OPTIMIZERS)] = Field(
+        "adamw", title="Optimizer", description=described("How a step is computed from the gradient.", optimizers.OPTIMIZERS)
+    )
 
-    lr_scheduler: Literal["constant", "cosine", "linear"] = Field("constant", title="Slow down towards the end (scheduler)")
-    """Whether the strength of learning stays (constant) or fades out smoothly (cosine) or evenly (linear)."""
+    lr_scheduler: Annotated[str, OneOf(lambda: schedules.SCHEDULES)] = Field(
+        "constant", title="Learning-rate schedule", description=described("How the learning rate goes on after warm-up.", schedules.SCHEDULES)
+    )
+
+    lr_num_cycles: int = Field(1, title="Cycles of the schedule", ge=1, le=1000)
+    """How many cosines cosine_with_restarts has; 1 is one cosine without a restart. The other schedules do not read it."""
+
+    lr_power: float = Field(1.0, title="Power of the schedule", gt=0, le=100)
+    """How the schedule polynomial falls: 1 in a straight line, above 1 fast at first, below 1 late. The other schedules do not read it."""
 
     lr_warmup_steps: int = Field(0, title="Warm-up steps", ge=0, le=10_000)
     """The strength of learning grows from zero over this many steps. A few steps avoid a rough start."""

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from studio.config import TrainConfig
+from studio.config import TrainConfig, optimizers
 from studio.training.batches import Batch
 from studio.training.step import Update
 
@@ -22,7 +22,8 @@ def possible(config: TrainConfig, extra_batches: bool) -> list[str]:
     runtime, training, lora = config.runtime, config.training, config.lora
     if runtime.device != "cuda" or runtime.offload or runtime.quantisation != "none":
         return ["eager"]
-    whole = runtime.processes == 1 and training.optimizer == "adamw" and training.gradient_accumulation_steps == 1 and not extra_batches
+    recordable = optimizers.get(training.optimizer).recordable
+    whole = runtime.processes == 1 and recordable and training.gradient_accumulation_steps == 1 and not extra_batches
     still = not (runtime.gradient_checkpointing or lora.dropout or lora.text_encoder)
     return ["eager", "compiled", *(["graph"] if whole and still else [])]
 

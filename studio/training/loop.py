@@ -6,7 +6,6 @@ A run killed anywhere and started again ends in the same adapter, byte for byte:
 
 import contextlib
 import errno
-import math
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-from studio.config import TrainConfig
+from studio.config import TrainConfig, schedules
 from studio.config.training import TrainingConfig
 from studio.core import hashes, packages, platform
 from studio.core.errors import StudioError
@@ -103,7 +102,7 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
         config = settle_execution(run, update, batches, learning_rate(training, step), step, bool(regular))
     backends.prepare(update, config.runtime.execution)
 
-    every = 1 if device.type == "cpu" or not learner.skips_on_device else STEPS_BETWEEN_READINGS
+    every = 1 if device.type == "cpu" or not learner.entry.skips_on_device else STEPS_BETWEEN_READINGS
     readings = Readings(run, film, total, every, write=team.first)
     lent: list[Path] = []
 
@@ -238,12 +237,11 @@ def too_long(family: Family, pipeline: DiffusionPipeline, captions: list[str]) -
 
 
 def learning_rate(training: TrainingConfig, step: int) -> float:
-    """The rate of step `step` (from 0): warmed up linearly, then constant, fading out by half a cosine, or falling in a line to zero."""
+    """The rate of step `step` (from 0): warmed up linearly, then as the schedule says."""
     if step < training.lr_warmup_steps:
         return training.learning_rate * (step + 1) / (training.lr_warmup_steps + 1)
-    done = (step - training.lr_warmup_steps) / max(1, training.max_train_steps - training.lr_warmup_steps)
-    shape = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done}
-    return training.learning_rate * shape[training.lr_scheduler]
+    progress = (step - training.lr_warmup_steps) / max(1, training.max_train_steps - training.lr_warmup_steps)
+    return training.learning_rate * schedules.rate_factor(training, progress)
 
 
 def save_state(run: Run, step: int, learner: Learner, disk: Disk) -> None:

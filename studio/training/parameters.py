@@ -4,20 +4,15 @@ The working copies have the model's own precision, so that PEFT computes in it (
 precision otherwise); the optimizer changes the masters. In float32 both are the same tensors.
 """
 
-import importlib.util
 import math
 
 import torch
 from torch import Tensor, nn
 
 from studio.adapters.format import spell
+from studio.config import optimizers
 from studio.config.training import TrainingConfig
-from studio.core.errors import StudioError
-
-PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt", "schedulefree": "schedulefree"}
-"""optimizer -> the package it comes from; adamw is torch's own."""
-TEXT_ENCODER_SHARE = 0.1
-"""Of the learning rate, for text encoders whose own was left empty."""
+from studio.training.optimizers import make_optimizer, text_share
 
 
 class Learner:
@@ -25,6 +20,7 @@ class Learner:
 
     def __init__(self, working: dict[str, nn.Parameter], training: TrainingConfig, of_text: set[str] = frozenset()):
         self.training = training
+        self.entry = optimizers.get(training.optimizer)
         self.working = working
         self.masters = {name: weight if weight.dtype == torch.float32 else nn.Parameter(weight.detach().float()) for name, weight in working.items()}
         self.average = {name: weight.detach().clone() for name, weight in self.masters.items()} if training.ema_decay else {}
@@ -36,11 +32,6 @@ class Learner:
         self.device = next(iter(self.masters.values())).device
         self.apart = any(self.masters[name] is not weight for name, weight in working.items())
         self._rate: float | None = None
-
-    @property
-    def skips_on_device(self) -> bool:
-        """Whether a step that is not finite is left out without the host asking. Only torch's fused kernels can."""
-        return self.training.optimizer == "adamw"
 
     def set_rate(self, rate: float) -> None:
         """The learning rate of the coming steps, as a number in device memory where a recorded step reads it."""
@@ -66,10 +57,10 @@ class Learner:
     def step(self) -> Tensor:
         """Clip, change the masters, copy them to the model. Returns the norm of the gradient before clipping, on the device.
 
-        A norm that is not finite changes nothing (where `skips_on_device`; otherwise the caller must have looked).
+        A norm that is not finite changes nothing (where the optimizer skips on the device; elsewhere the host looks).
         """
         norm = nn.utils.clip_grad_norm_(self.masters.values(), self.training.max_grad_norm, foreach=True)
-        if self.skips_on_device:
+        if self.entry.skips_on_device:
             # The protocol of torch's gradient scaler: the fused kernel leaves weights, moments and step count as they are.
             self.optimizer.grad_scale = None
             self.optimizer.found_inf = (~torch.isfinite(norm)).float()
@@ -95,10 +86,10 @@ class Learner:
             torch._foreach_copy_([weight.detach() for weight in self.working.values()], [weight.detach() for weight in self.masters.values()])
 
     def result(self) -> dict[str, Tensor]:
-        """What an adapter file is made of, float32: the average if there is one, the point that schedule-free evaluates at, else the masters."""
+        """What an adapter file is made of, float32: the average if there is one, else the masters, at the point that is used where modes differ."""
         if self.average:
             return self.average
-        if self.training.optimizer != "schedulefree":
+        if not self.entry.has_modes:
             return {name: weight.detach() for name, weight in self.masters.items()}
         # Its own way there and back rounds; the run must go on from the very same numbers.
         kept = [weight.detach().clone() for weight in self.masters.values()]
@@ -131,62 +122,43 @@ class Learner:
         return tensors, {"numbers": numbers, "groups": groups}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
-        """Go back to what `state` gave, in an earlier version too, which named the layers of text encoders otherwise."""
+        """Go back to what `state` gave, in an earlier version too, which named the layers of text encoders otherwise. In place where the
+        optimizer has tensors already: a recorded step reads them there."""
         tensors = {spell(name): tensor for name, tensor in tensors.items()}
         stated = {spell(name): numbers for name, numbers in facts["numbers"].items()}
+        states: dict[str, dict] = {name: dict(stated.get(name, {})) for name in self.masters}
+        for key, value in tensors.items():
+            kind, _, rest = key.partition("/")
+            if kind == "optimizer":
+                fact, _, name = rest.partition("/")
+                states[name][fact] = value
         for name, weight in self.masters.items():
             weight.detach().copy_(tensors[f"weight/{name}"])
             if self.average:
                 self.average[name].copy_(tensors[f"average/{name}"])
-            kept = dict(stated.get(name, {}))
-            for key, value in tensors.items():
-                kind, _, rest = key.partition("/")
-                if kind == "optimizer" and rest.endswith(f"/{name}"):
-                    # A step count stays where its optimizer keeps it: torch's fused kernels want it beside the weights.
-                    kept[rest.removesuffix(f"/{name}")] = value.to(self.device)
-            if kept:
-                self.optimizer.state[weight] = kept
+            self._restore_state(weight, states[name])
         for group, known in zip(self.optimizer.param_groups, facts["groups"], strict=True):
-            group.update({key: value for key, value in known.items() if not isinstance(group.get(key), Tensor)})
+            for key, value in known.items():
+                if isinstance(group.get(key), Tensor):
+                    group[key].fill_(value)
+                else:
+                    group[key] = value
         self._rate = None
         self.restore_copies()
 
-
-def text_share(training: TrainingConfig) -> float:
-    """What part of the learning rate text encoders learn at."""
-    if training.optimizer == "prodigy":
-        if training.text_encoder_learning_rate is not None:
-            raise StudioError("Prodigy finds one strength for everything that learns; leave the strength for the text encoder empty.")
-        return 1.0
-    return (training.text_encoder_learning_rate or TEXT_ENCODER_SHARE * training.learning_rate) / training.learning_rate
-
-
-def make_optimizer(training: TrainingConfig, groups: list[dict]) -> torch.optim.Optimizer:
-    """StudioError with what to install when the optimizer's package is not here."""
-    name, package = training.optimizer, PACKAGES.get(training.optimizer)
-    if package and importlib.util.find_spec(package) is None:
-        raise StudioError(f"The optimizer {name} needs the package {package}, which is not installed. Run: pip install {package}. Or choose adamw.")
-    settings = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
-    if name == "adamw":
-        device = groups[0]["params"][0].device
-        rate = torch.tensor(training.learning_rate, device=device)
-        return torch.optim.AdamW(
-            [{**group, "lr": rate.clone()} for group in groups], weight_decay=training.weight_decay, fused=True, capturable=device.type == "cuda"
-        )
-    if name == "adamw8bit":
-        from bitsandbytes.optim import AdamW8bit
-
-        return AdamW8bit(groups, **settings)
-    if name == "prodigy":
-        from prodigyopt import Prodigy
-
-        # Its authors' advice for diffusion models: bias correction and a safeguarded warm-up (Mishchenko & Defazio 2023).
-        return Prodigy(groups, **settings, use_bias_correction=True, safeguard_warmup=True)
-    from schedulefree import AdamWScheduleFree
-
-    optimizer = AdamWScheduleFree(groups, **settings)
-    optimizer.train()
-    return optimizer
+    def _restore_state(self, weight: nn.Parameter, kept: dict) -> None:
+        state = self.optimizer.state.pop(weight, {})
+        if self.entry.recordable:
+            # Not begun yet, which is zeros for these optimizers.
+            kept = {key: torch.zeros_like(value) for key, value in state.items()} | kept
+        for key, value in kept.items():
+            if isinstance(state.get(key), Tensor):
+                kept[key] = state[key].copy_(value)
+            elif isinstance(value, Tensor):
+                # A step count stays where its optimizer keeps it: torch's fused kernels want it beside the weights.
+                kept[key] = value.to(self.device, copy=True)
+        if kept:
+            self.optimizer.state[weight] = kept
 
 
 def _plain(value):

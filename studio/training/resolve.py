@@ -15,6 +15,7 @@ from studio.runs.run import Run
 from studio.training import backends
 from studio.training.batches import Batch
 from studio.training.distributed import Team
+from studio.training.optimizers import check_optimizer
 from studio.training.parameters import Learner
 from studio.training.samples import Film
 from studio.training.step import Update
@@ -33,6 +34,7 @@ def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
     family = families.of_folder(base, config.model.family)
     if config.lora.method == "lokr" and not family.reads_lokr:
         raise StudioError(f"diffusers reads no LoKr files of {family.title}; choose lora or dora.")
+    check_optimizer(config.training)
     # Counted only while something hangs on it: a resume need not build a large base's shapes.
     undecided = None in (config.runtime.dtype, config.runtime.gradient_checkpointing, config.runtime.quantisation, config.runtime.offload)
     numbers = measure.base_numbers(family, base) if undecided else 0
@@ -102,8 +104,8 @@ def preflight(config: TrainConfig, film: Film, learner: Learner, seconds_per_ste
 
 
 def _disk_bytes(config: TrainConfig, learner: Learner) -> int:
-    """A LoRA a column, those lent, and three resume states (two kept, one being written)."""
-    size = sum(4 * weight.numel() for weight in learner.masters.values())
+    """A LoRA a column, those lent, and three resume states (two kept, one being written): masters, the optimizer's state and the average."""
+    numbers = sum(weight.numel() for weight in learner.masters.values())
     columns = config.training.max_train_steps // config.samples.every + 1
-    copies = {"adamw": 3, "adamw8bit": 2, "prodigy": 6, "schedulefree": 3}[config.training.optimizer] + bool(config.training.ema_decay)
-    return size * (columns + 3 * copies + MOST_LENT)
+    state = 4 + learner.entry.state_bytes + 4 * bool(config.training.ema_decay)
+    return int(numbers * (4 * (columns + MOST_LENT) + 3 * state))

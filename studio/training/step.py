@@ -5,6 +5,7 @@ each shape as a CUDA graph and replayed with new inputs. A U-Net of an hour's wo
 replay does not.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from studio.training.rng import Purpose, draw
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+Snapshot = tuple[dict[str, Tensor], dict]
+"""What `Learner.state` gave, in tensors of its own."""
 WARM_UP = 3
 """Steps before a recording, as PyTorch asks for: libraries choose their kernels in them."""
 
@@ -141,30 +144,20 @@ class Update:
         self.put_back(kept)
         return Recording(graph, inputs, loss, norm)
 
-    def snapshot(self) -> list[tuple[Tensor, Tensor]]:
-        """Every tensor that a step changes, with a copy of it. A fresh optimizer has none yet: it makes them in a step that changes nothing."""
-        if not self.learner.optimizer.state:
-            self._first_state()
-        return [(tensor, tensor.clone()) for tensor in self.learner.state()[0].values()]
+    def snapshot(self) -> Snapshot:
+        """Everything that a step changes, copied. A recordable optimizer that has not begun makes its tensors now, so that a recording finds them."""
+        learner = self.learner
+        tensors, facts = learner.state()
+        kept = {name: tensor.clone() for name, tensor in tensors.items()}, copy.deepcopy(facts)
+        if learner.entry.recordable and not learner.optimizer.state:
+            for weight in learner.masters.values():
+                weight.grad = torch.zeros_like(weight)
+            learner.step()
+            learner.restore(*kept)
+        return kept
 
-    def put_back(self, kept: list[tuple[Tensor, Tensor]]) -> None:
-        for tensor, value in kept:
-            tensor.copy_(value)
-        self.learner.restore_copies()
-
-    def _first_state(self) -> None:
-        masters = list(self.learner.masters.values())
-        before = [weight.detach().clone() for weight in masters]
-        for weight in masters:
-            weight.grad = torch.zeros_like(weight)
-        self.learner.step()
-        for weight, value in zip(masters, before):
-            weight.detach().copy_(value)
-        for state in self.learner.optimizer.state.values():
-            for value in state.values():
-                if isinstance(value, Tensor):
-                    value.zero_()
-        self.learner.restore_copies()
+    def put_back(self, kept: Snapshot) -> None:
+        self.learner.restore(*kept)
 
     def _brought(self, tensor: Tensor) -> Tensor:
         if self.device.type != "cuda" or tensor.device.type == "cuda":

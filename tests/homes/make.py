@@ -1,6 +1,6 @@
 """A home as this version of the studio leaves it: `python -m tests.homes.make` writes tests/homes/<version>.tar.xz.
 
-Run it once a version, before its release, on Linux and with the packages of all optimizers (bitsandbytes too); it takes two minutes.
+Run it once a version, before its release, on Linux; it takes two minutes.
 `tests/test_old_homes.py` opens every such home with every later version. It is an archive because it has 300 files, nearly all of them
 tensors, images and a database, which nobody can review as text. facts.json in it is what this version reads in the home; a later version
 must read the same.
@@ -16,6 +16,7 @@ os.environ.update(PINNED)
 
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import logging
 import platform
@@ -37,7 +38,8 @@ from safetensors.torch import load_file, save_file
 from studio import __version__
 from studio import config as configs
 from studio.benchmark.tiny import save_tiny_model
-from studio.config import fields
+from studio.config import optimizers
+from studio.config.optimizers import OPTIMIZERS
 from studio.config.recipe import Recipe, StackEntry, read_recipe
 from studio.core.workspace import Home
 from studio.datasets.dataset import Dataset
@@ -48,10 +50,10 @@ from studio.jobs.queue import DEVICE_KINDS, Job, Jobs
 from studio.jobs.worker import Worker
 from studio.runs import library, starting_points, trash
 from studio.runs.run import Run
-from tests.tiny import lora_tensors, save_lora
+from tests.tiny import lora_tensors, optimizer_settings, save_lora
 
 BASE = "~/models/tiny-model"
-COMPUTING = ("torch", "numpy", "diffusers", "transformers", "peft", "prodigyopt", "schedulefree", "bitsandbytes")
+COMPUTING = sorted({"torch", "numpy", "diffusers", "transformers", "peft", *(entry.package for entry in OPTIMIZERS)})
 """Packages whose version decides over the bytes of a training."""
 STEPS, SAFE = 6, 3
 SETTINGS = {
@@ -66,14 +68,15 @@ SETTINGS = {
 FEW_LAYERS = "lora.target_modules=['to_q', 'to_v']"
 """A resume state is the largest part of the archive; runs whose layers do not matter teach a few."""
 SAMPLES = ("samples.prompts=['[trigger] picture of a cat']",)
-EXTRAS = {
-    "adamw": ("lora.dropout=0.1", "training.ema_decay=0.9", "training.lr_scheduler=cosine", "training.lr_warmup_steps=2", *SAMPLES),
-    "adamw8bit": ("training.gradient_accumulation_steps=2", FEW_LAYERS),
-    "prodigy": ("training.learning_rate=1", "validation.pictures=1", "validation.every=2", FEW_LAYERS),
-    "schedulefree": ("lora.method=dora", FEW_LAYERS),
-}
-"""Optimizer -> what its runs have besides, so that more of the engine is resumed than its plainest form."""
-OPTIMIZERS = next(leaf.choices for leaf in fields.leaves(configs.TrainConfig()) if leaf.path == "training.optimizer")
+EXTRAS = (
+    ("lora.dropout=0.1", "training.ema_decay=0.9", "training.lr_scheduler=cosine", "training.lr_warmup_steps=2", *SAMPLES),
+    ("training.gradient_accumulation_steps=2", FEW_LAYERS),
+    ("validation.pictures=1", "validation.every=2", FEW_LAYERS),
+    ("lora.method=dora", FEW_LAYERS),
+)
+"""What runs have besides their optimizer, in turns, so that more of the engine is resumed than its plainest form."""
+RUNS = {entry.name: (*optimizer_settings(entry), *extras) for entry, extras in zip(OPTIMIZERS, itertools.cycle(EXTRAS))}
+"""Optimizer -> the settings of its runs."""
 
 
 class Studio:
@@ -232,10 +235,9 @@ def fill_adapters(studio: Studio) -> dict[str, str]:
 def fill_runs(studio: Studio, dataset: Dataset) -> dict[str, str]:
     """A finished run and one interrupted in its middle of every optimizer, and of a text encoder; interrupted id -> id of the finished one."""
     same = {}
-    for optimizer in OPTIMIZERS:
-        overrides = (f"training.optimizer={optimizer}", *EXTRAS[optimizer])
+    for optimizer, overrides in RUNS.items():
         finished = studio.finish(dataset, f"{optimizer}, finished", *overrides)
-        interrupt = studio.stop if optimizer == "schedulefree" else studio.kill
+        interrupt = studio.stop if optimizers.get(optimizer).has_modes else studio.kill
         same[interrupt(dataset, f"{optimizer}, interrupted", *overrides).id] = finished.id
     overrides = ("lora.text_encoder=true", "saving.dtype=float16", *SAMPLES)
     finished = studio.finish(dataset, "Text encoder, finished", *overrides)
@@ -279,8 +281,8 @@ def fill_presets(studio: Studio) -> None:
 def fill_queue(studio: Studio, dataset: Dataset, text: Run) -> None:
     """A waiting run of every optimizer and one that starts from a LoRA with a text encoder, in another order than they came; one taken out."""
     waiting = {}
-    for optimizer in OPTIMIZERS:
-        waiting[optimizer] = studio.queue(dataset, f"{optimizer}, waiting", f"training.optimizer={optimizer}", *EXTRAS[optimizer])[1]
+    for optimizer, overrides in RUNS.items():
+        waiting[optimizer] = studio.queue(dataset, f"{optimizer}, waiting", *overrides)[1]
     going_on = ("lora.text_encoder=true", f"lora.start_from=run:{text.id}", "training.max_train_steps=2", "samples.every=2")
     waiting["start"] = studio.queue(dataset, "Going on, waiting", *going_on)[1]
     _, taken_out = studio.queue(dataset, "Taken out", "training.seed=8")

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from studio import config as configs
 from studio.adapters.format import load_adapter, read_header, write_adapter
+from studio.config import optimizers
 from studio.config.recipe import Recipe
 from studio.core import platform
 from studio.core.errors import StudioError
@@ -20,7 +21,7 @@ from studio.training import backends, batches, loop
 from studio.training.checkpoints import Disk, load_newest, save
 from studio.training.loop import train
 from studio.training.step import Update
-from tests.tiny import FAMILY, tiny_base, tiny_run  # noqa: F401 - fixtures
+from tests.tiny import FAMILY, optimizer_settings, tiny_base, tiny_run  # noqa: F401 - fixtures
 
 SQUARES = [(64, 64)] * 2
 TWELVE = ("training.max_train_steps=12", "samples.every=6", "saving.checkpoint_every=4")
@@ -49,8 +50,7 @@ def stop_at(run: Run, step: int) -> None:
 
 
 SETTINGS = {
-    "prodigy": ["training.optimizer=prodigy", "training.learning_rate=1.0"],
-    "schedule-free": ["training.optimizer=schedulefree"],
+    **{entry.name: optimizer_settings(entry) for entry in optimizers.OPTIMIZERS[1:]},
     "accumulation and average": ["training.gradient_accumulation_steps=3", "training.ema_decay=0.9"],
     "sixteen bits": ["runtime.dtype=bfloat16"],
     "shuffled and mirrored words": ["dataset.caption_shuffle=true", "dataset.flip=true", "dataset.caption_dropout=0.2", "training.noise_offset=0.1"],
@@ -106,7 +106,6 @@ def test_a_run_starts_from_a_lora_with_other_names_of_text_encoders(method, work
 
 def test_eight_bit_adamw_resumes_to_the_same_bytes(workspace, tiny_base):  # noqa: F811
     """Rank 64 makes halves of 4,096 numbers and more, whose moments bitsandbytes keeps as uint8; smaller ones stay in 32 bits."""
-    pytest.importorskip("bitsandbytes")
     asked = [*TWELVE, "training.optimizer=adamw8bit", "lora.rank=64"]
     whole, halved = (tiny_run(workspace, tiny_base, *asked) for _ in range(2))
     wanted = result(whole)
@@ -241,20 +240,28 @@ def update_of(run: Run, monkeypatch) -> Update:
     return kept[0]
 
 
-def test_what_was_timed_is_put_back_to_the_last_bit(workspace, tiny_base, monkeypatch):  # noqa: F811
-    run = tiny_run(workspace, tiny_base, *TWELVE, "training.ema_decay=0.9")
-    update = update_of(run, monkeypatch)
-    examples = batches.Examples([], run.config.dataset, run.config.training)
-    before = {name: tensor.clone() for name, tensor in update.learner.state()[0].items()}
-    kept = update.snapshot()
-    example = batches.Example((64, 64), torch.randn(4, 8, 8), torch.rand(4, 8, 8), "")
-    examples = batches.Examples([example] * 2, run.config.dataset, run.config.training)
-    update(3, [(batch, 1.0) for batch in examples.batches(3)], 1e-3)
-    changed = update.learner.state()[0]
-    assert any(not torch.equal(changed[name], before[name]) for name in before)
-    update.put_back(kept)
-    after = update.learner.state()[0]
-    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
+def test_steps_that_are_timed_leave_no_trace_in_the_run(entry, workspace, tiny_base, monkeypatch):  # noqa: F811
+    """Before the first step, when the optimizer has no state yet, and in the middle."""
+    calm, timed = (tiny_run(workspace, tiny_base, *TWELVE, *optimizer_settings(entry), "training.ema_decay=0.9") for _ in range(2))
+    wanted = result(calm)
+
+    class Timed(Update):
+        due = [0, 5]
+
+        def __call__(self, step, batches, rate, how="eager"):
+            if step in self.due:
+                self.due.remove(step)
+                kept = self.snapshot()
+                before = {name: weight.detach().clone() for name, weight in self.learner.masters.items()}
+                for _ in range(3):
+                    super().__call__(0, batches, rate, how)
+                assert not all(torch.equal(weight, before[name]) for name, weight in self.learner.masters.items())
+                self.put_back(kept)
+            return super().__call__(step, batches, rate, how)
+
+    monkeypatch.setattr(loop, "Update", Timed)
+    assert result(timed) == wanted and Timed.due == []
 
 
 def test_blocks_are_compiled_and_taken_back(workspace, tiny_base, monkeypatch):  # noqa: F811
@@ -277,7 +284,7 @@ def test_blocks_are_compiled_and_taken_back(workspace, tiny_base, monkeypatch): 
         (["runtime.quantisation=nf4"], ["eager"]),
         (["runtime.gradient_checkpointing=true"], ["eager", "compiled"]),
         (["lora.dropout=0.1"], ["eager", "compiled"]),
-        (["training.optimizer=prodigy"], ["eager", "compiled"]),
+        *(([f"training.optimizer={entry.name}"], ["eager", "compiled"]) for entry in optimizers.OPTIMIZERS if not entry.recordable),
         (["training.gradient_accumulation_steps=2"], ["eager", "compiled"]),
         (["runtime.processes=2"], ["eager", "compiled"]),
     ],
@@ -288,10 +295,10 @@ def test_a_whole_step_is_recorded_only_where_nothing_asks_the_host(settings, way
     assert "graph" not in backends.possible(config, True)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "schedulefree"])
-def test_three_interruptions_to_draw_equal_none(optimizer, workspace, tiny_base):  # noqa: F811
+@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
+def test_three_interruptions_to_draw_equal_none(entry, workspace, tiny_base):  # noqa: F811
     """Each lends the newest weights as a file and lets another pipeline draw with them, in this very process, before the run goes on."""
-    settings = [*TWELVE, f"training.optimizer={optimizer}", "training.ema_decay=0.9" if optimizer == "adamw" else "lora.dropout=0.1"]
+    settings = [*TWELVE, *optimizer_settings(entry), "lora.dropout=0.1" if entry.has_modes else "training.ema_decay=0.9"]
     calm, asked = tiny_run(workspace, tiny_base, *settings), tiny_run(workspace, tiny_base, *settings)
     wanted = result(calm)
     drawn = []

@@ -26,7 +26,7 @@ from studio.training import disk_full, loop, resolve
 from studio.training.batches import Examples
 from studio.training.checkpoints import Disk
 from studio.training.distributed import Team
-from studio.training.loop import learning_rate, train
+from studio.training.loop import train
 from studio.training.lora import save_adapter
 from tests.tiny import FAMILY, tiny_base, tiny_run  # noqa: F401 - fixtures
 
@@ -461,15 +461,6 @@ def test_latents_are_computed_once_and_follow_the_picture(run, tiny_base, monkey
     monkeypatch.setattr(families.FAMILIES[0].__class__, "encode_images", never)
     main(run)
     assert before == {path.name for path in run.cache_dir.iterdir()}
-
-
-def test_learning_rate_schedules(run):
-    config = run.config.training.model_copy(update={"max_train_steps": 10, "learning_rate": 1.0, "lr_warmup_steps": 2})
-    assert [round(learning_rate(config, step), 3) for step in (0, 1, 2, 9)] == [0.333, 0.667, 1, 1]
-    cosine = config.model_copy(update={"lr_scheduler": "cosine"})
-    assert [round(learning_rate(cosine, step), 3) for step in (2, 6, 10)] == [1, 0.5, 0]
-    linear = config.model_copy(update={"lr_scheduler": "linear"})
-    assert [round(learning_rate(linear, step), 3) for step in (2, 6, 10)] == [1, 0.5, 0]
 
 
 def test_captions_that_are_cut_are_said(workspace, tiny_base):  # noqa: F811

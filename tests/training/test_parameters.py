@@ -1,32 +1,35 @@
 """Every optimizer, with and without a running average, resumed in the middle, ends in the same bytes."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 from torch import nn
 
+from studio.config import optimizers
 from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
-from studio.training.parameters import PACKAGES, Learner
+from studio.training.optimizers import check_optimizer
+from studio.training.parameters import Learner
 
-OPTIMIZERS = ["adamw", "prodigy", "schedulefree"]
+OPTIMIZERS = [entry.name for entry in optimizers.OPTIMIZERS]
 
 
-def model(dtype=torch.float32) -> dict[str, nn.Parameter]:
+def model(dtype=torch.float32, shape=(4, 3)) -> dict[str, nn.Parameter]:
     chance = torch.Generator().manual_seed(0)
-    return {name: nn.Parameter(torch.randn(4, 3, generator=chance).to(dtype)) for name in ("unet.a", "unet.b", "text.a")}
+    return {name: nn.Parameter(torch.randn(shape, generator=chance).to(dtype)) for name in ("unet.a", "unet.b", "text.a")}
 
 
-def learner(optimizer="adamw", ema_decay=None, dtype=torch.float32, **settings) -> Learner:
-    rate = 1.0 if optimizer == "prodigy" else 1e-2
-    return Learner(model(dtype), TrainingConfig(optimizer=optimizer, ema_decay=ema_decay, learning_rate=rate, **settings), {"text.a"})
+def learner(optimizer="adamw", ema_decay=None, dtype=torch.float32, shape=(4, 3), **settings) -> Learner:
+    rate = 1.0 if optimizers.get(optimizer).finds_rate else 1e-2
+    return Learner(model(dtype, shape), TrainingConfig(optimizer=optimizer, ema_decay=ema_decay, learning_rate=rate, **settings), {"text.a"})
 
 
 def learn(one: Learner, first: int, last: int) -> None:
     for step in range(first, last):
         one.set_rate(one.training.learning_rate * (1 - step / 20))
-        inputs = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
+        inputs = torch.randn(5, one.masters["unet.a"].shape[1], generator=torch.Generator().manual_seed(step))
         loss = sum((inputs.to(weight.dtype) @ weight.T).square().mean() for weight in one.working.values())
         loss.backward()
         one.gather()
@@ -114,8 +117,32 @@ def test_gradients_of_many_batches_add_up_in_full_precision():
     assert one.masters["unet.a"].grad.unique().tolist() == [300.0]
 
 
-@pytest.mark.parametrize("optimizer", sorted(PACKAGES))
-def test_a_package_that_is_missing_is_named_with_the_command_that_brings_it(optimizer, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(StudioError, match=f"pip install {PACKAGES[optimizer]}. Or choose adamw"):
-        learner(optimizer)
+def test_a_package_that_is_missing_is_named_with_the_command_that_brings_it(monkeypatch):
+    missing = dataclasses.replace(optimizers.get("adamw"), name="missing", package="not-here", class_path="not_here.optim:Missing")
+    monkeypatch.setattr(optimizers, "OPTIMIZERS", (*optimizers.OPTIMIZERS, missing))
+    with pytest.raises(StudioError, match="optimizer missing needs the package not-here.*Run: pip install not-here. Or choose adamw"):
+        learner("missing")
+
+
+@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=OPTIMIZERS)
+def test_its_state_takes_the_bytes_that_disk_and_memory_are_planned_with(entry):
+    one = learner(entry.name, shape=(16, 768))
+    learn(one, 0, 2)
+    state = sum(tensor.nbytes for name, tensor in one.state()[0].items() if name.startswith("optimizer/"))
+    measured = state / sum(weight.numel() for weight in one.masters.values())
+    assert measured == pytest.approx(entry.state_bytes, rel=0.05)
+
+
+@pytest.mark.parametrize("entry", [entry for entry in optimizers.OPTIMIZERS if entry.finds_rate], ids=lambda entry: entry.name)
+def test_an_optimizer_that_finds_one_rate_refuses_another_for_text_encoders(entry):
+    with pytest.raises(StudioError, match=f"{entry.title} finds one learning rate.*0.001.*Leave"):
+        check_optimizer(TrainingConfig(optimizer=entry.name, text_encoder_learning_rate=1e-3))
+    assert [group["share"] for group in learner(entry.name).optimizer.param_groups] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("entry", [entry for entry in optimizers.OPTIMIZERS if entry.excludes_schedule], ids=lambda entry: entry.name)
+@pytest.mark.parametrize("setting", [{"lr_scheduler": "linear"}, {"lr_warmup_steps": 5}], ids=str)
+def test_an_optimizer_that_reads_no_rate_refuses_a_schedule(entry, setting):
+    check_optimizer(TrainingConfig(optimizer=entry.name))
+    with pytest.raises(StudioError, match=f"{entry.title} never reads the learning rate.*Set the schedule to constant and the warm-up steps to 0"):
+        check_optimizer(TrainingConfig(optimizer=entry.name, **setting))

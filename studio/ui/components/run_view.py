@@ -4,6 +4,7 @@ import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from studio.config import schedules
 from studio.datasets.trigger_words import has_word, spoken
 from studio.jobs.queue import Job
 from studio.runs.run import Run
@@ -236,7 +237,7 @@ def more(run: Run, now: Condition) -> str:
 
 def _fading(run: Run) -> str:
     """What a slowing scheduler means for going on after its end."""
-    if run.config.training.lr_scheduler == "constant":
+    if schedules.rate_factor(run.config.training, 1.0) > 0:
         return ""
     words = "The strength of learning (learning rate) had faded to zero at the end; it is spread over the new length, so it rises again from here."
     return f'<div class="small">{words}</div>'

@@ -1,0 +1,96 @@
+"""Optimizers as data: the facts of each that config, form, importers, plans, tables and tests walk.
+
+An entry here, and its package in requirements.txt, is all that a new one takes: `studio.training.optimizers` makes it from `class_path`
+and `arguments`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from studio.config import registry
+from studio.config.registry import Entry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(Entry):
+    package: str
+    """What pip installs."""
+    class_path: str
+    """module:Class, called with parameter groups, lr, weight_decay and `arguments`, which may replace the two."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    cuda_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """More arguments, for parameters on a GPU."""
+    state_bytes: float
+    """Bytes per trainable parameter that its state takes in memory and in a resume state, at rank 16."""
+    weight_decay: float = 0.0
+    """The default of its class, which other trainers leave in place; the studio's own is in TrainingConfig."""
+    skips_on_device: bool = False
+    """Leaves out a step that is not finite without the host reading the norm: torch's fused kernels, by their gradient scaler's protocol."""
+    recordable: bool = False
+    """Its step fits a CUDA graph: nothing asks the host, state begins as zeros, and the learning rate is read from a tensor."""
+    finds_rate: bool = False
+    """Finds one learning rate for all parameters, so text encoders have none of their own. Where the configured one counts, it multiplies: 1 is usual."""
+    excludes_schedule: bool = False
+    """Never reads the learning rate: a schedule or a warm-up would do nothing."""
+    has_modes: bool = False
+    """Has train() and eval(), which move the weights between the point that is trained and the point that is used."""
+
+
+OPTIMIZERS: tuple[Optimizer, ...] = (
+    Optimizer(
+        name="adamw",
+        title="AdamW",
+        help="the reference, good for most LoRAs.",
+        source="Loshchilov & Hutter 2019, arXiv:1711.05101",
+        package="torch",
+        class_path="torch.optim:AdamW",
+        arguments={"fused": True},
+        cuda_arguments={"capturable": True},
+        state_bytes=8,
+        weight_decay=0.01,
+        skips_on_device=True,
+        recordable=True,
+        names={"kohya": ("adamw", "pagedadamw", "pagedadamw32bit"), "ai-toolkit": ("adamw",)},
+    ),
+    Optimizer(
+        name="adamw8bit",
+        title="8-bit AdamW",
+        help="AdamW with its state in 8 bits, a quarter of the memory.",
+        source="Dettmers et al. 2022, arXiv:2110.02861",
+        package="bitsandbytes",
+        class_path="bitsandbytes.optim:AdamW8bit",
+        # Two moments of a byte, their scales, and a table of 2 kB a matrix. Matrices below 4,096 numbers stay in 32 bits.
+        state_bytes=2.2,
+        weight_decay=0.01,
+        names={"kohya": ("adamw8bit", "pagedadamw8bit"), "ai-toolkit": ("adamw8bit", "adamw8")},
+    ),
+    Optimizer(
+        name="prodigy",
+        title="Prodigy",
+        help="finds the learning rate itself; set it to 1.",
+        source="Mishchenko & Defazio 2023, arXiv:2306.06101",
+        package="prodigyopt",
+        class_path="prodigyopt:Prodigy",
+        # Its authors' advice for diffusion models: bias correction and a safeguarded warm-up.
+        arguments={"use_bias_correction": True, "safeguard_warmup": True},
+        state_bytes=16,
+        finds_rate=True,
+        names={"kohya": ("prodigy",), "ai-toolkit": ("prodigy", "prodigy8bit")},
+    ),
+    Optimizer(
+        name="schedulefree",
+        title="Schedule-free AdamW",
+        help="AdamW that averages its weights instead of lowering the rate; leave the schedule constant.",
+        source="Defazio et al. 2024, arXiv:2405.15682",
+        package="schedulefree",
+        class_path="schedulefree:AdamWScheduleFree",
+        state_bytes=8,
+        has_modes=True,
+        names={"kohya": ("adamwschedulefree",)},
+    ),
+)
+
+
+def get(name: str) -> Optimizer:
+    return registry.find(OPTIMIZERS, name)

@@ -1,0 +1,62 @@
+"""The optimizer that a config names, made from its entry in `studio.config.optimizers`."""
+
+import importlib
+
+import torch
+
+from studio.config import optimizers
+from studio.config.training import TrainingConfig
+from studio.core.errors import StudioError
+
+TEXT_ENCODER_SHARE = 0.1
+"""Of the learning rate, for text encoders whose own was left empty."""
+
+
+def check_optimizer(training: TrainingConfig) -> None:
+    """StudioError for settings that the chosen optimizer cannot follow."""
+    entry = optimizers.get(training.optimizer)
+    if entry.finds_rate and training.text_encoder_learning_rate is not None:
+        raise StudioError(
+            f"{entry.title} finds one learning rate for everything that learns, so the text encoder cannot have its own "
+            f"({training.text_encoder_learning_rate:g}). Leave the learning rate of the text encoder empty."
+        )
+    if entry.excludes_schedule and (training.lr_scheduler != "constant" or training.lr_warmup_steps):
+        raise StudioError(
+            f"{entry.title} never reads the learning rate, so the schedule {training.lr_scheduler} with {training.lr_warmup_steps} warm-up steps "
+            "would do nothing. Set the schedule to constant and the warm-up steps to 0, or choose another optimizer."
+        )
+
+
+def text_share(training: TrainingConfig) -> float:
+    """The learning rate of text encoders as a part of the learning rate."""
+    if optimizers.get(training.optimizer).finds_rate:
+        return 1.0
+    return (training.text_encoder_learning_rate or TEXT_ENCODER_SHARE * training.learning_rate) / training.learning_rate
+
+
+def make_optimizer(training: TrainingConfig, groups: list[dict]) -> torch.optim.Optimizer:
+    """StudioError with what to install when the optimizer's package is not here."""
+    entry = optimizers.get(training.optimizer)
+    device = groups[0]["params"][0].device
+    if entry.recordable:
+        groups = [{**group, "lr": torch.tensor(training.learning_rate, device=device)} for group in groups]
+    arguments = {"lr": training.learning_rate, "weight_decay": training.weight_decay, **entry.arguments}
+    if device.type == "cuda":
+        arguments |= entry.cuda_arguments
+    optimizer = _optimizer_class(entry)(groups, **arguments)
+    if entry.has_modes:
+        optimizer.train()
+    return optimizer
+
+
+def _optimizer_class(entry: optimizers.Optimizer) -> type[torch.optim.Optimizer]:
+    module, _, name = entry.class_path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+        raise StudioError(
+            f"The optimizer {entry.name} needs the package {entry.package}, which is not installed. "
+            f"Run: pip install {entry.package}. Or choose {optimizers.OPTIMIZERS[0].name}."
+        ) from None
