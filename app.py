@@ -16,7 +16,7 @@ def main() -> None:
     browser = access.mode is Mode.local and os.environ.get("LORA_STUDIO_BROWSER", "1") == "1"
     app.launch(**ui.launch_arguments(studio, browser), quiet=True, prevent_thread_lock=True)
     # Not sooner: its start would take a core from the page's.
-    worker.look_after(home)
+    worker.start_supervisor(home)
     print(f"LoRA Studio runs at {app.local_url}  (Ctrl+C ends it; a training goes on by itself)", flush=True)  # noqa: T201 - the one line a person needs
     app.block_thread()
 

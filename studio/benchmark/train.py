@@ -27,7 +27,7 @@ from studio.benchmark.tiny import TinyDataset
 from studio.config import TrainConfig
 from studio.core.workspace import Home
 from studio.devices import runtime
-from studio.devices.measure import ask, base_numbers, blank_denoiser, teach
+from studio.devices.measure import count_base_parameters, forward_once, inject_lora, meta_denoiser
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 from studio.runs.creation import create_run
@@ -67,7 +67,7 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
     side = options.resolution or RESOLUTIONS.get(options.size) or family.resolution(base)
     workspace = Home(folder / "home").workspace("bench")
     dataset = TinyDataset(folder / "pictures", sizes=((side, side),))
-    runs, auto = {}, runtime.precision(device, base_numbers(family, base))
+    runs, auto = {}, runtime.precision(device, count_base_parameters(family, base))
     # The last one is what the first one's losses are held against: nothing compiled, on the processor nothing rounded to 16 bits either.
     asked = {auto: (auto, None), "float32": ("float32", "eager")} if device == "cpu" else {auto: (auto, None), "eager": (auto, "eager")}
     for name, (dtype, how) in asked.items():
@@ -212,10 +212,10 @@ def step_flops(family: Family, base: BaseFolder, config: TrainConfig) -> int:
     """Floating-point operations of one picture's forward and backward, counted on shapes alone (torch's FlopCounterMode)."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    denoiser = blank_denoiser(family, "", base)
-    teach(denoiser, config, family)
+    denoiser = meta_denoiser(family, "", base)
+    inject_lora(denoiser, config, family)
     with FlopCounterMode(display=False) as counter:
-        ask(family, denoiser, (config.dataset.resolution, config.dataset.resolution)).sum().backward()
+        forward_once(family, denoiser, (config.dataset.resolution, config.dataset.resolution)).sum().backward()
     return counter.get_total_flops()
 
 

@@ -9,7 +9,7 @@ import typer
 
 from studio import config as configs
 from studio.cli import datasets, publishing, queue, training
-from studio.cli.terminal import HomeOption, aside, check_target, console, follow, open_home, table
+from studio.cli.terminal import HomeOption, check_target, console, follow, open_home, stderr, table
 from studio.config import foreign, shipped_presets
 from studio.config.recipe import USUAL, Recipe
 from studio.core.errors import StudioError, validated
@@ -21,10 +21,10 @@ from studio.runs import library, starting_points, trash
 from studio.runs.run import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Caption pictures, train a LoRA, try it, publish it.")
-MAKERS = "Unsaid, as the base's makers recommend."
+DEFAULT_OF_BASE = "Unsaid, as the base's makers recommend."
 
 
-def of_recipe(name: str, unsaid: str = ""):
+def recipe_option(name: str, unsaid: str = ""):
     """An option that says of itself what the recipe says; `unsaid` is what happens without it."""
     return typer.Option(help=f"{Recipe.model_fields[name].description} {unsaid}".strip())
 
@@ -79,15 +79,15 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     out: Annotated[Path, typer.Option(help="Where to save the PNG; its recipe is inside. Of several, -1, -2 and so on.")] = Path("picture.png"),
     lora: Annotated[list[str] | None, typer.Option(help="A LoRA and its weight, such as starter:style=0.8; may be given again.")] = None,
-    negative: Annotated[str, of_recipe("negative_prompt")] = USUAL.negative_prompt,
-    base: Annotated[str, of_recipe("base_model")] = USUAL.base_model,
-    revision: Annotated[str, of_recipe("revision")] = "",
-    seed: Annotated[int, of_recipe("seed")] = USUAL.seed,
-    count: Annotated[int, typer.Option(min=1, max=worker.MOST_PICTURES, help="How many pictures: with this seed and the ones after it.")] = 1,
-    steps: Annotated[int | None, of_recipe("num_inference_steps", MAKERS)] = None,
-    guidance: Annotated[float | None, of_recipe("guidance_scale", MAKERS)] = None,
-    width: Annotated[int | None, of_recipe("width")] = None,
-    height: Annotated[int | None, of_recipe("height")] = None,
+    negative: Annotated[str, recipe_option("negative_prompt")] = USUAL.negative_prompt,
+    base: Annotated[str, recipe_option("base_model")] = USUAL.base_model,
+    revision: Annotated[str, recipe_option("revision")] = "",
+    seed: Annotated[int, recipe_option("seed")] = USUAL.seed,
+    count: Annotated[int, typer.Option(min=1, max=worker.MAX_IMAGES, help="How many pictures: with this seed and the ones after it.")] = 1,
+    steps: Annotated[int | None, recipe_option("num_inference_steps", DEFAULT_OF_BASE)] = None,
+    guidance: Annotated[float | None, recipe_option("guidance_scale", DEFAULT_OF_BASE)] = None,
+    width: Annotated[int | None, recipe_option("width")] = None,
+    height: Annotated[int | None, recipe_option("height")] = None,
     home: HomeOption = None,
 ) -> None:
     """Draw pictures with a stack of LoRAs."""
@@ -145,7 +145,7 @@ def settings(
     for path, value in found.values.items():
         console.print(f"{path} = {value}", highlight=False)
     for left in sorted(found.left, key=lambda each: not each.matters):
-        aside.print(f"  {'not taken' if left.matters else 'not needed'}: {left}", highlight=False)
+        stderr.print(f"  {'not taken' if left.matters else 'not needed'}: {left}", highlight=False)
     if save:
         _, workspace, _ = open_home(home)
         base, subject = found.values.get("model.base_model", ""), found.values.get("dataset.subject", SUBJECTS[0])
@@ -184,10 +184,10 @@ def show(
         ),
         "presets": lambda: (
             ("name", "title", "measured"),
-            [(p.name, p.title, p.measured) for p in (*starting_points.own(workspace), *configs.presets())],
+            [(p.name, p.title, p.measured) for p in (*starting_points.saved_presets(workspace), *configs.presets())],
         ),
         "jobs": lambda: (("id", "kind", "state"), [(str(j.id), j.kind, j.state) for j in jobs.list("local")]),
-        "removed": lambda: (("id", "title"), [(each.id, title) for each, title in trash.removed(workspace)]),
+        "removed": lambda: (("id", "title"), [(each.id, title) for each, title in trash.list_removed(workspace)]),
     }
     if what not in listings:
         raise StudioError(f"There is nothing called {what!r} to list; choose one of {', '.join(listings)}.")
@@ -204,11 +204,11 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except StudioError as error:
-        complain(str(error))
+        print_error(str(error))
     except OSError as error:
-        complain(f"The computer refused this: {error}. Choose another place, or make room, and try again.")
+        print_error(f"The computer refused this: {error}. Choose another place, or make room, and try again.")
 
 
-def complain(sentence: str) -> None:
-    aside.print(sentence, style="red", highlight=False)
+def print_error(sentence: str) -> None:
+    stderr.print(sentence, style="red", highlight=False)
     sys.exit(1)

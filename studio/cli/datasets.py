@@ -43,7 +43,7 @@ def dataset(
     if trigger:
         made.set_trigger_word(trigger)
     console.print(made.id, highlight=False)
-    bring(place, jobs, made, files or [])
+    import_files(place, jobs, made, files or [])
 
 
 def add(
@@ -56,10 +56,10 @@ def add(
     A grey file called name-mask.png is the mask of name.png: only the light parts teach.
     """
     place, workspace, jobs = open_home(home)
-    bring(place, jobs, Dataset.open(workspace, dataset), files)
+    import_files(place, jobs, Dataset.open(workspace, dataset), files)
 
 
-def bring(place: Home, jobs: Jobs, dataset: Dataset, files: list[Path]) -> None:
+def import_files(place: Home, jobs: Jobs, dataset: Dataset, files: list[Path]) -> None:
     """Add files to a dataset, and say what came of each."""
     listing = [{"path": str(path.resolve()), "name": path.name} for path in files]
     result = follow(place, jobs, jobs.submit("local", "import", {"dataset": dataset.id, "files": listing})).result

@@ -27,7 +27,7 @@ def queue(context: typer.Context, home: HomeOption = None) -> None:
 def move(job: JobNumber, where: Annotated[str, typer.Argument(help=f"{', '.join(MOVES)}.")], home: HomeOption = None) -> None:
     """Put a waiting job in another place."""
     _, workspace, jobs = open_home(home)
-    own(jobs, workspace, job)
+    get_own_job(jobs, workspace, job)
     jobs.move(job, where)
     show(workspace, jobs)
 
@@ -39,13 +39,13 @@ def cancel(job: JobNumber, home: HomeOption = None) -> None:
     A training that runs saves first; `resume` goes on with it, and begins one that was taken out.
     """
     _, workspace, jobs = open_home(home)
-    if not own(jobs, workspace, job).unfinished:
+    if not get_own_job(jobs, workspace, job).unfinished:
         raise StudioError(f"Job {job} is over already; `queue` lists what runs and waits.")
     ended = jobs.cancel(job)
     console.print("It is asked to stop." if ended.unfinished else "Taken out of the queue.")
 
 
-def own(jobs: Jobs, workspace: Workspace, job_id: int) -> Job:
+def get_own_job(jobs: Jobs, workspace: Workspace, job_id: int) -> Job:
     job = jobs.get(job_id)
     if job.owner != workspace.owner:
         raise StudioError(f"There is no job {job_id}; look at the list of jobs.")

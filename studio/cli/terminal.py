@@ -22,7 +22,7 @@ STOPPED = 130
 """What a shell expects of a command that Ctrl-C ended: in `train && publish` nothing half-learnt goes on."""
 
 console = Console(markup=False, soft_wrap=True)
-aside = Console(stderr=True, markup=False, soft_wrap=True)
+stderr = Console(stderr=True, markup=False, soft_wrap=True)
 """For progress and refusals: what a script reads from the other stream is results alone."""
 HomeOption = Annotated[Path | None, typer.Option("--home", help="The studio's folder; default: LORA_STUDIO_HOME or your data folder.")]
 
@@ -40,24 +40,24 @@ def open_home(home: Path | None) -> tuple[Home, Workspace, Jobs]:
     return place, place.workspace("local"), Jobs(place.database)
 
 
-def follow(home: Home, jobs: Jobs, job: Job, secret: bytes | None = None, go_on: str = "") -> Job:
+def follow(home: Home, jobs: Jobs, job: Job, secret: bytes | None = None, resume_command: str = "") -> Job:
     """Show a job's progress until it ends; Ctrl-C asks it to stop, and stopping a training saves it first.
 
     `go_on` is the command that goes on with what was stopped.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeRemainingColumn())
     looked = -math.inf
-    with ctrl_c() as pressed, Progress(*columns, console=aside, transient=True, disable=not aside.is_terminal) as progress:
+    with catch_ctrl_c() as pressed, Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         bar = progress.add_task(job.kind, total=1)
         while job.unfinished:
             if pressed.is_set() and not job.cancel_requested:
                 jobs.cancel(job.id)
-            if time.monotonic() - looked > worker.LOOK_AROUND_SECONDS:
+            if time.monotonic() - looked > worker.POLL_SECONDS:
                 looked = time.monotonic()
                 if job.kind not in DEVICE_KINDS:
                     # Again after a crash too: nobody else has the secret.
                     jobs.start(job, secret)
-                worker.look(home, jobs)
+                worker.supervise(home, jobs)
             time.sleep(0.1)
             job = jobs.get(job.id)
             words = ("saving, then stopping" if job.kind == "train" else "stopping") if pressed.is_set() else job.message or job.kind
@@ -65,16 +65,16 @@ def follow(home: Home, jobs: Jobs, job: Job, secret: bytes | None = None, go_on:
     if job.state == "cancelled":
         step = job.result.get("step")
         where = f"Stopped at step {step} and saved" if step else "Stopped before the first step"
-        console.print(f"{where}; go on with: {go_on}" if go_on else "Stopped.", highlight=False)
+        console.print(f"{where}; go on with: {resume_command}" if resume_command else "Stopped.", highlight=False)
         raise Stopped(here=pressed.is_set())
     if job.state != "done":
-        hint = f" The command: {go_on}" if go_on and job.state == "interrupted" else ""
+        hint = f" The command: {resume_command}" if resume_command and job.state == "interrupted" else ""
         raise StudioError((job.error or f"The {job.kind} job ended as {job.state}.") + hint)
     return job
 
 
 @contextlib.contextmanager
-def ctrl_c() -> Iterator[threading.Event]:
+def catch_ctrl_c() -> Iterator[threading.Event]:
     """The first Ctrl-C sets the event, a second one ends the command as usual. As an exception the first could be lost: raised while Python
     calls back from C, it is printed and forgotten."""
     pressed = threading.Event()

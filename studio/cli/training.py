@@ -13,12 +13,12 @@ from studio.core.errors import StudioError
 from studio.core.workspace import Home
 from studio.datasets.dataset import Dataset
 from studio.jobs import launch, worker
-from studio.jobs.launch import Wanted
+from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Job, Jobs
 from studio.runs import starting_points, sweeps
 from studio.runs.run import Run
 
-CARDS = [overlay.name.removeprefix("memory-") for overlay in configs.overlays()]
+OVERLAYS = [overlay.name.removeprefix("memory-") for overlay in configs.overlays()]
 SETTINGS = "Settings such as lora.rank=8 training.max_train_steps=300; lora.rank=8,16,32 is three runs."
 Settings = Annotated[list[str] | None, typer.Argument(help=SETTINGS)]
 RunId = Annotated[str, typer.Argument(help="The run's id.")]
@@ -29,7 +29,7 @@ def train(
     dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
     overrides: Settings = None,
     preset: Annotated[str, typer.Option(help="A starting point instead of the one that fits the dataset; `show presets` lists them.")] = "",
-    memory: Annotated[str, typer.Option(help=f"Make it fit a graphics card: {', '.join(CARDS)}. Usually what is free decides.")] = "",
+    memory: Annotated[str, typer.Option(help=f"Make it fit a graphics card: {', '.join(OVERLAYS)}. Usually what is free decides.")] = "",
     title: Annotated[str, typer.Option(help="What to call the LoRA.")] = "",
     wait: Wait = True,
     home: HomeOption = None,
@@ -42,8 +42,11 @@ def train(
     pictures = Dataset.open(workspace, dataset)
     several = sweeps.combinations(overrides or [])
     name = title or (pictures.title if len(several) > 1 else "")
-    wanted = [Wanted(starting_points.settings(workspace, pictures, preset, *each.settings, memory=memory), each.named(name)) for each in several]
-    learn(home, place, jobs, launch.train(workspace, jobs, pictures, wanted), wait)
+    wanted = [
+        TrainingRequest(starting_points.build_config(workspace, pictures, preset, *each.settings, memory=memory), each.named(name))
+        for each in several
+    ]
+    print_and_follow(home, place, jobs, launch.train(workspace, jobs, pictures, wanted), wait)
 
 
 def again(
@@ -58,14 +61,14 @@ def again(
     Apart from the settings that you name, and to the same bytes if you name none.
     """
     place, workspace, jobs = open_home(home)
-    learn(home, place, jobs, launch.train_again(workspace, jobs, Run.open(workspace, run), overrides or [], title), wait)
+    print_and_follow(home, place, jobs, launch.train_again(workspace, jobs, Run.open(workspace, run), overrides or [], title), wait)
 
 
 def resume(run: RunId, home: HomeOption = None) -> None:
     """Go on with a run that was stopped or interrupted."""
     place, workspace, jobs = open_home(home)
     opened = Run.open(workspace, run)
-    follow_all(home, place, jobs, [(opened, launch.go_on(jobs, workspace, opened))])
+    follow_all(home, place, jobs, [(opened, launch.resume(jobs, workspace, opened))])
 
 
 def extend(
@@ -78,17 +81,17 @@ def extend(
     place, workspace, jobs = open_home(home)
     opened = Run.open(workspace, run)
     opened.extend(steps)
-    learn(home, place, jobs, [(opened, launch.go_on(jobs, workspace, opened))], wait)
+    print_and_follow(home, place, jobs, [(opened, launch.resume(jobs, workspace, opened))], wait)
 
 
-def learn(home: Path | None, place: Home, jobs: Jobs, begun: Sequence[tuple[Run, Job]], wait: bool) -> None:
+def print_and_follow(home: Path | None, place: Home, jobs: Jobs, begun: Sequence[tuple[Run, Job]], wait: bool) -> None:
     """Say which runs were queued, and stay with them if that is wanted."""
     for run, _ in begun:
         console.print(run.id, highlight=False)
     if wait:
         follow_all(home, place, jobs, begun)
     else:
-        worker.look(place, jobs)
+        worker.supervise(place, jobs)
 
 
 def follow_all(home: Path | None, place: Home, jobs: Jobs, begun: Sequence[tuple[Run, Job]]) -> None:
@@ -96,11 +99,11 @@ def follow_all(home: Path | None, place: Home, jobs: Jobs, begun: Sequence[tuple
     learning; Ctrl-C stops them all, each saved."""
     failed, stopped = [], None
     for run, job in begun:
-        go_on = f"python -m studio resume {run.id}" + (f" --home {shlex.quote(str(home))}" if home else "")
+        resume_command = f"python -m studio resume {run.id}" + (f" --home {shlex.quote(str(home))}" if home else "")
         if stopped and stopped.here:
             jobs.cancel(job.id)
         try:
-            result = follow(place, jobs, job, go_on=go_on).result
+            result = follow(place, jobs, job, resume_command=resume_command).result
             console.print(f"{run.latest_adapter()}\n{result['adapter']}", highlight=False)
         except Stopped as end:
             stopped = stopped if stopped and stopped.here else end

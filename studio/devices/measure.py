@@ -16,21 +16,21 @@ from studio.families.loading import denoiser_class
 
 def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Footprint | None:
     """Of these settings; None for a base that is neither here nor one that the studio knows."""
-    denoiser = blank_denoiser(family, config.model.base_model, base)
+    denoiser = meta_denoiser(family, config.model.base_model, base)
     if denoiser is None:
         return None
-    base_numbers = sum(weight.numel() for weight in denoiser.parameters())
-    learning = teach(denoiser, config, family)
-    numbers = sum(weight.numel() for weight in learning) + encoder_numbers(config, family, base)
+    base_parameters = sum(weight.numel() for weight in denoiser.parameters())
+    learning = inject_lora(denoiser, config, family)
+    numbers = sum(weight.numel() for weight in learning) + text_encoder_parameters(config, family, base)
     side = config.dataset.resolution
-    activations = kept_bytes(family, denoiser, (side, side))
+    activations = saved_activation_bytes(family, denoiser, (side, side))
     family.compute_twice(denoiser)
-    checkpointed = kept_bytes(family, denoiser, (side, side))
+    checkpointed = saved_activation_bytes(family, denoiser, (side, side))
     sizes = [sum(weight.numel() for weight in block.parameters() if not weight.requires_grad) for block in family.blocks(denoiser)]
-    return Footprint(base_numbers, numbers, activations, checkpointed, len(sizes), base_numbers - sum(sizes) + 2 * max(sizes))
+    return Footprint(base_parameters, numbers, activations, checkpointed, len(sizes), base_parameters - sum(sizes) + 2 * max(sizes))
 
 
-def encoder_numbers(config: TrainConfig, family: Family, base: BaseFolder | None) -> int:
+def text_encoder_parameters(config: TrainConfig, family: Family, base: BaseFolder | None) -> int:
     """How many numbers learn in text encoders: their attention is square, and every layer has the same."""
     if not config.lora.text_encoder:
         return 0
@@ -44,12 +44,12 @@ def encoder_numbers(config: TrainConfig, family: Family, base: BaseFolder | None
     return matrices * (2 * config.lora.rank + (config.lora.method == "dora"))
 
 
-def base_numbers(family: Family, base: BaseFolder) -> int:
+def count_base_parameters(family: Family, base: BaseFolder) -> int:
     """How many numbers a base's denoiser has."""
-    return sum(weight.numel() for weight in blank_denoiser(family, "", base).parameters())
+    return sum(weight.numel() for weight in meta_denoiser(family, "", base).parameters())
 
 
-def blank_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> nn.Module | None:
+def meta_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> nn.Module | None:
     """The denoiser with shapes and no numbers, in 16 bits."""
     known = family.offer(base_model)
     with torch.device("meta"):
@@ -65,7 +65,7 @@ def blank_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> 
     return denoiser
 
 
-def teach(denoiser: nn.Module, config: TrainConfig, family: Family) -> list[nn.Parameter]:
+def inject_lora(denoiser: nn.Module, config: TrainConfig, family: Family) -> list[nn.Parameter]:
     """Give a blank denoiser the LoRA of these settings; what learns."""
     denoiser.requires_grad_(False)
     lora = config.lora
@@ -77,7 +77,7 @@ def teach(denoiser: nn.Module, config: TrainConfig, family: Family) -> list[nn.P
     return learning
 
 
-def ask(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> Tensor:
+def forward_once(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> Tensor:
     """One forward of one blank picture of (height, width)."""
     shapes = family.input_shapes(denoiser.config, size)
     dtypes = {name: torch.bool if name.endswith("_mask") else torch.bfloat16 for name in shapes}
@@ -85,7 +85,7 @@ def ask(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> Tensor:
     return family.predict(denoiser, inputs.pop("latents"), torch.empty(1, device="meta"), inputs)
 
 
-def kept_bytes(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> int:
+def saved_activation_bytes(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> int:
     """What autograd keeps of one forward of one picture, each storage once, the weights themselves left out."""
     own = {weight.untyped_storage()._cdata for weight in denoiser.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -100,7 +100,7 @@ def kept_bytes(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> in
     nn.functional.scaled_dot_product_attention = _attention
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            ask(family, denoiser, size)
+            forward_once(family, denoiser, size)
     finally:
         nn.functional.scaled_dot_product_attention = attention
     return sum(storage.nbytes() for storage in kept.values())

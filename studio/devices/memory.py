@@ -7,11 +7,11 @@ from studio.config.runtime import RuntimeConfig
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.devices.footprint import Footprint
-from studio.devices.runtime import LARGE_NUMBERS
+from studio.devices.runtime import LARGE_BASE_PARAMETERS
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 
-SLOWER = {
+SLOWDOWN = {
     (False, "none", False): 1.0,
     (True, "none", False): 1.4,
     (False, "nf4", False): 1.5,
@@ -24,16 +24,16 @@ SHARE = 0.92
 """Of the free memory that may be planned for: the allocator leaves gaps, and other programs want some too."""
 
 
-def choose(asked: RuntimeConfig, base_numbers: int, config: TrainConfig, base: BaseFolder, family: Family) -> tuple[RuntimeConfig, list[str]]:
+def resolve(asked: RuntimeConfig, base_parameters: int, config: TrainConfig, base: BaseFolder, family: Family) -> tuple[RuntimeConfig, list[str]]:
     """Fill in what was left open about memory, the fastest way that fits what is free; what was chosen and why, in sentences. On a processor
     a small base is not worth the counting: it fits wherever the program does."""
     filled = {"gradient_checkpointing": False, "quantisation": "none", "offload": False}
     reasons = []
     left_open = [name for name, value in asked.model_dump(include=filled.keys()).items() if value is None]
-    if left_open and (asked.device == "cuda" or base_numbers > LARGE_NUMBERS):
+    if left_open and (asked.device == "cuda" or base_parameters > LARGE_BASE_PARAMETERS):
         from studio.devices.measure import measure
 
-        filled, sentence = fitting(measure(config, family, base), asked, config.training.train_batch_size, free_bytes(asked.device))
+        filled, sentence = select_savings(measure(config, family, base), asked, config.training.train_batch_size, free_bytes(asked.device))
         reasons.append(sentence)
     if asked.device == "cpu" and asked.execution is None:
         # On a processor compiling took three minutes and gained nothing; a card's ways are timed once the denoiser is there.
@@ -50,12 +50,12 @@ def free_bytes(device: str) -> int:
     return int(torch.cuda.mem_get_info()[0] * SHARE)
 
 
-def fitting(footprint: Footprint, asked: RuntimeConfig, batch: int, free: int) -> tuple[dict, str]:
+def select_savings(footprint: Footprint, asked: RuntimeConfig, batch: int, free: int) -> tuple[dict, str]:
     """The fastest of the ways that agree with what was asked and fit into `free` bytes; the smallest one when none fits. `asked` says the
     device and precision; open, it is a card in 16 bits."""
     can_pack = asked.device != "cpu" and importlib.util.find_spec("bitsandbytes") is not None
     ways = []
-    for (checkpointing, quantisation, offload), slower in SLOWER.items():
+    for (checkpointing, quantisation, offload), slower in SLOWDOWN.items():
         if offload and asked.device == "cpu" and not asked.offload:
             continue
         agrees = asked.gradient_checkpointing in (None, checkpointing) and asked.offload in (None, offload)
@@ -81,7 +81,7 @@ def fitting(footprint: Footprint, asked: RuntimeConfig, batch: int, free: int) -
     return chosen, f"For {free / 1e9:.1f} GB of free memory: {how} about {needed / 1e9:.1f} GB.{fits}"
 
 
-def too_small(config: TrainConfig) -> tuple[str, list[dict]]:
+def out_of_memory_advice(config: TrainConfig) -> tuple[str, list[dict]]:
     """What to say when memory ran out, and the changes that cost least, cheapest first: {"title", "set"} each."""
     offers = []
     if config.training.train_batch_size > 1:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def choose(asked: RuntimeConfig, base_numbers: int = 0) -> RuntimeConfig:
+def resolve(asked: RuntimeConfig, base_parameters: int = 0) -> RuntimeConfig:
     """Fill in what was left open. With patient threads (see `processes.environment`) every core computes. Impatient ones spin while they
     wait for each other, and one busy neighbour then makes a picture thirty times slower (on 2 cores 28 s instead of 0.9), so one core stays free.
 
@@ -30,7 +30,7 @@ def choose(asked: RuntimeConfig, base_numbers: int = 0) -> RuntimeConfig:
     patient = os.environ.get("OMP_WAIT_POLICY") == "PASSIVE"
     return RuntimeConfig(
         device=device,
-        dtype=asked.dtype or precision(device, base_numbers),
+        dtype=asked.dtype or precision(device, base_parameters),
         threads=asked.threads or (cores if patient else max(1, cores - 1)),
         exact=asked.exact,
         attention=asked.attention or "fused",
@@ -45,11 +45,11 @@ def torch_dtype(name: str) -> "torch.dtype":
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
-LARGE_NUMBERS = 50_000_000
+LARGE_BASE_PARAMETERS = 50_000_000
 """Of a denoiser: below that a step is mostly overhead, and 16 bits would round without being any quicker."""
 
 
-def precision(device: str, base_numbers: int) -> str:
+def precision(device: str, base_parameters: int) -> str:
     """float32 or bfloat16: 16 bits where the device multiplies them natively and the base is large enough for it to matter.
 
     On a processor with AVX512-BF16 a step of Stable Diffusion takes half as long in 16 bits; without such instructions it takes longer.
@@ -57,7 +57,7 @@ def precision(device: str, base_numbers: int) -> str:
     import torch
 
     native = device == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if native and (device == "cuda" or base_numbers > LARGE_NUMBERS) else "float32"
+    return "bfloat16" if native and (device == "cuda" or base_parameters > LARGE_BASE_PARAMETERS) else "float32"
 
 
 def peak_bytes(chosen: RuntimeConfig) -> int:

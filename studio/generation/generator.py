@@ -21,7 +21,7 @@ ADAPTERS_KEPT = 16
 PROMPTS_KEPT = 256
 
 
-def _say_nothing(done: int, total: int) -> None:
+def _ignore_progress(done: int, total: int) -> None:
     pass
 
 
@@ -37,19 +37,19 @@ class Generator:
         self._prompts: dict[tuple, dict[str, torch.Tensor]] = {}
 
     @torch.no_grad()
-    def draw(self, recipe: Recipe, adapters: list[tuple[Path, float]], on_step: Callable[[int, int], None] = _say_nothing) -> Image.Image:
+    def generate(self, recipe: Recipe, adapters: list[tuple[Path, float]], on_step: Callable[[int, int], None] = _ignore_progress) -> Image.Image:
         """One picture. `adapters` are the files behind the recipe's stack; on_step(done, total) is called after each step and may raise.
 
         Overflow, with the layer and the LoRA, where the picture would be black because its numbers are not finite.
         """
         stack = [(self._adapter(path), weight) for path, weight in adapters]
-        self._note(self.stack.set(stack), recipe)
+        self._collect_notes(self.stack.set(stack), recipe)
         try:
-            return self._drawn(recipe, stack, on_step)
+            return self._generate(recipe, stack, on_step)
         except Overflow as error:
-            raise Overflow(f"{self._blame(recipe, stack, on_step)} {error}") from None
+            raise Overflow(f"{self._explain_overflow(recipe, stack, on_step)} {error}") from None
 
-    def _drawn(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> Image.Image:
+    def _generate(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> Image.Image:
         side = self.family.resolution(self.base)
         positive, negative = (self._conditions(prompt, stack) for prompt in (recipe.prompt, recipe.negative_prompt))
         if not recipe.negative_prompt:
@@ -65,16 +65,16 @@ class Generator:
             on_step,
         )
 
-    def _blame(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> str:
+    def _explain_overflow(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> str:
         """Why a picture is not finite, and what to do. It is drawn again with every layer watched, too slow for pictures that go well, then alone."""
         advice = "Choose a smaller weight, or get another version of this LoRA."
         with self.stack.watched() as seen, contextlib.suppress(Overflow):
-            self._drawn(recipe, stack, on_step)
+            self._generate(recipe, stack, on_step)
         if broken := next((each for each in seen if math.isinf(each.times)), None):
             return f"{broken.title}: layer {broken.layer} overflows. {advice}"
         with contextlib.suppress(Overflow):
             self.stack.clear()
-            self._drawn(recipe, [], on_step)
+            self._generate(recipe, [], on_step)
             if not seen:
                 # A text encoder's LoRA whose conditions were kept from before.
                 return f"The base overflows with {' and '.join(adapter.title for adapter, weight in stack if weight)}. {advice}"
@@ -83,7 +83,7 @@ class Generator:
         base, dtype = self.family.base_title(self.base), str(self.pipeline.components[self.family.denoiser_name].dtype).removeprefix("torch.")
         return f"The base, {base}, overflows in {dtype}, also without a LoRA. Choose another base, or another version of this one."
 
-    def learn_prompt(self, prompt: str, conditions: dict[str, torch.Tensor]) -> None:
+    def cache_conditions(self, prompt: str, conditions: dict[str, torch.Tensor]) -> None:
         """Draw this prompt from conditions that were encoded already: the text encoder need not be there."""
         self._prompts[(prompt, ())] = {name: rows.to(self.device) for name, rows in conditions.items()}
 
@@ -118,7 +118,7 @@ class Generator:
             self._prompts[key] = conditions
         return self._prompts[key]
 
-    def _note(self, report: Report, recipe: Recipe) -> None:
+    def _collect_notes(self, report: Report, recipe: Recipe) -> None:
         self.notes = [
             f"{title}: {len(names)} of its layers are not in this base and were left out, the first is {names[0]}."
             for title, names in report.unmatched.items()

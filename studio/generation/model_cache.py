@@ -24,7 +24,7 @@ SMALL_BYTES = 500 * 1000**2
 """A base of at most this size may stay while a training computes; anything larger is given up for it."""
 
 
-class Resident:
+class ModelCache:
     """Models in memory on one device, chosen when the first is needed."""
 
     def __init__(self):
@@ -33,24 +33,24 @@ class Resident:
         self.generators: dict[tuple, Generator] = {}
         self.captioners: dict[str, Captioner] = {}
 
-    def wake(self) -> None:
+    def initialize(self) -> None:
         """Load torch and settle device, precision and threads, before any tensor exists."""
         if self.device:
             return
         from studio.config.runtime import RuntimeConfig
         from studio.devices import runtime
 
-        chosen = runtime.choose(RuntimeConfig(exact=False))
+        chosen = runtime.resolve(RuntimeConfig(exact=False))
         runtime.apply(chosen)
         self.device, self.dtype = chosen.device, chosen.dtype
 
-    def holds(self, recipe: Recipe) -> bool:
+    def is_loaded(self, recipe: Recipe) -> bool:
         """Whether the recipe's base is in memory, so that drawing starts at once."""
         return _key(recipe) in self.generators
 
     def generator(self, recipe: Recipe) -> "Generator":
         """The recipe's base, loaded; the longest unused one makes room."""
-        self.wake()
+        self.initialize()
         from studio.generation.generator import Generator
 
         key = _key(recipe)
@@ -63,32 +63,32 @@ class Resident:
                 self.captioners.clear()
             while len(self.generators) >= BASES_KEPT[self.device]:
                 self.generators.pop(next(iter(self.generators)))
-            self._tidy()
+            self._collect_garbage()
             self.generators[key] = Generator(base, family, self.device, self.dtype)
         return self.generators[key]
 
     def captioner(self, name: str, on_progress: Callable[[int, int], None]) -> "Captioner":
         """One captioner at a time; on a graphics card the bases make room for it."""
-        self.wake()
+        self.initialize()
         if name not in self.captioners:
             self.captioners.clear()
             if self.device == "cuda":
                 self.generators.clear()
-            self._tidy()
+            self._collect_garbage()
             self.captioners[name] = captioners.load(name, self.device, on_progress)
         return self.captioners[name]
 
-    def draw(self, recipe: Recipe, workspace: Workspace, on_step: Callable[[int, int], None]) -> tuple[bytes, Recipe, list[str]]:
+    def generate(self, recipe: Recipe, workspace: Workspace, on_step: Callable[[int, int], None]) -> tuple[bytes, Recipe, list[str]]:
         """(PNG without a recipe, the recipe as it was really drawn, notes)."""
         generator = self.generator(recipe)
         adapters, recipe, notes = _adapters(recipe, workspace)
         recipe = recipe.model_copy(update={"family": generator.family.name, "revision": generator.base.revision or recipe.revision})
-        picture = generator.draw(recipe, adapters, on_step)
+        picture = generator.generate(recipe, adapters, on_step)
         png = io.BytesIO()
         picture.save(png, format="PNG", compress_level=4)
         return png.getvalue(), recipe, notes + generator.notes
 
-    def make_room(self) -> None:
+    def free_memory(self) -> None:
         """Before a training: on a graphics card everything goes, on the processor what is large."""
         if not self.device:
             return
@@ -96,16 +96,16 @@ class Resident:
         for key, generator in list(self.generators.items()):
             if self.device == "cuda" or _bytes(generator) > SMALL_BYTES:
                 del self.generators[key]
-        self._tidy()
+        self._collect_garbage()
 
-    def drop_all(self) -> None:
+    def clear(self) -> None:
         """After running out of memory nothing half loaded may stay."""
         self.generators.clear()
         self.captioners.clear()
         if self.device:
-            self._tidy()
+            self._collect_garbage()
 
-    def _tidy(self) -> None:
+    def _collect_garbage(self) -> None:
         import torch
 
         gc.collect()
@@ -128,7 +128,7 @@ def _adapters(recipe: Recipe, workspace: Workspace) -> tuple[list[tuple[Path, fl
         if entry.on and entry.weight:
             card = library.find(workspace, entry.adapter)
             if entry.sha256 and card.sha256 != entry.sha256:
-                card = library.with_hash(workspace, entry.adapter, entry.sha256) or card
+                card = library.find_by_hash(workspace, entry.adapter, entry.sha256) or card
                 if card.sha256 != entry.sha256:
                     notes.append(f"{card.title} has changed since this recipe was written; it was drawn as it is now.")
             entry = entry.model_copy(update={"sha256": card.sha256})

@@ -13,7 +13,7 @@ from studio.config import TrainConfig, fields
 from studio.core.errors import StudioError
 from studio.core.workspace import Home, write_atomically
 from studio.devices.footprint import Footprint
-from studio.jobs.progress import Report
+from studio.jobs.progress import ProgressReporter
 from studio.jobs.queue import Job
 
 RANKS = (8, 16)
@@ -25,16 +25,18 @@ class Estimate:
     the best device here computes such a base in."""
 
     footprint: Footprint
-    numbers_a_rank: int
+    parameters_per_rank: int
     free_bytes: int | None
     card: str | None
     dtype: str = "bfloat16"
 
     def at_rank(self, rank: int) -> Footprint:
-        return dataclasses.replace(self.footprint, adapter_numbers=self.footprint.adapter_numbers + (rank - RANKS[1]) * self.numbers_a_rank)
+        return dataclasses.replace(
+            self.footprint, adapter_parameters=self.footprint.adapter_parameters + (rank - RANKS[1]) * self.parameters_per_rank
+        )
 
 
-def known(home: Home, config: TrainConfig) -> Estimate | None:
+def load_estimate(home: Home, config: TrainConfig) -> Estimate | None:
     """What was counted for such settings; None when nobody has yet."""
     try:
         said = json.loads(_file(home, config).read_text(encoding="utf-8"))
@@ -43,14 +45,14 @@ def known(home: Home, config: TrainConfig) -> Estimate | None:
         return None
 
 
-def countable(config: TrainConfig) -> bool:
+def can_estimate(config: TrainConfig) -> bool:
     """Whether a child could count it: the base is here, or one whose shapes the studio knows. LoKr's size does not follow its rank."""
     offer = families.offer(config.model.base_model)
     here = families.locate_base(config.model.base_model, config.model.revision) is not None
     return config.lora.method != "lokr" and (here or bool(offer and offer.denoiser is not None))
 
 
-def estimate_job(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
+def estimate_job(home: Home, job: Job, report: ProgressReporter, secret: bytes | None) -> dict:
     """{"config"} -> {}: counts, and keeps what it counted for everybody."""
     import torch
 
@@ -68,10 +70,10 @@ def estimate_job(home: Home, job: Job, report: Report, secret: bytes | None) -> 
     device = "cuda" if card else "cpu"
     said = {
         "footprint": dataclasses.asdict(counted[1]),
-        "numbers_a_rank": (counted[1].adapter_numbers - counted[0].adapter_numbers) // (RANKS[1] - RANKS[0]),
+        "numbers_a_rank": (counted[1].adapter_parameters - counted[0].adapter_parameters) // (RANKS[1] - RANKS[0]),
         "free_bytes": memory.free_bytes(device) if card else None,
         "card": torch.cuda.get_device_name() if card else None,
-        "dtype": runtime.precision(device, counted[1].base_numbers),
+        "dtype": runtime.precision(device, counted[1].base_parameters),
     }
     path = _file(home, config)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from studio.core.errors import StudioError
 from studio.core.workspace import Home, Workspace, new_id, write_atomically
 from studio.datasets.dataset import Dataset
 from studio.datasets.importing.images import clean_text, decode_files
-from studio.jobs.progress import Report
+from studio.jobs.progress import ProgressReporter
 from studio.jobs.queue import Job
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, R
 """What code that reads a stranger's bytes may stumble over."""
 
 
-def import_pictures(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
+def import_images(home: Home, job: Job, report: ProgressReporter, secret: bytes | None) -> dict:
     """{"dataset", "files": [{"path", "name"}]} -> {"added", "captions", "masks", "refused": [{"name", "reason"}], "notes"}.
 
     A file with "mask_of", the id of a picture, is that picture's mask whatever it is called.
@@ -32,7 +32,7 @@ def import_pictures(home: Home, job: Job, report: Report, secret: bytes | None) 
         return dataset.add(decoded, folder)
 
 
-def import_adapters(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
+def import_adapters(home: Home, job: Job, report: ProgressReporter, secret: bytes | None) -> dict:
     """{"files": [{"path", "name"}]} -> {"adapters": [refs], "refused": [{"name", "reason"}]}."""
     workspace = home.workspace(job.owner)
     files, refs, refused = job.payload["files"], [], []
@@ -40,7 +40,7 @@ def import_adapters(home: Home, job: Job, report: Report, secret: bytes | None) 
         name = clean_text(file["name"], 120)
         report(index, len(files), f"Checking {name}")
         try:
-            refs.append(keep_adapter(workspace, Path(file["path"]), Path(name).stem, {"file": name}))
+            refs.append(store_adapter(workspace, Path(file["path"]), Path(name).stem, {"file": name}))
         except StudioError as error:
             refused.append({"name": name, "reason": str(error)})
         except OSError as error:
@@ -52,7 +52,7 @@ def import_adapters(home: Home, job: Job, report: Report, secret: bytes | None) 
     return {"adapters": refs, "refused": refused}
 
 
-def download_adapter(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
+def download_adapter(home: Home, job: Job, report: ProgressReporter, secret: bytes | None) -> dict:
     """{"repo_id", "revision", "filename"} -> {"adapters": [ref], "refused": [], "revision"}; `secret` is the token for a private or gated repo."""
     # Here and not above: the Hub's client takes a second to import, and pictures do not need it.
     from studio.hub import client
@@ -68,11 +68,11 @@ def download_adapter(home: Home, job: Job, report: Report, secret: bytes | None)
     )
     source = {"hub": found.repo_id, "revision": found.revision, "file": found.filename, "licence": found.licence, "base_model": found.base_model}
     words = [clean_text(found.trigger_word, 60)] if found.trigger_word else []
-    ref = keep_adapter(home.workspace(job.owner), found.path, found.title, source, words)
+    ref = store_adapter(home.workspace(job.owner), found.path, found.title, source, words)
     return {"adapters": [ref], "refused": [], "revision": found.revision}
 
 
-def keep_adapter(workspace: Workspace, path: Path, title: str, source: dict, trigger_words: Sequence[str] = ()) -> str:
+def store_adapter(workspace: Workspace, path: Path, title: str, source: dict, trigger_words: Sequence[str] = ()) -> str:
     """Copy a LoRA file into the workspace once its header was checked; returns its ref. No weights are read and nothing is unpickled."""
     fingerprint(read_header(path))
     title = clean_text(title, 120) or "LoRA"

@@ -17,18 +17,18 @@ from studio.runs import sweeps
 from studio.runs.creation import create_run, repeat_run
 from studio.runs.run import Run
 
-MOST_KNOWN = 500
+MAX_JOBS_CHECKED = 500
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrainingRequest:
     """One run that somebody asks for."""
 
     config: TrainConfig
     title: str
 
 
-def train(workspace: Workspace, jobs: Jobs, dataset: Dataset, wanted: Sequence[Wanted]) -> list[tuple[Run, Job]]:
+def train(workspace: Workspace, jobs: Jobs, dataset: Dataset, wanted: Sequence[TrainingRequest]) -> list[tuple[Run, Job]]:
     """New runs of a dataset as it is now. StudioError, and nothing of it done, when one of them cannot begin."""
     return _begin(workspace, jobs, wanted, dataset.sha256(), lambda each: create_run(workspace, each.config, dataset, each.title))
 
@@ -38,11 +38,11 @@ def train_again(workspace: Workspace, jobs: Jobs, run: Run, settings: Sequence[s
 
     They are called like it, and by what differs.
     """
-    values = json.loads(configs.dump(run.asked))
+    values = json.loads(configs.dump(run.requested))
     several = sweeps.combinations(settings)
-    base = sweeps.without(run.title, settings)
-    name = title or (base if len(several) > 1 else f"{base}, {', '.join(map(sweeps.spelled, settings)) or 'again'}")
-    wanted = [Wanted(configs.build(values, *each.settings), each.named(name)) for each in several]
+    base = sweeps.strip_settings(run.title, settings)
+    name = title or (base if len(several) > 1 else f"{base}, {', '.join(map(sweeps.setting_label, settings)) or 'again'}")
+    wanted = [TrainingRequest(configs.build(values, *each.settings), each.named(name)) for each in several]
     return _begin(workspace, jobs, wanted, run.id, lambda each: repeat_run(run, workspace, each.config, each.title))
 
 
@@ -55,15 +55,17 @@ def retry(workspace: Workspace, jobs: Jobs, run: Run, number: int) -> tuple[Run,
     return train_again(workspace, jobs, run, [f"{path}={'none' if value is None else json.dumps(value)}" for path, value in changes.items()])[0]
 
 
-def go_on(jobs: Jobs, workspace: Workspace, run: Run) -> Job:
+def resume(jobs: Jobs, workspace: Workspace, run: Run) -> Job:
     """Queue a run that is there already: one that never began, was stopped or made longer."""
     return jobs.submit(workspace.owner, "train", {"run": run.id}, key=run.job_key)
 
 
-def _begin(workspace: Workspace, jobs: Jobs, wanted: Sequence[Wanted], pictures: str, make: Callable[[Wanted], Run]) -> list[tuple[Run, Job]]:
+def _begin(
+    workspace: Workspace, jobs: Jobs, wanted: Sequence[TrainingRequest], pictures: str, make: Callable[[TrainingRequest], Run]
+) -> list[tuple[Run, Job]]:
     """`pictures` says which pictures: who asks for the same again while it is unfinished gets what is there already."""
     with FileLock(workspace.root / "start.lock", "The start of a training", wait=True):
-        unfinished = jobs.list(workspace.owner, kinds=("train",), states=UNFINISHED, limit=MOST_KNOWN)
+        unfinished = jobs.list(workspace.owner, kinds=("train",), states=UNFINISHED, limit=MAX_JOBS_CHECKED)
         known = {job.payload["asked"]: job for job in unfinished if "asked" in job.payload}
         asked = [_hash(each, pictures) for each in wanted]
         made = {}
@@ -80,5 +82,5 @@ def _begin(workspace: Workspace, jobs: Jobs, wanted: Sequence[Wanted], pictures:
         return [(made.get(mark) or Run.open(workspace, known[mark].payload["run"]), known[mark]) for mark in asked]
 
 
-def _hash(wanted: Wanted, pictures: str) -> str:
+def _hash(wanted: TrainingRequest, pictures: str) -> str:
     return hashlib.sha256(json.dumps([pictures, wanted.title, wanted.config.model_dump(mode="json")], sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from studio.core import platform
 from studio.core.workspace import Home
-from studio.jobs.progress import Border, Cancelled, Report
+from studio.jobs.progress import Cancelled, ErrorBoundary, ProgressReporter
 from studio.jobs.queue import DIRECT_KINDS, Jobs
 
 
@@ -23,10 +23,10 @@ def run_direct(database: Path, job_id: int, secret: bytes | None) -> bool:
     if job is None:
         return False
     module, _, name = DIRECT_KINDS[job.kind].partition(":")
-    with Border(jobs, job, home.logs / f"job-{job.id}.log"), _interrupted_by_cancel(jobs, job.id):
+    with ErrorBoundary(jobs, job, home.logs / f"job-{job.id}.log"), _interrupted_by_cancel(jobs, job.id):
         # The kinds differ in what they import, and each pays only for its own.
         function = vars(importlib.import_module(module))[name]
-        result = function(home, job, Report(jobs, job.id), secret)
+        result = function(home, job, ProgressReporter(jobs, job.id), secret)
         return jobs.finish(job.id, result)
     return False
 

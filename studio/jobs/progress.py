@@ -14,7 +14,7 @@ class Cancelled(Exception):
     """The person asked for this job to stop. Not an error."""
 
 
-class Report:
+class ProgressReporter:
     """`report(done, total, message)` writes progress with an estimate of the seconds left, and raises Cancelled when that was asked for."""
 
     def __init__(self, jobs, job_id: int):
@@ -43,7 +43,7 @@ class Report:
             raise Cancelled
 
 
-class Border:
+class ErrorBoundary:
     """`with Border(jobs, job, log_file):` around a job's body: whatever goes wrong inside ends in the job's row, not in a dead process.
 
     The one place in the studio where any exception is accepted: the resident worker must outlive a job that hits a bug in a decoder,
@@ -56,7 +56,7 @@ class Border:
         self.job = job
         self.log_file = log_file
 
-    def __enter__(self) -> "Border":
+    def __enter__(self) -> "ErrorBoundary":
         return self
 
     def __exit__(self, kind, error, traceback) -> bool:
@@ -67,11 +67,11 @@ class Border:
             return False
         if not isinstance(error, StudioError):
             log.error("job %d (%s) failed", self.job.id, self.job.kind, exc_info=error)
-        self.jobs.fail(self.job.id, sentence(error, self.log_file))
+        self.jobs.fail(self.job.id, error_message(error, self.log_file))
         return True
 
 
-def sentence(error: Exception, log_file: Path) -> str:
+def error_message(error: Exception, log_file: Path) -> str:
     """What to tell a person about an error."""
     if isinstance(error, StudioError):
         return str(error)

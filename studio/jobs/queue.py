@@ -19,7 +19,7 @@ from studio.jobs.table import ORDER, Job, as_job, prepare
 
 DEVICE_KINDS = ("generate", "caption", "train")
 DIRECT_KINDS = {
-    "import": "studio.jobs.imports:import_pictures",
+    "import": "studio.jobs.imports:import_images",
     "adapter": "studio.jobs.imports:import_adapters",
     "download": "studio.jobs.imports:download_adapter",
     "publish": "studio.publishing.send:publish_job",
@@ -29,12 +29,12 @@ DIRECT_KINDS = {
 
 UNFINISHED = ("waiting", "running")
 MOVES = ("first", "up", "down")
-AGAIN_AFTER_A_CRASH = ("generate", "caption")
+RETRY_AFTER_CRASH = ("generate", "caption")
 """Kinds that may simply be run again. The others wait for a person: of a publish job the token is gone, and half an import is there."""
-MOST_TRAININGS, MOST_UNFINISHED = 1, 8
+MAX_TRAININGS, MAX_UNFINISHED = 1, 8
 """What one visitor of a Space may have in the queue, where everybody shares one machine. Who is alone with the studio has no limit."""
-MOST_ATTEMPTS = 3
-SECONDS_TO_APPEAR = 60
+MAX_ATTEMPTS = 3
+START_TIMEOUT_SECONDS = 60
 """A direct job whose process never showed up by then was lost between the row and the start."""
 
 
@@ -72,13 +72,13 @@ class Jobs:
         if kind not in DEVICE_KINDS and kind not in DIRECT_KINDS:
             raise StudioError(f"Unknown kind of job {kind!r}; known kinds: {', '.join((*DEVICE_KINDS, *DIRECT_KINDS))}.")
         found = []
-        with self._together():
+        with self._transaction():
             for payload, key in wanted:
-                row = self._one("SELECT * FROM jobs WHERE owner = ? AND key = ? AND state IN ('waiting', 'running')", owner, key)
+                row = self._fetch_one("SELECT * FROM jobs WHERE owner = ? AND key = ? AND state IN ('waiting', 'running')", owner, key)
                 if row is None:
                     self._refuse_beyond_quota(owner, kind)
                     values = (owner, kind, json.dumps(payload), key, time.time())
-                    row = self._one("INSERT INTO jobs (owner, kind, payload, key, created) VALUES (?, ?, ?, ?, ?) RETURNING *", *values)
+                    row = self._fetch_one("INSERT INTO jobs (owner, kind, payload, key, created) VALUES (?, ?, ?, ?, ?) RETURNING *", *values)
                 found.append(as_job(row))
         return found
 
@@ -86,9 +86,9 @@ class Jobs:
         if owner == "local":
             return
         kinds = [job.kind for job in self.list(owner, states=UNFINISHED)]
-        if kind == "train" and kinds.count("train") >= MOST_TRAININGS:
+        if kind == "train" and kinds.count("train") >= MAX_TRAININGS:
             raise StudioError("A visitor has one training at a time here, and yours is not over yet. Wait for it, or stop it first.")
-        if len(kinds) >= MOST_UNFINISHED:
+        if len(kinds) >= MAX_UNFINISHED:
             raise StudioError(f"You have {len(kinds)} jobs that wait or run, as many as one visitor may have here. Wait for one, or stop one.")
 
     def start(self, job: Job, secret: bytes | None = None) -> Job:
@@ -102,13 +102,13 @@ class Jobs:
             platform.module_command("studio.jobs.process", self.database, job.id),
             log,
             secret=secret or b"",
-            on_exit=lambda status: self.lost(job.id, status),
+            on_exit=lambda status: self.mark_lost(job.id, status),
         )
         self._write("UPDATE jobs SET pid = ?, mark = ? WHERE id = ? AND state = 'waiting'", child.pid, platform.start_mark(child.pid), job.id)
         return self.get(job.id)
 
     def get(self, job_id: int) -> Job:
-        row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
+        row = self._fetch_one("SELECT * FROM jobs WHERE id = ?", job_id)
         if row is None:
             raise StudioError(f"There is no job {job_id}; look at the list of jobs.")
         return as_job(row)
@@ -142,7 +142,7 @@ class Jobs:
         """
         if where not in MOVES:
             raise StudioError(f"{where!r} is no direction to move a job in; choose one of {', '.join(MOVES)}.")
-        with self._together():
+        with self._transaction():
             job = self.get(job_id)
             if job.state != "waiting":
                 raise StudioError(f"Job {job_id} does not wait any more (it is {job.state}), so it has no place in the queue.")
@@ -165,14 +165,14 @@ class Jobs:
         return self._take("SELECT id FROM jobs WHERE state = 'waiting' AND id = ?", [job_id], pid)
 
     def _take(self, choose: str, values: Sequence, pid: int) -> Job | None:
-        row = self._one(
+        row = self._fetch_one(
             f"""UPDATE jobs SET state = 'running', started = ?, ticks = ?, pid = ?, mark = ?, attempts = attempts + 1,
             done = 0, total = 0, seconds_left = NULL, message = '' WHERE id = ({choose}) AND state = 'waiting' RETURNING *""",
             *(time.time(), time.monotonic(), pid, platform.start_mark(pid), *values),
         )
         return as_job(row) if row else None
 
-    def hand_over(self, job_id: int, pid: int) -> None:
+    def set_process(self, job_id: int, pid: int) -> None:
         """From now on process `pid` stands behind this running job: it lives on when the one that claimed it dies."""
         self._write("UPDATE jobs SET pid = ?, mark = ? WHERE id = ? AND state = 'running'", pid, platform.start_mark(pid), job_id)
 
@@ -212,10 +212,10 @@ class Jobs:
         return self.get(job_id)
 
     def cancel_requested(self, job_id: int) -> bool:
-        row = self._one("SELECT cancel FROM jobs WHERE id = ?", job_id)
+        row = self._fetch_one("SELECT cancel FROM jobs WHERE id = ?", job_id)
         return bool(row and row["cancel"])
 
-    def lost(self, job_id: int, status: int | None = None) -> None:
+    def mark_lost(self, job_id: int, status: int | None = None) -> None:
         """The process behind a direct job has ended. If it could not say how, say it for it."""
         how = "" if status is None else f" (killed by signal {-status})" if status < 0 else f" (exit status {status})"
         message = f"The process doing this ended unexpectedly{how}; nothing else was touched. Try again."
@@ -225,7 +225,7 @@ class Jobs:
                 *(f"The process for this could not start{how}; see logs/job-{job_id}.log in the studio's folder.", time.time(), job_id),
             )
 
-    def adopt(self) -> Sequence[Job]:
+    def recover(self) -> Sequence[Job]:
         """Look after jobs whose process is gone: again from the start, up to three times, or interrupted. Returns those.
 
         Running trainings are left alone: their process outlives the worker, and how they ended stands in their run, where the worker looks.
@@ -233,32 +233,32 @@ class Jobs:
         orphans = []
         for row in self._connection.execute("SELECT * FROM jobs WHERE state IN ('waiting', 'running')").fetchall():
             job = as_job(row)
-            never_appeared = job.kind in DIRECT_KINDS and (job.pid or time.time() - job.created > SECONDS_TO_APPEAR)
+            never_appeared = job.kind in DIRECT_KINDS and (job.pid or time.time() - job.created > START_TIMEOUT_SECONDS)
             if platform.alive(job.pid, job.mark) or job.kind == "train" or (job.state == "waiting" and not never_appeared):
                 continue
-            if job.kind in AGAIN_AFTER_A_CRASH:
-                self._try_again(job)
+            if job.kind in RETRY_AFTER_CRASH:
+                self._requeue(job)
             else:
-                self.lost(job.id)
+                self.mark_lost(job.id)
             orphans.append(job)
         return [self.get(job.id) for job in orphans]
 
-    def _try_again(self, job: Job) -> None:
+    def _requeue(self, job: Job) -> None:
         if job.cancel_requested:
             self.mark_cancelled(job.id)
-        elif job.attempts < MOST_ATTEMPTS:
+        elif job.attempts < MAX_ATTEMPTS:
             # The count of attempts says that nobody else has taken care of it since we looked.
             again = "UPDATE jobs SET state = 'waiting', pid = NULL, mark = NULL WHERE id = ? AND state = 'running' AND attempts = ?"
             self._write(again, job.id, job.attempts)
         else:
             self.fail(job.id, f"This ended the worker {job.attempts} times, so it is not tried again; see logs/worker.log in the studio's folder.")
 
-    def give_up(self, kinds: Iterable[str], message: str) -> None:
+    def fail_waiting(self, kinds: Iterable[str], message: str) -> None:
         """Fail every waiting job of these kinds: there is nobody to do them."""
         for job in self.list(kinds=kinds, states=("waiting",), limit=1000):
             self._write("UPDATE jobs SET state = 'failed', error = ?, finished = ? WHERE id = ? AND state = 'waiting'", message, time.time(), job.id)
 
-    def forget(self, days: float = 30) -> None:
+    def delete_old(self, days: float = 30) -> None:
         """Leave out finished jobs that old. Trainings stay: they say how their run ended."""
         self._write("DELETE FROM jobs WHERE finished < ? AND kind != 'train'", time.time() - days * 86400)
 
@@ -268,7 +268,7 @@ class Jobs:
             return self._watch.execute("PRAGMA data_version").fetchone()[0]
 
     @contextlib.contextmanager
-    def _together(self) -> Iterator[None]:
+    def _transaction(self) -> Iterator[None]:
         """What is read and written inside belongs together: nobody else writes meanwhile, and an error undoes all of it."""
         self._connection.execute("BEGIN IMMEDIATE")
         with self._connection:
@@ -287,7 +287,7 @@ class Jobs:
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 
-    def _one(self, sql: str, *values) -> sqlite3.Row | None:
+    def _fetch_one(self, sql: str, *values) -> sqlite3.Row | None:
         # fetchall: a RETURNING statement holds the write lock until its last row is read.
         rows = self._connection.execute(sql, values).fetchall()
         return rows[0] if rows else None

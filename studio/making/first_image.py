@@ -31,13 +31,13 @@ def make(seed: int) -> None:
     """first/base.png by the base alone, first/stack.png with the starters."""
     from studio.generation.generator import Generator
 
-    runtime.apply(runtime.choose(RuntimeConfig()))
+    runtime.apply(runtime.resolve(RuntimeConfig()))
     generator = Generator(families.resolve_base(families.BUILTIN_ID), families.get("stable-diffusion"))
     FIRST_DIR.mkdir(exist_ok=True)
     whole = recipe(seed)
     for name, wanted in (("base", whole.without_stack()), ("stack", whole)):
         paths = {card.ref: card.path for card in library.starters()}
-        picture = generator.draw(wanted, [(paths[entry.adapter], entry.weight) for entry in wanted.stack])
+        picture = generator.generate(wanted, [(paths[entry.adapter], entry.weight) for entry in wanted.stack])
         png = io.BytesIO()
         picture.save(png, format="PNG", optimize=True)
         (FIRST_DIR / f"{name}.png").write_bytes(add_recipe(png.getvalue(), wanted))

@@ -24,7 +24,7 @@ class Difference:
     values: tuple[str, ...]
 
 
-def chosen(workspace: Workspace, ids: Sequence[str]) -> list[Run]:
+def select_runs(workspace: Workspace, ids: Sequence[str]) -> list[Run]:
     """The runs to compare, oldest first; StudioError when there are too few or too many, or one is gone."""
     runs = sorted((Run.open(workspace, run_id) for run_id in dict.fromkeys(ids)), key=lambda run: run.snapshot["created"])
     if not FEWEST <= len(runs) <= MOST:
@@ -32,7 +32,7 @@ def chosen(workspace: Workspace, ids: Sequence[str]) -> list[Run]:
     return runs
 
 
-def differences(runs: Sequence[Run]) -> list[Difference]:
+def find_differences(runs: Sequence[Run]) -> list[Difference]:
     """What is not the same in all of them, first the pictures, then the settings in their order."""
     configs = [run.config for run in runs]
     found = []
@@ -44,11 +44,11 @@ def differences(runs: Sequence[Run]) -> list[Difference]:
         values = [fields.get(config, leaf.path) for config in configs]
         if all(value == values[0] for value in values) or leaf.path in OTHERWISE_TOLD or (leaf.path == "lora.alpha" and follows):
             continue
-        found.append(Difference(leaf.path, leaf.title, tuple(map(said, values))))
+        found.append(Difference(leaf.path, leaf.title, tuple(map(format_value, values))))
     return found
 
 
-def said(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A setting's value for a person."""
     match value:
         case None | "" | []:
@@ -77,6 +77,6 @@ def prompts_in_common(runs: Sequence[Run]) -> list[tuple[str, tuple[int, ...]]]:
     rows = []
     for run in runs:
         config = run.config
-        said = [unspoken(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
-        rows.append({prompt: said.index(prompt) for prompt in said})
+        prompts = [unspoken(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
+        rows.append({prompt: prompts.index(prompt) for prompt in prompts})
     return [(prompt, tuple(each[prompt] for each in rows)) for prompt in rows[0] if all(prompt in each for each in rows)]

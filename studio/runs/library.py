@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class AdapterCard:
+class AdapterInfo:
     """What the pages show of one LoRA, and the reference that recipes and jobs carry."""
 
     ref: str
@@ -49,11 +49,11 @@ class AdapterCard:
         return _sha256(self.path, stat.st_mtime_ns, stat.st_size)
 
 
-def list_adapters(workspace: Workspace) -> list[AdapterCard]:
+def list_adapters(workspace: Workspace) -> list[AdapterInfo]:
     """All of a workspace's LoRAs, newest first, then the shipped starters. A damaged file is left out, so that it hides no other."""
     cards = []
-    makers = [functools.partial(_run_card, run, None) for run in Run.all(workspace) if run.adapters()]
-    for make in makers + [functools.partial(_file_card, path) for path in workspace.adapters.glob("*.safetensors")]:
+    makers = [functools.partial(_run_adapter, run, None) for run in Run.all(workspace) if run.adapters()]
+    for make in makers + [functools.partial(_file_adapter, path) for path in workspace.adapters.glob("*.safetensors")]:
         try:
             cards.append(make())
         except StudioError as error:
@@ -62,12 +62,14 @@ def list_adapters(workspace: Workspace) -> list[AdapterCard]:
     return cards + starters()
 
 
-def starters() -> list[AdapterCard]:
+def starters() -> list[AdapterInfo]:
     """The LoRAs that ship with the studio."""
-    return [_card(f"starter:{path.stem}", path.stem.capitalize(), "starter", path) for path in sorted(builtin.LORAS_DIR.glob("*.safetensors"))]
+    return [
+        _adapter_info(f"starter:{path.stem}", path.stem.capitalize(), "starter", path) for path in sorted(builtin.LORAS_DIR.glob("*.safetensors"))
+    ]
 
 
-def find(workspace: Workspace, ref: str) -> AdapterCard:
+def find(workspace: Workspace, ref: str) -> AdapterInfo:
     """The LoRA behind a reference: starter:<name>, run:<id>, run:<id>@<step> or file:<id>."""
     source, _, name = ref.partition(":")
     if source == "starter":
@@ -80,12 +82,12 @@ def find(workspace: Workspace, ref: str) -> AdapterCard:
         if step and not step.isdigit():
             raise StudioError(f"{step!r} is not a step of {run.title!r}; saved steps: {', '.join(str(s) for s, _ in run.adapters())}.")
         if (run.adapter_at(int(step)) if step else run.latest_adapter() or run.adapter_at(0)).exists():
-            return _run_card(run, int(step) if step else None)
+            return _run_adapter(run, int(step) if step else None)
         raise StudioError(f"The run {run.title!r} has no LoRA saved{' at step ' + step if step else ' yet'}.")
     elif source == "file":
         path = workspace.adapter_path(name)
         if path.exists():
-            return _file_card(path)
+            return _file_adapter(path)
     raise StudioError(f"The LoRA {ref!r} is not here (any more); choose one from the list, or bring it again from its file or the Hub.")
 
 
@@ -98,7 +100,7 @@ def stack_entry(workspace: Workspace, ref: str, weight: float) -> StackEntry:
     return validated(StackEntry, {"adapter": card.ref, "weight": weight, "title": card.title, "sha256": None if learning else card.sha256})
 
 
-def with_hash(workspace: Workspace, ref: str, sha256: str) -> AdapterCard | None:
+def find_by_hash(workspace: Workspace, ref: str, sha256: str) -> AdapterInfo | None:
     """The save of a run that is exactly this file, for a recipe older than the run's newest LoRA; of other LoRAs there is one file only."""
     source, _, name = ref.partition(":")
     if source != "run":
@@ -108,26 +110,26 @@ def with_hash(workspace: Workspace, ref: str, sha256: str) -> AdapterCard | None
     return next((card for card in saves if card.sha256 == sha256), None)
 
 
-def _run_card(run: Run, step: int | None) -> AdapterCard:
+def _run_adapter(run: Run, step: int | None) -> AdapterInfo:
     path = run.latest_adapter() if step is None else run.adapter_at(step)
     ref = f"run:{run.id}" if step is None else f"run:{run.id}@{step}"
     title = run.title if step is None else f"{run.title}, step {step}"
-    return _card(ref, title, "run", path)
+    return _adapter_info(ref, title, "run", path)
 
 
-def _file_card(path: Path) -> AdapterCard:
+def _file_adapter(path: Path) -> AdapterInfo:
     about_file = path.with_suffix(".json")
     about = json.loads(about_file.read_text(encoding="utf-8")) if about_file.exists() else {}
     origin = about.get("source", {})
-    return _card(f"file:{path.stem}", about.get("title", path.stem), "hub" if "hub" in origin else "file", path, about, origin)
+    return _adapter_info(f"file:{path.stem}", about.get("title", path.stem), "hub" if "hub" in origin else "file", path, about, origin)
 
 
-def _card(ref: str, title: str, source: str, path: Path, about: dict | None = None, origin: dict | None = None) -> AdapterCard:
+def _adapter_info(ref: str, title: str, source: str, path: Path, about: dict | None = None, origin: dict | None = None) -> AdapterInfo:
     stat = path.stat()
     facts = _facts(path, stat.st_mtime_ns, stat.st_size)
     words = (about or {}).get("trigger_words") or [w for w in [facts["trigger_word"]] if w]
     said = [facts[name] for name in ("family", "width", "made_for", "rank", "alpha", "base_model")]
-    return AdapterCard(ref, title, source, path, *said, words, stat.st_mtime, origin or {})
+    return AdapterInfo(ref, title, source, path, *said, words, stat.st_mtime, origin or {})
 
 
 @functools.lru_cache(maxsize=1024)
@@ -135,7 +137,7 @@ def _facts(path: Path, modified_ns: int, size: int) -> dict:
     """What the file's header says; remembered for as long as the file does not change."""
     header = read_header(path)
     print_ = fingerprint(header)
-    alpha, base_model, word = (_stated(header.metadata).get(key) for key in ("trained_alpha", "base_model", "trigger_word"))
+    alpha, base_model, word = (_studio_metadata(header.metadata).get(key) for key in ("trained_alpha", "base_model", "trigger_word"))
     word = word if isinstance(word, str) else header.metadata.get("modelspec.trigger_phrase", "")
     base_model = base_model if isinstance(base_model, str) else ""
     return {
@@ -158,7 +160,7 @@ def _made_for(found: Fingerprint, base_model: str) -> str:
     return known.name if known else family.member_title(found.width)
 
 
-def _stated(metadata: dict[str, str]) -> dict:
+def _studio_metadata(metadata: dict[str, str]) -> dict:
     """What a studio wrote into the header. Anybody can write there, so anything but a JSON object counts as nothing said."""
     try:
         said = bounded_json.loads(metadata.get("studio", "{}"))

@@ -71,7 +71,7 @@ class Run:
         write_atomically(self.path / "config.json", configs.dump(config))
 
     @property
-    def asked(self) -> TrainConfig:
+    def requested(self) -> TrainConfig:
         """The settings for another run like this one: with the same version of the base, and what the machine decided left open again."""
         file = self.path / "asked.json"
         if not file.exists():
@@ -197,7 +197,7 @@ class Run:
         """Taken by the training child for as long as it lives; a second one gets a StudioError that names the first."""
         return FileLock(self.path / "lock", f"The run {self.title!r}")
 
-    def held_by(self) -> int | None:
+    def trainer_pid(self) -> int | None:
         """The process that trains it now, whether or not any job knows of it."""
         return self.lock().holder()
 

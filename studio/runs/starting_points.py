@@ -21,7 +21,7 @@ LONGEST_TITLE = 80
 MOST, RUNS_SHOWN = 100, 8
 
 
-def settings(workspace: Workspace, dataset: Dataset, name: str = "", *overrides: str, memory: str = "") -> TrainConfig:
+def build_config(workspace: Workspace, dataset: Dataset, name: str = "", *overrides: str, memory: str = "") -> TrainConfig:
     """The config for these pictures by the name of a starting point (shipped, mine:<name>, run:<id>; empty: the fitting one)."""
     if not name.startswith((MINE, RUN)):
         return configs.for_dataset(dataset, name, *overrides, overlay=memory)
@@ -30,24 +30,24 @@ def settings(workspace: Workspace, dataset: Dataset, name: str = "", *overrides:
 
 def find(workspace: Workspace, name: str) -> Preset:
     if name.startswith(MINE):
-        return _own(workspace.preset_path(name.removeprefix(MINE)))
+        return _load_saved(workspace.preset_path(name.removeprefix(MINE)))
     if name.startswith(RUN):
-        return _of_run(Run.open(workspace, name.removeprefix(RUN)))
+        return _from_run(Run.open(workspace, name.removeprefix(RUN)))
     return shipped_presets.named(name)
 
 
-def own(workspace: Workspace) -> list[Preset]:
+def saved_presets(workspace: Workspace) -> list[Preset]:
     """What an owner saved, by title. A file that cannot be read is listed as such, since it is still theirs to remove."""
     found = []
     for path in workspace.presets.glob("*.toml"):
         try:
-            found.append(_own(path))
+            found.append(_load_saved(path))
         except StudioError as error:
             found.append(Preset(MINE + path.stem, f"{path.stem} (cannot be read)", str(error), "unknown", "", "", "", path))
     return sorted(found, key=lambda preset: preset.title.casefold())
 
 
-def goals(workspace: Workspace, subject: str, base_model: str = "") -> list[tuple[str, str]]:
+def list_choices(workspace: Workspace, subject: str, base_model: str = "") -> list[tuple[str, str]]:
     """(title, name) of what can be chosen for these pictures and this base: its two paces, then one's own, then the newest runs.
 
     For a base nobody here knows before it is fetched, the paces of every family, so that a person can say which it is.
@@ -55,8 +55,8 @@ def goals(workspace: Workspace, subject: str, base_model: str = "") -> list[tupl
     fitting = shipped_presets.named(configs.fitting_preset(subject, base_model))
     known = not base_model or families.of(base_model) or fitting.base_model == base_model
     paces = [p for p in configs.presets() if p.subject == subject and (not known or p.name in (fitting.name, fitting.name + shipped_presets.QUICK))]
-    runs = [(f"Settings of the run {run.title}, {_when(run)}", RUN + run.id) for run in Run.all(workspace)[:RUNS_SHOWN]]
-    return [*((p.title, p.name) for p in paces), *((f"{p.title} (yours)", p.name) for p in own(workspace)), *runs]
+    runs = [(f"Settings of the run {run.title}, {_format_date(run)}", RUN + run.id) for run in Run.all(workspace)[:RUNS_SHOWN]]
+    return [*((p.title, p.name) for p in paces), *((f"{p.title} (yours)", p.name) for p in saved_presets(workspace)), *runs]
 
 
 def save(workspace: Workspace, title: str, config: TrainConfig, pictures: int = 0, replace: bool = False, suggest: bool = False) -> Preset:
@@ -75,7 +75,7 @@ def save(workspace: Workspace, title: str, config: TrainConfig, pictures: int = 
         raise StudioError(f"You have a preset {there!r} already. Tick Replace (--replace on the command line), or choose another name.")
     if not path.exists() and len(list(workspace.presets.glob("*.toml"))) >= MOST:
         raise StudioError(f"You have {MOST} presets already, which is as many as are kept; remove one first.")
-    values = differing(config)
+    values = non_default_values(config)
     values[shipped_presets.STEPS] = config.training.max_train_steps
     if suggest or (pictures and config.training.max_train_steps == configs.suggested_steps(config, pictures)):
         del values[shipped_presets.STEPS]
@@ -85,7 +85,7 @@ def save(workspace: Workspace, title: str, config: TrainConfig, pictures: int = 
     about = {"title": title, "description": f"Your own settings for {offer.name if offer else config.model.base_model}.", "measured": "estimated"}
     text = toml.document({"preset": about, **fields.nested(values)}, "A preset saved in LoRA Studio; says only what differs from the defaults.")
     write_atomically(path, text.encode())
-    return _own(path)
+    return _load_saved(path)
 
 
 def remove(workspace: Workspace, name: str) -> str:
@@ -95,7 +95,7 @@ def remove(workspace: Workspace, name: str) -> str:
     return workspace.remove(workspace.preset_path(name.removeprefix(MINE)))
 
 
-def differing(config: TrainConfig) -> dict:
+def non_default_values(config: TrainConfig) -> dict:
     """Path -> value of every setting that is not as it would be unsaid, without those that belong to the pictures."""
     found = {}
     for leaf in fields.leaves(config):
@@ -106,7 +106,7 @@ def differing(config: TrainConfig) -> dict:
     return found
 
 
-def title_of(path: Path) -> str:
+def read_title(path: Path) -> str:
     """Of a preset's file, wherever it lies now."""
     try:
         return str(tomllib.loads(path.read_text(encoding="utf-8"))["preset"]["title"])
@@ -114,20 +114,24 @@ def title_of(path: Path) -> str:
         return "A preset"
 
 
-def _own(path: Path) -> Preset:
+def _load_saved(path: Path) -> Preset:
     values = shipped_presets.read(path)
     about = tomllib.loads(path.read_text(encoding="utf-8")).get("preset", {})
     values.pop("version", None)
     return shipped_presets.described(MINE + path.stem, path, about, values)
 
 
-def _of_run(run: Run) -> Preset:
+def _from_run(run: Run) -> Preset:
     """A run's settings as they were asked for, so without what its machine chose; its prompts without its trigger word."""
-    values = fields.flatten(run.asked.model_dump(exclude={"version"}))
-    values["samples.prompts"] = [unspoken(prompt, run.asked.dataset.trigger_word) for prompt in run.asked.samples.prompts]
-    about = {"title": f"Settings of the run {run.title}", "description": f"As in the run {run.title}, {_when(run)}.", "measured": "those of that run"}
+    values = fields.flatten(run.requested.model_dump(exclude={"version"}))
+    values["samples.prompts"] = [unspoken(prompt, run.requested.dataset.trigger_word) for prompt in run.requested.samples.prompts]
+    about = {
+        "title": f"Settings of the run {run.title}",
+        "description": f"As in the run {run.title}, {_format_date(run)}.",
+        "measured": "those of that run",
+    }
     return shipped_presets.described(RUN + run.id, run.path, about, fields.nested(values))
 
 
-def _when(run: Run) -> str:
+def _format_date(run: Run) -> str:
     return time.strftime("%d %b %H:%M", time.localtime(run.snapshot["created"]))

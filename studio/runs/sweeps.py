@@ -22,7 +22,7 @@ class Combination:
         return f"{title}, {self.words}" if self.words else title
 
 
-def can_vary(leaf: Leaf) -> bool:
+def is_sweepable(leaf: Leaf) -> bool:
     """Numbers, choices and yes or no. A comma in a text or a list belongs to the text or the list."""
     return leaf.type is not list and (leaf.type is not str or leaf.choices is not None)
 
@@ -42,7 +42,7 @@ def combinations(settings: Sequence[str]) -> list[Combination]:
     varied = [len(values) > 1 for values in axes]
     found = []
     for chosen in itertools.product(*axes):
-        words = ", ".join(spelled(each) for each, several in zip(chosen, varied) if several)
+        words = ", ".join(setting_label(each) for each, several in zip(chosen, varied) if several)
         found.append(Combination(chosen, words))
     return found
 
@@ -50,20 +50,20 @@ def combinations(settings: Sequence[str]) -> list[Combination]:
 def _values(leaf: Leaf | None, setting: str) -> tuple[str, ...]:
     """One setting as often as it has values. A setting that is not known is left as it is: reading it says so."""
     path, _, text = setting.partition("=")
-    if leaf is None or not can_vary(leaf) or "," not in text:
+    if leaf is None or not is_sweepable(leaf) or "," not in text:
         return (setting,)
     values = dict.fromkeys(value.strip() for value in text.split(",") if value.strip())
     return tuple(f"{leaf.path}={value}" for value in values) or (f"{path}=",)
 
 
-def without(title: str, settings: Sequence[str]) -> str:
+def strip_settings(title: str, settings: Sequence[str]) -> str:
     """A title less what it says of these settings, so that a copy of "Ink, rank 8" with another rank is not called by both."""
-    names = tuple(spelled(f"{setting.partition('=')[0]}=") + " " for setting in settings)
+    names = tuple(setting_label(f"{setting.partition('=')[0]}=") + " " for setting in settings)
     first, *rest = title.split(", ")
     return ", ".join([first, *(part for part in rest if not part.startswith(names))])
 
 
-def spelled(setting: str) -> str:
+def setting_label(setting: str) -> str:
     """ "lora.rank=8" -> "rank 8"."""
     path, _, value = setting.partition("=")
     return f"{path.strip().rpartition('.')[2].replace('_', ' ')} {value.strip()}".strip()

@@ -50,7 +50,7 @@ def at_work(home, monkeypatch):
     def turns():
         resident = Worker(home)
         while not over.is_set():
-            resident.turn()
+            resident.run_once()
             time.sleep(0.02)
 
     monkeypatch.setattr(worker, "ensure", lambda home: None)
@@ -152,7 +152,7 @@ def test_a_worker_that_dies_is_replaced_while_somebody_waits(home, studio, monke
             draw(home)
 
     monkeypatch.setattr(worker, "ensure", dies_at_first)
-    monkeypatch.setattr(worker, "LOOK_AROUND_SECONDS", 0.2)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.2)
     studio("generate", "a cat", "--out", tmp_path / "cat.png")
     assert len(times) == 2 and (tmp_path / "cat.png").exists()
 
@@ -448,7 +448,7 @@ def test_one_of_several_that_is_taken_out_elsewhere_leaves_the_others_waiting(ho
             jobs.finish(job.id, {"adapter": f"run:{job.payload['run']}"})
 
     monkeypatch.setattr(worker, "ensure", work)
-    monkeypatch.setattr(worker, "LOOK_AROUND_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.05)
     made = studio("dataset", "--sample", "style").splitlines()[0]
     done = CliRunner().invoke(commands.app, ["train", made, "lora.rank=4,8", "--title", "Ink", "--home", str(home.root)])
     assert done.exit_code == terminal.STOPPED and "run:ink-rank-8" in done.stdout

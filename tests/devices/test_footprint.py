@@ -40,12 +40,12 @@ def test_text_encoders_that_learn_count(family, method, tmp_path):
     asked = {"lora": {"rank": 4, "text_encoder": True, "method": method}, "dataset": {"resolution": 64}}
     config = configs.build({"model": {"base_model": str(base.path)}, **asked})
     working = add_lora(family.load(base, torch.float32), config, family, torch.float32)
-    assert measure(config, family, base).adapter_numbers == sum(weight.numel() for weight in working.values())
+    assert measure(config, family, base).adapter_parameters == sum(weight.numel() for weight in working.values())
     assert all(len(offer.taught_encoders) == len(family.text_encoder_targets) for offer in family.offers if not offer.folder)
 
 
 def test_stable_diffusions_text_encoder_adds_what_people_know():
-    alone, both = (footprint("stable-diffusion", SD15, 64, rank=4, text_encoder=learns).adapter_numbers for learns in (False, True))
+    alone, both = (footprint("stable-diffusion", SD15, 64, rank=4, text_encoder=learns).adapter_parameters for learns in (False, True))
     assert both - alone == 12 * 4 * 2 * 768 * 4
 
 
@@ -81,16 +81,16 @@ def test_what_autograd_keeps_is_what_a_real_step_keeps(tmp_path):
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         family.predict(denoiser, inputs.pop("latents"), torch.tensor([500.0]), inputs)
     assert told.activation_bytes == pytest.approx(sum(kept.values()), rel=0.1)
-    assert told.adapter_numbers == sum(weight.numel() for weight in denoiser.parameters() if weight.requires_grad)
+    assert told.adapter_parameters == sum(weight.numel() for weight in denoiser.parameters() if weight.requires_grad)
 
 
 LARGE = Footprint(
-    base_numbers=12_000_000_000,
-    adapter_numbers=45_000_000,
+    base_parameters=12_000_000_000,
+    adapter_parameters=45_000_000,
     activation_bytes=26_000_000_000,
     checkpointed_bytes=1_600_000_000,
     blocks=57,
-    resident_numbers=630_000_000,
+    resident_parameters=630_000_000,
 )
 
 

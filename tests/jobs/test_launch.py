@@ -8,7 +8,7 @@ from studio import config as configs
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.jobs import launch
-from studio.jobs.launch import Wanted
+from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Jobs
 from studio.runs.run import Run
 from tests.trained import finished_run
@@ -24,8 +24,8 @@ def dataset(workspace) -> Dataset:
     return Dataset.from_samples(workspace, "style")
 
 
-def wanted(dataset: Dataset, *ranks: int) -> list[Wanted]:
-    return [Wanted(configs.for_dataset(dataset, "", f"lora.rank={rank}"), f"Ink, rank {rank}") for rank in ranks]
+def wanted(dataset: Dataset, *ranks: int) -> list[TrainingRequest]:
+    return [TrainingRequest(configs.for_dataset(dataset, "", f"lora.rank={rank}"), f"Ink, rank {rank}") for rank in ranks]
 
 
 def test_several_runs_are_queued_in_the_order_they_were_asked_for(workspace, jobs, dataset):
@@ -35,7 +35,7 @@ def test_several_runs_are_queued_in_the_order_they_were_asked_for(workspace, job
 
 
 def test_when_one_run_cannot_begin_none_does(workspace, jobs, dataset):
-    impossible = Wanted(configs.for_dataset(dataset, "", "lora.start_from=file:gone"), "Gone")
+    impossible = TrainingRequest(configs.for_dataset(dataset, "", "lora.start_from=file:gone"), "Gone")
     with pytest.raises(StudioError, match="'file:gone' is not here"):
         launch.train(workspace, jobs, dataset, [*wanted(dataset, 8), impossible])
     assert jobs.list() == [] and not list(workspace.runs.iterdir())

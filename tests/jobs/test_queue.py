@@ -16,7 +16,7 @@ import pytest
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.jobs import queue
-from studio.jobs.progress import Border, Cancelled, Report
+from studio.jobs.progress import Cancelled, ErrorBoundary, ProgressReporter
 from studio.jobs.queue import Jobs
 
 
@@ -123,26 +123,26 @@ def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_is_asked(jobs):
     seen = jobs.cancel(running.id)
     assert (seen.state, seen.cancel_requested) == ("running", True)
     with pytest.raises(Cancelled):
-        Report(jobs, running.id)(1, 2)
+        ProgressReporter(jobs, running.id)(1, 2)
 
 
 def test_only_other_writers_and_every_one_of_them_show_in_changes(jobs):
-    before = jobs.changes()
-    assert jobs.changes() == before
+    before = jobs.data_version()
+    assert jobs.data_version() == before
     job = jobs.submit("ada", "generate", {})
-    after = jobs.changes()
+    after = jobs.data_version()
     assert after != before
     Jobs(jobs.database).progress(job.id, 0, 1)
-    assert jobs.changes() == after, "nothing was written: the job is not running"
+    assert jobs.data_version() == after, "nothing was written: the job is not running"
     Jobs(jobs.database).cancel(job.id)
-    assert jobs.changes() != after
+    assert jobs.data_version() != after
 
 
 def test_a_job_whose_process_died_is_tried_three_times_and_then_failed(jobs, dead_pid):
     job = jobs.submit("ada", "generate", {})
     for attempt in (1, 2, 3):
         assert jobs.claim(("generate",), dead_pid).attempts == attempt
-        jobs.adopt()
+        jobs.recover()
     seen = jobs.get(job.id)
     assert seen.state == "failed" and "3 times" in seen.error
     assert jobs.claim(("generate",), dead_pid) is None
@@ -151,44 +151,44 @@ def test_a_job_whose_process_died_is_tried_three_times_and_then_failed(jobs, dea
 def test_two_that_look_after_the_same_dead_job_do_not_start_it_twice(jobs, dead_pid, monkeypatch):
     job = jobs.submit("ada", "generate", {})
     jobs.claim(("generate",), dead_pid)
-    real = jobs._try_again
+    real = jobs._requeue
 
     def slowly(stale):
         # Between our look and our write another process takes care of it, and a worker claims it.
-        Jobs(jobs.database).adopt()
+        Jobs(jobs.database).recover()
         assert jobs.claim(("generate",), os.getpid()).id == job.id
         real(stale)
 
-    monkeypatch.setattr(jobs, "_try_again", slowly)
-    jobs.adopt()
+    monkeypatch.setattr(jobs, "_requeue", slowly)
+    jobs.recover()
     assert jobs.get(job.id).state == "running"
 
 
 def test_a_running_training_is_left_to_the_worker_who_reads_how_it_ended(jobs, dead_pid):
     job = jobs.submit("ada", "train", {"run": "r"})
     jobs.claim(("train",), dead_pid)
-    assert jobs.adopt() == [] and jobs.get(job.id).state == "running"
+    assert jobs.recover() == [] and jobs.get(job.id).state == "running"
 
 
 def test_a_dead_publish_is_interrupted_and_never_repeated_by_itself(jobs, dead_pid):
     job = jobs.submit("ada", "publish", {})
     jobs.claim_one(job.id, dead_pid)
-    assert [j.state for j in jobs.adopt()] == ["interrupted"]
+    assert [j.state for j in jobs.recover()] == ["interrupted"]
 
 
 def test_a_job_handed_to_a_living_process_is_nobodys_orphan(jobs, dead_pid):
     job = jobs.submit("ada", "generate", {})
     jobs.claim(("generate",), dead_pid)
-    jobs.hand_over(job.id, os.getpid())
-    assert jobs.adopt() == [] and jobs.get(job.id).state == "running"
+    jobs.set_process(job.id, os.getpid())
+    assert jobs.recover() == [] and jobs.get(job.id).state == "running"
 
 
 def test_a_direct_job_whose_process_never_appeared_is_not_left_waiting(jobs):
     job = jobs.submit("ada", "import", {})
-    jobs.adopt()
+    jobs.recover()
     assert jobs.get(job.id).state == "waiting", "it may appear any moment"
     jobs._write("UPDATE jobs SET created = created - 100")
-    jobs.adopt()
+    jobs.recover()
     assert jobs.get(job.id).state == "failed"
 
 
@@ -245,7 +245,7 @@ def test_cancelling_reaches_a_direct_job_that_waits_for_the_network(jobs, monkey
 )
 def test_every_failure_of_a_job_becomes_a_sentence_and_the_process_lives_on(jobs, tmp_path, error, words):
     job = jobs.submit("ada", "generate", {})
-    with Border(jobs, jobs.claim(("generate",), os.getpid()), tmp_path / "job.log"):
+    with ErrorBoundary(jobs, jobs.claim(("generate",), os.getpid()), tmp_path / "job.log"):
         raise error
     seen = jobs.get(job.id)
     assert seen.state == "failed"
@@ -259,7 +259,7 @@ def test_old_jobs_are_forgotten_but_not_how_trainings_ended(jobs):
         jobs.cancel(ids[-1])
     jobs._write("UPDATE jobs SET finished = finished - 40 * 86400 WHERE id < ?", ids[2])
     waiting = jobs.submit("ada", "generate", {}).id
-    jobs.forget()
+    jobs.delete_old()
     assert [job.id for job in jobs.list()] == [waiting, ids[2], ids[1]]
 
 

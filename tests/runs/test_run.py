@@ -116,7 +116,7 @@ def test_a_finished_run_is_made_longer_and_can_go_on(workspace):
     assert (run.config.training.max_train_steps, run.state) == (300, "stopped")
     told = run.events()[0][-1]
     assert (told["kind"], told["from"], told["to"]) == ("extended", 200, 300)
-    assert run.asked.training.max_train_steps == 300
+    assert run.requested.training.max_train_steps == 300
     with pytest.raises(StudioError, match="is stopped, not finished"):
         run.extend(100)
 

@@ -157,7 +157,7 @@ def test_the_film_is_drawn_from_the_file_itself(run, tiny_base):  # noqa: F811
         recipe = read_recipe(files[0].read_bytes())
         assert recipe.prompt == "ohwx picture of a cat"
         assert [entry.adapter for entry in recipe.stack] == ([f"run:{run.id}@{step}"] if step else [])
-        again = generator.draw(recipe, [(run.adapter_at(step), 1.0)] if step else [])
+        again = generator.generate(recipe, [(run.adapter_at(step), 1.0)] if step else [])
         assert numpy.array_equal(numpy.asarray(again), numpy.asarray(Image.open(files[0])))
 
 

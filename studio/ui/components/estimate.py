@@ -61,7 +61,7 @@ def _memory(config: TrainConfig, counted: Estimate, notes: list[str], cautions: 
     footprint = counted.at_rank(config.lora.rank)
     chosen, words = fitting(footprint, asked, batch, free)
     needed = footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"], asked.dtype)
-    slow = not on_card and footprint.base_numbers >= SLOW_NUMBERS
+    slow = not on_card and footprint.base_parameters >= SLOW_NUMBERS
     if needed > free:
         cautions.append(words)
     elif on_card or slow:

@@ -93,7 +93,7 @@ def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, st
 
         try:
             made = plan_of(request, values)
-            path = plan.save_zip(made, files.published(studio.workspace(request)) / f"{slug(made.repo_id or made.about.title)}.zip")
+            path = plan.save_zip(made, files.published(studio.workspace(request)) / f"{slug(made.repo_id or made.facts.title)}.zip")
         except StudioError as error:
             return notice(str(error), "bad")
         link = f'<a class="tool" href="{files.url("published", path.name)}" download>Download the zip</a>'
@@ -105,7 +105,7 @@ def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, st
 
         try:
             made = plan_of(request, values)
-            path = plan.save_folder(made, files.published(studio.workspace(request)) / new_id(made.repo_id or made.about.title))
+            path = plan.save_folder(made, files.published(studio.workspace(request)) / new_id(made.repo_id or made.facts.title))
         except StudioError as error:
             return notice(str(error), "bad")
         return f'<div class="notice good" role="status">Saved in <code>{text(path)}</code></div>'
