@@ -1,4 +1,4 @@
-"""A training as the worker sees it: a detached process that writes events, obeys two wishes (stop, pause), and may die at any moment."""
+"""Training process as seen by the worker: a detached process that writes events, accepts stop and pause requests, and may die at any time."""
 
 import contextlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from studio.runs.run import Run
 
 
 class TrainingChild:
-    """Follows one training's events into its job until the process is gone. `tick()` never waits."""
+    """Copies the events of one training process to its job until the process ends. `tick()` never blocks."""
 
     def __init__(self, jobs: Jobs, job: Job, run: Run, offset: int):
         self.jobs, self.job, self.run = jobs, job, run
@@ -25,8 +25,8 @@ class TrainingChild:
 
     @classmethod
     def start(cls, jobs: Jobs, job: Job, run: Run, log: Path) -> "TrainingChild":
-        """A new process for a new or interrupted run. Wishes left over from before are forgotten. Where one trains it already, of which its
-        worker died before it could say so, that one is followed."""
+        """Start a process for a new or interrupted run, and clear old stop and pause requests. If a process already trains this run, because its
+        worker died before it recorded the pid, attach to it."""
         run.clear_stop()
         run.clear_pause()
         child = cls(jobs, job, run, run.events_file.stat().st_size if run.events_file.exists() else 0)
@@ -38,12 +38,12 @@ class TrainingChild:
         child.is_child = True
         child.pid, child.mark = process.pid, platform.start_mark(process.pid)
         jobs.set_process(job.id, process.pid)
-        jobs.progress(job.id, 0, child.total, message="Getting ready to train")
+        jobs.progress(job.id, 0, child.total, message="Preparing to train")
         return child
 
     @classmethod
     def attach(cls, jobs: Jobs, job: Job, run: Run) -> "TrainingChild":
-        """A process that an earlier worker started. A pause that worker asked for is taken back, or it would wait for ever."""
+        """Attach to a process that an earlier worker started. A pause requested by that worker is cleared, or it would never end."""
         run.clear_pause()
         child = cls(jobs, job, run, 0)
         if not child.alive:
@@ -51,7 +51,7 @@ class TrainingChild:
         return child
 
     def find_process(self) -> bool:
-        """Whether a living process trains this run, known to its job or not; it is from now on."""
+        """Find the process that holds the lock of this run and record it in the job; False if there is none."""
         pid = self.run.trainer_pid()
         if pid is None:
             return False
@@ -71,11 +71,11 @@ class TrainingChild:
         return self.last_event.get("kind") == "pausing"
 
     def tick(self) -> bool:
-        """Pass on what happened since; False once the training is over and its job closed."""
+        """Process new events; False once training has ended and its job is closed."""
         if not self.stop_sent and self.jobs.cancel_requested(self.job.id):
             self.run.request_stop()
             self.stop_sent = True
-        # Looked at before the events are read: whatever a dead child wrote is in the file by then.
+        # Checked before the events are read: everything that a dead process wrote is in the file by then.
         alive = self.alive
         events, self.offset = self.run.events(self.offset)
         for event in events:
@@ -102,27 +102,28 @@ class TrainingChild:
             self.jobs.mark_cancelled(self.job.id, result)
         elif kind == "failed":
             self.jobs.fail(
-                self.job.id, self.last_event.get("message") or "Training failed without saying why; press Resume to go on from the last save."
+                self.job.id,
+                self.last_event.get("message") or "Training failed without an error message; press Resume to continue from the last checkpoint.",
             )
         elif self.status == 1:
-            # It broke before it could say so itself, while importing or because another process has the run; then that one has the word.
+            # It failed before it could write an event: while importing, or because another process holds the run, which then writes the events.
             log = f"logs/{self.run.id}.log in the studio's folder"
-            message = f"Training broke off{where}; {log} says why. Resume goes on from the last save."
+            message = f"Training failed{where}; see {log}. Press Resume to continue from the last checkpoint."
             with contextlib.suppress(StudioError, OSError), self.run.lock():
                 self.run.append({"kind": "failed", "step": self.step, "message": message})
             self.jobs.fail(self.job.id, message)
         else:
             how = f" (killed by signal {-self.status})" if self.status and self.status < 0 else ""
-            self.jobs.interrupt(self.job.id, f"Training stopped unexpectedly{where}{how}; nothing is lost: press Resume.", result)
+            self.jobs.interrupt(self.job.id, f"Training stopped unexpectedly{where}{how}; press Resume to continue from the last checkpoint.", result)
         self.run.clear_stop()
         self.run.clear_pause()
 
 
 def _progress_message(event: dict) -> str:
-    """What the run is doing when it is not taking steps; empty when it is."""
+    """What the run is doing between steps; empty while it trains."""
     kind = event["kind"]
     if kind == "encoding":
-        return f"Reading the pictures, {event['done']} of {event['total']}"
+        return f"Encoding the images, {event['done']} of {event['total']}"
     if kind == "prior":
-        return f"Drawing regularisation pictures, {event['done']} of {event['total']}"
-    return {"pausing": "Paused for a moment to draw", "full": "The disk is full: it waits for room"}.get(kind, "")
+        return f"Generating regularisation images, {event['done']} of {event['total']}"
+    return {"pausing": "Paused to generate images", "full": "The disk is full: waiting for free space"}.get(kind, "")

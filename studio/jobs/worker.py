@@ -1,6 +1,6 @@
-"""The resident worker, `python -m studio.jobs.worker HOME`: one process per installation that captions, draws, and looks after trainings.
+"""Worker process, `python -m studio.jobs.worker HOME`: captions, generates images and follows training processes; one per installation.
 
-The web process only calls `ensure` and `look_after` here; everything heavy is imported by the worker itself, later.
+The web process only calls `ensure` and `start_supervisor` here; heavy imports happen in the worker itself.
 """
 
 import hashlib
@@ -27,40 +27,40 @@ from studio.runs.run import Run
 log = logging.getLogger(__name__)
 
 BUSY_POLL_SECONDS = 0.015
-"""Between two looks at the queue: 70 looks a second cost a thousandth of a core, and nobody feels 15 ms."""
+"""Polling interval: 70 polls per second cost a thousandth of a core, and 15 ms are not noticeable."""
 IDLE_POLL_SECONDS = 0.1
 IDLE_AFTER = 900
 POLL_SECONDS = 2.0
 EXIT_AFTER_SECONDS = 4
-"""How long the worker stays when nobody who asked for it lives any more and nothing is to do."""
+"""The worker exits after this time without a live client process and without a job."""
 PAUSE_TIMEOUT_SECONDS = 30
-"""A training answers a wish to pause at its next step; after that long the picture is drawn beside it, slower."""
+"""Training pauses at its next step; after this timeout the image is generated while training runs, which is slower."""
 STAY_PAUSED_SECONDS = 1.0
-"""Someone dragging a slider asks again at once; resuming between two pictures would cost a step each time."""
+"""A dragged slider requests the next image at once; resuming between two images would cost a step each time."""
 EARLY_EXIT_SECONDS = 60
 MAX_STARTS = 3
-"""A worker that cannot start (a broken installation, a driver) would be started for ever, and jobs would wait for ever."""
+"""Without this limit, a worker that cannot start (a broken installation, a driver) would be restarted endlessly while jobs wait."""
 PRELOAD_AFTER_SECONDS = 3
-"""Importing torch keeps a core busy for seconds; the page that is being painted goes first."""
+"""Importing torch keeps a core busy for seconds; loading the page has priority."""
 MAX_IMAGES = 64
 
 
 def ensure(home: Home) -> None:
-    """See to it that a worker runs, and that it stays for as long as this process lives. Cheap enough to call on every click.
+    """Start the worker if none runs, and keep it running while this process lives. Cheap enough to call on every click.
 
-    StudioError when it died three times in a row right after its start; a minute later it is tried again.
+    StudioError if it died three times in a row right after its start; it is tried again a minute later.
     """
     with _start_lock(home):
-        visitor = home.root / "visitors" / str(os.getpid())
-        if not visitor.exists():
-            visitor.parent.mkdir(exist_ok=True)
-            write_atomically(visitor, (platform.start_mark(os.getpid()) or "").encode())
+        client = home.root / "visitors" / str(os.getpid())
+        if not client.exists():
+            client.parent.mkdir(exist_ok=True)
+            write_atomically(client, (platform.start_mark(os.getpid()) or "").encode())
         state = _state(home)
         if platform.alive(state.get("pid"), state.get("mark")):
             return
         starts = [start for start in state.get("starts", []) if 0 <= time.time() - start < EARLY_EXIT_SECONDS]
         if len(starts) >= MAX_STARTS:
-            raise StudioError(f"The process that draws and trains ends as soon as it starts; {home.logs / 'worker.log'} says why.")
+            raise StudioError(f"The worker process ends right after it starts; see {home.logs / 'worker.log'}.")
         child = platform.spawn(platform.module_command("studio.jobs.worker", home.root), home.logs / "worker.log")
         state = {"pid": child.pid, "mark": platform.start_mark(child.pid), "starts": [*starts, time.time()]}
         write_atomically(home.root / "worker.json", json.dumps(state).encode())
@@ -78,7 +78,7 @@ def _state(home: Home) -> dict:
 
 
 def supervise(home: Home, jobs: Jobs) -> None:
-    """Once: jobs whose process died are taken care of, and a worker is there for those that need one, or they are told why not."""
+    """Recover jobs whose process died, and start a worker for waiting jobs; if it cannot start, these jobs fail with the reason."""
     jobs.recover()
     if jobs.list(kinds=DEVICE_KINDS, states=("waiting", "running"), limit=1):
         try:
@@ -88,7 +88,7 @@ def supervise(home: Home, jobs: Jobs) -> None:
 
 
 def start_supervisor(home: Home) -> threading.Thread:
-    """For the web process, once at its start: a thread that takes care of jobs whose process died and of the worker itself."""
+    """Start a thread that calls `supervise` periodically; for the web process, once at its start."""
     jobs = Jobs(home.database)
 
     def run_forever() -> None:
@@ -96,19 +96,19 @@ def start_supervisor(home: Home) -> threading.Thread:
             try:
                 supervise(home, jobs)
             except (sqlite3.Error, OSError) as error:
-                # A full disk or a locked file passes; without this thread nobody would look again.
-                log.warning("could not look after the jobs: %s", error)
+                # A full disk or a locked file is temporary; this thread must not end.
+                log.warning("could not supervise the jobs: %s", error)
             time.sleep(POLL_SECONDS)
 
     ensure(home)
-    thread = threading.Thread(target=run_forever, name="look-after", daemon=True)
+    thread = threading.Thread(target=run_forever, name="job-supervisor", daemon=True)
     thread.start()
     return thread
 
 
 class Worker:
     def __init__(self, home: Home):
-        # Imported here: it knows captioners and families, which the web process need not.
+        # Imported here: it imports captioners and families, which the web process does not need.
         from studio.generation.model_cache import ModelCache
 
         self.home = home
@@ -122,7 +122,7 @@ class Worker:
         self.preloaded = False
 
     def run(self) -> None:
-        """Until nobody needs it any more."""
+        """Run jobs until the worker is no longer needed."""
         self.recover()
         began = time.monotonic()
         while self.run_once():
@@ -132,11 +132,11 @@ class Worker:
             time.sleep(BUSY_POLL_SECONDS if quick else IDLE_POLL_SECONDS)
 
     def run_once(self) -> bool:
-        """One look at everything, and the jobs that wait; False when it is time to leave."""
+        """Process training events and waiting jobs; False if the worker should exit."""
         while True:
             if self.training is not None and not self.training.tick():
                 self.training, self.seen = None, None
-            # Read before claiming, so that what is submitted meanwhile shows as new at the next turn.
+            # Read before claiming, so that a job submitted in between is seen at the next poll.
             changes = self.jobs.data_version()
             job = self.claim() if changes != self.seen else None
             self.seen = changes
@@ -157,7 +157,7 @@ class Worker:
         return self.jobs.claim(kinds, os.getpid())
 
     def recover(self) -> None:
-        """Take over from a worker that died: trainings that live go on being watched, what it drew is drawn again."""
+        """Take over from a worker that died: attach to running training processes, requeue its other jobs."""
         self.jobs.recover()
         self.jobs.delete_old()
         for job in self.jobs.list(kinds=("train",), states=("running",)):
@@ -167,7 +167,7 @@ class Worker:
                     self.training = child
 
     def preload(self) -> None:
-        """Load the small base and draw one step with it, so that the first slider somebody moves is quick. Once, and only for somebody."""
+        """Load the built-in base and generate one step, so that the first image is fast. Once, and only while a client process lives."""
         if self.training is not None or self.unused_since is not None:
             return
         self.preloaded = True
@@ -177,7 +177,7 @@ class Worker:
             recipe = Recipe(base_model=families.BUILTIN_ID, num_inference_steps=1)
             self.models.generate(recipe, self.home.workspace("local"), lambda done, total: None)
         except (StudioError, OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
-            # Whatever is wrong will be said to the person by the first real job.
+            # The first real job will show the error to the user.
             log.warning("the built-in base could not be loaded ahead of time: %s", error)
 
     def run_job(self, job: Job) -> None:
@@ -190,7 +190,7 @@ class Worker:
                 self.pause_training(report)
                 self.jobs.finish(job.id, body(job, report))
         if self.jobs.get(job.id).state == "failed":
-            # A failed load or an exhausted card may have left half a model behind; loading again is the cheap price.
+            # A failed load or a full GPU may leave half a model in memory.
             self.models.clear()
 
     def _error_boundary(self, job: Job) -> ErrorBoundary:
@@ -202,7 +202,7 @@ class Worker:
         self.training = TrainingChild.start(self.jobs, job, run, self.home.logs / f"{run.id}.log")
 
     def pause_training(self, report: ProgressReporter) -> None:
-        """Ask a running training to rest at its next step, and wait for that."""
+        """Request a pause of the running training at its next step, and wait for it."""
         if self.training is None:
             return
         self.training.run.request_pause()
@@ -215,28 +215,28 @@ class Worker:
             time.sleep(0.01)
 
     def generate(self, job: Job, report: ProgressReporter) -> dict:
-        """{"recipe", "count"} -> {"images": ids, "seconds", "notes"}: the recipe's seed and the ones after it."""
+        """{"recipe", "count"} -> {"images": ids, "seconds", "notes"}, with consecutive seeds from the recipe's on."""
         payload, workspace = job.payload, self.home.workspace(job.owner)
         recipe, count = Recipe.from_json(payload["recipe"]), int(payload.get("count", 1))
         if not 1 <= count <= MAX_IMAGES:
-            raise StudioError(f"{count} pictures cannot be drawn at once; choose 1 to {MAX_IMAGES}.")
+            raise StudioError(f"{count} images cannot be generated in one job; choose 1 to {MAX_IMAGES}.")
         if not self.models.is_loaded(recipe):
-            report(0, recipe.num_inference_steps * count, "Loading the base model; one from the Hub is fetched the first time")
+            report(0, recipe.num_inference_steps * count, "Loading the base model; it is downloaded from the Hub if needed")
         steps, began, images, notes = recipe.num_inference_steps, time.monotonic(), [], []
         for index in range(count):
-            words = f"Drawing {index + 1} of {count}" if count > 1 else "Drawing"
-            asked = recipe.model_copy(update={"seed": (recipe.seed + index) % 2**32})
+            message = f"Generating {index + 1} of {count}" if count > 1 else "Generating"
+            one = recipe.model_copy(update={"seed": (recipe.seed + index) % 2**32})
             done_before = index * steps
-            png, drawn, said = self.models.generate(
-                asked,
+            png, used_recipe, new_notes = self.models.generate(
+                one,
                 workspace,
-                lambda done, total, before=done_before, words=words: report(before + done * steps // max(total, 1), steps * count, words),
+                lambda done, total, before=done_before, message=message: report(before + done * steps // max(total, 1), steps * count, message),
             )
-            png = add_recipe(png, drawn)
+            png = add_recipe(png, used_recipe)
             image_id = hashlib.sha256(png).hexdigest()[:32]
             write_atomically(workspace.image_path(image_id), png)
             images.append(image_id)
-            notes += [note for note in said if note not in notes]
+            notes += [note for note in new_notes if note not in notes]
         return {"images": images, "seconds": round(time.monotonic() - began, 3), "notes": notes}
 
     def caption(self, job: Job, report: ProgressReporter) -> dict:
@@ -247,20 +247,20 @@ class Worker:
         payload = job.payload
         dataset = Dataset.open(self.home.workspace(job.owner), payload["dataset"])
         name = payload.get("captioner", "builtin")
-        fetching = f"Fetching {captioners.CAPTIONERS[name].title}" if name in captioners.CAPTIONERS else ""
+        downloading = f"Downloading {captioners.CAPTIONERS[name].title}" if name in captioners.CAPTIONERS else ""
         report(0, 0, "Loading the captioner")
-        captioner = self.models.captioner(name, lambda done, total: report(done, total, fetching))
+        captioner = self.models.captioner(name, lambda done, total: report(done, total, downloading))
         return captioners.caption_dataset(
             dataset, name, captioner, bool(payload.get("only_empty", True)), ProgressReporter(self.jobs, job.id), payload.get("class_noun", "")
         )
 
     def should_exit(self) -> bool:
-        """Whether to leave: nobody who asked for the worker lives any more, and nothing waits or runs."""
-        visitors = [path for path in (self.home.root / "visitors").glob("*") if path.name.isdigit()]
-        for path in visitors:
+        """Whether the worker can exit: no client process has lived and no job has been unfinished for some seconds."""
+        clients = [path for path in (self.home.root / "visitors").glob("*") if path.name.isdigit()]
+        for path in clients:
             if not platform.alive(int(path.name), path.read_text() or None):
                 path.unlink(missing_ok=True)
-        busy = self.training is not None or any(path.exists() for path in visitors)
+        busy = self.training is not None or any(path.exists() for path in clients)
         if busy or self.jobs.list(kinds=DEVICE_KINDS, states=("waiting", "running"), limit=1):
             self.unused_since = None
             return False
@@ -273,12 +273,12 @@ def main() -> None:
     home = Home(Path(sys.argv[1]))
     lock = FileLock(home.root / "worker.lock", "The worker")
     if not lock.acquire():
-        log.warning("another worker is at work already")
+        log.warning("another worker is already running")
         return
     worker = Worker(home)
     while True:
         worker.run()
-        # Nobody can ask for a worker while this is held: whoever comes next sees that this one has gone, and starts another.
+        # `ensure` needs this lock too: after it is released, the next caller sees that this worker has gone and starts another.
         with _start_lock(home):
             if worker.should_exit():
                 write_atomically(home.root / "worker.json", b"{}")

@@ -135,7 +135,7 @@ def test_a_changed_file_is_read_again_and_a_missing_one_named(tmp_path, generato
     save_lora(lora, lora_tensors(tiny_pipeline, seed=1))
     assert pixels(generator.generate(RECIPE, [(lora, 1.0)])) != first
     lora.unlink()
-    with pytest.raises(StudioError, match="a.safetensors is gone"):
+    with pytest.raises(StudioError, match="a.safetensors does not exist"):
         generator.generate(RECIPE, [(lora, 1.0)])
 
 
@@ -157,7 +157,7 @@ def test_the_shipped_model_draws(tmp_path):
 
 def test_what_a_long_prompt_loses_is_said(generator):
     generator.generate(RECIPE.model_copy(update={"prompt": "red " * 7 + "cat"}), [])
-    assert len(generator.notes) == 1 and "its end was ignored" in generator.notes[0]
+    assert len(generator.notes) == 1 and "the end was ignored" in generator.notes[0]
     generator.generate(RECIPE, [])
     assert generator.notes == []
 
@@ -181,7 +181,7 @@ def test_a_base_that_draws_nothing_but_black_is_an_error_that_names_it(tmp_path,
     try:
         bias.data.fill_(float("nan"))
         for stack in ([], [(lora, 1.0)]):
-            with pytest.raises(StudioError, match="The base, a Stable Diffusion.*overflows in float32, also without a LoRA.*another base"):
+            with pytest.raises(StudioError, match="The base, a Stable Diffusion.*overflows in float32 even without a LoRA.*another base"):
                 generator.generate(RECIPE, stack)
     finally:
         bias.data.copy_(whole)

@@ -238,9 +238,9 @@ def test_cancelling_reaches_a_direct_job_that_waits_for_the_network(jobs, monkey
     ("error", "words"),
     [
         (StudioError("Choose a smaller rank."), "^Choose a smaller rank.$"),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "graphics card ran out of memory; choose"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "GPU ran out of memory; choose"),
         (OSError(28, "No space left on device"), "disk is full"),
-        (KeyError("tensor.weight"), "a fault in the studio .KeyError.*job.log"),
+        (KeyError("tensor.weight"), "a bug in the studio .KeyError.*job.log"),
     ],
 )
 def test_every_failure_of_a_job_becomes_a_sentence_and_the_process_lives_on(jobs, tmp_path, error, words):
@@ -264,14 +264,14 @@ def test_old_jobs_are_forgotten_but_not_how_trainings_ended(jobs):
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones(jobs):
-    with pytest.raises(StudioError, match="known kinds: generate, caption, train, import"):
+    with pytest.raises(StudioError, match="choose one of: generate, caption, train, import"):
         jobs.submit("ada", "mine-bitcoin", {})
 
 
 def test_a_visitor_has_one_training_at_a_time(jobs):
     first = jobs.submit("ada", "train", {"run": "r"}, key="train-r")
     assert jobs.submit("ada", "train", {"run": "r"}, key="train-r") == first
-    with pytest.raises(StudioError, match="one training at a time"):
+    with pytest.raises(StudioError, match="one training run at a time"):
         jobs.submit("ada", "train", {"run": "s"}, key="train-s")
     assert jobs.submit("bob", "train", {"run": "s"}).unfinished and jobs.submit("ada", "generate", {}).unfinished
     jobs.cancel(first.id)
@@ -298,7 +298,7 @@ def test_a_visitor_has_eight_unfinished_jobs_even_from_many_tabs(jobs):
     assert sum(answers.get(timeout=30) for _ in tabs) == 8
     for tab in tabs:
         tab.join()
-    with pytest.raises(StudioError, match="You have 8 jobs"):
+    with pytest.raises(StudioError, match="You have 8 unfinished jobs"):
         jobs.submit("ada", "import", {})
     jobs.finish(jobs.claim(("generate",), os.getpid()).id, {})
     assert jobs.submit("ada", "import", {}).unfinished
@@ -353,7 +353,7 @@ def test_a_move_never_gets_ahead_of_somebody_elses_job(jobs):
 def test_what_runs_or_is_over_has_no_place_to_be_moved_from(jobs):
     first, second = trainings(jobs, count=2)
     jobs.claim(("train",), os.getpid())
-    with pytest.raises(StudioError, match="does not wait any more .it is running."):
+    with pytest.raises(StudioError, match="is running and cannot be moved"):
         jobs.move(first, "down")
     with pytest.raises(StudioError, match="choose one of first, up, down"):
         jobs.move(second, "sideways")
@@ -389,7 +389,7 @@ def test_while_four_processes_move_jobs_every_one_is_claimed_once(jobs):
 def test_several_jobs_are_queued_together_or_not_at_all(jobs):
     wanted = [({"run": name}, f"train-{name}") for name in "abc"]
     assert [job.payload["run"] for job in jobs.submit_all("local", "train", wanted)] == ["a", "b", "c"]
-    with pytest.raises(StudioError, match="one training at a time"):
+    with pytest.raises(StudioError, match="one training run at a time"):
         jobs.submit_all("ada", "train", wanted[:2])
     assert jobs.list("ada") == []
 

@@ -125,8 +125,16 @@ def test_wishes_left_over_from_before_do_not_stop_a_new_training(home, jobs, run
 @pytest.mark.parametrize(
     ("ending", "state", "words"),
     [
-        ("killed", "interrupted", "Training stopped unexpectedly at step 29 (killed by signal 9); nothing is lost: press Resume."),
-        ("broken", "failed", "Training broke off at step 29; logs/{run}.log in the studio's folder says why. Resume goes on from the last save."),
+        (
+            "killed",
+            "interrupted",
+            "Training stopped unexpectedly at step 29 (killed by signal 9); press Resume to continue from the last checkpoint.",
+        ),
+        (
+            "broken",
+            "failed",
+            "Training failed at step 29; see logs/{run}.log in the studio's folder. Press Resume to continue from the last checkpoint.",
+        ),
         ("failed", "failed", "The memory is not enough for this run. Choose rank 4."),
     ],
 )
@@ -264,7 +272,7 @@ def test_a_training_that_died_with_its_server_can_be_resumed_and_the_next_one_be
     second.recover()
     turn_until(second, lambda: jobs.get(following.id).state == "running")
     now = run_view.condition(run, jobs.get(job.id))
-    assert now.state == "interrupted" and now.can_resume and "nothing is lost: press Resume" in now.message
+    assert now.state == "interrupted" and now.can_resume and "press Resume to continue" in now.message
     again = jobs.submit("local", "train", {"run": run.id}, key=run.job_key)
     assert [each.id for each in jobs.queue()][-1] == again.id, "it stands behind those that waited"
     for each in jobs.queue():
@@ -336,10 +344,10 @@ def test_an_old_recipe_finds_the_save_it_was_drawn_with(home, jobs, workspace, t
 @pytest.mark.parametrize(
     ("kind", "payload", "words"),
     [
-        ("generate", {"recipe": Recipe(stack=[StackEntry(adapter="file:gone", weight=1)]).to_json()}, "is not here"),
+        ("generate", {"recipe": Recipe(stack=[StackEntry(adapter="file:gone", weight=1)]).to_json()}, "There is no LoRA 'file:gone'"),
         ("generate", {"recipe": Recipe().to_json(), "count": 1000}, "choose 1 to 64"),
         ("generate", {"recipe": '{"prompt": 7}'}, "recipe cannot be used"),
-        ("generate", {}, "a fault in the studio (KeyError)"),
+        ("generate", {}, "a bug in the studio (KeyError)"),
         ("generate", {"recipe": Recipe(base_model="/nowhere/at/all").to_json()}, "model_index.json"),
         ("caption", {"dataset": "gone"}, "not here any more"),
         ("train", {"run": "../../etc"}, "is not the id of a run"),
@@ -446,7 +454,7 @@ def test_a_worker_that_cannot_start_is_not_started_for_ever_and_nobody_waits_for
     job = jobs.submit("local", "generate", {})
     worker.start_supervisor(home)
     wait_for(over(jobs, job))
-    assert "ends as soon as it starts" in jobs.get(job.id).error
+    assert "ends right after it starts" in jobs.get(job.id).error
     assert (home.logs / "worker.log").read_text().count("no torch") == worker.MAX_STARTS
 
 

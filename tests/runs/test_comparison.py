@@ -1,4 +1,4 @@
-"""Runs beside each other: what differs is told in words, and only what may be compared is."""
+"""Comparison of runs: differing settings and samples in common."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_pictures_that_changed_between_two_runs_are_told(workspace):
         runs[1].path.joinpath("dataset", "dataset.json").read_text().replace(runs[1].snapshot["sha256"], "f" * 64)
     )
     first = comparison.find_differences(runs)[0]
-    assert first.title == "Pictures" and first.values[1] == "Secret holiday pictures, 3, version ffffff"
+    assert first.title == "Images" and first.values[1] == "Secret holiday pictures, 3, version ffffff"
 
 
 def test_prompts_are_the_same_whatever_the_trigger_word(workspace):
@@ -50,5 +50,5 @@ def test_two_to_six_runs_oldest_first(workspace):
     for some in (ids[:1], ids, []):
         with pytest.raises(StudioError, match="cannot be compared; choose 2 to 6"):
             comparison.select_runs(workspace, some)
-    with pytest.raises(StudioError, match="no run 'gone' any more"):
+    with pytest.raises(StudioError, match="no run 'gone'"):
         comparison.select_runs(workspace, [ids[0], "gone"])

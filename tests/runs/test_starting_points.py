@@ -238,7 +238,7 @@ def test_a_saved_preset_says_only_what_differs_and_nothing_about_the_pictures(wo
 
 def test_a_preset_is_not_overwritten_silently(workspace):
     starting_points.save(workspace, "Ink", configs.preset("stable-diffusion-style", "lora.rank=8"))
-    with pytest.raises(StudioError, match="'Ink' already.*Replace"):
+    with pytest.raises(StudioError, match="already a preset 'Ink'.*Replace"):
         starting_points.save(workspace, "ink!", configs.preset("stable-diffusion-style", "lora.rank=4"))
     assert starting_points.find(workspace, "mine:ink").values["lora"]["rank"] == 8
     starting_points.save(workspace, "ink!", configs.preset("stable-diffusion-style", "lora.rank=4"), replace=True)
@@ -248,7 +248,7 @@ def test_a_preset_is_not_overwritten_silently(workspace):
 def test_titles_in_any_script_are_kept_apart(workspace):
     first, second = (starting_points.save(workspace, title, configs.preset("stable-diffusion-style")) for title in ("墨", "狐"))
     assert first.name != second.name and [preset.title for preset in starting_points.saved_presets(workspace)] == sorted(["墨", "狐"])
-    with pytest.raises(StudioError, match="has no name"):
+    with pytest.raises(StudioError, match="has no title"):
         starting_points.save(workspace, " \n ", configs.preset("stable-diffusion-style"))
 
 
@@ -271,7 +271,7 @@ def test_a_removed_preset_is_listed_with_its_title_and_comes_back(workspace):
     assert title == "Ink, slow" and starting_points.saved_presets(workspace) == []
     workspace.restore(gone.id)
     assert starting_points.find(workspace, saved.name) == saved
-    with pytest.raises(StudioError, match="only presets that you saved"):
+    with pytest.raises(StudioError, match="only saved presets can"):
         starting_points.remove(workspace, "small-world-style")
 
 

@@ -47,7 +47,7 @@ def test_what_is_no_setting_is_left_to_whoever_reads_it():
 
 
 def test_more_than_twenty_runs_are_refused_with_their_number():
-    with pytest.raises(StudioError, match="make 25 runs, and 20 can be queued"):
+    with pytest.raises(StudioError, match="give 25 runs, and at most 20 can be queued"):
         combinations(["lora.rank=1,2,3,4,5", "training.seed=1,2,3,4,5"])
     assert len(combinations(["lora.rank=1,2,3,4,5", "training.seed=1,2,3,4"])) == MOST_RUNS
 

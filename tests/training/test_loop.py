@@ -83,7 +83,7 @@ def test_a_large_base_is_made_to_fit_the_computers_memory_once_and_says_so(run, 
     config, _, _ = resolve.settle(run, Team())
     assert config.runtime.gradient_checkpointing and config.runtime.quantisation == "none" and not config.runtime.offload
     (note,) = [event["message"] for event in run.events()[0] if event["kind"] == "note"]
-    assert "For 0.0 GB of free memory: blocks are computed twice" in note
+    assert "Free memory: 0.0 GB. Chosen: gradient checkpointing" in note
     monkeypatch.setattr(platform, "free_memory", lambda: 10**12)
     assert resolve.settle(run, Team())[0] == config
 
@@ -312,7 +312,7 @@ def test_running_out_of_memory_names_what_helps(error, run, monkeypatch):
 
     monkeypatch.setattr(Objective, "losses", full)
     message = main(run)
-    assert "memory" in message and "pictures at a time 1" in message
+    assert "memory" in message and "batch size 1" in message
     assert run.state == "failed"
 
 
