@@ -141,7 +141,8 @@ def settings(
 ) -> None:
     """Convert training settings from a file.
 
-    Settings that could not be converted are listed. Reads a run's config.json, a preset, a LoRA trained by this studio, kohya's .toml or ai-toolkit's .yaml.
+    Reads a run's config.json, a preset, a LoRA trained by this studio, kohya's .toml or ai-toolkit's .yaml. Settings that cannot be converted are
+    listed.
     """
     if not file.is_file():
         raise StudioError(f"There is no file {str(file)!r}; give the path of a settings file or of a LoRA.")
