@@ -1,6 +1,7 @@
 """Classifiers that score generated images: small convolutional networks trained on rendered images, never on generated ones.
 
-One network, several questions: which things, in which colours, where, in which look. It is also trained on blurred, noisy and shifted images, since generated images are softer than rendered ones.
+One network, several questions: which things, in which colours, where, in which look. It is also trained on blurred, noisy and shifted
+images, since generated images are softer than rendered ones.
 """
 
 import random

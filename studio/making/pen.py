@@ -1,6 +1,7 @@
 """Pen for images of the built-in world: shapes in a thing's own coordinates, tones instead of colours.
 
-Coordinates run from -1 to 1, x to the right and y downwards, before the pen's own shift, scale, tilt and mirror. A second pen (ink.py) draws the same strokes in another style; therefore shapes use tones, never plain colours.
+Coordinates run from -1 to 1, x to the right and y downwards, before the pen's own shift, scale, tilt and mirror. A second pen (ink.py)
+draws the same strokes in another style; therefore shapes use tones, never plain colours.
 """
 
 from dataclasses import dataclass
