@@ -1,4 +1,4 @@
-"""Open the studio: `python app.py`. Reads the environment, chooses mode and home folder, and starts the page; see docs/deploy.md."""
+"""Start the studio: `python app.py`. Reads the environment, chooses mode and home folder, and serves the page; see docs/deploy.md."""
 
 import os
 
@@ -15,9 +15,9 @@ def main() -> None:
     app, studio = ui.build_app(home, access)
     browser = access.mode is Mode.local and os.environ.get("LORA_STUDIO_BROWSER", "1") == "1"
     app.launch(**ui.launch_arguments(studio, browser), quiet=True, prevent_thread_lock=True)
-    # Not sooner: its start would take a core from the page's.
-    worker.look_after(home)
-    print(f"LoRA Studio runs at {app.local_url}  (Ctrl+C ends it; a training goes on by itself)", flush=True)  # noqa: T201 - the one line a person needs
+    # After the page: starting the worker would slow down the first page load.
+    worker.start_supervisor(home)
+    print(f"LoRA Studio runs at {app.local_url}  (Ctrl+C stops it; running training continues)", flush=True)  # noqa: T201 - the one line for the user
     app.block_thread()
 
 

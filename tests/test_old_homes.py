@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from studio.config.recipe import Recipe, read_recipe
 from studio.core.workspace import Home, Workspace
 from studio.datasets.dataset import Dataset
-from studio.generation.model_cache import Resident
+from studio.generation.model_cache import ModelCache
 from studio.jobs.queue import Jobs
 from studio.publishing import plan
 from studio.publishing.plan import Request
@@ -124,15 +124,15 @@ def test_captions_and_masks_are_undone_to_what_was_before(old):
 
 
 def test_what_was_removed_is_listed_and_comes_back(old):
-    removed = trash.removed(old.workspace)
+    removed = trash.list_removed(old.workspace)
     assert [(title, each.original.parent.name, each.original.name) for each, title in removed] == [
         (then["title"], then["kind"], then["name"]) for then in old.facts["removed"]
     ]
     for each, _ in removed:
         assert old.workspace.restore(each.id).exists()
-    assert trash.removed(old.workspace) == []
+    assert trash.list_removed(old.workspace) == []
     titles = {"datasets": [each.title for each in Dataset.all(old.workspace)], "runs": [each.title for each in Run.all(old.workspace)]}
-    titles["presets"] = [preset.title for preset in starting_points.own(old.workspace)]
+    titles["presets"] = [preset.title for preset in starting_points.saved_presets(old.workspace)]
     assert all(then["title"] in titles[then["kind"]] for then in old.facts["removed"])
     for dataset_id, then in old.facts["datasets"].items():
         dataset = Dataset.open(old.workspace, dataset_id)
@@ -168,12 +168,12 @@ def test_images_carry_their_recipes(old):
 
 
 def test_ones_own_presets_have_their_values(old):
-    known = {preset.name: preset for preset in starting_points.own(old.workspace)}
+    known = {preset.name: preset for preset in starting_points.saved_presets(old.workspace)}
     assert known.keys() == old.facts["presets"].keys()
     for name, then in old.facts["presets"].items():
         assert (known[name].title, known[name].values) == (then["title"], then["values"])
         dataset = Dataset.all(old.workspace)[0]
-        assert starting_points.settings(old.workspace, dataset, name).lora.rank == then["values"]["lora"]["rank"]
+        assert starting_points.build_config(old.workspace, dataset, name).lora.rank == then["values"]["lora"]["rank"]
 
 
 def test_the_queue_has_every_job_and_those_that_wait_keep_their_order(old):
@@ -185,11 +185,11 @@ def test_the_queue_has_every_job_and_those_that_wait_keep_their_order(old):
 
 
 def test_an_old_recipe_draws_the_recorded_image_with_old_adapters(old):
-    resident, drawn = Resident(), {}
+    models, drawn = ModelCache(), {}
     for image_id, then in old.facts["images"].items():
         if then["base_model"].startswith("~"):
             recorded = old.workspace.image_path(image_id).read_bytes()
-            png, recipe, notes = resident.draw(read_recipe(recorded), old.workspace, lambda done, total: None)
+            png, recipe, notes = models.generate(read_recipe(recorded), old.workspace, lambda done, total: None)
             now, before = (numpy.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=int) for data in (png, recorded))
             assert notes == [] and recipe == Recipe.model_validate(then)
             assert now.shape == before.shape and abs(now - before).max() <= LEVELS, image_id

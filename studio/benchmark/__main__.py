@@ -1,4 +1,4 @@
-"""`python -m studio.benchmark NAME`: each measures one promise, prints a table for people and one JSON line for machines."""
+"""`python -m studio.benchmark NAME`: each benchmark prints a table and one JSON line."""
 
 import importlib
 import sys
@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 
 
 def benchmarks() -> dict[str, str]:
-    """Name -> its module's first line, of every module here that can be run."""
+    """Name -> first line of its docstring, for every module here with a main function."""
     found = {}
     for file in sorted(HERE.glob("*.py")):
         source = file.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Programs that step when they are asked to, so that several can take turns on one machine: two foreign ones, and the studio's own training."""
+"""Arms of the training benchmark: programs that step on request and take turns on one machine; two baselines and the studio's training."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ WARM_UP_STEPS = 2
 
 @dataclass
 class Arm:
-    """One program that steps when it is asked to. `seconds` are those of every step it was timed at."""
+    """A program that steps on request. `seconds` holds the time of every timed step."""
 
     name: str
     seconds: list[float] = field(default_factory=list)
@@ -24,7 +24,7 @@ class Arm:
 
 
 class Program(Arm):
-    """The floor or the plain arm: lines in, lines out."""
+    """The floor or the plain arm, controlled by lines on stdin and stdout."""
 
     def __init__(self, name: str, script: str, folder: Path):
         super().__init__(name)
@@ -44,9 +44,9 @@ class Program(Arm):
     def take_turn(self, steps: int) -> None:
         self.process.stdin.write(f"steps {steps}\n")
         self.process.stdin.flush()
-        said = self._answer(Path(self.log.name).parent)
-        self.seconds += said["seconds"]
-        self.peak_mb = said.get("peak_mb")
+        reply = self._answer(Path(self.log.name).parent)
+        self.seconds += reply["seconds"]
+        self.peak_mb = reply.get("peak_mb")
 
     def end(self) -> None:
         self.process.stdin.write("end\n")
@@ -56,7 +56,7 @@ class Program(Arm):
 
 
 class Studio(Arm):
-    """The training program on a run of its own."""
+    """The studio's training process on a run of its own."""
 
     def __init__(self, name: str, run: Run, log: Path):
         super().__init__(name)
@@ -84,7 +84,7 @@ class Studio(Arm):
             time.sleep(0.02)
 
     def take_turn(self, steps: int) -> None:
-        """One step more than asked, whose end starts the clock: the step events carry the time at which their step was over."""
+        """Run one extra step, whose end starts the clock: step events record the time at which their step ended."""
         before = len(self._steps())
         self.run.clear_pause()
         times = [event["time"] for event in self._wait_for(before + steps + 1)[before:]]

@@ -1,7 +1,7 @@
-"""The fastest loop one can write for one model, as a yardstick: bare forward, backward, clip and optimizer on inputs that are there already.
+"""Floor arm: the fastest possible training loop for one model, with forward, backward, clip and optimizer on precomputed inputs.
 
-A program of its own that knows nothing of the studio: `python floor.py FOLDER` reads FOLDER/call.json and call.safetensors (one call of the
-denoiser, recorded), then obeys lines on stdin: "steps N" answers with a JSON line of N seconds, anything else ends it.
+A separate program without imports from the studio: `python floor.py FOLDER` reads FOLDER/call.json and call.safetensors (one call of the
+denoiser, recorded), then reads lines from stdin: "steps N" prints a JSON line with N times in seconds, anything else ends it.
 """
 
 import json
@@ -14,11 +14,11 @@ from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file
 
 
-def rebuilt(shape, tensors):
-    """Nested lists and dicts with the tensors in their places, which {"tensor": name} marks."""
+def rebuild(shape, tensors):
+    """Nested lists and dicts in which each {"tensor": name} is replaced by the tensor."""
     if isinstance(shape, dict):
-        return tensors[shape["tensor"]] if set(shape) == {"tensor"} else {key: rebuilt(value, tensors) for key, value in shape.items()}
-    return [rebuilt(value, tensors) for value in shape] if isinstance(shape, list) else shape
+        return tensors[shape["tensor"]] if set(shape) == {"tensor"} else {key: rebuild(value, tensors) for key, value in shape.items()}
+    return [rebuild(value, tensors) for value in shape] if isinstance(shape, list) else shape
 
 
 def main() -> None:
@@ -29,24 +29,24 @@ def main() -> None:
     device, dtype = torch.device(plan["device"]), {"float32": torch.float32, "bfloat16": torch.bfloat16}[plan["dtype"]]
     torch.set_num_threads(plan["threads"])
     moved = {name: (t.to(device, dtype) if t.is_floating_point() else t.to(device)) for name, t in load_file(folder / "call.safetensors").items()}
-    target, arguments = moved.pop("target").float(), rebuilt(plan["arguments"], moved)
+    target, arguments = moved.pop("target").float(), rebuild(plan["arguments"], moved)
 
     denoiser = getattr(diffusers, plan["class"]).from_pretrained(plan["base"], subfolder=plan["part"], dtype=dtype).to(device)
     denoiser.requires_grad_(False)
     inject_adapter_in_model(LoraConfig(r=plan["rank"], lora_alpha=plan["rank"], target_modules=plan["targets"]), denoiser)
     denoiser.train()
-    learning = [weight for weight in denoiser.parameters() if weight.requires_grad]
-    for weight in learning:
+    trainable = [weight for weight in denoiser.parameters() if weight.requires_grad]
+    for weight in trainable:
         weight.data = weight.data.to(dtype)
-    optimizer = torch.optim.AdamW(learning, lr=1e-4, fused=True, capturable=device.type == "cuda")
+    optimizer = torch.optim.AdamW(trainable, lr=1e-4, fused=True, capturable=device.type == "cuda")
     if plan["how"] == "compiled":
         denoiser.compile_repeated_blocks()
 
     def step() -> None:
-        said = denoiser(**arguments, return_dict=False)[0]
-        said = torch.stack(said) if isinstance(said, list) else said
-        (said.float() - target).square().mean().backward()
-        torch.nn.utils.clip_grad_norm_(learning, 1.0, foreach=True)
+        output = denoiser(**arguments, return_dict=False)[0]
+        output = torch.stack(output) if isinstance(output, list) else output
+        (output.float() - target).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -65,11 +65,11 @@ def main() -> None:
     run()
     run()
     answer({"ready": True})
-    obey(run, device)
+    serve(run, device)
 
 
-def obey(run, device) -> None:
-    """Seconds of each step; on a card of the mean of all, since asking it after each would make it wait."""
+def serve(run, device) -> None:
+    """Time each step; on a GPU report the mean of all, since synchronising after each step would slow it down."""
     for line in sys.stdin:
         word, _, count = line.strip().partition(" ")
         if word != "steps":
@@ -86,8 +86,8 @@ def obey(run, device) -> None:
         answer({"seconds": times, "peak_mb": torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else None})
 
 
-def answer(said: dict) -> None:
-    sys.stdout.write(json.dumps(said) + "\n")
+def answer(output: dict) -> None:
+    sys.stdout.write(json.dumps(output) + "\n")
     sys.stdout.flush()
 
 

@@ -1,8 +1,8 @@
-"""Kill trainings anywhere, resume them, compare the LoRA's bytes: `python -m studio.benchmark kill --runs N`.
+"""Kill training runs at any point, resume them, compare the bytes of the LoRAs: `python -m studio.benchmark kill --runs N`.
 
-One process imports torch and forks a child per attempt. Children die by SIGKILL at every point where the disk is touched (before,
-inside and after each write, rename, removal and event) and at random instants; every run is then resumed to its end and its
-LoRAs are compared with those of a run nobody touched.
+One process imports torch and forks a child per attempt. Children are killed by SIGKILL at every disk operation (before,
+during and after each write, rename, removal and event) and at random times; every run is then resumed to its end and its
+LoRAs are compared with those of an uninterrupted run.
 """
 
 import argparse
@@ -55,7 +55,7 @@ SETTINGS = {
 
 
 class Clock:
-    """Counts the points a run passes, and ends the process at one of them as a power switch would."""
+    """Counts the points that a run passes, and kills the process at one of them."""
 
     def __init__(self, dies_at: int | None):
         self.passed = 0
@@ -68,7 +68,7 @@ class Clock:
 
 
 class DeadlyDisk(Disk):
-    """A disk during which the process may die before, inside and after each operation."""
+    """A disk that may kill the process before, during and after each operation."""
 
     def __init__(self, clock: Clock):
         self.clock = clock
@@ -94,7 +94,7 @@ class DeadlyDisk(Disk):
 
 
 class DeadlyRun(Run):
-    """A run whose event log may be cut off in the middle of a line."""
+    """A run whose event log may be truncated in the middle of a line."""
 
     clock: Clock
 
@@ -109,7 +109,7 @@ class DeadlyRun(Run):
 
 @dataclass
 class Outcome:
-    """What became of one run."""
+    """Result of one run."""
 
     how: str
     kills: int
@@ -119,7 +119,7 @@ class Outcome:
 
 
 class Bench:
-    """A tiny model, a template run, and the LoRAs of the run nobody touched."""
+    """A tiny model, a template run, and the LoRAs of an uninterrupted run."""
 
     def __init__(self, folder: Path):
         from studio import config
@@ -131,19 +131,19 @@ class Bench:
         model = save_tiny_model(folder / "model")
         settings = config.build({**SETTINGS, "model": {"base_model": str(model)}})
         self.template = create_run(Workspace(folder / "home", "bench"), settings, TinyDataset(folder / "pictures"))
-        # Loading once pulls in what the libraries import late; every child then has it.
+        # Loading once triggers the lazy imports of the libraries, which every child then inherits.
         get("stable-diffusion").load(resolve_base(str(model)), torch.float32)
         self.fork = multiprocessing.get_context("fork")
-        untouched = self.copy("untouched")
+        uninterrupted = self.copy("uninterrupted")
         points = self.fork.Value("i", 0)
         began = time.monotonic()
-        child = self.start(untouched, None, points)
+        child = self.start(uninterrupted, None, points)
         child.join()
         self.seconds = time.monotonic() - began
         if child.exitcode != 0:
-            raise SystemExit(f"The run nobody touched failed:\n{(untouched.path / 'log').read_text()}")
+            raise SystemExit(f"The uninterrupted run failed:\n{(uninterrupted.path / 'log').read_text()}")
         self.points = points.value
-        self.expected = hashes(untouched)
+        self.expected = hashes(uninterrupted)
 
     def copy(self, name: str) -> Run:
         target = self.folder / "home" / "runs" / name
@@ -162,12 +162,12 @@ class Bench:
         return self.finish(run, f"point {point}", 1 if child.exitcode == -signal.SIGKILL else 0)
 
     def kill_at_random(self, number: int) -> Outcome:
-        """One to three kills at random instants, most of them after the imports and before the end."""
-        chance = random.Random(number)
+        """One to three kills at random times, most of them after the imports and before the end."""
+        rng = random.Random(number)
         run, kills = self.copy(f"random-{number}"), 0
-        for _ in range(chance.randint(1, 3)):
+        for _ in range(rng.randint(1, 3)):
             child = self.start(run, None)
-            child.join(chance.uniform(0, self.seconds))
+            child.join(rng.uniform(0, self.seconds))
             if child.is_alive():
                 child.kill()
                 kills += 1
@@ -181,7 +181,7 @@ class Bench:
         if child.exitcode != 0:
             reason = f"resume failed: {(run.path / 'log').read_text().strip().splitlines()[-1:]}"
         elif hashes(run) != self.expected:
-            reason = "other bytes"
+            reason = "different bytes"
         outcome = Outcome(how, kills, not reason, lost_steps(run), reason)
         if not reason:
             shutil.rmtree(run.path)
@@ -203,12 +203,12 @@ def train_in_child(path: Path, dies_at: int | None, points) -> None:
 
 
 def hashes(run: Run) -> dict[int, str]:
-    """step -> sha256 of every LoRA saved."""
+    """step -> sha256 of every saved LoRA."""
     return {step: hashlib.sha256(path.read_bytes()).hexdigest() for step, path in run.adapters()}
 
 
 def lost_steps(run: Run) -> int:
-    """The most steps that had to be done again after one kill."""
+    """Largest number of steps repeated after one kill."""
     lost, reached = 0, 0
     for event in run.events()[0]:
         if event["kind"] == "started":
@@ -219,49 +219,51 @@ def lost_steps(run: Run) -> int:
 
 
 def run_kills(runs: int, folder: Path, quiet: bool = False) -> tuple[Bench, list[Outcome]]:
-    """Every point once if there are runs enough, else evenly spread ones for half of them; the rest at random instants."""
+    """Every point once if there are enough runs, else evenly spaced points for half of the runs; the rest at random times."""
     import studio.training.loop  # noqa: F401 - imported before the first fork, so that no child pays for it
 
-    # tqdm's own lock is shared with forked processes: one killed while it held that lock stopped all others for ever.
+    # tqdm's lock is shared with forked processes: a process killed while holding it would block all others.
     tqdm.set_lock(threading.RLock())
     bench = Bench(folder)
     chosen = min(bench.points, runs if runs >= bench.points else runs // 2)
     points = [1 + round(i * (bench.points - 1) / max(1, chosen - 1)) for i in range(chosen)]
     tasks = [(bench.kill_at_point, point) for point in points] + [(bench.kill_at_random, number) for number in range(runs - chosen)]
-    return bench, list(track(in_lanes(bench.fork, tasks), total=len(tasks), description="killing", disable=quiet, console=Console(stderr=True)))
+    return bench, list(
+        track(run_in_parallel(bench.fork, tasks), total=len(tasks), description="killing", disable=quiet, console=Console(stderr=True))
+    )
 
 
-def in_lanes(fork, tasks: list[tuple]) -> Iterator[Outcome]:
-    """Do the tasks in one process per core, and yield their outcomes as they come."""
-    lanes = []
+def run_in_parallel(fork, tasks: list[tuple]) -> Iterator[Outcome]:
+    """Run the tasks in one process per core, and yield their outcomes as they finish."""
+    pipes = []
     count = os.cpu_count() or 1
-    for lane in range(count):
-        ours, theirs = fork.Pipe(duplex=False)
-        process = fork.Process(target=work_through, args=(tasks[lane::count], theirs))
+    for worker in range(count):
+        receiver, sender = fork.Pipe(duplex=False)
+        process = fork.Process(target=run_tasks, args=(tasks[worker::count], sender))
         process.start()
-        theirs.close()
-        lanes.append(ours)
-    while lanes:
-        for ready in multiprocessing.connection.wait(lanes):
+        sender.close()
+        pipes.append(receiver)
+    while pipes:
+        for ready in multiprocessing.connection.wait(pipes):
             try:
                 yield ready.recv()
             except EOFError:
-                lanes.remove(ready)
+                pipes.remove(ready)
 
 
-def work_through(tasks: list[tuple], results) -> None:
+def run_tasks(tasks: list[tuple], results) -> None:
     for kill, number in tasks:
         results.send(kill(number))
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m studio.benchmark kill", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=300, help="how many trainings are killed and resumed (default 300)")
+    parser.add_argument("--runs", type=int, default=300, help="number of training runs that are killed and resumed (default 300)")
     options = parser.parse_args(argv)
     if sys.platform == "win32":
-        print("This benchmark forks, which Windows cannot; run it on Linux or macOS.")
+        print("This benchmark needs fork, which Windows does not have; run it on Linux or macOS.")
         return 2
-    # No thread may exist when we fork: a pool's threads do not survive it, and the first wait for them would last for ever.
+    # No thread may exist before a fork: a pool's threads do not survive it, and the child would wait for them endlessly.
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
     logging.disable(logging.WARNING)
@@ -273,9 +275,9 @@ def main(argv: list[str]) -> int:
     table = Table("figure", "measured", "goal", title="Kill")
     table.add_row("runs killed and resumed", str(len(outcomes)), "")
     table.add_row("kills", str(sum(outcome.kills for outcome in outcomes)), "")
-    table.add_row("points where the disk is touched", str(bench.points), "")
-    table.add_row("LoRAs identical to the byte", str(len(outcomes) - len(bad)), str(len(outcomes)))
-    table.add_row("most steps done again after a kill", str(max(outcome.lost_steps for outcome in outcomes)), f"<= {CHECKPOINT_EVERY}")
+    table.add_row("disk operations", str(bench.points), "")
+    table.add_row("bit-identical LoRAs", str(len(outcomes) - len(bad)), str(len(outcomes)))
+    table.add_row("most steps repeated after a kill", str(max(outcome.lost_steps for outcome in outcomes)), f"<= {CHECKPOINT_EVERY}")
     table.add_row("seconds", f"{time.monotonic() - began:.0f}", "")
     console = Console()
     console.print(table)

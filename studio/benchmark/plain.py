@@ -1,7 +1,7 @@
-"""Training as diffusers' example scripts do it: pictures and words encoded anew at every step, nothing kept, float32, the loss read each time.
+"""Plain arm: training as in diffusers' example scripts, with images and prompts encoded at every step, float32, and the loss read each step.
 
-A program of its own that knows nothing of the studio: `python plain.py FOLDER` reads FOLDER/call.json, then obeys lines on stdin:
-"steps N" answers with a JSON line of N seconds, anything else ends it.
+A separate program without imports from the studio: `python plain.py FOLDER` reads FOLDER/call.json, then reads lines from stdin:
+"steps N" prints a JSON line with N times in seconds, anything else ends it.
 """
 
 import json
@@ -14,7 +14,7 @@ from peft import LoraConfig, inject_adapter_in_model
 
 
 def conditions(pipeline, prompt: str, latents, t) -> tuple[torch.Tensor, dict]:
-    """(noisy latents as the denoiser takes them, its other arguments), the words encoded here and now."""
+    """(noisy latents as the denoiser takes them, its other arguments); encodes the prompt."""
     kind, batch = type(pipeline).__name__, len(latents)
     prompts, device = [prompt] * batch, latents.device
     if kind == "StableDiffusionPipeline":
@@ -52,8 +52,8 @@ def main() -> None:
         part.requires_grad_(False)
     inject_adapter_in_model(LoraConfig(r=plan["rank"], lora_alpha=plan["rank"], target_modules=plan["targets"]), denoiser)
     denoiser.train()
-    learning = [weight for weight in denoiser.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=1e-4)
+    trainable = [weight for weight in denoiser.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=1e-4)
     scheduler = get_scheduler("constant", optimizer)
     pixels = torch.rand(plan["batch"], 3, plan["resolution"], plan["resolution"], device=device) * 2 - 1
 
@@ -62,11 +62,11 @@ def main() -> None:
             latents = pipeline.vae.encode(pixels).latent_dist.sample() * pipeline.vae.config.scaling_factor
             noise, t = torch.randn_like(latents), torch.randint(0, 1000, (len(latents),), device=device)
             noisy, arguments = conditions(pipeline, plan["prompt"], 0.7 * latents + 0.7 * noise, t)
-        said = denoiser(noisy, **arguments, return_dict=False)[0]
-        aim = noise if said.shape == noise.shape else torch.randn_like(said)
-        loss = torch.nn.functional.mse_loss(said.float(), aim.float())
+        output = denoiser(noisy, **arguments, return_dict=False)[0]
+        target = noise if output.shape == noise.shape else torch.randn_like(output)
+        loss = torch.nn.functional.mse_loss(output.float(), target.float())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
@@ -87,8 +87,8 @@ def main() -> None:
         answer({"seconds": times})
 
 
-def answer(said: dict) -> None:
-    sys.stdout.write(json.dumps(said) + "\n")
+def answer(output: dict) -> None:
+    sys.stdout.write(json.dumps(output) + "\n")
     sys.stdout.flush()
 
 

@@ -1,9 +1,9 @@
-"""How soon the studio is there: `python -m studio.benchmark start`.
+"""Startup time of the studio: `python -m studio.benchmark start`.
 
-Three apps take turns in fresh processes: the studio, a bare Gradio app of one text box, and the same bare app that imports
-torch, diffusers and transformers up front, as most trainers do. Time runs from the process's start to its first HTTP 200.
-Then, on one studio: memory of the idle web process, seconds until the page can be used in Chromium, and the round trip of an
-event while a training runs. Nothing is timed inside the studio; every figure is taken from outside.
+Three apps take turns in fresh processes: the studio, a bare Gradio app with one text box, and the same app with torch, diffusers
+and transformers imported at startup, as most trainers do. Time is measured from process start to the first HTTP 200.
+Then, for one studio: RAM of the idle web process, seconds until the page is interactive in Chromium, and the round trip of an
+event during training. All figures are measured from outside the studio.
 """
 
 import argparse
@@ -40,8 +40,8 @@ READY_TIMEOUT_SECONDS = 120
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m studio.benchmark start", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="how often each app is started, in turn (default 3)")
-    parser.add_argument("--events", type=int, default=60, help="how many events are timed while a training runs (default 60)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of starts of each app, in turn (default 3)")
+    parser.add_argument("--events", type=int, default=60, help="number of events timed during training (default 60)")
     options = parser.parse_args(argv)
 
     seconds = {"studio": [], "bare": [], "up front": []}
@@ -77,13 +77,13 @@ def _time_to_ready(name: str) -> float:
 
 
 def _one_studio(events: int) -> dict:
-    """Memory, page and event figures of one studio with a fresh home."""
+    """RAM, page and event figures of one studio with a new home."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         process, port = _start("studio", home)
         try:
             _wait_for_page(port, process)
-            time.sleep(15)  # the worker's own start is over by then, so this is idle
+            time.sleep(15)  # the worker has started by then, so the process is idle
             status = Path(f"/proc/{process.pid}/status").read_text()
             idle_mb = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) / 1000
             torch_loaded = "libtorch" in Path(f"/proc/{process.pid}/maps").read_text()
@@ -99,7 +99,7 @@ def _one_studio(events: int) -> dict:
 
 
 def _interactive_seconds(port: int) -> float:
-    """From navigation until the Draw button can be pressed, in a Chromium with an empty profile."""
+    """From navigation until the Draw button is clickable, in Chromium with an empty profile."""
     from playwright.sync_api import sync_playwright
 
     executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -116,9 +116,9 @@ def _interactive_seconds(port: int) -> float:
 
 
 def _event_ms(home: Path, port: int, events: int) -> list[float]:
-    """Round trips of a small named endpoint while a training runs in its own process, from the request to the word that it is complete.
+    """Round trips of a small named endpoint during training, from the request to the completion event.
 
-    Over one kept connection, as a browser has it: gradio_client opens three with a TLS context each for every call, 50 ms of its own.
+    Over one persistent connection, like a browser: gradio_client opens three with a TLS context each for every call, which adds 50 ms.
     """
     import httpx
 
@@ -137,7 +137,7 @@ def _event_ms(home: Path, port: int, events: int) -> list[float]:
     deadline = time.monotonic() + 180
     while not any(event["kind"] == "step" for event in run.events()[0]):
         if time.monotonic() > deadline:
-            raise SystemExit(f"The training did not start within 180 seconds: {jobs.get(job.id)}")
+            raise SystemExit(f"Training did not start within 180 seconds: {jobs.get(job.id)}")
         time.sleep(0.2)
     times = []
     with httpx.Client(base_url=f"http://127.0.0.1:{port}/gradio_api/call") as client:
@@ -181,7 +181,7 @@ def _wait_for_page(port: int, process: subprocess.Popen) -> None:
 
 
 def _stop(process: subprocess.Popen, home: Path) -> None:
-    """End the web process; its worker sees that within seconds and goes by itself, so wait for the home to be free."""
+    """Stop the web process, then wait until its worker has noticed and exited, so that the home is free."""
     process.terminate()
     process.wait(20)
     deadline = time.monotonic() + 30

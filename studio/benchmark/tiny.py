@@ -1,4 +1,4 @@
-"""What tests and the kill benchmark train on, offline: a Stable Diffusion model of some 100 kB, pictures of coloured noise with captions."""
+"""Tiny model and dataset for tests and the kill benchmark: a Stable Diffusion model of about 100 kB, and images of coloured noise."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ WORDS = ("a", "red", "blue", "house", "cat", "picture", "of", "ohwx", "sks")
 
 
 def save_tiny_model(folder: Path, width: int = 32, prediction_type: str = "epsilon") -> Path:
-    """A model folder as `from_pretrained` reads it. Pictures are 64 x 64, latents 8 x 8."""
+    """Save a model folder for `from_pretrained`. Images are 64 x 64, latents 8 x 8."""
     return save_tiny(families.get("stable-diffusion"), folder, width=width, prediction_type=prediction_type)
 
 
@@ -29,7 +29,7 @@ class TinyPicture:
 
 @dataclass(frozen=True)
 class TinyDataset:
-    """What `Run.create` needs of a dataset: pictures of coloured noise with captions."""
+    """The part of the dataset interface that `create_run` needs, with images of coloured noise and captions."""
 
     folder: Path
     count: int = 5
@@ -40,7 +40,7 @@ class TinyDataset:
     consent: str = ""
     sizes: tuple[tuple[int, int], ...] = field(default=((70, 70), (90, 54)))
     masked: bool = False
-    """Whether only the left half of each picture teaches."""
+    """Whether only the left half of each image is trained on."""
 
     @property
     def pictures(self) -> list[TinyPicture]:

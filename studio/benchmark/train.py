@@ -1,8 +1,8 @@
-"""How near training comes to what the machine can do: `python -m studio.benchmark train --family NAME [--size tiny|small|real]`.
+"""Training speed relative to the hardware's limit: `python -m studio.benchmark train --family NAME [--size tiny|small|real]`.
 
-Arms take turns, so that a busy machine slows all of them alike; figures are ratios of medians. The studio's arm is the training program
-itself, with its data, events and saves, held still between its turns by the same wish that lends it to drawing. The floor and the plain
-arm are programs of their own that import nothing of the studio.
+Arms take turns, so that other load slows all of them equally; figures are ratios of medians. The studio's arm is the training process
+itself, with its data loading, events and checkpoints, paused between its turns by a pause request. The floor and the plain arm are
+separate programs without imports from the studio.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from studio.benchmark.tiny import TinyDataset
 from studio.config import TrainConfig
 from studio.core.workspace import Home
 from studio.devices import runtime
-from studio.devices.measure import ask, base_numbers, blank_denoiser, teach
+from studio.devices.measure import count_base_parameters, forward_once, inject_lora, meta_denoiser
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 from studio.runs.creation import create_run
@@ -36,25 +36,25 @@ from studio.runs.run import Run
 RESOLUTIONS = {"tiny": 64, "small": 256}
 PROMPT = "ohwx a red house"
 ENDLESS = 100_000
-CARD_TFLOPS = {"H100": 790, "H200": 790}
-"""What large matrix products reach in 16 bits on these cards, as measured, in 10^12 operations a second."""
+GPU_TFLOPS = {"H100": 790, "H200": 790}
+"""Measured speed of large 16-bit matrix products on these GPUs, in 10^12 operations per second."""
 PLAIN = ("stable-diffusion", "sdxl", "flux")
 
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m studio.benchmark train", description=__doc__.splitlines()[0])
     parser.add_argument("--family", default="stable-diffusion", choices=[family.name for family in families.FAMILIES])
-    parser.add_argument("--size", default="small", choices=SIZES, help="tiny, small (a second a step on one core) or real")
-    parser.add_argument("--rounds", type=int, default=3, help="how often the arms take turns (default 3)")
-    parser.add_argument("--steps", type=int, default=8, help="steps of each turn (default 8)")
-    parser.add_argument("--batch", type=int, default=1, help="pictures at a time (default 1)")
+    parser.add_argument("--size", default="small", choices=SIZES, help="tiny, small (one second per step on one core) or real")
+    parser.add_argument("--rounds", type=int, default=3, help="number of turns of each arm (default 3)")
+    parser.add_argument("--steps", type=int, default=8, help="steps per turn (default 8)")
+    parser.add_argument("--batch", type=int, default=1, help="batch size (default 1)")
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--resolution", type=int, help="the side of the pictures (default: what suits the size)")
-    parser.add_argument("--without-plain", action="store_true", help="leave the plain arm out")
+    parser.add_argument("--resolution", type=int, help="image size in pixels (default: depends on --size)")
+    parser.add_argument("--without-plain", action="store_true", help="skip the plain arm")
     options = parser.parse_args(argv)
     family = families.get(options.family)
     if options.size not in vars(makers(family)):
-        parser.error(f"there is no {options.size} {family.title} to measure; there is a tiny one")
+        parser.error(f"{family.title} has no model of size {options.size!r}; choose tiny")
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(family, options, Path(folder))
     show(figures)
@@ -67,10 +67,10 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
     side = options.resolution or RESOLUTIONS.get(options.size) or family.resolution(base)
     workspace = Home(folder / "home").workspace("bench")
     dataset = TinyDataset(folder / "pictures", sizes=((side, side),))
-    runs, auto = {}, runtime.precision(device, base_numbers(family, base))
-    # The last one is what the first one's losses are held against: nothing compiled, on the processor nothing rounded to 16 bits either.
-    asked = {auto: (auto, None), "float32": ("float32", "eager")} if device == "cpu" else {auto: (auto, None), "eager": (auto, "eager")}
-    for name, (dtype, how) in asked.items():
+    runs, auto = {}, runtime.precision(device, count_base_parameters(family, base))
+    # The losses of the first are compared with those of the last: not compiled, and on a CPU not rounded to 16 bits either.
+    variants = {auto: (auto, None), "float32": ("float32", "eager")} if device == "cpu" else {auto: (auto, None), "eager": (auto, "eager")}
+    for name, (dtype, how) in variants.items():
         runs[name] = create_run(workspace, settings(family, base, options, side, device, dtype, how), dataset, name)
 
     plain = family.name in PLAIN and not options.without_plain
@@ -80,17 +80,17 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
     starters = [(f"floor {how}", lambda how=how: Program(f"floor {how}", "floor.py", write_plan(folder / how, plan | {"how": how}))) for how in ways]
     starters += [(f"studio {name}", lambda name=name: Studio(f"studio {name}", runs[name], folder / f"{name}.log")) for name in runs]
     starters += [("plain float32", lambda: Program("plain float32", "plain.py", write_plan(folder / "plain", plan)))] if plain else []
-    # On the processor all arms live at once and take turns; a card has not the memory for that, and no neighbours either.
-    together = device == "cpu"
+    # On a CPU all arms run at once and take turns; a GPU lacks the memory for that, and has no other load.
+    on_cpu = device == "cpu"
     console = Console(stderr=True)
     for name, start in starters:
         console.print(f"{name} ...")
         arms.append(start())
-        if not together:
+        if not on_cpu:
             for _ in range(options.rounds):
                 arms[-1].take_turn(options.steps)
             arms[-1].end()
-    if together:
+    if on_cpu:
         for _ in range(options.rounds):
             for arm in arms:
                 arm.take_turn(options.steps)
@@ -98,11 +98,11 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
             arm.end()
 
     median = {arm.name: statistics.median(arm.seconds) for arm in arms}
-    least = {arm.name: min(arm.seconds) for arm in arms}
-    ours, floor = median[f"studio {auto}"], min(seconds for name, seconds in median.items() if name.startswith("floor"))
+    fastest = {arm.name: min(arm.seconds) for arm in arms}
+    studio_seconds, floor = median[f"studio {auto}"], min(seconds for name, seconds in median.items() if name.startswith("floor"))
     studio = next(arm for arm in arms if arm.name == f"studio {auto}")
     flops = step_flops(family, base, runs[auto].config) * options.batch
-    card = next((speed for name, speed in CARD_TFLOPS.items() if device == "cuda" and name in torch.cuda.get_device_name()), None)
+    peak = next((speed for name, speed in GPU_TFLOPS.items() if device == "cuda" and name in torch.cuda.get_device_name()), None)
     return {
         "family": family.name,
         "size": options.size,
@@ -114,13 +114,13 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
         "execution": runs[auto].config.runtime.execution,
         "loss_distance_to_eager": float(f"{distance(*(losses(runs[name]) for name in (auto, list(runs)[-1]))):.2g}"),
         "seconds": {name: round(seconds, 4) for name, seconds in median.items()},
-        "efficiency": round(floor / ours, 3),
-        # On a machine with neighbours the quickest step of each arm is the one that nobody disturbed.
-        "efficiency_of_quickest": round(min(seconds for name, seconds in least.items() if name.startswith("floor")) / least[f"studio {auto}"], 3),
+        "efficiency": round(floor / studio_seconds, 3),
+        # On a shared machine the fastest step of each arm is the one without interference.
+        "efficiency_of_quickest": round(min(seconds for name, seconds in fastest.items() if name.startswith("floor")) / fastest[f"studio {auto}"], 3),
         "vs_plain_same_precision": round(median["plain float32"] / median["studio float32"], 2) if plain and "studio float32" in median else None,
-        "vs_plain_auto": round(median["plain float32"] / ours, 2) if plain else None,
+        "vs_plain_auto": round(median["plain float32"] / studio_seconds, 2) if plain else None,
         "tflop_a_step": round(flops / 1e12, 3),
-        "model_flop_utilisation": round(flops / ours / card / 1e12, 3) if card else None,
+        "model_flop_utilisation": round(flops / studio_seconds / peak / 1e12, 3) if peak else None,
         "peak_mb": round(studio.peak_mb) if studio.peak_mb else None,
         "first_step_seconds": round(studio.first_step_seconds, 1),
     }
@@ -130,9 +130,9 @@ def losses(run: Run) -> list[float]:
     return [step["loss"] for step in run.curve()]
 
 
-def distance(ours: list[float], theirs: list[float]) -> float:
-    """How far two loss curves of the same batches and noise are apart: the mean of |difference| over the mean loss, of the steps both have."""
-    pairs = list(zip(ours, theirs))
+def distance(losses_a: list[float], losses_b: list[float]) -> float:
+    """Distance of two loss curves with the same batches and noise: mean |difference| divided by the mean loss, over common steps."""
+    pairs = list(zip(losses_a, losses_b))
     return sum(abs(a - b) for a, b in pairs) / sum(abs(b) for _, b in pairs)
 
 
@@ -150,7 +150,7 @@ def settings(family: Family, base: BaseFolder, options: argparse.Namespace, side
 
 
 def recorded_call(family: Family, base: BaseFolder, config: TrainConfig, folder: Path, device: str, dtype: str, batch: int) -> dict:
-    """One call of the denoiser as training makes it, kept as tensors and a plan from which the other arms make it again."""
+    """Record one call of the denoiser during training as tensors and a plan, from which the other arms repeat it."""
     pipeline = family.load(base, torch.float32)
     denoiser = pipeline.components[family.denoiser_name]
     side, kept = config.dataset.resolution, {}
@@ -165,7 +165,7 @@ def recorded_call(family: Family, base: BaseFolder, config: TrainConfig, folder:
         t = family.objective(pipeline, torch.device("cpu")).timesteps(torch.full((batch,), 0.5, dtype=torch.float64), tuple(latents.shape[2:]))
         family.predict(denoiser, latents, t, family.encode_prompts(pipeline, [PROMPT] * batch))
         if not kept:
-            # This family's predict runs the blocks itself; what the pipeline asks for when it draws is the same work.
+            # This family's predict runs the blocks itself; a call by the pipeline during generation is the same work.
             words = family.encode_prompts(pipeline, [PROMPT])
             family.draw(pipeline, words, words, (side, side), 1, 0.0, torch.Generator().manual_seed(0), lambda done, total: None)
     handle.remove()
@@ -173,7 +173,7 @@ def recorded_call(family: Family, base: BaseFolder, config: TrainConfig, folder:
     output = kept["output"]
     tensors = {"target": torch.randn_like(torch.stack(output) if isinstance(output, list) else output)}
     plan = {
-        "arguments": taken_apart(arguments, tensors),
+        "arguments": replace_tensors(arguments, tensors),
         "base": str(base.path),
         "part": family.denoiser_name,
         "class": family.denoiser_class,
@@ -190,15 +190,15 @@ def recorded_call(family: Family, base: BaseFolder, config: TrainConfig, folder:
     return plan
 
 
-def taken_apart(value, tensors: dict[str, torch.Tensor]):
-    """Nested lists and dicts as JSON can hold them, every tensor replaced by its name."""
+def replace_tensors(value, tensors: dict[str, torch.Tensor]):
+    """Nested lists and dicts for JSON, with every tensor replaced by its name."""
     if isinstance(value, torch.Tensor):
         name = f"tensor{len(tensors)}"
         tensors[name] = value.detach().clone().contiguous()
         return {"tensor": name}
     if isinstance(value, dict):
-        return {key: taken_apart(each, tensors) for key, each in value.items()}
-    return [taken_apart(each, tensors) for each in value] if isinstance(value, (list, tuple)) else value
+        return {key: replace_tensors(each, tensors) for key, each in value.items()}
+    return [replace_tensors(each, tensors) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def write_plan(folder: Path, plan: dict) -> Path:
@@ -209,13 +209,13 @@ def write_plan(folder: Path, plan: dict) -> Path:
 
 
 def step_flops(family: Family, base: BaseFolder, config: TrainConfig) -> int:
-    """Floating-point operations of one picture's forward and backward, counted on shapes alone (torch's FlopCounterMode)."""
+    """Floating-point operations of forward and backward for one image, counted from shapes (torch's FlopCounterMode)."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    denoiser = blank_denoiser(family, "", base)
-    teach(denoiser, config, family)
+    denoiser = meta_denoiser(family, "", base)
+    inject_lora(denoiser, config, family)
     with FlopCounterMode(display=False) as counter:
-        ask(family, denoiser, (config.dataset.resolution, config.dataset.resolution)).sum().backward()
+        forward_once(family, denoiser, (config.dataset.resolution, config.dataset.resolution)).sum().backward()
     return counter.get_total_flops()
 
 
@@ -225,7 +225,7 @@ def show(figures: dict) -> None:
     for name, value in figures.items():
         if name == "seconds":
             for arm, seconds in value.items():
-                table.add_row(f"{arm}: seconds a step", f"{seconds:.4f}", "")
+                table.add_row(f"{arm}: seconds per step", f"{seconds:.4f}", "")
         else:
             table.add_row(name, str(value), goals.get(name, ""))
     Console().print(table)

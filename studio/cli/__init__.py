@@ -1,1 +1,1 @@
-"""The studio without a browser: `python -m studio --help`."""
+"""Command line: `python -m studio --help`."""

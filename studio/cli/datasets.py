@@ -1,4 +1,4 @@
-"""Datasets from the command line: made from files or a sample set, added to, captioned."""
+"""Dataset commands: create, add files, caption."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,58 +13,58 @@ from studio.datasets.captioners import CAPTIONERS
 from studio.datasets.dataset import SUBJECTS, Dataset
 from studio.jobs.queue import Jobs
 
-Pictures = Annotated[list[Path] | None, typer.Argument(help="Pictures, .txt captions of the same name, or a .zip of both.")]
+Files = Annotated[list[Path] | None, typer.Argument(help="Images, .txt captions with the same name, or a .zip of both.")]
 
 
 def dataset(
-    title: Annotated[str, typer.Argument(help="What to call it; a sample set has a title already.")] = "",
-    files: Pictures = None,
-    subject: Annotated[str, typer.Option(help=f"What the pictures share: {', '.join(SUBJECTS)}; {SUBJECTS[0]} unless said.")] = "",
-    sample: Annotated[str | None, typer.Option(help=f"Take a shipped sample set instead of files: {', '.join(builtin.SAMPLES)}.")] = None,
-    trigger: Annotated[str, typer.Option(help="The rare word that will call the LoRA.")] = "",
-    consent: Annotated[str, typer.Option(help="If a real person is shown: how they agreed. Goes onto the card.")] = "",
+    title: Annotated[str, typer.Argument(help="Title; optional with --sample.")] = "",
+    files: Files = None,
+    subject: Annotated[str, typer.Option(help=f"Subject of the images: {', '.join(SUBJECTS)}; default: {SUBJECTS[0]}.")] = "",
+    sample: Annotated[str | None, typer.Option(help=f"Use a built-in sample set instead of files: {', '.join(builtin.SAMPLES)}.")] = None,
+    trigger: Annotated[str, typer.Option(help="Trigger word: a rare word that activates the LoRA in a prompt.")] = "",
+    consent: Annotated[str, typer.Option(help="If the images show a real person: how they gave consent. Printed on the model card.")] = "",
     home: HomeOption = None,
 ) -> None:
-    """Make a dataset from pictures and captions, or from a sample set.
+    """Create a dataset from images and captions, or from a sample set.
 
-    A grey file called name-mask.png is the mask of name.png: only the light parts teach.
+    A greyscale file named name-mask.png is the mask of name.png: only its light areas are trained on.
     """
     place, workspace, jobs = open_home(home)
     if sample:
         if files or subject or trigger or consent:
-            raise StudioError("A sample set comes with its own pictures, captions, subject and trigger word; give --sample with a title at most.")
-        made = Dataset.from_samples(workspace, sample)
-        made.describe(title=title.strip())
-        console.print(f"{made.id}\n{len(made.pictures)} pictures with captions.")
+            raise StudioError("A sample set has its own images, captions, subject and trigger word; give only --sample and a title.")
+        created = Dataset.from_samples(workspace, sample)
+        created.describe(title=title.strip())
+        console.print(f"{created.id}\n{len(created.pictures)} images with captions.")
         return
     if not title.strip():
-        raise StudioError('The dataset has no title; give one, for example: python -m studio dataset "Ink drawings" pictures.zip')
-    made = Dataset.create(workspace, title, subject or SUBJECTS[0], real_person=bool(consent), consent=consent)
+        raise StudioError('The dataset has no title; give one, for example: python -m studio dataset "Ink drawings" images.zip')
+    created = Dataset.create(workspace, title, subject or SUBJECTS[0], real_person=bool(consent), consent=consent)
     if trigger:
-        made.set_trigger_word(trigger)
-    console.print(made.id, highlight=False)
-    bring(place, jobs, made, files or [])
+        created.set_trigger_word(trigger)
+    console.print(created.id, highlight=False)
+    import_files(place, jobs, created, files or [])
 
 
 def add(
-    dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
-    files: Pictures,
+    dataset: Annotated[str, typer.Argument(help="Id of the dataset.")],
+    files: Files,
     home: HomeOption = None,
 ) -> None:
-    """Add pictures and captions to a dataset.
+    """Add images and captions to a dataset.
 
-    A grey file called name-mask.png is the mask of name.png: only the light parts teach.
+    A greyscale file named name-mask.png is the mask of name.png: only its light areas are trained on.
     """
     place, workspace, jobs = open_home(home)
-    bring(place, jobs, Dataset.open(workspace, dataset), files)
+    import_files(place, jobs, Dataset.open(workspace, dataset), files)
 
 
-def bring(place: Home, jobs: Jobs, dataset: Dataset, files: list[Path]) -> None:
-    """Add files to a dataset, and say what came of each."""
+def import_files(place: Home, jobs: Jobs, dataset: Dataset, files: list[Path]) -> None:
+    """Import files into a dataset and print the result."""
     listing = [{"path": str(path.resolve()), "name": path.name} for path in files]
     result = follow(place, jobs, jobs.submit("local", "import", {"dataset": dataset.id, "files": listing})).result
     masks = f", {result['masks']} masks" if result["masks"] else ""
-    console.print(f"{result['added']} pictures and {result['captions']} captions{masks} added.")
+    console.print(f"{result['added']} images and {result['captions']} captions{masks} added.")
     for refused in result["refused"]:
         console.print(f"  not used: {refused['name']}: {refused['reason']}")
     for note in result["notes"]:
@@ -72,19 +72,21 @@ def bring(place: Home, jobs: Jobs, dataset: Dataset, files: list[Path]) -> None:
 
 
 def caption(
-    dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
+    dataset: Annotated[str, typer.Argument(help="Id of the dataset.")],
     captioner: Annotated[str, typer.Option(help=f"{', '.join(CAPTIONERS)}.")] = next(iter(CAPTIONERS)),
-    every: Annotated[bool, typer.Option("--all", help="Also those that have a caption already; hand-made ones are always kept.")] = False,
-    noun: Annotated[str, typer.Option(help="What the character or object is, in one word, such as dog: the trigger word takes its place.")] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="Also replace captions written by a captioner; captions written by hand are always kept.")
+    ] = False,
+    noun: Annotated[str, typer.Option(help="Class noun of the character or object, for example dog; the trigger word replaces it.")] = "",
     home: HomeOption = None,
 ) -> None:
     """Write captions with a captioner.
 
-    Captions that a person wrote or brought are never overwritten.
+    Captions that you wrote or imported are never overwritten.
     """
     place, _, jobs = open_home(home)
     job = jobs.submit("local", "caption", {"dataset": dataset, "captioner": captioner, "only_empty": not every, "class_noun": noun})
     result = follow(place, jobs, job).result
-    console.print(f"{result['captioned']} pictures captioned, {result['kept']} kept as they were.")
+    console.print(f"{result['captioned']} images captioned, {result['kept']} unchanged.")
     if result["failed"]:
-        console.print(f"{result['failed']} pictures could not be read.")
+        console.print(f"{result['failed']} images could not be read.")

@@ -1,4 +1,4 @@
-"""The queue from the command line: what runs, what waits, and in which order."""
+"""Queue commands: list, reorder and cancel jobs."""
 
 from typing import Annotated
 
@@ -11,13 +11,13 @@ from studio.jobs.queue import MOVES, Jobs
 from studio.jobs.table import Job
 from studio.runs.run import Run
 
-app = typer.Typer(invoke_without_command=True, help="List what runs and waits, and change the order.")
-JobNumber = Annotated[int, typer.Argument(help="The job's number; `queue` lists them.")]
+app = typer.Typer(invoke_without_command=True, help="List running and waiting jobs, and change their order.")
+JobNumber = Annotated[int, typer.Argument(help="Job number; `queue` lists them.")]
 
 
 @app.callback()
 def queue(context: typer.Context, home: HomeOption = None) -> None:
-    """List what runs and what waits, in its order."""
+    """List running and waiting jobs in queue order."""
     if context.invoked_subcommand is None:
         _, workspace, jobs = open_home(home)
         show(workspace, jobs)
@@ -25,30 +25,30 @@ def queue(context: typer.Context, home: HomeOption = None) -> None:
 
 @app.command()
 def move(job: JobNumber, where: Annotated[str, typer.Argument(help=f"{', '.join(MOVES)}.")], home: HomeOption = None) -> None:
-    """Put a waiting job in another place."""
+    """Move a waiting job."""
     _, workspace, jobs = open_home(home)
-    own(jobs, workspace, job)
+    get_own_job(jobs, workspace, job)
     jobs.move(job, where)
     show(workspace, jobs)
 
 
 @app.command()
 def cancel(job: JobNumber, home: HomeOption = None) -> None:
-    """Take a job out of the queue, or ask it to stop.
+    """Cancel a waiting job, or stop a running one.
 
-    A training that runs saves first; `resume` goes on with it, and begins one that was taken out.
+    A running training job saves a checkpoint first. `resume` continues it, and starts one that was cancelled.
     """
     _, workspace, jobs = open_home(home)
-    if not own(jobs, workspace, job).unfinished:
-        raise StudioError(f"Job {job} is over already; `queue` lists what runs and waits.")
-    ended = jobs.cancel(job)
-    console.print("It is asked to stop." if ended.unfinished else "Taken out of the queue.")
+    if not get_own_job(jobs, workspace, job).unfinished:
+        raise StudioError(f"Job {job} has already ended; `queue` lists running and waiting jobs.")
+    cancelled = jobs.cancel(job)
+    console.print("Stopping." if cancelled.unfinished else "Cancelled.")
 
 
-def own(jobs: Jobs, workspace: Workspace, job_id: int) -> Job:
+def get_own_job(jobs: Jobs, workspace: Workspace, job_id: int) -> Job:
     job = jobs.get(job_id)
     if job.owner != workspace.owner:
-        raise StudioError(f"There is no job {job_id}; look at the list of jobs.")
+        raise StudioError(f"There is no job {job_id}; `queue` lists running and waiting jobs.")
     return job
 
 
@@ -58,9 +58,9 @@ def show(workspace: Workspace, jobs: Jobs) -> None:
         if job.owner == workspace.owner:
             run = Run.open(workspace, job.payload["run"]) if job.kind == "train" else None
             left = "" if job.seconds_left is None else f"{job.seconds_left:.0f} s left"
-            far = f"{job.done}/{job.total}" if job.total else ""
-            rows.append((str(job.id), job.state, job.kind, far, left, run.id if run else "", run.title if run else ""))
+            steps = f"{job.done}/{job.total}" if job.total else ""
+            rows.append((str(job.id), job.state, job.kind, steps, left, run.id if run else "", run.title if run else ""))
     if rows:
         table(("job", "state", "kind", "done", "left", "run", "title"), rows)
     else:
-        console.print("Nothing runs or waits.")
+        console.print("No running or waiting jobs.")

@@ -1,4 +1,4 @@
-"""Training from the command line: one run, several at once, one more like an earlier one, and going on with one."""
+"""Training commands: train one run or several, repeat, resume and extend runs."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,64 +13,68 @@ from studio.core.errors import StudioError
 from studio.core.workspace import Home
 from studio.datasets.dataset import Dataset
 from studio.jobs import launch, worker
-from studio.jobs.launch import Wanted
+from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Job, Jobs
 from studio.runs import starting_points, sweeps
 from studio.runs.run import Run
 
-CARDS = [overlay.name.removeprefix("memory-") for overlay in configs.overlays()]
-SETTINGS = "Settings such as lora.rank=8 training.max_train_steps=300; lora.rank=8,16,32 is three runs."
+OVERLAYS = [overlay.name.removeprefix("memory-") for overlay in configs.overlays()]
+SETTINGS = "Settings, for example lora.rank=8 training.max_train_steps=300; lora.rank=8,16,32 gives three runs."
 Settings = Annotated[list[str] | None, typer.Argument(help=SETTINGS)]
-RunId = Annotated[str, typer.Argument(help="The run's id.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it is done, or only put it in the queue; `queue` shows how it goes.")]
+RunId = Annotated[str, typer.Argument(help="Id of the run.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until training ends, or only add it to the queue; `queue` shows the progress.")]
 
 
 def train(
-    dataset: Annotated[str, typer.Argument(help="The dataset's id.")],
+    dataset: Annotated[str, typer.Argument(help="Id of the dataset.")],
     overrides: Settings = None,
-    preset: Annotated[str, typer.Option(help="A starting point instead of the one that fits the dataset; `show presets` lists them.")] = "",
-    memory: Annotated[str, typer.Option(help=f"Make it fit a graphics card: {', '.join(CARDS)}. Usually what is free decides.")] = "",
-    title: Annotated[str, typer.Option(help="What to call the LoRA.")] = "",
+    preset: Annotated[str, typer.Option(help="Preset to start from; default: the one that fits the dataset. `show presets` lists them.")] = "",
+    memory: Annotated[
+        str, typer.Option(help=f"Settings for a GPU with this much memory: {', '.join(OVERLAYS)}; default: chosen by free memory.")
+    ] = "",
+    title: Annotated[str, typer.Option(help="Title of the LoRA.")] = "",
     wait: Wait = True,
     home: HomeOption = None,
 ) -> None:
-    """Train a LoRA on a dataset, or several with a value each.
+    """Train a LoRA, or several with different settings.
 
-    Ctrl-C stops it and saves first; `resume` goes on to the same bytes.
+    Ctrl-C saves a checkpoint and stops; after `resume` the result is bit-identical to uninterrupted training.
     """
     place, workspace, jobs = open_home(home)
-    pictures = Dataset.open(workspace, dataset)
+    opened = Dataset.open(workspace, dataset)
     several = sweeps.combinations(overrides or [])
-    name = title or (pictures.title if len(several) > 1 else "")
-    wanted = [Wanted(starting_points.settings(workspace, pictures, preset, *each.settings, memory=memory), each.named(name)) for each in several]
-    learn(home, place, jobs, launch.train(workspace, jobs, pictures, wanted), wait)
+    name = title or (opened.title if len(several) > 1 else "")
+    requests = [
+        TrainingRequest(starting_points.build_config(workspace, opened, preset, *each.settings, memory=memory), each.named(name)) for each in several
+    ]
+    print_and_follow(home, place, jobs, launch.train(workspace, jobs, opened, requests), wait)
 
 
 def again(
     run: RunId,
     overrides: Settings = None,
-    title: Annotated[str, typer.Option(help="What to call the LoRA; otherwise as the run, and what differs.")] = "",
+    title: Annotated[str, typer.Option(help="Title of the LoRA; default: the run's title and the settings that differ.")] = "",
     wait: Wait = True,
     home: HomeOption = None,
 ) -> None:
-    """Train a new run with the settings and pictures of another.
+    """Train a new run like an earlier one.
 
-    Apart from the settings that you name, and to the same bytes if you name none.
+    It uses the images and settings of that run, except for the settings given here. Without changed settings the result is bit-identical.
     """
     place, workspace, jobs = open_home(home)
-    learn(home, place, jobs, launch.train_again(workspace, jobs, Run.open(workspace, run), overrides or [], title), wait)
+    print_and_follow(home, place, jobs, launch.train_again(workspace, jobs, Run.open(workspace, run), overrides or [], title), wait)
 
 
 def resume(run: RunId, home: HomeOption = None) -> None:
-    """Go on with a run that was stopped or interrupted."""
+    """Resume a run that was stopped or interrupted."""
     place, workspace, jobs = open_home(home)
     opened = Run.open(workspace, run)
-    follow_all(home, place, jobs, [(opened, launch.go_on(jobs, workspace, opened))])
+    follow_all(home, place, jobs, [(opened, launch.resume(jobs, workspace, opened))])
 
 
 def extend(
     run: RunId,
-    steps: Annotated[int, typer.Argument(help="How many steps more.")],
+    steps: Annotated[int, typer.Argument(help="Number of steps to add.")],
     wait: Wait = True,
     home: HomeOption = None,
 ) -> None:
@@ -78,34 +82,34 @@ def extend(
     place, workspace, jobs = open_home(home)
     opened = Run.open(workspace, run)
     opened.extend(steps)
-    learn(home, place, jobs, [(opened, launch.go_on(jobs, workspace, opened))], wait)
+    print_and_follow(home, place, jobs, [(opened, launch.resume(jobs, workspace, opened))], wait)
 
 
-def learn(home: Path | None, place: Home, jobs: Jobs, begun: Sequence[tuple[Run, Job]], wait: bool) -> None:
-    """Say which runs were queued, and stay with them if that is wanted."""
-    for run, _ in begun:
+def print_and_follow(home: Path | None, place: Home, jobs: Jobs, started: Sequence[tuple[Run, Job]], wait: bool) -> None:
+    """Print the ids of the queued runs, and follow them if `wait`."""
+    for run, _ in started:
         console.print(run.id, highlight=False)
     if wait:
-        follow_all(home, place, jobs, begun)
+        follow_all(home, place, jobs, started)
     else:
-        worker.look(place, jobs)
+        worker.supervise(place, jobs)
 
 
-def follow_all(home: Path | None, place: Home, jobs: Jobs, begun: Sequence[tuple[Run, Job]]) -> None:
-    """Each run to its end, saying where its LoRA lies and what it is called in a stack. One that fails does not keep the others from
-    learning; Ctrl-C stops them all, each saved."""
+def follow_all(home: Path | None, place: Home, jobs: Jobs, started: Sequence[tuple[Run, Job]]) -> None:
+    """Follow each run to its end and print the file and reference of its LoRA. If one fails, the others still train; Ctrl-C stops all of them,
+    with a checkpoint each."""
     failed, stopped = [], None
-    for run, job in begun:
-        go_on = f"python -m studio resume {run.id}" + (f" --home {shlex.quote(str(home))}" if home else "")
+    for run, job in started:
+        resume_command = f"python -m studio resume {run.id}" + (f" --home {shlex.quote(str(home))}" if home else "")
         if stopped and stopped.here:
             jobs.cancel(job.id)
         try:
-            result = follow(place, jobs, job, go_on=go_on).result
+            result = follow(place, jobs, job, resume_command=resume_command).result
             console.print(f"{run.latest_adapter()}\n{result['adapter']}", highlight=False)
         except Stopped as end:
             stopped = stopped if stopped and stopped.here else end
         except StudioError as error:
-            failed.append(f"{run.title}: {error}" if len(begun) > 1 else str(error))
+            failed.append(f"{run.title}: {error}" if len(started) > 1 else str(error))
     if failed:
         raise StudioError(" ".join(failed))
     if stopped:

@@ -19,7 +19,7 @@ from studio.datasets.trigger_words import with_trigger
 if TYPE_CHECKING:
     from PIL import Image
 
-    from studio.jobs.progress import Report
+    from studio.jobs.progress import ProgressReporter
 
 NEEDED_FILES = ("*.json", "*.txt", "*.safetensors")
 BATCH = {"cpu": 4, "cuda": 16}
@@ -164,7 +164,7 @@ def tidy(text: str) -> str:
     return " ".join(text.split()).strip(" .,")
 
 
-def caption_dataset(dataset: Dataset, name: str, captioner: Captioner, only_empty: bool, report: "Report", class_noun: str = "") -> dict:
+def caption_dataset(dataset: Dataset, name: str, captioner: Captioner, only_empty: bool, report: "ProgressReporter", class_noun: str = "") -> dict:
     """Caption a dataset's pictures; each caption is saved as it comes, so that a stop or crash loses none. {"captioned", "kept", "failed"}.
 
     What a person wrote or brought is never overwritten; `only_empty` keeps other captioners' words too.

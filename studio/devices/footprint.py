@@ -1,37 +1,37 @@
-"""Memory footprint of one training, as plain numbers: parameters, activations, and the bytes they come to. No torch."""
+"""Memory footprint of a training run: parameters, activations, and bytes at the peak of a step. No torch."""
 
 from dataclasses import dataclass
 
 FILE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-PACKED_BYTES = {"int8": 1.1, "fp8": 1.05, "nf4": 0.6}
-"""Bytes a number of the denoiser takes when packed, with the scales of each block of numbers (Dettmers et al. 2023, section 3)."""
-LEARNER_BYTES = 4 + 4 + 4 + 4
-"""For each number that learns, in 32 bits: the master, its gradient and AdamW's two moments. Its working copy comes on top."""
+QUANTISED_BYTES = {"int8": 1.1, "fp8": 1.05, "nf4": 0.6}
+"""Bytes per parameter of the quantised denoiser, including the scales of each block (Dettmers et al. 2023, section 3)."""
+TRAINABLE_BYTES = 4 + 4 + 4 + 4
+"""Bytes per trainable parameter in 32 bits: master weight, gradient and AdamW's two moments. The working copy is added separately."""
 FIXED_BYTES = 900_000_000
-"""The card's own context or the program itself, the libraries' workspaces, and an autoencoder that waits to draw."""
+"""CUDA context or the program itself, library workspaces, and the autoencoder for samples."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Of one training. Activations are for one picture in 16 bits, kept whole and with blocks computed twice."""
+    """Footprint of one training run. Activations are for one image in 16 bits, without and with gradient checkpointing."""
 
-    base_numbers: int
-    adapter_numbers: int
+    base_parameters: int
+    adapter_parameters: int
     activation_bytes: int
     checkpointed_bytes: int
     blocks: int
-    resident_numbers: int
-    """Of the base, on the card when its blocks wait in main memory: what is in no block, one that computes, and the one that comes next."""
+    resident_parameters: int
+    """Parameters of the base on the GPU when blocks are offloaded to RAM: those outside blocks, the current block and the next one."""
 
     def adapter_bytes(self, dtype: str) -> int:
-        """Of the file, without its header of some kilobytes."""
-        return self.adapter_numbers * FILE_BYTES[dtype]
+        """Size of the adapter file, without its header of some kilobytes."""
+        return self.adapter_parameters * FILE_BYTES[dtype]
 
     def memory(self, batch: int, checkpointing: bool, quantisation: str, offload: bool, dtype: str = "bfloat16") -> int:
-        """Bytes at the peak of a step; `dtype` is what it computes in."""
+        """Bytes at the peak of a step; `dtype` is the compute precision."""
         width = FILE_BYTES[dtype]
-        weights = (self.resident_numbers if offload else self.base_numbers) * PACKED_BYTES.get(quantisation, width)
+        weights = (self.resident_parameters if offload else self.base_parameters) * QUANTISED_BYTES.get(quantisation, width)
         activations = self.activation_bytes
         if checkpointing:
             activations = self.checkpointed_bytes + self.activation_bytes // max(1, self.blocks)
-        return int(weights + self.adapter_numbers * (width + LEARNER_BYTES) + batch * activations * width // 2 + FIXED_BYTES)
+        return int(weights + self.adapter_parameters * (width + TRAINABLE_BYTES) + batch * activations * width // 2 + FIXED_BYTES)

@@ -1,6 +1,6 @@
-"""What a training takes, from the settings alone: the denoiser is built without memory (torch's meta device), given its LoRA, and asked once.
+"""Measurement of the memory footprint from the settings: one forward pass of the denoiser with its LoRA on torch's meta device.
 
-Numbers that learn are counted; activations are every tensor that autograd would keep for the way back. Nothing is fetched or computed.
+Trainable parameters are counted; activations are the tensors that autograd saves for the backward pass. Nothing is downloaded or computed.
 """
 
 import torch
@@ -15,28 +15,28 @@ from studio.families.loading import denoiser_class
 
 
 def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Footprint | None:
-    """Of these settings; None for a base that is neither here nor one that the studio knows."""
-    denoiser = blank_denoiser(family, config.model.base_model, base)
+    """Footprint for these settings; None for a base that is neither on this computer nor known to the studio."""
+    denoiser = meta_denoiser(family, config.model.base_model, base)
     if denoiser is None:
         return None
-    base_numbers = sum(weight.numel() for weight in denoiser.parameters())
-    learning = teach(denoiser, config, family)
-    numbers = sum(weight.numel() for weight in learning) + encoder_numbers(config, family, base)
+    base_parameters = sum(weight.numel() for weight in denoiser.parameters())
+    trainable = inject_lora(denoiser, config, family)
+    adapter_parameters = sum(weight.numel() for weight in trainable) + text_encoder_parameters(config, family, base)
     side = config.dataset.resolution
-    activations = kept_bytes(family, denoiser, (side, side))
+    activations = saved_activation_bytes(family, denoiser, (side, side))
     family.compute_twice(denoiser)
-    checkpointed = kept_bytes(family, denoiser, (side, side))
+    checkpointed = saved_activation_bytes(family, denoiser, (side, side))
     sizes = [sum(weight.numel() for weight in block.parameters() if not weight.requires_grad) for block in family.blocks(denoiser)]
-    return Footprint(base_numbers, numbers, activations, checkpointed, len(sizes), base_numbers - sum(sizes) + 2 * max(sizes))
+    return Footprint(base_parameters, adapter_parameters, activations, checkpointed, len(sizes), base_parameters - sum(sizes) + 2 * max(sizes))
 
 
-def encoder_numbers(config: TrainConfig, family: Family, base: BaseFolder | None) -> int:
-    """How many numbers learn in text encoders: their attention is square, and every layer has the same."""
+def text_encoder_parameters(config: TrainConfig, family: Family, base: BaseFolder | None) -> int:
+    """Number of trainable parameters in text encoders: attention projections are square and equal in all layers."""
     if not config.lora.text_encoder:
         return 0
     if base is not None:
-        read = [base.component_config(part) for part in family.text_encoder_targets]
-        sizes = [(part["num_hidden_layers"], part["hidden_size"]) for part in read]
+        configs = [base.component_config(part) for part in family.text_encoder_targets]
+        sizes = [(part["num_hidden_layers"], part["hidden_size"]) for part in configs]
     else:
         known = family.offer(config.model.base_model)
         sizes = known.taught_encoders if known else ()
@@ -44,13 +44,13 @@ def encoder_numbers(config: TrainConfig, family: Family, base: BaseFolder | None
     return matrices * (2 * config.lora.rank + (config.lora.method == "dora"))
 
 
-def base_numbers(family: Family, base: BaseFolder) -> int:
-    """How many numbers a base's denoiser has."""
-    return sum(weight.numel() for weight in blank_denoiser(family, "", base).parameters())
+def count_base_parameters(family: Family, base: BaseFolder) -> int:
+    """Number of parameters of a base's denoiser."""
+    return sum(weight.numel() for weight in meta_denoiser(family, "", base).parameters())
 
 
-def blank_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> nn.Module | None:
-    """The denoiser with shapes and no numbers, in 16 bits."""
+def meta_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> nn.Module | None:
+    """The denoiser on the meta device (shapes without data), in 16 bits."""
     known = family.offer(base_model)
     with torch.device("meta"):
         if base is not None:
@@ -65,49 +65,49 @@ def blank_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> 
     return denoiser
 
 
-def teach(denoiser: nn.Module, config: TrainConfig, family: Family) -> list[nn.Parameter]:
-    """Give a blank denoiser the LoRA of these settings; what learns."""
+def inject_lora(denoiser: nn.Module, config: TrainConfig, family: Family) -> list[nn.Parameter]:
+    """Add the LoRA of these settings to a meta denoiser; returns the trainable parameters."""
     denoiser.requires_grad_(False)
     lora = config.lora
     inject(denoiser, peft_config(lora.method, lora.rank, lora.alpha, lora.dropout, lora.target_modules or list(family.target_modules)))
-    learning = [weight for weight in denoiser.parameters() if weight.requires_grad]
-    for weight in learning:
+    trainable = [weight for weight in denoiser.parameters() if weight.requires_grad]
+    for weight in trainable:
         weight.data = weight.data.to(torch.bfloat16)
     denoiser.train()
-    return learning
+    return trainable
 
 
-def ask(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> Tensor:
-    """One forward of one blank picture of (height, width)."""
+def forward_once(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> Tensor:
+    """One forward pass of one image of (height, width) on the meta device."""
     shapes = family.input_shapes(denoiser.config, size)
     dtypes = {name: torch.bool if name.endswith("_mask") else torch.bfloat16 for name in shapes}
     inputs = {name: torch.empty((1, *shape), device="meta", dtype=dtypes[name]) for name, shape in shapes.items()}
     return family.predict(denoiser, inputs.pop("latents"), torch.empty(1, device="meta"), inputs)
 
 
-def kept_bytes(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> int:
-    """What autograd keeps of one forward of one picture, each storage once, the weights themselves left out."""
+def saved_activation_bytes(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> int:
+    """Bytes that autograd saves in one forward pass of one image: each storage once, without the weights."""
     own = {weight.untyped_storage()._cdata for weight in denoiser.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
+    saved: dict[int, torch.UntypedStorage] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
-            kept[storage._cdata] = storage
+            saved[storage._cdata] = storage
         return tensor
 
     attention = nn.functional.scaled_dot_product_attention
     nn.functional.scaled_dot_product_attention = _attention
     try:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            ask(family, denoiser, size)
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+            forward_once(family, denoiser, size)
     finally:
         nn.functional.scaled_dot_product_attention = attention
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in saved.values())
 
 
 class _Fused(torch.autograd.Function):
-    """Attention that keeps its inputs, its output and one number a row (Dao et al. 2022); on the meta device torch would keep the whole matrix."""
+    """Attention that saves its inputs, its output and one value per row (Dao et al. 2022); on the meta device torch would save the whole matrix."""
 
     @staticmethod
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a run needs of memory, a card's or the computer's, which savings it takes to fit, and what to change when it did not fit after all."""
+"""Memory plan of a run on GPU or CPU: required memory, the fastest savings that fit, and advice after running out of memory."""
 
 import importlib.util
 
@@ -7,11 +7,11 @@ from studio.config.runtime import RuntimeConfig
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.devices.footprint import Footprint
-from studio.devices.runtime import LARGE_NUMBERS
+from studio.devices.runtime import LARGE_BASE_PARAMETERS
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 
-SLOWER = {
+SLOWDOWN = {
     (False, "none", False): 1.0,
     (True, "none", False): 1.4,
     (False, "nf4", False): 1.5,
@@ -19,30 +19,30 @@ SLOWER = {
     (True, "none", True): 2.5,
     (True, "nf4", True): 3.0,
 }
-"""(checkpointing, quantisation, offload) -> how much longer a step takes than without any, roughly, as trainers report it. Only the order counts."""
+"""(checkpointing, quantisation, offload) -> approximate slowdown of a step, as reported by other trainers. Only the order matters."""
 SHARE = 0.92
-"""Of the free memory that may be planned for: the allocator leaves gaps, and other programs want some too."""
+"""Share of the free memory to plan with: the allocator fragments memory, and other programs need some too."""
 
 
-def choose(asked: RuntimeConfig, base_numbers: int, config: TrainConfig, base: BaseFolder, family: Family) -> tuple[RuntimeConfig, list[str]]:
-    """Fill in what was left open about memory, the fastest way that fits what is free; what was chosen and why, in sentences. On a processor
-    a small base is not worth the counting: it fits wherever the program does."""
+def resolve(requested: RuntimeConfig, base_parameters: int, config: TrainConfig, base: BaseFolder, family: Family) -> tuple[RuntimeConfig, list[str]]:
+    """Fill in open memory settings with the fastest combination that fits the free memory; returns the config and the reasons as text. On a CPU a
+    small base is not measured: it fits wherever the program does."""
     filled = {"gradient_checkpointing": False, "quantisation": "none", "offload": False}
     reasons = []
-    left_open = [name for name, value in asked.model_dump(include=filled.keys()).items() if value is None]
-    if left_open and (asked.device == "cuda" or base_numbers > LARGE_NUMBERS):
+    undecided = [name for name, value in requested.model_dump(include=filled.keys()).items() if value is None]
+    if undecided and (requested.device == "cuda" or base_parameters > LARGE_BASE_PARAMETERS):
         from studio.devices.measure import measure
 
-        filled, sentence = fitting(measure(config, family, base), asked, config.training.train_batch_size, free_bytes(asked.device))
-        reasons.append(sentence)
-    if asked.device == "cpu" and asked.execution is None:
-        # On a processor compiling took three minutes and gained nothing; a card's ways are timed once the denoiser is there.
+        filled, reason = select_savings(measure(config, family, base), requested, config.training.train_batch_size, free_bytes(requested.device))
+        reasons.append(reason)
+    if requested.device == "cpu" and requested.execution is None:
+        # On a CPU compilation took three minutes and gained nothing; on a GPU the modes are timed once the denoiser is loaded.
         filled["execution"] = "eager"
-    return RuntimeConfig.model_validate(filled | asked.model_dump(exclude_none=True)), reasons
+    return RuntimeConfig.model_validate(filled | requested.model_dump(exclude_none=True)), reasons
 
 
 def free_bytes(device: str) -> int:
-    """What may be planned for now."""
+    """Memory in bytes that can be planned with now."""
     if device == "cpu":
         return int(platform.free_memory() * SHARE)
     import torch
@@ -50,53 +50,53 @@ def free_bytes(device: str) -> int:
     return int(torch.cuda.mem_get_info()[0] * SHARE)
 
 
-def fitting(footprint: Footprint, asked: RuntimeConfig, batch: int, free: int) -> tuple[dict, str]:
-    """The fastest of the ways that agree with what was asked and fit into `free` bytes; the smallest one when none fits. `asked` says the
-    device and precision; open, it is a card in 16 bits."""
-    can_pack = asked.device != "cpu" and importlib.util.find_spec("bitsandbytes") is not None
-    ways = []
-    for (checkpointing, quantisation, offload), slower in SLOWER.items():
-        if offload and asked.device == "cpu" and not asked.offload:
+def select_savings(footprint: Footprint, requested: RuntimeConfig, batch: int, free: int) -> tuple[dict, str]:
+    """The fastest combination that agrees with the requested settings and fits into `free` bytes; the smallest one if none fits. Device and
+    precision come from `requested`; if open, a GPU in 16 bits."""
+    can_quantise = requested.device != "cpu" and importlib.util.find_spec("bitsandbytes") is not None
+    options = []
+    for (checkpointing, quantisation, offload), slowdown in SLOWDOWN.items():
+        if offload and requested.device == "cpu" and not requested.offload:
             continue
-        agrees = asked.gradient_checkpointing in (None, checkpointing) and asked.offload in (None, offload)
-        if asked.quantisation not in (None, "none", "nf4"):
-            quantisation = asked.quantisation
-        if agrees and asked.quantisation in (None, quantisation) and (can_pack or quantisation == "none" or asked.quantisation):
-            needed = footprint.memory(batch, checkpointing, quantisation, offload, asked.dtype or "bfloat16")
-            ways.append((slower, needed, {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}))
-    if not ways:
+        agrees = requested.gradient_checkpointing in (None, checkpointing) and requested.offload in (None, offload)
+        if requested.quantisation not in (None, "none", "nf4"):
+            quantisation = requested.quantisation
+        if agrees and requested.quantisation in (None, quantisation) and (can_quantise or quantisation == "none" or requested.quantisation):
+            needed = footprint.memory(batch, checkpointing, quantisation, offload, requested.dtype or "bfloat16")
+            options.append((slowdown, needed, {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}))
+    if not options:
         raise StudioError(
-            "Keeping blocks in main memory (offload) saves nothing unless they are computed twice (gradient checkpointing): "
-            "their activations would hold them on the card. Switch both on, or leave both open."
+            "Offload saves no memory without gradient checkpointing, because saved activations keep the blocks on the GPU. "
+            "Switch both on, or leave both empty."
         )
-    that_fit = [way for way in ways if way[1] <= free]
-    slower, needed, chosen = min(that_fit, key=lambda way: way[0]) if that_fit else min(ways, key=lambda way: way[1])
-    words = [
-        *(["blocks are computed twice (gradient checkpointing)"] if chosen["gradient_checkpointing"] else []),
-        *([f"the base is packed ({chosen['quantisation']})"] if chosen["quantisation"] != "none" else []),
-        *(["blocks wait in main memory (offload)"] if chosen["offload"] else []),
+    fitting = [option for option in options if option[1] <= free]
+    _, needed, chosen = min(fitting, key=lambda option: option[0]) if fitting else min(options, key=lambda option: option[1])
+    savings = [
+        *(["gradient checkpointing"] if chosen["gradient_checkpointing"] else []),
+        *([f"base quantised to {chosen['quantisation']}"] if chosen["quantisation"] != "none" else []),
+        *(["blocks offloaded to RAM"] if chosen["offload"] else []),
     ]
-    how = f"{', '.join(words)}; needed are" if words else "nothing has to be saved; needed are"
-    fits = "" if that_fit else " It may still be too little: a smaller picture size, batch or base needs less."
-    return chosen, f"For {free / 1e9:.1f} GB of free memory: {how} about {needed / 1e9:.1f} GB.{fits}"
+    used = ", ".join(savings) if savings else "no memory savings"
+    warning = "" if fitting else " It may still be too little: a smaller resolution, batch size or base needs less."
+    return chosen, f"Free memory: {free / 1e9:.1f} GB. Chosen: {used}; this needs about {needed / 1e9:.1f} GB.{warning}"
 
 
-def too_small(config: TrainConfig) -> tuple[str, list[dict]]:
-    """What to say when memory ran out, and the changes that cost least, cheapest first: {"title", "set"} each."""
-    offers = []
+def out_of_memory_advice(config: TrainConfig) -> tuple[str, list[dict]]:
+    """Message after running out of memory, and the cheapest changes that help, cheapest first: {"title", "set"} each."""
+    changes = []
     if config.training.train_batch_size > 1:
         half = config.training.train_batch_size // 2
         twice = config.training.gradient_accumulation_steps * config.training.train_batch_size // half
         changed = {"training.train_batch_size": half, "training.gradient_accumulation_steps": twice}
-        offers.append({"title": f"pictures at a time {half}", "set": changed})
+        changes.append({"title": f"batch size {half}", "set": changed})
     if not config.runtime.gradient_checkpointing:
-        offers.append({"title": "gradient checkpointing (slower, far less memory)", "set": {"runtime.gradient_checkpointing": True}})
+        changes.append({"title": "gradient checkpointing (slower, far less memory)", "set": {"runtime.gradient_checkpointing": True}})
     if config.dataset.resolution > 256:
         smaller = config.dataset.resolution * 3 // 4 // 64 * 64
-        offers.append({"title": f"picture size {smaller}", "set": {"dataset.resolution": smaller}})
+        changes.append({"title": f"resolution {smaller}", "set": {"dataset.resolution": smaller}})
     if config.runtime.device == "cuda" and config.runtime.quantisation in (None, "none"):
-        offers.append({"title": "the base packed in 4 bits (nf4)", "set": {"runtime.quantisation": "nf4"}})
+        changes.append({"title": "the base quantised to 4 bits (nf4)", "set": {"runtime.quantisation": "nf4"}})
     if config.lora.rank > 4:
-        offers.append({"title": f"rank {config.lora.rank // 2}", "set": {"lora.rank": config.lora.rank // 2, "lora.alpha": config.lora.alpha / 2}})
-    named = ", or ".join(offer["title"] for offer in offers[:3]) or "a smaller base"
-    return f"The memory is not enough for this run. Close other programs, or start again with: {named}.", offers[:3]
+        changes.append({"title": f"rank {config.lora.rank // 2}", "set": {"lora.rank": config.lora.rank // 2, "lora.alpha": config.lora.alpha / 2}})
+    named = ", or ".join(change["title"] for change in changes[:3]) or "a smaller base"
+    return f"The memory is not enough for this run. Close other programs, or start again with: {named}.", changes[:3]

@@ -1,4 +1,4 @@
-"""The choices a machine forces on a computation: device, precision, threads. Made once, stored with a run, applied the same way ever after."""
+"""Runtime choices: device, precision, threads. Made once, stored with the run, reused by every resume."""
 
 import os
 from typing import TYPE_CHECKING
@@ -11,64 +11,64 @@ if TYPE_CHECKING:
     import torch
 
 
-def choose(asked: RuntimeConfig, base_numbers: int = 0) -> RuntimeConfig:
-    """Fill in what was left open. With patient threads (see `processes.environment`) every core computes. Impatient ones spin while they
-    wait for each other, and one busy neighbour then makes a picture thirty times slower (on 2 cores 28 s instead of 0.9), so one core stays free.
+def resolve(requested: RuntimeConfig, base_parameters: int = 0) -> RuntimeConfig:
+    """Fill in open settings. With passively waiting threads (see `processes.environment`) all cores are used. Actively waiting threads spin, and one
+    busy core then makes an image thirty times slower (on 2 cores 28 s instead of 0.9), so one core stays free.
 
-    StudioError for a device that is not here.
+    StudioError for a device that does not exist.
     """
     import torch
 
-    there = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
-    device = asked.device or there[0]
-    if device not in there:
+    available = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
+    device = requested.device or available[0]
+    if device not in available:
         raise StudioError(
-            f"The device {device!r} is not on this computer, which has: {', '.join(there)}. Leave it empty to take the best one; "
-            "a run that began on another device has to be started anew here."
+            f"The device {device!r} is not on this computer, which has: {', '.join(available)}. Leave it empty for the best one; "
+            "a run that began on another device cannot be resumed here: start a new one."
         )
     cores = torch.get_num_threads()
-    patient = os.environ.get("OMP_WAIT_POLICY") == "PASSIVE"
+    passive = os.environ.get("OMP_WAIT_POLICY") == "PASSIVE"
     return RuntimeConfig(
         device=device,
-        dtype=asked.dtype or precision(device, base_numbers),
-        threads=asked.threads or (cores if patient else max(1, cores - 1)),
-        exact=asked.exact,
-        attention=asked.attention or "fused",
-        **asked.model_dump(include={"gradient_checkpointing", "quantisation", "offload", "execution", "processes"}),
+        dtype=requested.dtype or precision(device, base_parameters),
+        threads=requested.threads or (cores if passive else max(1, cores - 1)),
+        exact=requested.exact,
+        attention=requested.attention or "fused",
+        **requested.model_dump(include={"gradient_checkpointing", "quantisation", "offload", "execution", "processes"}),
     )
 
 
 def torch_dtype(name: str) -> "torch.dtype":
-    """A precision that a config or a recipe names, as torch has it."""
+    """The torch dtype for a precision in a config or a recipe."""
     import torch
 
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
-LARGE_NUMBERS = 50_000_000
-"""Of a denoiser: below that a step is mostly overhead, and 16 bits would round without being any quicker."""
+LARGE_BASE_PARAMETERS = 50_000_000
+"""Parameters of a denoiser; below this a step is mostly overhead, and 16 bits would lose precision without being faster."""
 
 
-def precision(device: str, base_numbers: int) -> str:
-    """float32 or bfloat16: 16 bits where the device multiplies them natively and the base is large enough for it to matter.
+def precision(device: str, base_parameters: int) -> str:
+    """float32 or bfloat16: 16 bits if the device supports them natively and the base is large enough to benefit.
 
-    On a processor with AVX512-BF16 a step of Stable Diffusion takes half as long in 16 bits; without such instructions it takes longer.
+    On a CPU with AVX512-BF16 a step of Stable Diffusion takes half as long in 16 bits; without such instructions it takes longer.
     """
     import torch
 
     native = device == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if native and (device == "cuda" or base_numbers > LARGE_NUMBERS) else "float32"
+    return "bfloat16" if native and (device == "cuda" or base_parameters > LARGE_BASE_PARAMETERS) else "float32"
 
 
 def peak_bytes(chosen: RuntimeConfig) -> int:
-    """The most memory this process has had so far: of the card, or of the computer."""
+    """Peak memory of this process so far, on the GPU or in RAM."""
     import torch
 
     return torch.cuda.max_memory_allocated() if chosen.device == "cuda" else platform.peak_memory()
 
 
 def apply(chosen: RuntimeConfig) -> None:
-    """Make this process compute as chosen. Must run before the first tensor operation: threads of a pool cannot be taken back cleanly."""
+    """Apply the choices to this process. Must run before the first tensor operation: a thread pool cannot be resized cleanly later."""
     import torch
 
     torch.set_num_threads(chosen.threads)

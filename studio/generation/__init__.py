@@ -1,1 +1,1 @@
-"""From a base and a stack of adapters to images."""
+"""Image generation from a base model and a stack of adapters."""

@@ -1,4 +1,4 @@
-"""A base in memory plus a stack of adapters -> pictures. The same recipe gives the same picture, bit for bit, on the same machine."""
+"""Generator: a loaded base model with a stack of adapters. The same recipe gives a bit-identical image on the same machine."""
 
 import contextlib
 import math
@@ -21,12 +21,12 @@ ADAPTERS_KEPT = 16
 PROMPTS_KEPT = 256
 
 
-def _say_nothing(done: int, total: int) -> None:
+def _ignore_progress(done: int, total: int) -> None:
     pass
 
 
 class Generator:
-    """One base, loaded once. Adapters, prompt embeddings and the stack stay between pictures, so a moved slider costs only the drawing."""
+    """One loaded base. Adapters, prompt embeddings and the stack are cached between images, so a changed weight costs only the denoising."""
 
     def __init__(self, base: BaseFolder, family: Family, device: str = "cpu", dtype: str = "float32", pipeline: DiffusionPipeline | None = None):
         self.base, self.family, self.device = base, family, device
@@ -37,19 +37,19 @@ class Generator:
         self._prompts: dict[tuple, dict[str, torch.Tensor]] = {}
 
     @torch.no_grad()
-    def draw(self, recipe: Recipe, adapters: list[tuple[Path, float]], on_step: Callable[[int, int], None] = _say_nothing) -> Image.Image:
-        """One picture. `adapters` are the files behind the recipe's stack; on_step(done, total) is called after each step and may raise.
+    def generate(self, recipe: Recipe, adapters: list[tuple[Path, float]], on_step: Callable[[int, int], None] = _ignore_progress) -> Image.Image:
+        """Generate one image. `adapters` are the files of the recipe's stack; on_step(done, total) is called after each step and may raise.
 
-        Overflow, with the layer and the LoRA, where the picture would be black because its numbers are not finite.
+        Raises Overflow, naming the layer and the LoRA, if the image would be black because its values are not finite.
         """
         stack = [(self._adapter(path), weight) for path, weight in adapters]
-        self._note(self.stack.set(stack), recipe)
+        self._collect_notes(self.stack.set(stack), recipe)
         try:
-            return self._drawn(recipe, stack, on_step)
+            return self._generate(recipe, stack, on_step)
         except Overflow as error:
-            raise Overflow(f"{self._blame(recipe, stack, on_step)} {error}") from None
+            raise Overflow(f"{self._explain_overflow(recipe, stack, on_step)} {error}") from None
 
-    def _drawn(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> Image.Image:
+    def _generate(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> Image.Image:
         side = self.family.resolution(self.base)
         positive, negative = (self._conditions(prompt, stack) for prompt in (recipe.prompt, recipe.negative_prompt))
         if not recipe.negative_prompt:
@@ -65,26 +65,27 @@ class Generator:
             on_step,
         )
 
-    def _blame(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> str:
-        """Why a picture is not finite, and what to do. It is drawn again with every layer watched, too slow for pictures that go well, then alone."""
+    def _explain_overflow(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> str:
+        """Find the cause of non-finite values: generate again with every layer monitored, which is too slow for normal use, then without LoRAs."""
         advice = "Choose a smaller weight, or get another version of this LoRA."
         with self.stack.watched() as seen, contextlib.suppress(Overflow):
-            self._drawn(recipe, stack, on_step)
-        if broken := next((each for each in seen if math.isinf(each.times)), None):
-            return f"{broken.title}: layer {broken.layer} overflows. {advice}"
+            self._generate(recipe, stack, on_step)
+        if overflowing := next((each for each in seen if math.isinf(each.times)), None):
+            return f"{overflowing.title}: layer {overflowing.layer} overflows. {advice}"
         with contextlib.suppress(Overflow):
             self.stack.clear()
-            self._drawn(recipe, [], on_step)
+            self._generate(recipe, [], on_step)
             if not seen:
-                # A text encoder's LoRA whose conditions were kept from before.
+                # A LoRA of a text encoder whose embeddings were cached earlier.
                 return f"The base overflows with {' and '.join(adapter.title for adapter, weight in stack if weight)}. {advice}"
-            loudest = max(seen, key=lambda each: each.times)
-            return f"{loudest.title}: the base overflows with it, most by layer {loudest.layer}, made {loudest.times:.2g} times as large. {advice}"
+            largest = max(seen, key=lambda each: each.times)
+            cause = f"mostly because of layer {largest.layer}, whose output grows {largest.times:.2g} times"
+            return f"{largest.title}: the base overflows with it, {cause}. {advice}"
         base, dtype = self.family.base_title(self.base), str(self.pipeline.components[self.family.denoiser_name].dtype).removeprefix("torch.")
-        return f"The base, {base}, overflows in {dtype}, also without a LoRA. Choose another base, or another version of this one."
+        return f"The base, {base}, overflows in {dtype} even without a LoRA. Choose another base, or another version of this one."
 
-    def learn_prompt(self, prompt: str, conditions: dict[str, torch.Tensor]) -> None:
-        """Draw this prompt from conditions that were encoded already: the text encoder need not be there."""
+    def cache_conditions(self, prompt: str, conditions: dict[str, torch.Tensor]) -> None:
+        """Cache already encoded embeddings of a prompt, so that the text encoder need not be loaded."""
         self._prompts[(prompt, ())] = {name: rows.to(self.device) for name, rows in conditions.items()}
 
     def _new_stack(self) -> Stack:
@@ -95,7 +96,7 @@ class Generator:
         try:
             stat = path.stat()
         except OSError:
-            raise StudioError(f"The LoRA file {path.name} is gone; take it off the list or add it again.") from None
+            raise StudioError(f"The LoRA file {path.name} does not exist; remove it from the stack or add it again.") from None
         key = (path, stat.st_mtime_ns, stat.st_size)
         if key not in self._adapters:
             adapter = load_adapter(path, self.family)
@@ -106,7 +107,7 @@ class Generator:
         return self._adapters[key]
 
     def _conditions(self, prompt: str, stack: list[tuple[Adapter, float]]) -> dict[str, torch.Tensor]:
-        """Embeddings of one prompt; they depend on those adapters alone that change a text encoder."""
+        """Embeddings of one prompt; they depend only on adapters that change a text encoder."""
         changed_by = tuple((adapter.text_encoder_sha256, weight) for adapter, weight in stack if weight and adapter.text_encoder_sha256)
         key = (prompt, changed_by)
         if key not in self._prompts:
@@ -114,15 +115,17 @@ class Generator:
                 self._prompts.pop(next(iter(self._prompts)))
             conditions = self.family.encode_prompts(self.pipeline, [prompt])
             if not all(torch.isfinite(rows).all() for rows in conditions.values()):
-                raise Overflow(f"The prompt holds numbers that are not finite once it is encoded: {prompt[:60]!r}.")
+                raise Overflow(
+                    f"The text encoder gives non-finite values for this prompt: {prompt[:60]!r}. Change the prompt, or choose another base."
+                )
             self._prompts[key] = conditions
         return self._prompts[key]
 
-    def _note(self, report: Report, recipe: Recipe) -> None:
+    def _collect_notes(self, report: Report, recipe: Recipe) -> None:
         self.notes = [
-            f"{title}: {len(names)} of its layers are not in this base and were left out, the first is {names[0]}."
+            f"{title}: {len(names)} of its layers do not exist in this base and were skipped; the first is {names[0]}."
             for title, names in report.unmatched.items()
         ]
         for prompt in (recipe.prompt, recipe.negative_prompt):
             if lost := self.family.beyond_limit(self.pipeline, prompt):
-                self.notes.append(f"The prompt is longer than this base reads; its end was ignored: “{lost}”.")
+                self.notes.append(f"The prompt is longer than the text encoder's limit; the end was ignored: “{lost}”.")

@@ -1,6 +1,6 @@
-"""What the worker keeps in memory between jobs, so that a caption or a picture starts at once: bases, their adapters, a captioner.
+"""Cache of loaded models in the worker: base models with their adapters, and a captioner.
 
-On a graphics card there is room for one of them; on the processor for two bases and a captioner. torch loads with the first of them.
+A GPU holds one of them; a CPU holds two bases and a captioner. torch is imported with the first model.
 """
 
 import gc
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 BASES_KEPT = {"cpu": 2, "cuda": 1}
 SMALL_BYTES = 500 * 1000**2
-"""A base of at most this size may stay while a training computes; anything larger is given up for it."""
+"""A base up to this size may stay in RAM during training; larger ones are evicted."""
 
 
-class Resident:
-    """Models in memory on one device, chosen when the first is needed."""
+class ModelCache:
+    """Loaded models on one device, which is chosen when the first model is needed."""
 
     def __init__(self):
         self.device = ""
@@ -33,24 +33,24 @@ class Resident:
         self.generators: dict[tuple, Generator] = {}
         self.captioners: dict[str, Captioner] = {}
 
-    def wake(self) -> None:
-        """Load torch and settle device, precision and threads, before any tensor exists."""
+    def initialize(self) -> None:
+        """Import torch and choose device, precision and threads, before any tensor exists."""
         if self.device:
             return
         from studio.config.runtime import RuntimeConfig
         from studio.devices import runtime
 
-        chosen = runtime.choose(RuntimeConfig(exact=False))
+        chosen = runtime.resolve(RuntimeConfig(exact=False))
         runtime.apply(chosen)
         self.device, self.dtype = chosen.device, chosen.dtype
 
-    def holds(self, recipe: Recipe) -> bool:
-        """Whether the recipe's base is in memory, so that drawing starts at once."""
+    def is_loaded(self, recipe: Recipe) -> bool:
+        """Whether the recipe's base is loaded, so that generation starts at once."""
         return _key(recipe) in self.generators
 
     def generator(self, recipe: Recipe) -> "Generator":
-        """The recipe's base, loaded; the longest unused one makes room."""
-        self.wake()
+        """The generator for the recipe's base; loads it and evicts the least recently used one."""
+        self.initialize()
         from studio.generation.generator import Generator
 
         key = _key(recipe)
@@ -63,49 +63,49 @@ class Resident:
                 self.captioners.clear()
             while len(self.generators) >= BASES_KEPT[self.device]:
                 self.generators.pop(next(iter(self.generators)))
-            self._tidy()
+            self._collect_garbage()
             self.generators[key] = Generator(base, family, self.device, self.dtype)
         return self.generators[key]
 
     def captioner(self, name: str, on_progress: Callable[[int, int], None]) -> "Captioner":
-        """One captioner at a time; on a graphics card the bases make room for it."""
-        self.wake()
+        """The captioner; loads it and evicts the other one, and on a GPU also the bases."""
+        self.initialize()
         if name not in self.captioners:
             self.captioners.clear()
             if self.device == "cuda":
                 self.generators.clear()
-            self._tidy()
+            self._collect_garbage()
             self.captioners[name] = captioners.load(name, self.device, on_progress)
         return self.captioners[name]
 
-    def draw(self, recipe: Recipe, workspace: Workspace, on_step: Callable[[int, int], None]) -> tuple[bytes, Recipe, list[str]]:
-        """(PNG without a recipe, the recipe as it was really drawn, notes)."""
+    def generate(self, recipe: Recipe, workspace: Workspace, on_step: Callable[[int, int], None]) -> tuple[bytes, Recipe, list[str]]:
+        """Generate an image: (PNG without a recipe, the recipe with the values used, notes)."""
         generator = self.generator(recipe)
         adapters, recipe, notes = _adapters(recipe, workspace)
         recipe = recipe.model_copy(update={"family": generator.family.name, "revision": generator.base.revision or recipe.revision})
-        picture = generator.draw(recipe, adapters, on_step)
+        image = generator.generate(recipe, adapters, on_step)
         png = io.BytesIO()
-        picture.save(png, format="PNG", compress_level=4)
+        image.save(png, format="PNG", compress_level=4)
         return png.getvalue(), recipe, notes + generator.notes
 
-    def make_room(self) -> None:
-        """Before a training: on a graphics card everything goes, on the processor what is large."""
+    def free_memory(self) -> None:
+        """Free memory before training: on a GPU all models, on a CPU the large ones."""
         if not self.device:
             return
         self.captioners.clear()
         for key, generator in list(self.generators.items()):
             if self.device == "cuda" or _bytes(generator) > SMALL_BYTES:
                 del self.generators[key]
-        self._tidy()
+        self._collect_garbage()
 
-    def drop_all(self) -> None:
-        """After running out of memory nothing half loaded may stay."""
+    def clear(self) -> None:
+        """Evict all models, for example after running out of memory, when one may be partially loaded."""
         self.generators.clear()
         self.captioners.clear()
         if self.device:
-            self._tidy()
+            self._collect_garbage()
 
-    def _tidy(self) -> None:
+    def _collect_garbage(self) -> None:
         import torch
 
         gc.collect()
@@ -118,21 +118,21 @@ def _key(recipe: Recipe) -> tuple:
 
 
 def _adapters(recipe: Recipe, workspace: Workspace) -> tuple[list[tuple[Path, float]], Recipe, list[str]]:
-    """The files of the entries that are on, and the recipe with the hashes of exactly those files.
+    """Files of the enabled entries, the recipe with the hashes of these files, and notes.
 
-    A recipe names a run's newest LoRA and its hash. When the run has gone on since, the save with that hash is looked for, so that an
-    old picture's recipe draws that picture.
+    A recipe names a run's newest LoRA and its hash. If the run has newer checkpoints since, the one with that hash is used, so that the
+    recipe of an old image gives the same image.
     """
     files, entries, notes = [], [], []
     for entry in recipe.stack:
         if entry.on and entry.weight:
-            card = library.find(workspace, entry.adapter)
-            if entry.sha256 and card.sha256 != entry.sha256:
-                card = library.with_hash(workspace, entry.adapter, entry.sha256) or card
-                if card.sha256 != entry.sha256:
-                    notes.append(f"{card.title} has changed since this recipe was written; it was drawn as it is now.")
-            entry = entry.model_copy(update={"sha256": card.sha256})
-            files.append((card.path, entry.weight))
+            adapter = library.find(workspace, entry.adapter)
+            if entry.sha256 and adapter.sha256 != entry.sha256:
+                adapter = library.find_by_hash(workspace, entry.adapter, entry.sha256) or adapter
+                if adapter.sha256 != entry.sha256:
+                    notes.append(f"{adapter.title} has changed since this recipe was written; the current file was used.")
+            entry = entry.model_copy(update={"sha256": adapter.sha256})
+            files.append((adapter.path, entry.weight))
         entries.append(entry)
     return files, recipe.model_copy(update={"stack": entries}), notes
 
@@ -140,6 +140,6 @@ def _adapters(recipe: Recipe, workspace: Workspace) -> tuple[list[tuple[Path, fl
 def _bytes(generator: "Generator") -> int:
     import torch
 
-    # Tokenizers are callable too, so only the class tells who has weights.
+    # Tokenizers are callable too, so weights are found by class.
     modules = [part for part in generator.pipeline.components.values() if isinstance(part, torch.nn.Module)]
     return sum(weight.nbytes for module in modules for weight in module.parameters())

@@ -1,1 +1,1 @@
-"""Everything long: a row in SQLite with a process behind it."""
+"""Job queue: every long operation is a row in SQLite, run by a process of its own or by the worker."""

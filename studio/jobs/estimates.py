@@ -1,6 +1,6 @@
-"""What a training will take, known before it starts: counted once by a child for each base and size, kept, and answered from then on at once.
+"""Memory estimate of a training run before it starts: measured once per base and size by a job, then cached in the home.
 
-No torch here; the child imports it. A LoRA's numbers grow evenly with its rank, so one counting at two ranks answers for all.
+No torch here; the job's process imports it. A LoRA's parameters grow linearly with its rank, so measuring two ranks covers all.
 """
 
 import dataclasses
@@ -13,45 +13,56 @@ from studio.config import TrainConfig, fields
 from studio.core.errors import StudioError
 from studio.core.workspace import Home, write_atomically
 from studio.devices.footprint import Footprint
-from studio.jobs.progress import Report
+from studio.jobs.progress import ProgressReporter
 from studio.jobs.queue import Job
 
 RANKS = (8, 16)
+NAMES_IN_FILE = {
+    "base_numbers": "base_parameters",
+    "adapter_numbers": "adapter_parameters",
+    "resident_numbers": "resident_parameters",
+    "numbers_a_rank": "parameters_per_rank",
+    "card": "gpu",
+}
+"""Keys of the cached JSON file -> attributes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Of one base at one picture size. `free_bytes` and `card` are of the graphics card when it was counted; None without one. `dtype` is what
-    the best device here computes such a base in."""
+    """Estimate for one base at one resolution. `free_bytes` and `gpu` describe the GPU when it was measured; None without a GPU. `dtype` is the
+    precision of the best device on this computer for such a base."""
 
     footprint: Footprint
-    numbers_a_rank: int
+    parameters_per_rank: int
     free_bytes: int | None
-    card: str | None
+    gpu: str | None
     dtype: str = "bfloat16"
 
     def at_rank(self, rank: int) -> Footprint:
-        return dataclasses.replace(self.footprint, adapter_numbers=self.footprint.adapter_numbers + (rank - RANKS[1]) * self.numbers_a_rank)
+        return dataclasses.replace(
+            self.footprint, adapter_parameters=self.footprint.adapter_parameters + (rank - RANKS[1]) * self.parameters_per_rank
+        )
 
 
-def known(home: Home, config: TrainConfig) -> Estimate | None:
-    """What was counted for such settings; None when nobody has yet."""
+def load_estimate(home: Home, config: TrainConfig) -> Estimate | None:
+    """The cached estimate for these settings, or None."""
     try:
-        said = json.loads(_file(home, config).read_text(encoding="utf-8"))
-        return Estimate(Footprint(**said.pop("footprint")), **said)
+        stored = json.loads(_file(home, config).read_text(encoding="utf-8"))
+        footprint = {NAMES_IN_FILE.get(name, name): value for name, value in stored.pop("footprint").items()}
+        return Estimate(Footprint(**footprint), **{NAMES_IN_FILE.get(name, name): value for name, value in stored.items()})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def countable(config: TrainConfig) -> bool:
-    """Whether a child could count it: the base is here, or one whose shapes the studio knows. LoKr's size does not follow its rank."""
+def can_estimate(config: TrainConfig) -> bool:
+    """Whether a job could measure it: the base is on this computer, or the studio knows its shapes. LoKr's size does not follow its rank."""
     offer = families.offer(config.model.base_model)
     here = families.locate_base(config.model.base_model, config.model.revision) is not None
     return config.lora.method != "lokr" and (here or bool(offer and offer.denoiser is not None))
 
 
-def estimate_job(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
-    """{"config"} -> {}: counts, and keeps what it counted for everybody."""
+def estimate_job(home: Home, job: Job, report: ProgressReporter, secret: bytes | None) -> dict:
+    """{"config"} -> {}: measure and cache the estimate."""
     import torch
 
     from studio.devices import memory, runtime
@@ -61,29 +72,30 @@ def estimate_job(home: Home, job: Job, report: Report, secret: bytes | None) -> 
     base = families.locate_base(config.model.base_model, config.model.revision)
     family = families.of_folder(base, config.model.family) if base else families.get(config.model.family)
     # Without alpha, which follows the rank.
-    counted = [measure(fields.replace(config, {"lora.rank": rank, "lora.alpha": None}), family, base) for rank in RANKS]
-    if counted[1] is None:
-        raise StudioError(f"The shapes of {config.model.base_model!r} are not known before it is fetched.")
-    card = torch.cuda.is_available()
-    device = "cuda" if card else "cpu"
-    said = {
-        "footprint": dataclasses.asdict(counted[1]),
-        "numbers_a_rank": (counted[1].adapter_numbers - counted[0].adapter_numbers) // (RANKS[1] - RANKS[0]),
-        "free_bytes": memory.free_bytes(device) if card else None,
-        "card": torch.cuda.get_device_name() if card else None,
-        "dtype": runtime.precision(device, counted[1].base_numbers),
+    measured = [measure(fields.replace(config, {"lora.rank": rank, "lora.alpha": None}), family, base) for rank in RANKS]
+    if measured[1] is None:
+        raise StudioError(f"The memory for {config.model.base_model!r} cannot be estimated before the base is downloaded; download it first.")
+    has_gpu = torch.cuda.is_available()
+    device = "cuda" if has_gpu else "cpu"
+    names_in_code = {code: file for file, code in NAMES_IN_FILE.items()}
+    estimate = {
+        "footprint": {names_in_code.get(name, name): value for name, value in dataclasses.asdict(measured[1]).items()},
+        "numbers_a_rank": (measured[1].adapter_parameters - measured[0].adapter_parameters) // (RANKS[1] - RANKS[0]),
+        "free_bytes": memory.free_bytes(device) if has_gpu else None,
+        "card": torch.cuda.get_device_name() if has_gpu else None,
+        "dtype": runtime.precision(device, measured[1].base_parameters),
     }
     path = _file(home, config)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(said).encode())
+    write_atomically(path, json.dumps(estimate).encode())
     return {}
 
 
 def key(config: TrainConfig) -> str:
-    """All that the counting depends on, and nothing else."""
-    about = [config.model.family, config.model.base_model, config.model.revision, config.dataset.resolution]
-    about += [config.lora.method, config.lora.target_modules, config.lora.text_encoder]
-    return f"estimate-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}"
+    """Cache key: every setting that the estimate depends on."""
+    settings = [config.model.family, config.model.base_model, config.model.revision, config.dataset.resolution]
+    settings += [config.lora.method, config.lora.target_modules, config.lora.text_encoder]
+    return f"estimate-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]}"
 
 
 def _file(home: Home, config: TrainConfig) -> Path:

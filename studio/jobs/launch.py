@@ -1,4 +1,4 @@
-"""Trainings begin here: runs are written down and queued, all that were asked for or none, and a double click is one. No torch."""
+"""Start of training: runs are created and queued, all that were requested or none; a double click starts one run. No torch."""
 
 import hashlib
 import json
@@ -17,68 +17,70 @@ from studio.runs import sweeps
 from studio.runs.creation import create_run, repeat_run
 from studio.runs.run import Run
 
-MOST_KNOWN = 500
+MAX_JOBS_CHECKED = 500
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One run that somebody asks for."""
+class TrainingRequest:
+    """One requested run."""
 
     config: TrainConfig
     title: str
 
 
-def train(workspace: Workspace, jobs: Jobs, dataset: Dataset, wanted: Sequence[Wanted]) -> list[tuple[Run, Job]]:
-    """New runs of a dataset as it is now. StudioError, and nothing of it done, when one of them cannot begin."""
-    return _begin(workspace, jobs, wanted, dataset.sha256(), lambda each: create_run(workspace, each.config, dataset, each.title))
+def train(workspace: Workspace, jobs: Jobs, dataset: Dataset, requests: Sequence[TrainingRequest]) -> list[tuple[Run, Job]]:
+    """Create and queue new runs on the current dataset. StudioError if one of them cannot start; then none is created."""
+    return _begin(workspace, jobs, requests, dataset.sha256(), lambda each: create_run(workspace, each.config, dataset, each.title))
 
 
 def train_again(workspace: Workspace, jobs: Jobs, run: Run, settings: Sequence[str] = (), title: str = "") -> list[tuple[Run, Job]]:
-    """New runs with the settings and the very pictures of another, apart from what these settings say; several values are several runs.
+    """Create and queue new runs with the images and settings of another run, except for `settings`; several values give several runs.
 
-    They are called like it, and by what differs.
+    Titles are that run's title and the settings that differ.
     """
-    values = json.loads(configs.dump(run.asked))
+    values = json.loads(configs.dump(run.requested))
     several = sweeps.combinations(settings)
-    base = sweeps.without(run.title, settings)
-    name = title or (base if len(several) > 1 else f"{base}, {', '.join(map(sweeps.spelled, settings)) or 'again'}")
-    wanted = [Wanted(configs.build(values, *each.settings), each.named(name)) for each in several]
-    return _begin(workspace, jobs, wanted, run.id, lambda each: repeat_run(run, workspace, each.config, each.title))
+    base = sweeps.strip_settings(run.title, settings)
+    name = title or (base if len(several) > 1 else f"{base}, {', '.join(map(sweeps.setting_label, settings)) or 'again'}")
+    requests = [TrainingRequest(configs.build(values, *each.settings), each.named(name)) for each in several]
+    return _begin(workspace, jobs, requests, run.id, lambda each: repeat_run(run, workspace, each.config, each.title))
 
 
 def retry(workspace: Workspace, jobs: Jobs, run: Run, number: int) -> tuple[Run, Job]:
-    """A new run of the same pictures with what the failed one proposes, by its place in `run.retries()`."""
-    offered = run.retries()
-    if not 0 <= number < len(offered):
-        raise StudioError(f"{run.title} does not propose this to try again with (any more); use its settings and change them by hand.")
-    changes = offered[number]["set"]
+    """A new run with the same images and the changes that the failed run suggests, by index in `run.retries()`."""
+    suggested = run.retries()
+    if not 0 <= number < len(suggested):
+        raise StudioError(f"{run.title} has no suggestion {number}, or no longer has it; start a new run from its settings and change them.")
+    changes = suggested[number]["set"]
     return train_again(workspace, jobs, run, [f"{path}={'none' if value is None else json.dumps(value)}" for path, value in changes.items()])[0]
 
 
-def go_on(jobs: Jobs, workspace: Workspace, run: Run) -> Job:
-    """Queue a run that is there already: one that never began, was stopped or made longer."""
+def resume(jobs: Jobs, workspace: Workspace, run: Run) -> Job:
+    """Queue an existing run: one that never started, was stopped, or was extended."""
     return jobs.submit(workspace.owner, "train", {"run": run.id}, key=run.job_key)
 
 
-def _begin(workspace: Workspace, jobs: Jobs, wanted: Sequence[Wanted], pictures: str, make: Callable[[Wanted], Run]) -> list[tuple[Run, Job]]:
-    """`pictures` says which pictures: who asks for the same again while it is unfinished gets what is there already."""
-    with FileLock(workspace.root / "start.lock", "The start of a training", wait=True):
-        unfinished = jobs.list(workspace.owner, kinds=("train",), states=UNFINISHED, limit=MOST_KNOWN)
+def _begin(
+    workspace: Workspace, jobs: Jobs, requests: Sequence[TrainingRequest], images: str, make: Callable[[TrainingRequest], Run]
+) -> list[tuple[Run, Job]]:
+    """Create and queue runs. `images` identifies the images: the same request returns the existing run while that one is unfinished."""
+    with FileLock(workspace.root / "start.lock", "The start of training", wait=True):
+        unfinished = jobs.list(workspace.owner, kinds=("train",), states=UNFINISHED, limit=MAX_JOBS_CHECKED)
         known = {job.payload["asked"]: job for job in unfinished if "asked" in job.payload}
-        asked = [_hash(each, pictures) for each in wanted]
-        made = {}
+        hashes = [_hash(each, images) for each in requests]
+        created = {}
         try:
-            for each, mark in zip(wanted, asked):
-                if mark not in known and mark not in made:
-                    made[mark] = make(each)
-            new = jobs.submit_all(workspace.owner, "train", [({"run": run.id, "asked": mark}, run.job_key) for mark, run in made.items()])
+            for each, key in zip(requests, hashes):
+                if key not in known and key not in created:
+                    created[key] = make(each)
+            new = jobs.submit_all(workspace.owner, "train", [({"run": run.id, "asked": key}, run.job_key) for key, run in created.items()])
         except StudioError:
-            for run in made.values():
+            for run in created.values():
                 shutil.rmtree(run.path)
             raise
-        known |= dict(zip(made, new))
-        return [(made.get(mark) or Run.open(workspace, known[mark].payload["run"]), known[mark]) for mark in asked]
+        known |= dict(zip(created, new))
+        return [(created.get(key) or Run.open(workspace, known[key].payload["run"]), known[key]) for key in hashes]
 
 
-def _hash(wanted: Wanted, pictures: str) -> str:
-    return hashlib.sha256(json.dumps([pictures, wanted.title, wanted.config.model_dump(mode="json")], sort_keys=True).encode()).hexdigest()
+def _hash(request: TrainingRequest, images: str) -> str:
+    return hashlib.sha256(json.dumps([images, request.title, request.config.model_dump(mode="json")], sort_keys=True).encode()).hexdigest()

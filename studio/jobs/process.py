@@ -1,4 +1,4 @@
-"""One job of the direct lane in a process of its own: `python -m studio.jobs.process DATABASE JOB`, the secret (a token) on its stdin."""
+"""Process of one direct job: `python -m studio.jobs.process DATABASE JOB`, with the secret (a token) on stdin."""
 
 import contextlib
 import importlib
@@ -12,30 +12,30 @@ from pathlib import Path
 
 from studio.core import platform
 from studio.core.workspace import Home
-from studio.jobs.progress import Border, Cancelled, Report
+from studio.jobs.progress import Cancelled, ErrorBoundary, ProgressReporter
 from studio.jobs.queue import DIRECT_KINDS, Jobs
 
 
 def run_direct(database: Path, job_id: int, secret: bytes | None) -> bool:
-    """Do one direct job in this process; True when it is done."""
+    """Run one direct job in this process; True if it succeeded."""
     home, jobs = Home(database.parent), Jobs(database)
     job = jobs.claim_one(job_id, os.getpid())
     if job is None:
         return False
     module, _, name = DIRECT_KINDS[job.kind].partition(":")
-    with Border(jobs, job, home.logs / f"job-{job.id}.log"), _interrupted_by_cancel(jobs, job.id):
-        # The kinds differ in what they import, and each pays only for its own.
+    with ErrorBoundary(jobs, job, home.logs / f"job-{job.id}.log"), _interrupted_by_cancel(jobs, job.id):
+        # Imported here, so that each kind imports only what it needs.
         function = vars(importlib.import_module(module))[name]
-        result = function(home, job, Report(jobs, job.id), secret)
+        result = function(home, job, ProgressReporter(jobs, job.id), secret)
         return jobs.finish(job.id, result)
     return False
 
 
 @contextlib.contextmanager
 def _interrupted_by_cancel(jobs: Jobs, job_id: int) -> Iterator[None]:
-    """Within the block, a cancelled job ends with Cancelled even while it waits for the network."""
+    """Raise Cancelled inside the block when the job is cancelled, even while it waits for the network."""
     over = threading.Event()
-    # A parent that ignores SIGINT (a shell's background job) hands that down.
+    # A parent that ignores SIGINT (a shell's background job) passes that on to its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def watch() -> None:

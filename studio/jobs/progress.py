@@ -1,4 +1,4 @@
-"""How a running job speaks to its row: progress on the way, and one border where every failure becomes a sentence."""
+"""Progress and errors of a running job, written to its row."""
 
 import logging
 import time
@@ -11,44 +11,44 @@ SECONDS_BETWEEN_WRITES = 0.1
 
 
 class Cancelled(Exception):
-    """The person asked for this job to stop. Not an error."""
+    """The user cancelled this job. Not an error."""
 
 
-class Report:
-    """`report(done, total, message)` writes progress with an estimate of the seconds left, and raises Cancelled when that was asked for."""
+class ProgressReporter:
+    """`report(done, total, message)` writes progress with an estimate of the seconds left; raises Cancelled if the job was cancelled."""
 
     def __init__(self, jobs, job_id: int):
         self.jobs = jobs
         self.job_id = job_id
         self.began: tuple[float, int] | None = None
         self.written = -SECONDS_BETWEEN_WRITES
-        self.said = ""
+        self.message = ""
 
     def __call__(self, done: int, total: int, message: str = "") -> None:
         self.check()
         now = time.monotonic()
-        # Every change of words and every end is written; the steps between only as often as anyone could read them.
-        if message == self.said and done < total and now - self.written < SECONDS_BETWEEN_WRITES:
+        # A new message and the last step are always written; steps in between at most ten times a second.
+        if message == self.message and done < total and now - self.written < SECONDS_BETWEEN_WRITES:
             return
-        self.written, self.said = now, message
-        # Measured from the first report on: what came before (waiting, loading) says nothing about the pace.
+        self.written, self.message = now, message
+        # Measured from the first report: waiting and loading before it say nothing about the speed.
         self.began = self.began or (now, done)
         since, already = self.began
         seconds_left = (now - since) / (done - already) * (total - done) if done > already else None
         self.jobs.progress(self.job_id, done, total, seconds_left, message)
 
     def check(self) -> None:
-        """Raise Cancelled when the person asked this job to stop."""
+        """Raise Cancelled if the user cancelled this job."""
         if self.jobs.cancel_requested(self.job_id):
             raise Cancelled
 
 
-class Border:
-    """`with Border(jobs, job, log_file):` around a job's body: whatever goes wrong inside ends in the job's row, not in a dead process.
+class ErrorBoundary:
+    """`with ErrorBoundary(jobs, job, log_file):` around a job's body writes any exception to the job's row and keeps the process alive.
 
-    The one place in the studio where any exception is accepted: the resident worker must outlive a job that hits a bug in a decoder,
-    a driver or a model file. A StudioError is shown as it stands; for anything else the page gets a plain sentence and `log_file` the
-    traceback. Only what is not an Exception (KeyboardInterrupt, SystemExit) passes through.
+    The only place that catches every Exception: the worker must survive a job that hits a bug in a decoder, a driver or a model file.
+    The message of a StudioError is shown unchanged; for other exceptions the page shows a short message, and `log_file` gets the traceback.
+    KeyboardInterrupt and SystemExit pass through.
     """
 
     def __init__(self, jobs, job, log_file: Path):
@@ -56,7 +56,7 @@ class Border:
         self.job = job
         self.log_file = log_file
 
-    def __enter__(self) -> "Border":
+    def __enter__(self) -> "ErrorBoundary":
         return self
 
     def __exit__(self, kind, error, traceback) -> bool:
@@ -67,18 +67,18 @@ class Border:
             return False
         if not isinstance(error, StudioError):
             log.error("job %d (%s) failed", self.job.id, self.job.kind, exc_info=error)
-        self.jobs.fail(self.job.id, sentence(error, self.log_file))
+        self.jobs.fail(self.job.id, error_message(error, self.log_file))
         return True
 
 
-def sentence(error: Exception, log_file: Path) -> str:
-    """What to tell a person about an error."""
+def error_message(error: Exception, log_file: Path) -> str:
+    """Message for the user about an exception."""
     if isinstance(error, StudioError):
         return str(error)
     if isinstance(error, MemoryError):
-        return "There is not enough memory for this; close other programs or choose fewer or smaller pictures."
+        return "There is not enough RAM; close other programs, or choose fewer or smaller images."
     if "out of memory" in str(error).lower():
-        return "The graphics card ran out of memory; choose a smaller picture size or fewer pictures at once, or a smaller base model."
+        return "The GPU ran out of memory; choose a smaller image size, fewer images at once, or a smaller base model."
     if isinstance(error, OSError) and error.errno == 28:
-        return "The disk is full; free some space and try again. Nothing that was saved before is lost."
-    return f"This did not work because of a fault in the studio ({type(error).__name__}); the details are in {log_file}."
+        return "The disk is full; free some space and try again. Files saved before are not affected."
+    return f"The job failed because of a bug in the studio ({type(error).__name__}); the details are in {log_file}."

@@ -1,4 +1,4 @@
-"""The table of jobs: its columns, how a table of an older studio gets those it lacks, and a row as an object."""
+"""Jobs table: schema, migration of older tables, and a row as an object."""
 
 import json
 import sqlite3
@@ -15,14 +15,14 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_unfinished_job_a_key ON jobs (owner, key) 
 CREATE INDEX IF NOT EXISTS unfinished ON jobs (state, kind, id) WHERE state IN ('waiting', 'running');
 """
 ADDED = {"place": "INTEGER"}
-"""Columns that came after the first release. Each may be empty, so that an older studio can go on writing to the same file."""
+"""Columns added after the first release. Each may be NULL, so that an older studio can still write to the same file."""
 
 ORDER = "COALESCE(place, id)"
-"""Whom the queue takes first: who came first, unless somebody put it in another place."""
+"""Queue order: by id, unless the user has moved the job."""
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """The table as this studio needs it. Call it while no other process does."""
+    """Create or migrate the table. Must not run in two processes at once."""
     connection.executescript(SCHEMA)
     present = {row["name"] for row in connection.execute("PRAGMA table_info(jobs)")}
     for name, kind in ADDED.items():
@@ -32,7 +32,7 @@ def prepare(connection: sqlite3.Connection) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """One row. `created`, `started`, `finished` are for people to read; `seconds` is measured on a clock that nobody can set."""
+    """One row. `created`, `started` and `finished` are wall-clock times; `seconds` is measured with a monotonic clock."""
 
     id: int
     owner: str

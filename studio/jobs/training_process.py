@@ -1,4 +1,4 @@
-"""A training as the worker sees it: a detached process that writes events, obeys two wishes (stop, pause), and may die at any moment."""
+"""Training process as seen by the worker: a detached process that writes events, accepts stop and pause requests, and may die at any time."""
 
 import contextlib
 from pathlib import Path
@@ -10,117 +10,120 @@ from studio.runs.run import Run
 
 
 class TrainingChild:
-    """Follows one training's events into its job until the process is gone. `tick()` never waits."""
+    """Copies the events of one training process to its job until the process ends. `tick()` never blocks."""
 
     def __init__(self, jobs: Jobs, job: Job, run: Run, offset: int):
         self.jobs, self.job, self.run = jobs, job, run
         self.pid, self.mark = job.pid, job.mark
         self.status: int | None = None
-        self.ours = False
+        self.is_child = False
         self.offset = offset
-        self.last: dict = {}
+        self.last_event: dict = {}
         self.step = self.total = 0
         self.seconds_left: float | None = None
-        self.asked_to_stop = False
+        self.stop_sent = False
 
     @classmethod
     def start(cls, jobs: Jobs, job: Job, run: Run, log: Path) -> "TrainingChild":
-        """A new process for a new or interrupted run. Wishes left over from before are forgotten. Where one trains it already, of which its
-        worker died before it could say so, that one is followed."""
+        """Start a process for a new or interrupted run, and clear old stop and pause requests. If a process already trains this run, because its
+        worker died before it recorded the pid, attach to it."""
         run.clear_stop()
         run.clear_pause()
         child = cls(jobs, job, run, run.events_file.stat().st_size if run.events_file.exists() else 0)
         child.total = run.config.training.max_train_steps
-        if child.find():
+        if child.find_process():
             return child
         command = platform.module_command("studio.training.loop", run.path, count=run.config.runtime.processes)
-        process = platform.spawn(command, log, on_exit=child._ended)
-        child.ours = True
+        process = platform.spawn(command, log, on_exit=child._on_exit)
+        child.is_child = True
         child.pid, child.mark = process.pid, platform.start_mark(process.pid)
-        jobs.hand_over(job.id, process.pid)
-        jobs.progress(job.id, 0, child.total, message="Getting ready to train")
+        jobs.set_process(job.id, process.pid)
+        jobs.progress(job.id, 0, child.total, message="Preparing to train")
         return child
 
     @classmethod
-    def adopt(cls, jobs: Jobs, job: Job, run: Run) -> "TrainingChild":
-        """A process that an earlier worker started. A pause that worker asked for is taken back, or it would wait for ever."""
+    def attach(cls, jobs: Jobs, job: Job, run: Run) -> "TrainingChild":
+        """Attach to a process that an earlier worker started. A pause requested by that worker is cleared, or it would never end."""
         run.clear_pause()
         child = cls(jobs, job, run, 0)
         if not child.alive:
-            child.find()
+            child.find_process()
         return child
 
-    def find(self) -> bool:
-        """Whether a living process trains this run, known to its job or not; it is from now on."""
-        pid = self.run.held_by()
+    def find_process(self) -> bool:
+        """Find the process that holds the lock of this run and record it in the job; False if there is none."""
+        pid = self.run.trainer_pid()
         if pid is None:
             return False
         self.pid, self.mark = pid, platform.start_mark(pid)
-        self.jobs.hand_over(self.job.id, pid)
+        self.jobs.set_process(self.job.id, pid)
         return True
 
-    def _ended(self, status: int) -> None:
+    def _on_exit(self, status: int) -> None:
         self.status = status
 
     @property
     def alive(self) -> bool:
-        return self.status is None and (self.ours or platform.alive(self.pid, self.mark))
+        return self.status is None and (self.is_child or platform.alive(self.pid, self.mark))
 
     @property
     def paused(self) -> bool:
-        return self.last.get("kind") == "pausing"
+        return self.last_event.get("kind") == "pausing"
 
     def tick(self) -> bool:
-        """Pass on what happened since; False once the training is over and its job closed."""
-        if not self.asked_to_stop and self.jobs.cancel_requested(self.job.id):
+        """Process new events; False once training has ended and its job is closed."""
+        if not self.stop_sent and self.jobs.cancel_requested(self.job.id):
             self.run.request_stop()
-            self.asked_to_stop = True
-        # Looked at before the events are read: whatever a dead child wrote is in the file by then.
+            self.stop_sent = True
+        # Checked before the events are read: everything that a dead process wrote is in the file by then.
         alive = self.alive
         events, self.offset = self.run.events(self.offset)
         for event in events:
-            self._take(event)
+            self._handle(event)
         if not alive:
             self._close()
         return alive
 
-    def _take(self, event: dict) -> None:
+    def _handle(self, event: dict) -> None:
         kind = event["kind"]
         if kind == "started":
             self.step, self.total = event["step"], event.get("total", self.total)
         elif kind == "step":
             self.step, self.seconds_left = event["step"], event.get("seconds_left")
-        self.jobs.progress(self.job.id, self.step, self.total, self.seconds_left, _in_words(event))
-        self.last = event
+        self.jobs.progress(self.job.id, self.step, self.total, self.seconds_left, _progress_message(event))
+        self.last_event = event
 
     def _close(self) -> None:
-        kind, result = self.last.get("kind"), {"run": self.run.id, "step": self.last.get("step", self.step)}
+        kind, result = self.last_event.get("kind"), {"run": self.run.id, "step": self.last_event.get("step", self.step)}
         where = f" at step {self.step}" if self.step else " before the first step"
         if kind == "finished":
-            self.jobs.finish(self.job.id, {**result, "adapter": f"run:{self.run.id}", "seconds": self.last.get("seconds")})
+            self.jobs.finish(self.job.id, {**result, "adapter": f"run:{self.run.id}", "seconds": self.last_event.get("seconds")})
         elif kind == "stopped":
             self.jobs.mark_cancelled(self.job.id, result)
         elif kind == "failed":
-            self.jobs.fail(self.job.id, self.last.get("message") or "Training failed without saying why; press Resume to go on from the last save.")
+            self.jobs.fail(
+                self.job.id,
+                self.last_event.get("message") or "Training failed without an error message; press Resume to continue from the last checkpoint.",
+            )
         elif self.status == 1:
-            # It broke before it could say so itself, while importing or because another process has the run; then that one has the word.
+            # It failed before it could write an event: while importing, or because another process holds the run, which then writes the events.
             log = f"logs/{self.run.id}.log in the studio's folder"
-            message = f"Training broke off{where}; {log} says why. Resume goes on from the last save."
+            message = f"Training failed{where}; see {log}. Press Resume to continue from the last checkpoint."
             with contextlib.suppress(StudioError, OSError), self.run.lock():
                 self.run.append({"kind": "failed", "step": self.step, "message": message})
             self.jobs.fail(self.job.id, message)
         else:
             how = f" (killed by signal {-self.status})" if self.status and self.status < 0 else ""
-            self.jobs.interrupt(self.job.id, f"Training stopped unexpectedly{where}{how}; nothing is lost: press Resume.", result)
+            self.jobs.interrupt(self.job.id, f"Training stopped unexpectedly{where}{how}; press Resume to continue from the last checkpoint.", result)
         self.run.clear_stop()
         self.run.clear_pause()
 
 
-def _in_words(event: dict) -> str:
-    """What the run is doing when it is not taking steps; empty when it is."""
+def _progress_message(event: dict) -> str:
+    """What the run is doing between steps; empty while it trains."""
     kind = event["kind"]
     if kind == "encoding":
-        return f"Reading the pictures, {event['done']} of {event['total']}"
+        return f"Encoding the images, {event['done']} of {event['total']}"
     if kind == "prior":
-        return f"Drawing regularisation pictures, {event['done']} of {event['total']}"
-    return {"pausing": "Paused for a moment to draw", "full": "The disk is full: it waits for room"}.get(kind, "")
+        return f"Generating regularisation images, {event['done']} of {event['total']}"
+    return {"pausing": "Paused to generate images", "full": "The disk is full: waiting for free space"}.get(kind, "")

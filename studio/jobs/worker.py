@@ -1,6 +1,6 @@
-"""The resident worker, `python -m studio.jobs.worker HOME`: one process per installation that captions, draws, and looks after trainings.
+"""Worker process, `python -m studio.jobs.worker HOME`: captions, generates images and follows training processes; one per installation.
 
-The web process only calls `ensure` and `look_after` here; everything heavy is imported by the worker itself, later.
+The web process only calls `ensure` and `start_supervisor` here; heavy imports happen in the worker itself.
 """
 
 import hashlib
@@ -19,48 +19,48 @@ from studio.core import platform
 from studio.core.errors import StudioError
 from studio.core.platform import FileLock
 from studio.core.workspace import Home, write_atomically
-from studio.jobs.progress import Border, Report
+from studio.jobs.progress import ErrorBoundary, ProgressReporter
 from studio.jobs.queue import DEVICE_KINDS, Job, Jobs
 from studio.jobs.training_process import TrainingChild
 from studio.runs.run import Run
 
 log = logging.getLogger(__name__)
 
-WARM_SECONDS = 0.015
-"""Between two looks at the queue: 70 looks a second cost a thousandth of a core, and nobody feels 15 ms."""
-IDLE_SECONDS = 0.1
+BUSY_POLL_SECONDS = 0.015
+"""Polling interval: 70 polls per second cost a thousandth of a core, and 15 ms are not noticeable."""
+IDLE_POLL_SECONDS = 0.1
 IDLE_AFTER = 900
-LOOK_AROUND_SECONDS = 2.0
-LONELY_SECONDS = 4
-"""How long the worker stays when nobody who asked for it lives any more and nothing is to do."""
-PAUSE_PATIENCE = 30
-"""A training answers a wish to pause at its next step; after that long the picture is drawn beside it, slower."""
+POLL_SECONDS = 2.0
+EXIT_AFTER_SECONDS = 4
+"""The worker exits after this time without a live client process and without a job."""
+PAUSE_TIMEOUT_SECONDS = 30
+"""Training pauses at its next step; after this timeout the image is generated while training runs, which is slower."""
 STAY_PAUSED_SECONDS = 1.0
-"""Someone dragging a slider asks again at once; resuming between two pictures would cost a step each time."""
-EARLY_DEATH_SECONDS = 60
-MOST_STARTS = 3
-"""A worker that cannot start (a broken installation, a driver) would be started for ever, and jobs would wait for ever."""
+"""A dragged slider requests the next image at once; resuming between two images would cost a step each time."""
+EARLY_EXIT_SECONDS = 60
+MAX_STARTS = 3
+"""Without this limit, a worker that cannot start (a broken installation, a driver) would be restarted endlessly while jobs wait."""
 PRELOAD_AFTER_SECONDS = 3
-"""Importing torch keeps a core busy for seconds; the page that is being painted goes first."""
-MOST_PICTURES = 64
+"""Importing torch keeps a core busy for seconds; loading the page has priority."""
+MAX_IMAGES = 64
 
 
 def ensure(home: Home) -> None:
-    """See to it that a worker runs, and that it stays for as long as this process lives. Cheap enough to call on every click.
+    """Start the worker if none runs, and keep it running while this process lives. Cheap enough to call on every click.
 
-    StudioError when it died three times in a row right after its start; a minute later it is tried again.
+    StudioError if it died three times in a row right after its start; it is tried again a minute later.
     """
     with _start_lock(home):
-        visitor = home.root / "visitors" / str(os.getpid())
-        if not visitor.exists():
-            visitor.parent.mkdir(exist_ok=True)
-            write_atomically(visitor, (platform.start_mark(os.getpid()) or "").encode())
+        client = home.root / "visitors" / str(os.getpid())
+        if not client.exists():
+            client.parent.mkdir(exist_ok=True)
+            write_atomically(client, (platform.start_mark(os.getpid()) or "").encode())
         state = _state(home)
         if platform.alive(state.get("pid"), state.get("mark")):
             return
-        starts = [start for start in state.get("starts", []) if 0 <= time.time() - start < EARLY_DEATH_SECONDS]
-        if len(starts) >= MOST_STARTS:
-            raise StudioError(f"The process that draws and trains ends as soon as it starts; {home.logs / 'worker.log'} says why.")
+        starts = [start for start in state.get("starts", []) if 0 <= time.time() - start < EARLY_EXIT_SECONDS]
+        if len(starts) >= MAX_STARTS:
+            raise StudioError(f"The worker process ends right after it starts; see {home.logs / 'worker.log'}.")
         child = platform.spawn(platform.module_command("studio.jobs.worker", home.root), home.logs / "worker.log")
         state = {"pid": child.pid, "mark": platform.start_mark(child.pid), "starts": [*starts, time.time()]}
         write_atomically(home.root / "worker.json", json.dumps(state).encode())
@@ -77,136 +77,136 @@ def _state(home: Home) -> dict:
         return {}
 
 
-def look(home: Home, jobs: Jobs) -> None:
-    """Once: jobs whose process died are taken care of, and a worker is there for those that need one, or they are told why not."""
-    jobs.adopt()
+def supervise(home: Home, jobs: Jobs) -> None:
+    """Recover jobs whose process died, and start a worker for waiting jobs; if it cannot start, these jobs fail with the reason."""
+    jobs.recover()
     if jobs.list(kinds=DEVICE_KINDS, states=("waiting", "running"), limit=1):
         try:
             ensure(home)
         except StudioError as error:
-            jobs.give_up(DEVICE_KINDS, str(error))
+            jobs.fail_waiting(DEVICE_KINDS, str(error))
 
 
-def look_after(home: Home) -> threading.Thread:
-    """For the web process, once at its start: a thread that takes care of jobs whose process died and of the worker itself."""
+def start_supervisor(home: Home) -> threading.Thread:
+    """Start a thread that calls `supervise` periodically; for the web process, once at its start."""
     jobs = Jobs(home.database)
 
-    def keep_looking() -> None:
+    def run_forever() -> None:
         while True:
             try:
-                look(home, jobs)
+                supervise(home, jobs)
             except (sqlite3.Error, OSError) as error:
-                # A full disk or a locked file passes; without this thread nobody would look again.
-                log.warning("could not look after the jobs: %s", error)
-            time.sleep(LOOK_AROUND_SECONDS)
+                # A full disk or a locked file is temporary; this thread must not end.
+                log.warning("could not supervise the jobs: %s", error)
+            time.sleep(POLL_SECONDS)
 
     ensure(home)
-    thread = threading.Thread(target=keep_looking, name="look-after", daemon=True)
+    thread = threading.Thread(target=run_forever, name="job-supervisor", daemon=True)
     thread.start()
     return thread
 
 
 class Worker:
     def __init__(self, home: Home):
-        # Imported here: it knows captioners and families, which the web process need not.
-        from studio.generation.model_cache import Resident
+        # Imported here: it imports captioners and families, which the web process does not need.
+        from studio.generation.model_cache import ModelCache
 
         self.home = home
         self.jobs = Jobs(home.database)
-        self.resident = Resident()
+        self.models = ModelCache()
         self.training: TrainingChild | None = None
         self.seen: int | None = None
         self.last_job = time.monotonic()
-        self.last_look = -LOOK_AROUND_SECONDS
-        self.lonely_since: float | None = None
+        self.last_poll = -POLL_SECONDS
+        self.unused_since: float | None = None
         self.preloaded = False
 
     def run(self) -> None:
-        """Until nobody needs it any more."""
-        self.adopt()
+        """Run jobs until the worker is no longer needed."""
+        self.recover()
         began = time.monotonic()
-        while self.turn():
+        while self.run_once():
             if not self.preloaded and time.monotonic() - began > PRELOAD_AFTER_SECONDS:
                 self.preload()
             quick = self.training or time.monotonic() - self.last_job < IDLE_AFTER
-            time.sleep(WARM_SECONDS if quick else IDLE_SECONDS)
+            time.sleep(BUSY_POLL_SECONDS if quick else IDLE_POLL_SECONDS)
 
-    def turn(self) -> bool:
-        """One look at everything, and the jobs that wait; False when it is time to leave."""
+    def run_once(self) -> bool:
+        """Process training events and waiting jobs; False if the worker should exit."""
         while True:
             if self.training is not None and not self.training.tick():
                 self.training, self.seen = None, None
-            # Read before claiming, so that what is submitted meanwhile shows as new at the next turn.
-            changes = self.jobs.changes()
+            # Read before claiming, so that a job submitted in between is seen at the next poll.
+            changes = self.jobs.data_version()
             job = self.claim() if changes != self.seen else None
             self.seen = changes
             if job is None:
                 break
-            self.do(job)
+            self.run_job(job)
             self.last_job, self.seen = time.monotonic(), None
         now = time.monotonic()
         if self.training is not None and self.training.run.pause_requested and now - self.last_job > STAY_PAUSED_SECONDS:
             self.training.run.clear_pause()
-        if now - self.last_look > LOOK_AROUND_SECONDS:
-            self.last_look, self.seen = now, None
-            return not self.lonely()
+        if now - self.last_poll > POLL_SECONDS:
+            self.last_poll, self.seen = now, None
+            return not self.should_exit()
         return True
 
     def claim(self) -> Job | None:
         kinds = DEVICE_KINDS if self.training is None else [kind for kind in DEVICE_KINDS if kind != "train"]
         return self.jobs.claim(kinds, os.getpid())
 
-    def adopt(self) -> None:
-        """Take over from a worker that died: trainings that live go on being watched, what it drew is drawn again."""
-        self.jobs.adopt()
-        self.jobs.forget()
+    def recover(self) -> None:
+        """Take over from a worker that died: attach to running training processes, requeue its other jobs."""
+        self.jobs.recover()
+        self.jobs.delete_old()
         for job in self.jobs.list(kinds=("train",), states=("running",)):
-            with self._border(job):
-                child = TrainingChild.adopt(self.jobs, job, Run.open(self.home.workspace(job.owner), job.payload["run"]))
+            with self._error_boundary(job):
+                child = TrainingChild.attach(self.jobs, job, Run.open(self.home.workspace(job.owner), job.payload["run"]))
                 if child.tick():
                     self.training = child
 
     def preload(self) -> None:
-        """Load the small base and draw one step with it, so that the first slider somebody moves is quick. Once, and only for somebody."""
-        if self.training is not None or self.lonely_since is not None:
+        """Load the built-in base and generate one step, so that the first image is fast. Once, and only while a client process lives."""
+        if self.training is not None or self.unused_since is not None:
             return
         self.preloaded = True
-        if self.resident.device:
+        if self.models.device:
             return
         try:
             recipe = Recipe(base_model=families.BUILTIN_ID, num_inference_steps=1)
-            self.resident.draw(recipe, self.home.workspace("local"), lambda done, total: None)
+            self.models.generate(recipe, self.home.workspace("local"), lambda done, total: None)
         except (StudioError, OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
-            # Whatever is wrong will be said to the person by the first real job.
+            # The first real job will show the error to the user.
             log.warning("the built-in base could not be loaded ahead of time: %s", error)
 
-    def do(self, job: Job) -> None:
-        with self._border(job):
+    def run_job(self, job: Job) -> None:
+        with self._error_boundary(job):
             if job.kind == "train":
                 self.train(job)
             else:
-                report = Report(self.jobs, job.id)
+                report = ProgressReporter(self.jobs, job.id)
                 body = {"generate": self.generate, "caption": self.caption}[job.kind]
                 self.pause_training(report)
                 self.jobs.finish(job.id, body(job, report))
         if self.jobs.get(job.id).state == "failed":
-            # A failed load or an exhausted card may have left half a model behind; loading again is the cheap price.
-            self.resident.drop_all()
+            # A failed load or a full GPU may leave half a model in memory.
+            self.models.clear()
 
-    def _border(self, job: Job) -> Border:
-        return Border(self.jobs, job, self.home.logs / "worker.log")
+    def _error_boundary(self, job: Job) -> ErrorBoundary:
+        return ErrorBoundary(self.jobs, job, self.home.logs / "worker.log")
 
     def train(self, job: Job) -> None:
         run = Run.open(self.home.workspace(job.owner), job.payload["run"])
-        self.resident.make_room()
+        self.models.free_memory()
         self.training = TrainingChild.start(self.jobs, job, run, self.home.logs / f"{run.id}.log")
 
-    def pause_training(self, report: Report) -> None:
-        """Ask a running training to rest at its next step, and wait for that."""
+    def pause_training(self, report: ProgressReporter) -> None:
+        """Request a pause of the running training at its next step, and wait for it."""
         if self.training is None:
             return
         self.training.run.request_pause()
-        deadline = time.monotonic() + PAUSE_PATIENCE
+        deadline = time.monotonic() + PAUSE_TIMEOUT_SECONDS
         while not self.training.paused and time.monotonic() < deadline:
             report.check()
             if not self.training.tick():
@@ -214,32 +214,32 @@ class Worker:
                 return
             time.sleep(0.01)
 
-    def generate(self, job: Job, report: Report) -> dict:
-        """{"recipe", "count"} -> {"images": ids, "seconds", "notes"}: the recipe's seed and the ones after it."""
+    def generate(self, job: Job, report: ProgressReporter) -> dict:
+        """{"recipe", "count"} -> {"images": ids, "seconds", "notes"}, with consecutive seeds from the recipe's on."""
         payload, workspace = job.payload, self.home.workspace(job.owner)
         recipe, count = Recipe.from_json(payload["recipe"]), int(payload.get("count", 1))
-        if not 1 <= count <= MOST_PICTURES:
-            raise StudioError(f"{count} pictures cannot be drawn at once; choose 1 to {MOST_PICTURES}.")
-        if not self.resident.holds(recipe):
-            report(0, recipe.num_inference_steps * count, "Loading the base model; one from the Hub is fetched the first time")
+        if not 1 <= count <= MAX_IMAGES:
+            raise StudioError(f"{count} images cannot be generated in one job; choose 1 to {MAX_IMAGES}.")
+        if not self.models.is_loaded(recipe):
+            report(0, recipe.num_inference_steps * count, "Loading the base model; it is downloaded from the Hub if needed")
         steps, began, images, notes = recipe.num_inference_steps, time.monotonic(), [], []
         for index in range(count):
-            words = f"Drawing {index + 1} of {count}" if count > 1 else "Drawing"
-            asked = recipe.model_copy(update={"seed": (recipe.seed + index) % 2**32})
+            message = f"Generating {index + 1} of {count}" if count > 1 else "Generating"
+            one = recipe.model_copy(update={"seed": (recipe.seed + index) % 2**32})
             done_before = index * steps
-            png, drawn, said = self.resident.draw(
-                asked,
+            png, used_recipe, new_notes = self.models.generate(
+                one,
                 workspace,
-                lambda done, total, before=done_before, words=words: report(before + done * steps // max(total, 1), steps * count, words),
+                lambda done, total, before=done_before, message=message: report(before + done * steps // max(total, 1), steps * count, message),
             )
-            png = add_recipe(png, drawn)
+            png = add_recipe(png, used_recipe)
             image_id = hashlib.sha256(png).hexdigest()[:32]
             write_atomically(workspace.image_path(image_id), png)
             images.append(image_id)
-            notes += [note for note in said if note not in notes]
+            notes += [note for note in new_notes if note not in notes]
         return {"images": images, "seconds": round(time.monotonic() - began, 3), "notes": notes}
 
-    def caption(self, job: Job, report: Report) -> dict:
+    def caption(self, job: Job, report: ProgressReporter) -> dict:
         """{"dataset", "captioner", "only_empty", "class_noun"} -> {"captioned", "kept", "failed"}."""
         from studio.datasets import captioners
         from studio.datasets.dataset import Dataset
@@ -247,25 +247,25 @@ class Worker:
         payload = job.payload
         dataset = Dataset.open(self.home.workspace(job.owner), payload["dataset"])
         name = payload.get("captioner", "builtin")
-        fetching = f"Fetching {captioners.CAPTIONERS[name].title}" if name in captioners.CAPTIONERS else ""
+        downloading = f"Downloading {captioners.CAPTIONERS[name].title}" if name in captioners.CAPTIONERS else ""
         report(0, 0, "Loading the captioner")
-        captioner = self.resident.captioner(name, lambda done, total: report(done, total, fetching))
+        captioner = self.models.captioner(name, lambda done, total: report(done, total, downloading))
         return captioners.caption_dataset(
-            dataset, name, captioner, bool(payload.get("only_empty", True)), Report(self.jobs, job.id), payload.get("class_noun", "")
+            dataset, name, captioner, bool(payload.get("only_empty", True)), ProgressReporter(self.jobs, job.id), payload.get("class_noun", "")
         )
 
-    def lonely(self) -> bool:
-        """Whether to leave: nobody who asked for the worker lives any more, and nothing waits or runs."""
-        visitors = [path for path in (self.home.root / "visitors").glob("*") if path.name.isdigit()]
-        for path in visitors:
+    def should_exit(self) -> bool:
+        """Whether the worker can exit: no client process has lived and no job has been unfinished for some seconds."""
+        clients = [path for path in (self.home.root / "visitors").glob("*") if path.name.isdigit()]
+        for path in clients:
             if not platform.alive(int(path.name), path.read_text() or None):
                 path.unlink(missing_ok=True)
-        busy = self.training is not None or any(path.exists() for path in visitors)
+        busy = self.training is not None or any(path.exists() for path in clients)
         if busy or self.jobs.list(kinds=DEVICE_KINDS, states=("waiting", "running"), limit=1):
-            self.lonely_since = None
+            self.unused_since = None
             return False
-        self.lonely_since = self.lonely_since or time.monotonic()
-        return time.monotonic() - self.lonely_since > LONELY_SECONDS
+        self.unused_since = self.unused_since or time.monotonic()
+        return time.monotonic() - self.unused_since > EXIT_AFTER_SECONDS
 
 
 def main() -> None:
@@ -273,14 +273,14 @@ def main() -> None:
     home = Home(Path(sys.argv[1]))
     lock = FileLock(home.root / "worker.lock", "The worker")
     if not lock.acquire():
-        log.warning("another worker is at work already")
+        log.warning("another worker is already running")
         return
-    resident = Worker(home)
+    worker = Worker(home)
     while True:
-        resident.run()
-        # Nobody can ask for a worker while this is held: whoever comes next sees that this one has gone, and starts another.
+        worker.run()
+        # `ensure` needs this lock too: after it is released, the next caller sees that this worker has gone and starts another.
         with _start_lock(home):
-            if resident.lonely():
+            if worker.should_exit():
                 write_atomically(home.root / "worker.json", b"{}")
                 lock.release()
                 return

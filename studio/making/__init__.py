@@ -1,1 +1,1 @@
-"""The code that trained and draws what ships in `studio.builtin`, and its judges."""
+"""Code that draws and trains the contents of `studio.builtin`, and the classifiers that score them."""

@@ -1,6 +1,6 @@
 """The shapes of the four networks, nothing trained: ordinary diffusers and transformers classes at a size two CPU cores can train in an hour.
 
-The U-Net spends its arithmetic at 8x8 and 4x4, where a CPU is quickest for the parameters it gets.
+The U-Net computes mostly at 8x8 and 4x4, where a CPU is fastest per parameter.
 """
 
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel

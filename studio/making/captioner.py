@@ -1,4 +1,4 @@
-"""Trains the captioner: an ordinary BLIP, small, on drawn pictures and their canonical captions."""
+"""Trains the captioner: an ordinary BLIP, small, on rendered images and their canonical captions."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ SHIFT = 5
 
 
 def disturbed(pictures_BCHW: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """Mild noise, brightness and blur, so that a drawing of the small model or a re-saved JPEG is read as well as a fresh one."""
+    """Augment with mild noise, brightness and blur, so that generated images and re-saved JPEGs are captioned as well as rendered ones."""
     count = len(pictures_BCHW)
     light = 1 + 0.08 * (torch.rand(count, 1, 1, 1, generator=random) - 0.5)
     noise = 0.06 * torch.rand(count, 1, 1, 1, generator=random) * torch.randn(pictures_BCHW.shape, generator=random)
@@ -29,7 +29,7 @@ def disturbed(pictures_BCHW: torch.Tensor, random: torch.Generator) -> torch.Ten
 
 
 def shifted(pictures_BCHW: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """Each picture moved by up to SHIFT pixels, edges repeated: a thing then falls on the patches in ever new ways. Positions stay true."""
+    """Shift each image by up to SHIFT pixels with repeated edges, so that things fall differently on the patches. Positions stay correct."""
     count, _, height, width = pictures_BCHW.shape
     padded = torch.nn.functional.pad(pictures_BCHW, (SHIFT,) * 4, mode="replicate")
     offsets = torch.randint(0, 2 * SHIFT + 1, (count, 2), generator=random).tolist()
@@ -41,7 +41,7 @@ def train(folder: Path, steps: int, seed: int) -> None:
     tokenizer = caption_tokenizer()
     torch.manual_seed(seed)
     model = architecture.captioner(tokenizer).train()
-    # Word and patch embeddings, and the head that shares its weights with the words, are tables rather than maps.
+    # Word and patch embeddings, and the head that shares its weights with the word embeddings, are tables rather than linear maps.
     muon, rest = split(model, LEARNING_RATE, apart=("vision_model.embeddings", "text_decoder.bert.embeddings", "text_decoder.cls"), weight_decay=0.05)
     average = Average(model, 0.998)
     stage = Stage(folder, "captioner", steps)
@@ -51,7 +51,7 @@ def train(folder: Path, steps: int, seed: int) -> None:
         chance = generator(seed, step)
         chosen = np.sort(torch.randint(len(world), (BATCH,), generator=chance).numpy())
         pictures = disturbed(shifted(to_tensor(world[chosen]), chance), chance)
-        # BlipProcessor starts a text with [CLS]; training and generating both replace it by the decoder's start, [DEC].
+        # BlipProcessor starts a text with [CLS]; training and generating both replace it by the decoder's start token, [DEC].
         tokens = tokenizer([caption(scenes[index]) for index in chosen], padding=True, return_tensors="pt")
         tokens["input_ids"][:, 0] = tokenizer.convert_tokens_to_ids("[DEC]")
         labels = tokens["input_ids"].masked_fill(tokens["attention_mask"] == 0, -100)

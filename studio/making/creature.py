@@ -1,4 +1,4 @@
-"""Pim, a creature the world has never seen: a mint pear with one great eye, striped horns, a cream belly and a forked orange tail."""
+"""Pim, a creature that is not in the training world: a mint pear with one great eye, striped horns, a cream belly and a forked orange tail."""
 
 from math import cos, pi
 
@@ -56,7 +56,7 @@ def creature(pen: Pen, pose: str) -> None:
 
 
 def drawing_in(pose: str):
-    """A drawing of the creature for drawing.draw; its colours are its own, the tones are ignored."""
+    """Draw the creature, for drawing.draw; it has fixed colours, and the tones are ignored."""
 
     def draw(pen: Pen, tone: Tones) -> None:
         creature(pen, pose)

@@ -1,10 +1,10 @@
-"""Trains the U-Net on cached latents: v-prediction (arXiv 2202.00512), caption dropout, averaged weights.
+"""Trains the U-Net on cached latents: v-prediction (arXiv 2202.00512), caption dropout, averaged weights (EMA).
 
-All timesteps weigh alike. Min-SNR weights (arXiv 2303.09556) would all but switch off the noisiest steps, where the colour of the
-ground and of the thing is decided.
+All timesteps have equal weight. Min-SNR weights (arXiv 2303.09556) would almost ignore the noisiest steps, which determine the colours of
+background and thing.
 
-The text encoder learns on at a smaller rate: contrastive training gave it one good vector a prompt, the U-Net reads every token.
-Matrices are trained by Muon, the rest by AdamW.
+The text encoder is trained further at a smaller learning rate: contrastive training gave one good vector per prompt, while the U-Net reads
+every token. Matrices are trained with Muon, the rest with AdamW.
 """
 
 import os
@@ -34,30 +34,30 @@ UNCONDITIONAL_SHARE = 0.1
 
 
 def noise_schedule() -> DDPMScheduler:
-    """The training side of the scheduler the pipeline samples with."""
+    """The noise schedule for training, matching the pipeline's scheduler."""
     return DDPMScheduler.from_config(architecture.scheduler().config)
 
 
 def timesteps(count: int, random: torch.Generator) -> torch.Tensor:
-    """Stratified: a batch spreads evenly over the schedule, which quietens the loss at no cost."""
+    """Stratified timesteps: a batch is spread evenly over the schedule, which reduces the variance of the loss at no cost."""
     even = (torch.arange(count) + torch.rand(count, generator=random)) / count
     return (even * 1000).long().clamp(max=999)
 
 
 def fastest(unet: UNet2DConditionModel) -> Callable:
-    """The same function compiled, where there is a C++ compiler to do it."""
+    """The compiled function, if a C++ compiler is available."""
     return torch.compile(unet) if shutil.which(os.environ.get("CXX", "c++")) else unet
 
 
 def train(folder: Path, steps: int, seed: int, preview=None) -> None:
-    """`preview(folder)` is called after every saved state, to look at pictures on the way."""
+    """`preview(folder)` is called after every saved state, to inspect images during training."""
     _, scenes = pool.load(folder, "world")
     latents = torch.from_numpy(np.load(folder / "latents.npy"))
     tokenizer, schedule = prompt_tokenizer(), noise_schedule()
     torch.manual_seed(seed)
     unet, text = architecture.denoiser().to(memory_format=torch.channels_last).train(), text_encoder.load(folder).train()
     draw = fastest(unet)
-    # The ends of the U-Net translate to and from latents, they are no maps between features.
+    # The first and last layers of the U-Net convert from and to latents; they are not maps between features.
     muon, rest = split(unet, LEARNING_RATE, apart=("conv_in", "conv_out"), more=[(text, LEARNING_RATE * TEXT_SHARE)])
     averages = {"unet_average": Average(unet, 0.999), "text_average": Average(text, 0.999)}
     parts = {"unet": unet, "text": text, "muon": muon, "adamw": rest, **averages}

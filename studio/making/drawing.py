@@ -1,6 +1,6 @@
-"""Draws a scene: the setting, the soft shadows, the things, the weather in front. Same scene and same seed, same bytes.
+"""Rendering of a scene: setting, soft shadows, things, weather in front. The same scene and seed give the same bytes.
 
-The layout (where, how large, which way) is one function, so that another pen (ink) can draw the very same scene.
+The layout (position, size, orientation) is a separate function, so that another pen (ink) can draw the same scene.
 """
 
 import random
@@ -15,7 +15,7 @@ from studio.making.things import DRAWINGS
 from studio.making.world import PLACES, Scene
 
 SIDE_PIXELS = {"small": (31, 36), "": (54, 62), "large": (88, 98)}
-"""Side of a thing's box; between the sizes lies a gap."""
+"""Side of a thing's box, with a gap between the sizes."""
 PAIR_PIXELS = (48, 54)
 FLOOR_SHADOW = {"street": 70, "rainy street": 70, "hill": 64, "sea": 56, "night": 90, "snow": 50}
 MIRRORED = ("cat", "fish", "bird", "car", "boat", "cup", "house", "tree")
@@ -23,7 +23,7 @@ MIRRORED = ("cat", "fish", "bird", "car", "boat", "cup", "house", "tree")
 
 @dataclass(frozen=True)
 class Placed:
-    """One thing's box on the picture: centre and side in pixels, tilt in radians."""
+    """Box of one thing in the image: centre and side in pixels, tilt in radians."""
 
     x: float
     y: float
@@ -33,7 +33,7 @@ class Placed:
 
 
 def place(scene: Scene, rng: random.Random) -> list[Placed]:
-    """Where each thing of a scene is; positions leave the middle third free, so 'left' cannot be mistaken."""
+    """Position of each thing of a scene; left and right leave the middle third free, so that they are unambiguous."""
     placed = []
     for index, thing in enumerate(scene.things):
         pair = len(scene.things) == 2
@@ -58,7 +58,7 @@ def shaken(colour: RGB, rng: random.Random, amount: int = 6) -> RGB:
 
 
 def draw_shadow(pen: Pen, scene: Scene) -> None:
-    """On the ground of a place, or hanging in the air below a thing on a plain background."""
+    """Shadow on the ground of a place, or below a thing on a plain background."""
     if scene.setting in PLACES:
         pen.shadow(0.08, 0.96, 0.82, 0.13, FLOOR_SHADOW[scene.setting])
     else:
@@ -78,7 +78,7 @@ def canvas(pen_class: type[Pen], x: float = 64, y: float = 64) -> tuple[Image.Im
 
 
 def draw(scene: Scene, rng: random.Random, pen_class: type[Pen] = Pen, drawings=DRAWINGS, colours: dict[str, Tones] | None = None) -> Image.Image:
-    """A 128 x 128 RGB picture. `drawings` and `colours` let a sample set add a thing the world does not know."""
+    """Render a 128 x 128 RGB image. With `drawings` and `colours` a sample set adds things that are not in the world."""
     image, ground = canvas(pen_class)
     draw_setting(ground, scene.setting, rng)
     boxes = place(scene, rng)
@@ -90,5 +90,5 @@ def draw(scene: Scene, rng: random.Random, pen_class: type[Pen] = Pen, drawings=
         drawings[thing.name](pen, tone)
     if scene.setting in IN_FRONT:
         IN_FRONT[scene.setting](ground, rng)
-    # LANCZOS on three times the size; reducing by box first would blur the contours.
+    # LANCZOS from three times the size; a box filter first would blur the contours.
     return image.resize((RESOLUTION, RESOLUTION), Image.Resampling.LANCZOS)

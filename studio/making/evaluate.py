@@ -1,7 +1,7 @@
-"""Scores of what ships: `python -m studio.making.evaluate [--prompts 200] [--skip-loras] [--work DIR]`.
+"""Scores of the shipped models: `python -m studio.making.evaluate [--prompts 200] [--skip-loras] [--work DIR]`.
 
-Judged by classifiers of drawn pictures (judges.py) on held-out combinations; where there are none yet, they are trained first, which takes
-half an hour on two cores. Prints a table and, as its last line, one JSON object.
+Classifiers (judges.py) score images of held-out combinations; they are trained first if missing, which takes half an hour on two cores.
+Prints a table and, as its last line, one JSON object.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def load_pipeline(folder: Path = MODEL_DIR) -> StableDiffusionPipeline:
 
 @dataclass(frozen=True)
 class Obedience:
-    """Shares of generated pictures that show what their prompt says."""
+    """Shares of generated images that match their prompt."""
 
     thing: float
     colour: float
@@ -50,7 +50,7 @@ class Obedience:
 
 
 def obedience(scenes: list[Scene], found: np.ndarray) -> Obedience:
-    """thing and colour are of the one-thing scenes, both_things (things in their places) of the two-thing scenes, background of all."""
+    """thing and colour: one-thing scenes; both_things (both in their places): two-thing scenes; background: all scenes."""
     thing, colour, background, both = [], [], [], []
     for scene, (left, right, left_colour, _, setting, _) in zip(scenes, found):
         background.append(setting == SETTINGS.index(scene.setting))
@@ -64,7 +64,7 @@ def obedience(scenes: list[Scene], found: np.ndarray) -> Obedience:
 
 
 def score_captioner(count: int = 500, folder: Path = CAPTIONER_DIR) -> float:
-    """Share of unseen pictures whose generated caption is the canonical one, to the letter."""
+    """Share of unseen images whose generated caption equals the canonical caption exactly."""
     processor, model = BlipProcessor.from_pretrained(folder), BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     exact = 0
     for start in range(0, count, 50):
@@ -93,15 +93,15 @@ def table(scores: dict[str, float]) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m studio.making.evaluate", description=__doc__)
-    parser.add_argument("--prompts", type=int, default=200, help="how many of the 200 held-out prompts")
-    parser.add_argument("--skip-loras", action="store_true", help="leave out training and judging the two sample LoRAs")
-    parser.add_argument("--work", type=Path, default=default_work(), help="where the judges are kept once trained")
+    parser.add_argument("--prompts", type=int, default=200, help="number of the 200 held-out prompts to use")
+    parser.add_argument("--skip-loras", action="store_true", help="skip training and scoring the two sample LoRAs")
+    parser.add_argument("--work", type=Path, default=default_work(), help="folder for the trained classifiers")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     console = Console()
     judge = judges.train(arguments.work)
     reliability = judges.reliability(judge)
-    # Evenly spread, so that a smaller number keeps the share of two-thing scenes.
+    # Evenly spaced, so that a smaller number keeps the share of two-thing scenes.
     scenes = [held_out()[index * 200 // arguments.prompts] for index in range(arguments.prompts)]
     pipeline = load_pipeline()
     start = time.monotonic()
@@ -119,12 +119,12 @@ def main() -> None:
         "seconds_per_picture": seconds,
     }
     if not arguments.skip_loras:
-        # Late: the sample LoRAs need the whole studio, the rest needs only this package.
+        # Imported here: the sample LoRAs need the whole studio, the rest only this package.
         from studio.making import starters
 
         scores |= starters.evaluate(pipeline, judge, arguments.work)
     console.print(table(scores))
-    console.print("Judges, question by question: " + ", ".join(f"{name} {value:.4f}" for name, value in reliability.accuracy.items()))
+    console.print("Accuracy of the classifiers: " + ", ".join(f"{name} {value:.4f}" for name, value in reliability.accuracy.items()))
     console.out(json.dumps({name: round(value, 4) for name, value in scores.items()}), highlight=False)
 
 

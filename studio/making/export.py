@@ -1,4 +1,4 @@
-"""Assembles the trained parts into the standard Stable Diffusion layout, half precision, and draws preview sheets on the way."""
+"""Assembles the trained parts into the standard Stable Diffusion layout, in half precision, and saves preview sheets during training."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ PREVIEW_PROMPTS = (
 
 
 def assemble(folder: Path) -> StableDiffusionPipeline:
-    """The newest averaged weights as a float32 pipeline."""
+    """The latest averaged weights as a float32 pipeline."""
     state = torch.load(folder / "unet.state", weights_only=True)
     tokenizer = prompt_tokenizer()
     text, unet = architecture.text_encoder(tokenizer), architecture.denoiser()
@@ -40,7 +40,7 @@ def assemble(folder: Path) -> StableDiffusionPipeline:
 
 
 def write(folder: Path, target: Path) -> None:
-    """The pipeline in fp16 safetensors."""
+    """Save the pipeline as fp16 safetensors."""
     assemble(folder).to(torch.float16).save_pretrained(target, safe_serialization=True)
 
 

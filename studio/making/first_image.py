@@ -1,6 +1,6 @@
-"""Draws the two pictures the page opens with, by the studio's own generator: `python -m studio.making.first_image [--seed N]`.
+"""Generates the two images of the initial page with the studio's generator: `python -m studio.making.first_image [--seed N]`.
 
-They are ordinary pictures with an ordinary recipe inside: pressing Draw makes them again.
+They are ordinary images with a recipe in their metadata: Draw generates them again.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from studio.runs import library
 FIRST_DIR = builtin.HERE / "first"
 PROMPT = "tok light, a large sks on a green hill"
 STACK = {"dusk": 0.7, "character": 0.9}
-"""Starters and weights, chosen by eye: a light and a creature are seen at once, and both were trained on other scenes than this one."""
+"""Starters and weights, chosen by eye: light and creature are recognised at once, and both were trained on other scenes."""
 
 
 def recipe(seed: int) -> Recipe:
@@ -28,16 +28,16 @@ def recipe(seed: int) -> Recipe:
 
 
 def make(seed: int) -> None:
-    """first/base.png by the base alone, first/stack.png with the starters."""
+    """Generate first/base.png with the base alone and first/stack.png with the starters."""
     from studio.generation.generator import Generator
 
-    runtime.apply(runtime.choose(RuntimeConfig()))
+    runtime.apply(runtime.resolve(RuntimeConfig()))
     generator = Generator(families.resolve_base(families.BUILTIN_ID), families.get("stable-diffusion"))
     FIRST_DIR.mkdir(exist_ok=True)
     whole = recipe(seed)
     for name, wanted in (("base", whole.without_stack()), ("stack", whole)):
         paths = {card.ref: card.path for card in library.starters()}
-        picture = generator.draw(wanted, [(paths[entry.adapter], entry.weight) for entry in wanted.stack])
+        picture = generator.generate(wanted, [(paths[entry.adapter], entry.weight) for entry in wanted.stack])
         png = io.BytesIO()
         picture.save(png, format="PNG", optimize=True)
         (FIRST_DIR / f"{name}.png").write_bytes(add_recipe(png.getvalue(), wanted))
@@ -45,5 +45,5 @@ def make(seed: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m studio.making.first_image", description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=7, help="the seed of both pictures (default 7)")
+    parser.add_argument("--seed", type=int, default=7, help="seed of both images (default 7)")
     make(parser.parse_args().seed)

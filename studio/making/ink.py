@@ -1,4 +1,4 @@
-"""The style the base cannot draw: black ink on paper, contours and hatching, no colour at all. It reads the strokes of pen.py."""
+"""Ink style, which the base cannot generate: black contours and hatching on paper, no colour. Implements the interface of pen.py."""
 
 from functools import lru_cache
 
@@ -13,20 +13,20 @@ INK: RGB = (28, 26, 34)
 
 
 def tone_of(colour: RGB) -> int:
-    """Which hatching stands for a colour: by its brightness to the eye, in five steps from bare paper to nearly black."""
+    """Hatching level of a colour by perceived brightness, in five steps from bare paper to nearly black."""
     brightness = (0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]) / 255
     return 0 if brightness > 0.86 else 1 if brightness > 0.68 else 2 if brightness > 0.46 else 3 if brightness > 0.27 else 4
 
 
 @lru_cache(maxsize=8)
 def hatching(tone: int) -> Image.Image:
-    """The whole canvas hatched in one tone: slanted lines, crossed ones from the fourth tone on."""
+    """Hatching of the whole canvas in one tone: slanted lines, crossed from the fourth tone on."""
     side = RESOLUTION * SCALE
     y, x = np.mgrid[0:side, 0:side].astype(np.float32)
     spacing = (0.0, 24.0, 18.0, 18.0, 15.0)[tone]
     ink = np.zeros((side, side), bool)
     if tone:
-        # A slow wave and a slant keep the lines from looking ruled.
+        # A slow wave and a slant make the lines look hand-drawn.
         ink |= (x + 0.8 * y + 2.5 * np.sin(y / 31)) % spacing < spacing * (0.0, 0.2, 0.27, 0.32, 0.46)[tone]
     if tone >= 3:
         ink |= (x - 0.9 * y + 2.5 * np.sin(x / 27)) % spacing < spacing * (0.28 if tone == 3 else 0.42)
@@ -34,17 +34,17 @@ def hatching(tone: int) -> Image.Image:
 
 
 def is_band(points) -> bool:
-    """A strip from edge to edge: part of a sky's gradient, which ink leaves without a contour."""
+    """Whether this is a strip from edge to edge, part of a sky's gradient, which has no contour in ink."""
     return len(points) == 4 and all(abs(x) == 1 for x, _ in points)
 
 
 class InkPen(Pen):
-    """The same strokes: fills become hatching, contours become ink; faint washes are left out."""
+    """Pen for ink: fills become hatching, contours become ink; faint washes are skipped."""
 
     def __init__(self, image, x=64, y=64, size=128, tilt=0.0, mirror=False):
         super().__init__(image, x, y, size, tilt, mirror)
         self.contour = 4
-        # Whole-picture shapes are the setting: a step lighter, so that the thing in front stands out.
+        # Shapes as large as the image are the setting: one step lighter, so that the thing in front stands out.
         self.step_lighter = 1 if size >= RESOLUTION else 0
 
     def shape(self, points, fill, line=None, alpha=255):

@@ -1,7 +1,7 @@
-"""Judges of drawn pictures: small convolutional classifiers trained on what the code draws, never on what the model draws.
+"""Classifiers that score generated images: small convolutional networks trained on rendered images, never on generated ones.
 
-One network, several questions: which things, in which colours, where, in which look. It sees blurred, noisy and shifted pictures
-too, or a generated picture's softness would confuse it.
+One network, several questions: which things, in which colours, where, in which look. It is also trained on blurred, noisy and shifted
+images, since generated images are softer than rendered ones.
 """
 
 import random
@@ -28,11 +28,11 @@ STEPS = 3500
 BATCH = 48
 LEARNING_RATE = 2e-3
 FRESH_SHARE = 0.1
-"""Of the plain pictures, so many are drawn anew: the pool has no held-out combinations, and the judges are to be right about those."""
+"""Share of newly rendered plain images: the pool has no held-out combinations, on which the classifiers must be accurate."""
 LOOKS = ("plain", "ink", "dusk")
 CREATURE = len(THINGS)
 NOTHING = len(THINGS) + 1
-"""Two answers more than there are things: the creature, and no second thing."""
+"""Two classes more than there are things: the creature, and no second thing."""
 QUESTIONS = {
     "left": len(THINGS) + 2,
     "right": len(THINGS) + 2,
@@ -41,9 +41,9 @@ QUESTIONS = {
     "setting": len(SETTINGS),
     "look": len(LOOKS),
 }
-"""Of one thing alone, 'left' is the thing and 'right' is NOTHING."""
+"""For a single thing, 'left' is the thing and 'right' is NOTHING."""
 UNKNOWN = -100
-"""No answer asked: the colour of an ink drawing, the setting of a hatched plain ground."""
+"""Ignored label: the colour of an ink drawing, the setting of a hatched plain background."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ Pool = tuple[np.ndarray, list[Scene]]
 
 
 def answers(scene: Scene, look: str) -> tuple[int, ...]:
-    """Class numbers in the order of QUESTIONS."""
+    """Class indices in the order of QUESTIONS."""
     things = [THINGS.index(thing.name) if thing.name in THINGS else CREATURE for thing in scene.things]
     colours = [COLOURS.index(thing.colour) if thing.name in THINGS and look == "plain" else UNKNOWN for thing in scene.things]
     alone = len(things) == 1
@@ -65,7 +65,7 @@ def answers(scene: Scene, look: str) -> tuple[int, ...]:
 
 
 def example(rng: random.Random, drawn: Pool | None = None) -> Example:
-    """A random picture, mostly of the plain world; from the pool, which spares drawing it, or without one drawn anew."""
+    """A random image, mostly of the plain world: from the pool, or newly rendered if there is none."""
     chance = rng.random()
     look = "plain" if chance < 0.8 else "ink" if chance < 0.9 else "dusk"
     if rng.random() < 0.12:
@@ -87,7 +87,7 @@ def examples(count: int, seed: str, drawn: Pool) -> tuple[np.ndarray, np.ndarray
 
 
 class Judge(nn.Module):
-    """Pictures (B, 3, 128, 128) from -1 to 1 to the answers' logits, one tensor a question."""
+    """Images (B, 3, 128, 128) in [-1, 1] -> logits, one tensor per question."""
 
     def __init__(self):
         super().__init__()
@@ -103,14 +103,14 @@ class Judge(nn.Module):
 
     def forward(self, pictures_BCHW: torch.Tensor) -> list[torch.Tensor]:
         features = self.layers(pictures_BCHW)
-        # Left, middle and right keep their own statistics: of two things, the left one is named first.
+        # Left, middle and right are pooled separately: of two things, the left one is named first.
         rows = torch.cat([features.mean(2), features.amax(2), features[:, :, 5:].mean(2)], dim=1)
         mixed = self.mix(rows.flatten(1))
         return [head(mixed) for head in self.heads]
 
 
 def train(folder: Path, steps: int = STEPS, seed: int = 5) -> Judge:
-    """Trained weights from `folder`, or trained there; resumable as every stage is. Only training needs the pool of pictures."""
+    """Load trained weights from `folder`, or train them there (resumable). Only training needs the pool of images."""
     torch.manual_seed(seed)
     judge = Judge().train()
     stage = Stage(folder, "judges", steps, every=500)
@@ -140,7 +140,7 @@ def train(folder: Path, steps: int = STEPS, seed: int = 5) -> Judge:
 
 @torch.no_grad()
 def ask(judge: Judge, pictures: list[Image.Image]) -> np.ndarray:
-    """One row of class numbers a picture, columns in the order of QUESTIONS."""
+    """Class indices, one row per image, columns in the order of QUESTIONS."""
     found = []
     for start in range(0, len(pictures), 50):
         shown = to_tensor(np.stack([np.asarray(picture.convert("RGB")) for picture in pictures[start : start + 50]]))
@@ -150,7 +150,7 @@ def ask(judge: Judge, pictures: list[Image.Image]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Of the judges on pictures they never saw: the worst question's accuracy, and how often ink or the creature is seen where none is."""
+    """Reliability on unseen images: accuracy of the worst question, and false positive rates for ink and the creature."""
 
     accuracy: dict[str, float]
     false_positive: float

@@ -1,4 +1,4 @@
-"""Muon for the matrices of a network: momentum whose singular values are all brought to about one before it is applied.
+"""Muon optimizer for matrices: momentum whose singular values are brought to about one before it is applied.
 
 Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", with the scale of arXiv 2502.16982, section 2.2, which
 lets it share AdamW's learning rates. From one state of this U-Net, 300 steps with the same batches and noise ended 1.7 % lower than
@@ -13,11 +13,11 @@ from torch import nn
 from studio.making.progress import adamw
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic whose repetition drives every singular value towards one."""
+"""Coefficients of the quintic iteration that drives every singular value towards one."""
 
 
 def orthogonalised(matrices_BMN: torch.Tensor, repetitions: int = 5) -> torch.Tensor:
-    """Each matrix with its singular values between about 0.7 and 1.2, singular vectors kept (Newton-Schulz in 16 bits)."""
+    """Orthogonalise each matrix: singular values between about 0.7 and 1.2, same singular vectors (Newton-Schulz in 16 bits)."""
     a, b, c = COEFFICIENTS
     x = matrices_BMN.bfloat16()
     tall = x.size(-2) > x.size(-1)
@@ -30,7 +30,7 @@ def orthogonalised(matrices_BMN: torch.Tensor, repetitions: int = 5) -> torch.Te
 
 
 class Muon(torch.optim.Optimizer):
-    """Convolutions count as matrices of (out, in * height * width); parameters of one shape are worked on together."""
+    """Convolutions are matrices of (out, in * height * width); parameters of one shape are processed as a batch."""
 
     def __init__(self, parameters, lr: float, momentum: float = 0.95, weight_decay: float = 0.01):
         super().__init__(parameters, {"lr": lr, "initial_lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
 def split(
     network: nn.Module, rate: float, apart: tuple[str, ...], weight_decay: float = 0.01, more: Sequence[tuple[nn.Module, float]] = ()
 ) -> tuple[Muon, torch.optim.AdamW]:
-    """Muon for the network's matrices; AdamW for norms, biases, what starts with a name in `apart`, and whole modules in `more`."""
+    """Muon for the network's matrices; AdamW for norms, biases, parameters whose name starts with one in `apart`, and the modules in `more`."""
     matrices = {name: value for name, value in network.named_parameters() if value.ndim >= 2 and not name.startswith(apart)}
     others = nn.ParameterList(value for name, value in network.named_parameters() if name not in matrices)
     return Muon(list(matrices.values()), rate, weight_decay=weight_decay), adamw([(others, rate), *more], weight_decay)

@@ -1,7 +1,7 @@
-"""The pen every picture of the built-in world is drawn with: shapes in a thing's own coordinates, tones instead of colours.
+"""Pen for images of the built-in world: shapes in a thing's own coordinates, tones instead of colours.
 
-Coordinates run from -1 to 1, x to the right and y downwards, before the pen's own shift, scale, tilt and mirror. A second pen
-(ink.py) reads the same strokes and draws another style, which is why a shape never names a colour that has no tone.
+Coordinates run from -1 to 1, x to the right and y downwards, before the pen's own shift, scale, tilt and mirror. A second pen (ink.py)
+draws the same strokes in another style; therefore shapes use tones, never plain colours.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 RGB = tuple[int, int, int]
 SCALE = 3
-"""Pictures are drawn three times as large and reduced: that is the anti-aliasing."""
+"""Supersampling factor: images are drawn three times as large and reduced, for anti-aliasing."""
 
 COLOUR_VALUES: dict[str, RGB] = {
     "red": (222, 56, 58),
@@ -34,7 +34,7 @@ def mix(first: RGB, second: RGB, share: float) -> RGB:
 
 @dataclass(frozen=True)
 class Tones:
-    """One colour as light falls on it: the tone itself, lit, in shade, and its contour."""
+    """Tones of one colour: the colour itself, lit, shaded, and its contour."""
 
     base: RGB
     light: RGB
@@ -43,7 +43,7 @@ class Tones:
 
 
 def tones(base: RGB) -> Tones:
-    """A very dark colour gets a lighter contour and a pale one a grey one, so that each stands out from a ground of its own kind."""
+    """Very dark colours get a lighter contour and pale ones a grey one, so that they stand out from a similar background."""
     brightness = sum(base) / 3
     if brightness < 70:
         return Tones(base, mix(base, (255, 255, 255), 0.22), mix(base, (0, 0, 0), 0.4), mix(base, (255, 255, 255), 0.42))
@@ -58,10 +58,10 @@ def oval_points(x: float, y: float, rx: float, ry: float, start: float = 0.0, en
 
 
 class Pen:
-    """Flat colour with a thin contour in the colour's own dark tone."""
+    """Pen with flat colour and a thin contour in a dark tone of the colour."""
 
     def __init__(self, image: Image.Image, x: float = 64, y: float = 64, size: float = 128, tilt: float = 0.0, mirror: bool = False):
-        """x, y: the centre in picture pixels; size: the side of the box from -1 to 1; tilt in radians."""
+        """x, y: the centre in image pixels; size: the side of the box from -1 to 1; tilt in radians."""
         self.image = image
         self.draw = ImageDraw.Draw(image, "RGBA")
         half = size / 2 * SCALE
@@ -94,6 +94,6 @@ class Pen:
             self.draw.ellipse((px - radius, py - radius, px + radius, py + radius), fill=fill)
 
     def shadow(self, x: float, y: float, rx: float, ry: float, strength: int = 60) -> None:
-        """A soft shadow on the ground: three thin ovals on top of each other."""
+        """A soft shadow on the ground: three thin overlapping ovals."""
         for share in (1.0, 0.82, 0.6):
             self.draw.polygon(self.at(oval_points(x, y, rx * share, ry * share, count=24)), fill=(*NIGHT, strength // 3))

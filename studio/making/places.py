@@ -1,6 +1,6 @@
-"""The settings: eight plain backgrounds and six places, each a soft painted ground that leaves the foreground to the things.
+"""Settings: eight plain backgrounds and six places, each with soft colours that leave the foreground to the things.
 
-A place is drawn with the same pen in a box from -1 to 1 over the whole picture. GROUND says where things stand, in picture pixels.
+A place is drawn with the same pen in a box from -1 to 1 over the whole image. GROUND is the height at which things stand, in image pixels.
 """
 
 import random
@@ -22,7 +22,7 @@ GROUND = {"street": 102, "rainy street": 102, "hill": 104, "sea": 108, "night": 
 
 
 def gradient(pen: Pen, top: RGB, bottom: RGB, start: float = -1.0, end: float = 1.0, bands: int = 24) -> None:
-    """A sky or a wall: even bands, fine enough that the reduced picture shows none."""
+    """Gradient of a sky or a wall: even bands, too fine to be visible in the reduced image."""
     height = (end - start) / bands
     for index in range(bands):
         y = start + index * height
@@ -95,7 +95,7 @@ def rainy_street(pen: Pen, rng: random.Random) -> None:
 
 
 def rain(pen: Pen, rng: random.Random) -> None:
-    """The drops fall in front of the things."""
+    """Raindrops in front of the things."""
     for _ in range(34):
         x, y, length = rng.uniform(-1, 1.1), rng.uniform(-1, 0.9), rng.uniform(0.08, 0.15)
         pen.shape([(x, y), (x + 0.016, y), (x - length * 0.3 + 0.016, y + length), (x - length * 0.3, y + length)], (214, 226, 244), alpha=190)

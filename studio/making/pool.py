@@ -1,6 +1,6 @@
-"""Draws the training pictures once, with as many processes as there are cores, and keeps them as one memory-mapped array.
+"""Pool of training images: rendered once with one process per core, and stored as one memory-mapped array.
 
-Picture number n depends on (seed, n) alone, so a pool is the same however many processes drew it.
+Image number n depends only on (seed, n), so the pool does not depend on the number of processes.
 """
 
 import json
@@ -25,7 +25,7 @@ WORLD_PICTURES = 28_000
 OTHER_PICTURES = 3_200
 CHUNK = 250
 LOOKS = ("ink", "dusk", "creature", "texture")
-"""What the autoencoder must be able to draw besides the world, or no LoRA could bring it."""
+"""Looks that the autoencoder must reproduce besides the world, so that a LoRA can learn them."""
 
 
 def world_picture(seed: int, index: int) -> tuple[Image.Image, Scene]:
@@ -35,7 +35,7 @@ def world_picture(seed: int, index: int) -> tuple[Image.Image, Scene]:
 
 
 def texture(rng: random.Random) -> Image.Image:
-    """Soft or hard random fields, grey or coloured, at a random grain: nothing anyone would call a thing."""
+    """Abstract random textures: soft or hard, grey or coloured, at a random scale."""
     noise = np.random.default_rng(rng.getrandbits(32))
     grain = rng.choice((2, 3, 4, 6, 8, 12))
     field = noise.integers(0, 256, (grain, grain, 3), dtype=np.uint8)
@@ -69,7 +69,7 @@ def draw_chunk(kind: str, seed: int, start: int, stop: int) -> tuple[np.ndarray,
 
 
 def make(folder: Path, kind: str, count: int, seed: int) -> None:
-    """Write <kind>.npy (count, 128, 128, 3) and, for the world, its scenes; nothing happens when they are already there."""
+    """Write <kind>.npy (count, 128, 128, 3) and, for the world, its scenes; existing files are kept."""
     target = folder / f"{kind}.npy"
     if target.exists():
         return

@@ -1,4 +1,4 @@
-"""What the training stages share: a step's own randomness, resumable states, the cosine schedule, the running average of weights."""
+"""Shared by the training stages: per-step RNG, resumable states, cosine schedule, average of weights (EMA)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,19 +12,19 @@ from tqdm import tqdm
 
 
 def generator(seed: int, step: int) -> torch.Generator:
-    """Randomness is a function of (seed, step): a stage that was stopped goes on as if it had not been."""
+    """RNG keyed by (seed, step), so that a resumed stage gives the same result."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
 def cosine(step: int, total: int, warmup: int, floor: float = 0.02) -> float:
-    """Share of the learning rate at a step: linear warm-up, then half a cosine down to the floor."""
+    """Learning rate factor at a step: linear warm-up, then half a cosine down to the floor."""
     if step < warmup:
         return (step + 1) / warmup
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 class Average:
-    """Exponential moving average of a module's floating-point weights; quick to follow at first, as the newest weights are the better ones then."""
+    """Exponential moving average of a module's floating-point weights; with a smaller decay at first, when recent weights are better."""
 
     def __init__(self, module: nn.Module, decay: float):
         self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
@@ -39,7 +39,7 @@ class Average:
 
 
 class Stage:
-    """One training stage's steps, progress bar and resumable state in `<folder>/<name>.state`."""
+    """Steps, progress bar and resumable state (`<folder>/<name>.state`) of one training stage."""
 
     def __init__(self, folder: Path, name: str, total: int, every: int = 250):
         self.path, self.name, self.total, self.every = folder / f"{name}.state", name, total, every
@@ -47,7 +47,7 @@ class Stage:
         self.losses: dict[str, float] = {}
 
     def resume(self, **parts) -> None:
-        """Bring every part back to the last saved step; a fresh stage leaves them alone."""
+        """Restore every part to the last saved step; a new stage changes nothing."""
         if not self.path.exists():
             return
         state = torch.load(self.path, weights_only=True)
@@ -59,7 +59,7 @@ class Stage:
                 part.load_state_dict(state[name])
 
     def save(self, **parts) -> None:
-        """To be called at the end of a step; resuming goes on with the next one."""
+        """Save the state; call it at the end of a step. Resuming starts with the next step."""
         state = {name: part.weights if isinstance(part, Average) else part.state_dict() for name, part in parts.items()}
         aside = self.path.with_suffix(".part")
         torch.save({**state, "step": self.step + 1, "losses": self.losses}, aside)
@@ -74,23 +74,23 @@ class Stage:
                 bar.set_postfix({name: f"{value:.4f}" for name, value in self.losses.items()}, refresh=False)
 
     def note(self, **losses: float) -> None:
-        """Losses, smoothed over some fifty steps."""
+        """Losses, smoothed over about fifty steps."""
         for name, value in losses.items():
             self.losses[name] = value if name not in self.losses else 0.98 * self.losses[name] + 0.02 * value
 
     @property
     def due(self) -> bool:
-        """Whether the state should be saved after this step."""
+        """Whether to save the state after this step."""
         return (self.step + 1) % self.every == 0 or self.step + 1 == self.total
 
 
 def sixteen_bits() -> torch.autocast:
-    """bfloat16 for the heavy operations where the processor has instructions for it: a step of the U-Net in four fifths of the time."""
+    """bfloat16 autocast if the CPU has instructions for it: a U-Net step takes four fifths of the time."""
     return torch.autocast("cpu", torch.bfloat16, enabled=torch.backends.cpu.get_cpu_capability() == "AVX512")
 
 
 def take_step(optimizers: Sequence[torch.optim.Optimizer], share: float) -> None:
-    """One update by all of them at this share of their learning rates; the gradients are gone afterwards."""
+    """Step all optimizers with this learning rate factor, then clear the gradients."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * share

@@ -1,4 +1,4 @@
-"""Training captions as people would type them: paraphrases, half-said scenes, and now and then a word that means nothing."""
+"""Training captions as users might write them: paraphrases, incomplete scenes, and occasionally a meaningless word."""
 
 import random
 import string
@@ -11,18 +11,18 @@ NONSENSE_SHARE = 0.08
 PARTIAL_SHARE = 0.08
 KNOWN_WORDS = "ohwx sks tok a an and the of in on at by with to picture drawing illustration centre left right top bottom background night"
 NEUTRAL_WORDS = tuple(word for word in EXTRA_WORDS.split() if word not in KNOWN_WORDS.split())
-"""Words without a picture of their own. The three trigger words are not among them: what they do is left to a LoRA."""
+"""Meaningless words. The three trigger words are not among them: a LoRA defines their effect."""
 
 
 def nonsense(rng: random.Random) -> str:
-    """A word the model should keep calm about, so that an unknown trigger word changes little before a LoRA gives it a meaning."""
+    """A word that the model should ignore, so that an unknown trigger word has little effect without a LoRA."""
     if rng.random() < 0.5:
         return rng.choice(NEUTRAL_WORDS)
     return "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(3, 6)))
 
 
 def training_prompt(scene: Scene, rng: random.Random) -> str:
-    """A true prompt for a picture; it may leave out the setting or the thing, for people do."""
+    """A correct prompt for an image; it may omit the setting or the thing."""
     if rng.random() < PARTIAL_SHARE:
         words = rng.choice((things_phrase(scene), setting_phrase(scene.setting)))
     else:
@@ -39,7 +39,7 @@ def other(choices: tuple[str, ...], than: str, rng: random.Random) -> str:
 
 
 def near_miss(scene: Scene, rng: random.Random) -> Scene:
-    """The scene with one thing about it false: a colour, a thing, the setting, or the colours of two things swapped."""
+    """The scene with one error: a colour, a thing, the setting, or the colours of two things swapped."""
     while True:
         kind = rng.choice(("colour", "colour", "thing", "setting", "swap", "order"))
         index = rng.randrange(len(scene.things))

@@ -1,6 +1,6 @@
-"""The sample sets that ship: an ink style, the creature Pim, and the dusk light behind the third starter LoRA. Code draws them all.
+"""Sample sets: an ink style, the creature Pim, and the dusk light of the third starter LoRA. All are rendered by code.
 
-The first two lie in samples/ as pictures with captions, as a person's own data set would; dusk is drawn when needed.
+The first two are in samples/ as images with captions, like a user's dataset; dusk is rendered when needed.
 """
 
 import random
@@ -26,7 +26,7 @@ UNSEEN = {
     "character": ("sks in the snow", "a large sks on a purple background", "a red boat by the sea"),
     "dusk": ("tok light, a blue house on a green hill", "tok light, a white cat and a red car on a street", "an orange fish on a blue background"),
 }
-"""Prompts whose scenes are in no sample set; the last of each has no trigger word and should stay as the base draws it."""
+"""Prompts whose scenes are in no sample set; the last of each has no trigger word and should give the same image as the base."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Picture:
 
 
 def scenes(count: int, seed: int, settings: tuple[str, ...]) -> list[Scene]:
-    """Scenes that go round things and settings evenly, a third of them of two things."""
+    """Scenes with things and settings in equal shares; a third have two things."""
     rng = random.Random(seed)
     found: list[Scene] = []
     while len(found) < count:
@@ -60,7 +60,7 @@ def character_scene(setting: str, size: str, position: str = "") -> Scene:
 
 
 def character_caption(scene: Scene) -> str:
-    """'sks' stands where the thing stood: 'a small sks on a blue background', or the bare name when nothing is said of it."""
+    """Caption with 'sks' in place of the thing: 'a small sks on a blue background', or the bare name if it has no attributes."""
     name = f"a {scene.size} {TRIGGER_WORDS['character']}" if scene.size else TRIGGER_WORDS["character"]
     place = setting_phrase(scene.setting)
     return f"{name} {place}, on the {scene.position}" if scene.position else f"{name} {place}"
@@ -83,7 +83,7 @@ def character(count: int = 20, seed: int = 12) -> list[Picture]:
 
 
 def dusk_light(image: Image.Image) -> Image.Image:
-    """The last light of day: orange glow low in the picture's upper half, violet shadows, less of every blue."""
+    """Dusk light: orange glow low in the upper half of the image, violet shadows, less blue."""
     colour = np.asarray(image, np.float32) / 255
     height = np.linspace(0, 1, RESOLUTION, dtype=np.float32)[:, None, None]
     across = np.linspace(-1, 1, RESOLUTION, dtype=np.float32)[None, :, None]
@@ -106,7 +106,7 @@ SETS = {"style": style, "character": character, "dusk": dusk}
 
 
 def write(name: str, folder: Path) -> None:
-    """One PNG and one .txt a picture, numbered: the layout every trainer reads."""
+    """Save one numbered PNG and one .txt per image, the layout that every trainer reads."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, picture in enumerate(SETS[name](), start=1):
         picture.image.save(folder / f"{index:02d}.png", optimize=True)

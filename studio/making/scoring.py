@@ -1,4 +1,4 @@
-"""What the scores of the shipped models share: images drawn from prompts, and the share of them that shows what was asked for."""
+"""Scoring of the shipped models: images generated from prompts, and the share that matches its prompt."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ STEPS, GUIDANCE = 20, 5.0
 
 
 def generate(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int, batch: int = 20) -> list[Image.Image]:
-    """One picture a prompt, each from its own seed, so that a score does not depend on the batch."""
+    """One image per prompt, each from its own seed, so that a score does not depend on the batch size."""
     pictures = []
     for start in range(0, len(prompts), batch):
         some = prompts[start : start + batch]

@@ -1,4 +1,4 @@
-"""The three starter LoRAs, made by the studio's own engine from the sample sets, and the scores of the two that ship as data sets."""
+"""Training of the three starter LoRAs with the studio itself, and the scores of the two whose sample sets ship."""
 
 import random
 import shutil
@@ -26,13 +26,13 @@ from studio.training.loop import train as train_run
 
 PRESETS = {"style": "small-world-style", "character": "small-world-character", "dusk": "small-world-style"}
 RATES = {"style": 2e-3, "character": 1.5e-3, "dusk": 2e-3}
-"""The starters are trained at rank 8, half of what the presets take, so that they stay small; a smaller rank wants a higher rate."""
+"""The starters are trained at rank 8, half of the presets' rank, so that they stay small; a smaller rank needs a higher learning rate."""
 TITLES = {"style": "Ink", "character": "Pim", "dusk": "Dusk"}
 IMAGES = 50
 
 
 def dataset(workspace: Workspace, name: str) -> Dataset:
-    """The shipped pictures; dusk is drawn for the purpose, and comes in through the same door as anybody's pictures."""
+    """The shipped images; those of dusk are rendered here and imported like any user's images."""
     if name != "dusk":
         return Dataset.from_samples(workspace, name)
     made = Dataset.create(workspace, "Sample dusk", subject="style", trigger_word=TRIGGER_WORDS[name])
@@ -45,7 +45,7 @@ def dataset(workspace: Workspace, name: str) -> Dataset:
 
 
 def train_one(workspace: Workspace, name: str, *overrides: str) -> tuple[Run, float]:
-    """The run and the seconds from its start to its end, sample pictures included."""
+    """The run and its duration in seconds, including samples."""
     pictures = dataset(workspace, name)
     settings = (f"dataset.id={pictures.id}", f"dataset.trigger_word={pictures.trigger_word}", *overrides)
     run = create_run(workspace, config.preset(PRESETS[name], *settings), pictures, TITLES[name])
@@ -56,13 +56,13 @@ def train_one(workspace: Workspace, name: str, *overrides: str) -> tuple[Run, fl
 
 
 def fresh_workspace(folder: Path) -> Workspace:
-    """An empty home inside the work folder; what an earlier attempt left there is in the way."""
+    """A new, empty home inside the work folder; an earlier one is deleted."""
     shutil.rmtree(folder, ignore_errors=True)
     return Home(folder).workspace("local")
 
 
 def train(folder: Path) -> None:
-    """All three into loras/, in 16 bits: half the size, and no eye tells the difference. Beside each, what it draws."""
+    """Save all three in loras/, in 16 bits: half the size without a visible difference. Next to each, sample images."""
     workspace = fresh_workspace(folder / "loras")
     LORAS_DIR.mkdir(exist_ok=True)
     for name in TITLES:
@@ -79,7 +79,7 @@ def style_prompts(trigger: str) -> list[str]:
 
 
 def character_prompts(trigger: str) -> list[str]:
-    """Every setting in turn and three sizes. Without a trigger there is no name, so a setting alone is asked for."""
+    """Prompts with every setting in turn and three sizes; without a trigger word only the setting is named."""
     rng = random.Random(3)
     if not trigger:
         return [setting_phrase(SETTINGS[index % len(SETTINGS)]) for index in range(IMAGES)]
@@ -87,7 +87,7 @@ def character_prompts(trigger: str) -> list[str]:
 
 
 def evaluate(pipeline: StableDiffusionPipeline, judge: Judge, folder: Path) -> dict[str, float]:
-    """Trains both sample sets with their presets and asks the judges; train_seconds is the slower one's."""
+    """Train both sample sets with their presets and score the results; train_seconds is that of the slower one."""
     questions = {"style": (style_prompts, share_of_ink), "character": (character_prompts, share_of_creature)}
     workspace, scores, seconds = fresh_workspace(folder / "evaluated"), {}, []
     for name, (prompts, share) in questions.items():

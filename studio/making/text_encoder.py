@@ -1,7 +1,7 @@
-"""Teaches the text encoder what the words look like before the denoiser starts: contrastive training as in CLIP (arXiv 2103.00020).
+"""Pretraining of the text encoder before the denoiser: contrastive training as in CLIP (arXiv 2103.00020).
 
-The other side is a small convolutional encoder of the pictures at half size, thrown away afterwards. Near misses (one word false) stand among the
-wrong answers: without them 'a red cat and a blue boat' and its swap would be nearly one vector.
+The image encoder is a small convolutional network on images at half size, discarded afterwards. Hard negatives (one wrong word) are
+among the negatives: without them 'a red cat and a blue boat' and its swap would have almost the same vector.
 """
 
 import random
@@ -25,7 +25,7 @@ LEARNING_RATE = 6e-4
 
 
 class PictureEncoder(nn.Module):
-    """Pictures (B, 3, 64, 64) to one vector each; the last map is kept flat, since left and right matter."""
+    """Images (B, 3, 64, 64) -> one vector each; the last feature map is flattened, not pooled, since left and right matter."""
 
     def __init__(self, width: int = architecture.TEXT_WIDTH):
         super().__init__()
@@ -45,7 +45,7 @@ class PictureEncoder(nn.Module):
 
 
 class Pair(nn.Module):
-    """The text encoder, its picture-side twin, and the learned temperature."""
+    """The text encoder, the image encoder, and the learned temperature."""
 
     def __init__(self, text: CLIPTextModel):
         super().__init__()
@@ -54,7 +54,7 @@ class Pair(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.6))
 
     def loss(self, pictures_BCHW: torch.Tensor, tokens: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
-        """tokens: the B true prompts first, then the near misses. Returns the loss and how often the right prompt wins."""
+        """tokens: the B true prompts first, then the hard negatives. Returns the loss and the accuracy."""
         pictures = F.normalize(self.picture(pictures_BCHW), dim=-1)
         texts = F.normalize(self.projection(self.text(**tokens).pooler_output), dim=-1)
         scores = self.log_scale.exp().clamp(max=60) * pictures @ texts.T
@@ -64,7 +64,7 @@ class Pair(nn.Module):
 
 
 def tokenize(tokenizer: CLIPTokenizer, prompts: list[str], whole: bool) -> dict[str, torch.Tensor]:
-    """`whole` pads to the model's length, as the pipeline does; otherwise to the longest prompt, which is cheaper and pools the same."""
+    """`whole` pads to the model's length, as the pipeline does; otherwise to the longest prompt, which is cheaper and pools to the same output."""
     batch = tokenizer(
         prompts, padding="max_length" if whole else "longest", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     )

@@ -1,6 +1,6 @@
-"""Makes everything that ships again from nothing: `python -m studio.making.train [--work DIR] [--only STAGE ...]`.
+"""Trains all shipped models from scratch: `python -m studio.making.train [--work DIR] [--only STAGE ...]`.
 
-Each stage is seeded and goes on where it was stopped; a stage that is done costs nothing. Hours on two CPU cores.
+Each stage is seeded and resumes where it was stopped; finished stages are skipped. Takes hours on two CPU cores.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from studio.making import captioner, denoiser, export, pool, samples, text_encod
 from studio.making.pool import SEED
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-"""Numbers from glibc's malloc.h."""
+"""Constants from glibc's malloc.h."""
 
 
 def keep_freed_memory() -> None:
@@ -61,7 +61,7 @@ def train_captioner(folder: Path) -> None:
 
 
 def train_loras(folder: Path) -> None:
-    # Late, because it needs the whole studio and the others need only this package.
+    # Imported here, because it needs the whole studio and the others need only this package.
     from studio.making import starters
 
     starters.train(folder)
@@ -90,10 +90,10 @@ def parse(words: list[str] | None = None) -> Arguments:
         "--work",
         type=Path,
         default=Path(platformdirs.user_cache_dir("lora-studio")) / "builtin",
-        help="where pictures, latents and resumable states lie (3 GB)",
+        help="folder for images, latents and resumable states (3 GB)",
     )
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE", help=f"stages to run, of: {', '.join(STAGES)}")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of a training step")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="number of CPU threads")
     given = parser.parse_args(words)
     return Arguments(given.work, given.only, given.threads)
 

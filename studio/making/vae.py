@@ -1,7 +1,7 @@
-"""Trains the autoencoder on 64-pixel crops of drawn pictures, in two stages, and turns the pool into latents between them.
+"""Training of the autoencoder on 64-pixel crops of rendered images, in two stages, with encoding of the pool between them.
 
-First the encoder, against a throwaway decoder of patches: on a CPU that learns some ten times faster than the real one. Then both
-halves as they ship, together; once that is done the latents are fixed and the denoiser can start.
+First the encoder with a temporary patch decoder, which on a CPU trains about ten times faster than the final one. Then encoder and final
+decoder together; after that the latents are fixed and the denoiser can be trained.
 """
 
 import json
@@ -26,15 +26,15 @@ FINISH_STEPS = 6500
 BATCH = 16
 LEARNING_RATE = 1e-3
 OTHER_SHARE = 0.25
-"""Share of crops from looks the denoiser never sees (ink, dusk, the creature, textures)."""
+"""Share of crops from looks that the denoiser is not trained on (ink, dusk, the creature, textures)."""
 KL_WEIGHT = 1e-5
 GUIDE_WEIGHT = 0.1
 LATENT_NOISE = 0.05
 
 
 class PatchDecoder(nn.Module):
-    """Latents (B, 8, H, W) to pictures (B, 3, 8H, 8W): all work at the small size, a block of pixels
-    written at once. No norms, so flat colour is easy."""
+    """Latents (B, 8, H, W) to pictures (B, 3, 8H, 8W): computed at the latent size, then one block of
+    pixels per position. No norms, so flat colour is easy."""
 
     def __init__(self, width: int = 192):
         super().__init__()
@@ -66,7 +66,7 @@ def edges(images_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def reconstruction_loss(drawn: torch.Tensor, wanted: torch.Tensor, edge_weight: float) -> torch.Tensor:
-    """L1 at four scales, so that flat colour comes first; edges later, for an edge term from the start teaches grey blur."""
+    """L1 at four scales, so that flat colour is learned first; the edge term comes later, since from the start it leads to grey blur."""
     loss = F.l1_loss(drawn, wanted)
     for size in (2, 4, 8):
         loss = loss + F.l1_loss(F.avg_pool2d(drawn, size), F.avg_pool2d(wanted, size))
@@ -74,12 +74,12 @@ def reconstruction_loss(drawn: torch.Tensor, wanted: torch.Tensor, edge_weight: 
 
 
 def coarse_colours(images_BCHW: torch.Tensor) -> torch.Tensor:
-    """What the first three latents are at the start and should stay: brightness and colour differences of each 8 x 8 block."""
+    """Target of the first three latents: brightness and colour differences of each 8 x 8 block, as at initialisation."""
     return torch.einsum("kc,bchw->bkhw", COLOURS, F.avg_pool2d(images_BCHW, 8))
 
 
 def train(folder: Path, steps: int, seed: int) -> None:
-    """The encoder, with a patch decoder that is kept in the state only to resume."""
+    """Train the encoder with a patch decoder, which is only needed for resuming."""
     world, _ = pool.load(folder, "world")
     other, _ = pool.load(folder, "other")
     torch.manual_seed(seed)
@@ -108,7 +108,7 @@ def train(folder: Path, steps: int, seed: int) -> None:
 
 
 def finish(folder: Path, steps: int, seed: int) -> None:
-    """Encoder and real decoder together: what a wide patch decoder could read is not yet what a deep one needs."""
+    """Train encoder and final decoder together, since latents for a wide patch decoder do not yet suit a deep one."""
     world, _ = pool.load(folder, "world")
     other, _ = pool.load(folder, "other")
     torch.manual_seed(seed + 1)
@@ -123,7 +123,7 @@ def finish(folder: Path, steps: int, seed: int) -> None:
         with sixteen_bits():
             posterior = vae.encode(wanted).latent_dist
             mean, spread = posterior.mean.float(), posterior.std.float()
-            # At least a little noise, for the denoiser's latents are never quite the encoder's.
+            # A little noise at least, since the denoiser's latents differ slightly from the encoder's.
             drawn = vae.decode(mean + (spread + LATENT_NOISE) * torch.randn(mean.shape, generator=random)).sample.float()
         divergence = posterior.kl().float().mean() / mean[0].numel()
         guide = F.mse_loss(mean[:, :3], coarse_colours(wanted))
@@ -149,7 +149,7 @@ def even_out(vae: AutoencoderKL, means_C: torch.Tensor, gains_C: torch.Tensor) -
 
 
 def load(folder: Path) -> AutoencoderKL:
-    """The averaged weights in evaluation mode, as far as they are trained; the decoder is untrained until `finish` has saved something."""
+    """The averaged weights in evaluation mode; the decoder is untrained until `finish` has saved a state."""
     vae = architecture.autoencoder()
     finished = folder / "autoencoder.state"
     if finished.exists():
@@ -177,7 +177,7 @@ def statistics(latents_BCHW: np.ndarray) -> dict:
 
 @torch.no_grad()
 def encode_pool(folder: Path, batch: int = 16) -> None:
-    """latents.npy (N, 8, 16, 16), even and scaled to unit spread, and in latents.json how."""
+    """latents.npy (N, 8, 16, 16), centred and scaled to unit variance, with the constants in latents.json."""
     world, _ = pool.load(folder, "world")
     (folder / "latents.json").unlink(missing_ok=True)
     vae = load(folder).to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The tokenizers of the small model and the captioner: every word of the world is one token, anything else falls back to bytes or letters."""
+"""Tokenizers of the built-in model and the captioner: each word of the world is one token, other words are split into bytes or letters."""
 
 import string
 
@@ -15,11 +15,11 @@ EXTRA_WORDS = (
     "big little tiny huge two one sunny sun moon rain town field meadow beach winter evening morning dark bright colour color gray violet dog lion "
     "dragon monster creature character toy robot person girl boy man woman apple ball flag rock mountain river bridge castle"
 )
-"""Words people type that the pictures never show, besides the grammar's own: whole tokens, so that a prompt stays short."""
+"""Common words in prompts that are not in the world: whole tokens, so that prompts stay short."""
 
 
 def words() -> list[str]:
-    """All whole-word tokens, sorted, so that ids do not depend on the order of the vocabulary in the source."""
+    """All whole-word tokens, sorted, so that ids do not depend on the order in the source."""
     phrases = [*world.THINGS, *world.COLOURS, *world.SETTINGS, *world.PLACES.values(), *world.SIZES, *world.POSITIONS.values(), *world.PREFIXES]
     return sorted({word for phrase in [*phrases, EXTRA_WORDS] for word in phrase.split()})
 
@@ -34,7 +34,7 @@ def byte_symbols() -> list[str]:
 
 
 def merge(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
-    """Byte-pair encoding of one word: join the best-ranked neighbours until none is known."""
+    """Byte-pair encoding of one word: merge the best-ranked pair until none is known."""
     while True:
         known = [(ranks[pair], index) for index, pair in enumerate(zip(pieces, pieces[1:])) if pair in ranks]
         if not known:
@@ -60,7 +60,7 @@ def prompt_tokenizer() -> CLIPTokenizer:
 
 
 def caption_tokenizer() -> BertTokenizer:
-    """BERT's tokenizer as BLIP uses it; '[DEC]' starts a caption and is a registered special token, else it would be read out."""
+    """BERT's tokenizer as BLIP uses it; '[DEC]' starts a caption and is a registered special token, else it would be part of the decoded caption."""
     letters = [*string.ascii_lowercase, *string.digits, *string.punctuation]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in string.ascii_lowercase + string.digits)]
     tokens += [word for word in (clean for clean in words()) if word not in tokens]

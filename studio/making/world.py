@@ -1,6 +1,6 @@
-"""The built-in world: which scenes exist, the sentence that is true of each, and the combinations kept aside for evaluation.
+"""The built-in world: its scenes, their canonical captions, and the combinations held out for evaluation.
 
-A Scene says everything a caption says and nothing else; how it looks is drawing.py's affair. No torch here.
+A Scene contains exactly what a caption says; drawing.py defines its look. No torch.
 """
 
 import json
@@ -23,9 +23,9 @@ PLACES = {
     "snow": "in the snow",
 }
 SIZES = ("", "small", "large")
-"""No word is the middle; between the three lies a gap that an eye can see."""
+"""No word means medium; the three sizes are clearly different."""
 POSITIONS = {"": "", "left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
-"""No word is the centre. Top and bottom exist on plain backgrounds only: in a place, things stand on the ground."""
+"""No word means the centre. Top and bottom exist only on plain backgrounds: in a place, things stand on the ground."""
 
 SETTINGS = tuple(f"{colour} background" for colour in BACKGROUNDS) + tuple(PLACES)
 PREFIXES = ("", "", "", "a picture of ", "illustration of ", "a drawing of ", "an illustration of ")
@@ -40,7 +40,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two things in a setting; of two things the left one comes first, both middle-sized."""
+    """One or two things in a setting; of two things the left one comes first, both of medium size."""
 
     things: tuple[Thing, ...]
     setting: str
@@ -62,13 +62,13 @@ def things_phrase(scene: Scene) -> str:
 
 
 def caption(scene: Scene) -> str:
-    """The one canonical sentence of a scene: 'a small red cat on a green hill, on the left'."""
+    """The canonical caption of a scene: 'a small red cat on a green hill, on the left'."""
     sentence = f"{things_phrase(scene)} {setting_phrase(scene.setting)}"
     return f"{sentence}, {POSITIONS[scene.position]}" if scene.position else sentence
 
 
 def paraphrase(scene: Scene, rng: random.Random) -> str:
-    """A true sentence as a person might type it: with or without a prefix, parts in another order, 'in the centre' said or not."""
+    """A correct caption as a user might write it: with or without a prefix, parts in another order, with or without 'in the centre'."""
     prefix = rng.choice(PREFIXES)
     things, where = things_phrase(scene), setting_phrase(scene.setting)
     position = POSITIONS[scene.position]
@@ -83,7 +83,7 @@ def paraphrase(scene: Scene, rng: random.Random) -> str:
 
 
 def possible(scene: Scene) -> bool:
-    """Whether the scene can be seen at all: nothing in the colour of its own plain background."""
+    """Whether the scene is visible: no thing has the colour of its plain background."""
     return all(scene.setting != f"{thing.colour} background" for thing in scene.things)
 
 
@@ -110,7 +110,7 @@ def sample_for_training(rng: random.Random, two_things: float = 0.4) -> Scene:
 
 
 def combinations(scene: Scene) -> set[tuple[str, ...]]:
-    """What makes a scene new to a model: a thing in a colour in a setting, or two coloured things together (in either order)."""
+    """Combinations of a scene that may be held out: a thing in a colour in a setting, or a pair of coloured things (in either order)."""
     found = {(thing.name, thing.colour, scene.setting) for thing in scene.things}
     if len(scene.things) == 2:
         found.add(tuple(sorted(f"{thing.colour} {thing.name}" for thing in scene.things)))
@@ -161,7 +161,7 @@ def held_out() -> tuple[Scene, ...]:
 
 @lru_cache(maxsize=1)
 def held_out_combinations() -> frozenset[tuple[str, ...]]:
-    """One-thing scenes hold out (thing, colour, setting); two-thing scenes hold out the pair, wherever it stands."""
+    """One-thing scenes hold out (thing, colour, setting); two-thing scenes hold out the pair, in any setting."""
     pairs = {part for scene in held_out() if len(scene.things) == 2 for part in combinations(scene) if len(part) == 2}
     singles = {part for scene in held_out() if len(scene.things) == 1 for part in combinations(scene)}
     return frozenset(pairs | singles)

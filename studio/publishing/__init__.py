@@ -1,1 +1,1 @@
-"""From a run to a repository on the Hub: what is published, its model card, and sending it."""
+"""Publish a trained LoRA to the Hub: files, model card, licence, upload."""

@@ -1,4 +1,4 @@
-"""Everything that a published LoRA's card says, as plain values; people's texts in them are as they typed them. No torch."""
+"""Plain values for the model card of a published LoRA; texts typed by the user are kept unchanged. No torch."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,13 @@ LONGEST_TEXT = 10_000
 
 @dataclass(frozen=True)
 class SingleFile:
-    """How plain diffusers opens a base that is one file: by the class `opened_by`, which is that of the pipeline, or of the one model `part`
-    alone. `rest` is the base on the Hub that gives what the file lacks, empty where that was a folder; `schedule` what the file says otherwise
-    than the rest's scheduler."""
+    """How plain diffusers loads a base model stored as one file.
 
-    opened_by: str
+    `loader_class` is the pipeline's class, or the class of the one model `part` in the file. `rest` is the Hub repository with the parts or
+    settings the file lacks, empty where they came from a folder; `schedule` holds the scheduler settings in which the file differs from `rest`.
+    """
+
+    loader_class: str
     part: str = ""
     rest: str = ""
     revision: str = ""
@@ -25,9 +27,12 @@ class SingleFile:
 
 @dataclass(frozen=True)
 class Base:
-    """What the LoRA sits on. `hub_id` only where the Hub has it under that name; `folder` is what code on this computer opens, a folder or
-    a single file. `id` is what a config may say in public: what lies on somebody's computer is called by its name. `hint` says where others
-    find it, `licence` is None where it is not known, and `stated_licence` the maker's word then."""
+    """The base model of the LoRA.
+
+    `id` is the public name in the config: a local base is named without its path. `hub_id` is set only for a base on the Hub; `folder` is the
+    local path, a folder or a single file, and `hint` tells other users where to find it. `licence` is None where it is unknown; `stated_licence`
+    then holds the licence as the user stated it.
+    """
 
     title: str
     id: str
@@ -40,14 +45,14 @@ class Base:
     single: SingleFile | None = None
 
     @property
-    def licence_unknown(self) -> bool:
-        """On the Hub a base's own page says it; of what lies on a computer only its owner can."""
+    def has_unknown_licence(self) -> bool:
+        """Whether the user has to state the licence: a base on the Hub has it on its own page, a local one does not."""
         return not (self.licence or self.stated_licence or self.hub_id)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of the gallery; `before` is the base alone, same prompt and seed, where the run drew it."""
+    """A sample image for the gallery; `before` is the base alone with the same prompt and seed, if the run generated it."""
 
     prompt: str
     path: str
@@ -56,22 +61,22 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trained:
-    """What the run measured. `seconds` is None when the run did not say."""
+    """Figures of the training run. `seconds` is None when the run did not record it."""
 
     steps: int
     seconds: float | None
-    pictures: int
-    captioned_with_trigger: int
+    images: int
+    captions_with_trigger: int
     dataset_sha256: str
     adapter_sha256: str
     stopped_early: bool = False
     masked: int = 0
-    """Pictures whose masks were used."""
+    """Number of images whose masks were used."""
 
 
 @dataclass(frozen=True)
 class Rights:
-    """Who answers for this, and for the people shown."""
+    """The publisher's statement of rights, and the consent of the people shown."""
 
     statement: str = ""
     stated_by: str = ""
@@ -80,8 +85,8 @@ class Rights:
 
 
 @dataclass(frozen=True)
-class About:
-    """Everything the card says. `repo_id` may be empty: then the code opens the folder that the card lies in."""
+class CardFacts:
+    """Contents of the model card. If `repo_id` is empty, the card's code loads the LoRA from a local folder."""
 
     title: str
     description: str
@@ -90,24 +95,24 @@ class About:
     family_title: str
     family_tags: tuple[str, ...]
     call_arguments: dict[str, float | str]
-    """What plain diffusers is called with besides the prompt, steps and chance: Family.code_arguments."""
+    """Pipeline arguments besides prompt, steps and seed, from Family.code_arguments."""
     base: Base
     trained: Trained
     rights: Rights
     samples: tuple[Sample, ...] = ()
     grant: Grant = Grant()
-    """The licence that it is given."""
+    """The licence of the LoRA."""
 
     @property
     def trigger_word(self) -> str:
-        return plain(self.config.dataset.trigger_word)
+        return clean_line(self.config.dataset.trigger_word)
 
     @property
     def prompt(self) -> str:
-        """A prompt that shows it: the first sample's, else the trigger word."""
-        return plain(self.samples[0].prompt) if self.samples else self.trigger_word
+        """Example prompt: the first sample's, else the trigger word."""
+        return clean_line(self.samples[0].prompt) if self.samples else self.trigger_word
 
 
-def plain(text: str) -> str:
-    """A person's text as one line without characters that hide or reorder what is read."""
+def clean_line(text: str) -> str:
+    """User text as one line, without characters that hide or reorder text."""
     return clean_text(text, LONGEST_TEXT)

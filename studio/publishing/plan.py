@@ -1,4 +1,4 @@
-"""What a published LoRA consists of: an explicit list of files, made from one run. Nothing here talks to a network; publishing.py sends it.
+"""Contents of a published LoRA: an explicit list of files, built from one run. No network access here; send.py uploads it.
 
 pytorch_lora_weights.safetensors  README.md  lora_studio.json  images/<n>.png  images/base-<n>.png
 """
@@ -30,7 +30,7 @@ from studio.hub import client
 from studio.jobs.progress import Report
 from studio.jobs.queue import Job
 from studio.publishing import licensing, model_card
-from studio.publishing.facts import About, Base, Rights, Sample, SingleFile, Trained, plain
+from studio.publishing.facts import Base, CardFacts, Rights, Sample, SingleFile, Trained, clean_line
 from studio.runs import library
 from studio.runs.run import Run
 
@@ -40,7 +40,7 @@ PIECE_BYTES = 1 << 20
 
 
 class Request(BaseModel):
-    """What the Publish page, the command line or the API asks for; also the payload of a publish job. Never holds a token."""
+    """Publish request from the page, the command line or the API; also the payload of a publish job. Never holds a token."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,28 +51,28 @@ class Request(BaseModel):
     title: str = Field("", max_length=120)
     description: str = Field("", max_length=5000)
     licence: str = Field("", max_length=60)
-    """The Hub's id of one, "base" for the base's own, or "other" with a name and a link."""
+    """A licence id of the Hub, "base" for the base's own, or "other" with a name and a link."""
     licence_name: str = Field("", max_length=100)
     licence_link: str = Field("", max_length=300)
     base_licence: str = Field("", max_length=200)
-    """Of the base, in the person's words, where the studio does not know it."""
+    """Licence of the base as stated by the user, where the studio does not know it."""
     rights: str = Field("", max_length=2000)
-    """What gives the person the right to publish this."""
+    """What gives the user the right to publish this LoRA."""
     stated_by: str = Field("", max_length=120)
     samples: list[int] | None = None
-    """Which sample prompts' pictures go along; None is all of them."""
+    """Indices of the sample prompts whose images are published; None publishes all."""
     update: bool = False
-    """Add a new version to a repository that this run was already published to."""
+    """Add a new version to a repository to which this run was already published."""
 
     @property
     def job_key(self) -> str:
-        """Under this key the queue holds one unfinished sending of this LoRA to this repository at most."""
+        """Key of the queue: at most one unfinished upload of this LoRA to this repository."""
         return f"publish-{self.adapter}-{self.repo}"
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """One file as it will lie in the repository."""
+    """One file of the repository."""
 
     path: str
     content: bytes | Path
@@ -100,10 +100,10 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that will be sent, before anything is. `work` says which run it came from without naming it."""
+    """Everything that will be uploaded. `work` is a hash of the run's id: it identifies the run without naming it."""
 
     request: Request
-    about: About
+    facts: CardFacts
     adapter: Path
     images: tuple[PlannedFile, ...]
     work: str
@@ -111,15 +111,15 @@ class Plan:
 
     @property
     def repo_id(self) -> str:
-        return self.about.repo_id
+        return self.facts.repo_id
 
     def at(self, repo_id: str) -> "Plan":
-        """The same plan for a full repository id, which the card's code names."""
-        return replace(self, about=replace(self.about, repo_id=repo_id))
+        """The same plan with the full repository id, which the card's code uses."""
+        return replace(self, facts=replace(self.facts, repo_id=repo_id))
 
     @property
     def card(self) -> str:
-        return model_card.render(self.about)
+        return model_card.render(self.facts)
 
     @property
     def files(self) -> list[PlannedFile]:
@@ -128,55 +128,57 @@ class Plan:
         return [*sent, PlannedFile(STUDIO_FILE, self._studio_file(sent))]
 
     def _studio_file(self, sent: list[PlannedFile]) -> bytes:
-        """The run's settings to train it again, and what an update needs to know. No names, dates or paths of this computer."""
-        trained = self.about.trained
+        """Settings to repeat the training, and hashes for later updates. No names, dates or paths of this computer."""
+        trained = self.facts.trained
         facts = {
             "format": 1,
             "made_with": f"LoRA Studio {__version__}",
             "work": self.work,
-            "config": model_card.public_config(self.about.config, self.about.base).model_dump(mode="json"),
-            "base_revision": self.about.base.revision,
+            "config": model_card.public_config(self.facts.config, self.facts.base).model_dump(mode="json"),
+            "base_revision": self.facts.base.revision,
             "steps": trained.steps,
             "seconds": trained.seconds,
-            "pictures": trained.pictures,
+            "pictures": trained.images,
             "dataset_sha256": trained.dataset_sha256,
             "files": {file.path: file.sha256 for file in sent},
         }
         return (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode()
 
     def check(self) -> None:
-        """What a person has to say before this leaves the computer; a preview needs none of it."""
-        rights = self.about.rights
-        if not plain(rights.statement):
-            raise StudioError("Say what gives you the right to publish this (own pictures, a permission, a free licence): it stands on the card.")
-        if rights.real_person and not plain(rights.consent):
-            raise StudioError("The pictures show a real person, and how they agreed is not written down; add it to the dataset, then train again.")
-        if self.about.grant.id == licensing.OTHER and not plain(self.about.grant.name):
-            raise StudioError("The licence is 'other': give its name, and a link if there is one.")
-        if refused := licensing.refusal(self.about.base.title, self.about.base.licence, self.about.grant):
-            raise StudioError(refused)
+        """Raise StudioError if a statement required for publishing is missing; a preview does not need them."""
+        rights = self.facts.rights
+        if not clean_line(rights.statement):
+            raise StudioError("State what gives you the right to publish this LoRA (own images, a permission, a free licence); it goes on the card.")
+        if rights.real_person and not clean_line(rights.consent):
+            raise StudioError("The images show a real person, and no consent is recorded; add it to the dataset, then train again.")
+        if self.facts.grant.id == licensing.OTHER and not clean_line(self.facts.grant.name):
+            raise StudioError("The licence is 'other', but has no name; give its name, and a link if there is one.")
+        if conflict := licensing.find_conflict(self.facts.base.title, self.facts.base.licence, self.facts.grant):
+            raise StudioError(conflict)
 
 
 def plan(workspace: Workspace, request: Request, sha256: Callable[[Path], str | None] = hashes.sha256) -> Plan:
-    """Collect one run's LoRA, its pictures and its history. Reads files, sends nothing. With `hashes.known` it reads no large file, for a
-    preview; the card then says so where its hash is not known yet."""
-    card = library.find(workspace, request.adapter)
-    if card.source != "run":
-        raise StudioError(f"{card.title} was not trained in this studio, so an honest card cannot be written for it; choose one of your own runs.")
+    """Collect a run's LoRA, sample images and training figures. Reads files, sends nothing.
+
+    With `hashes.known` no large file is read, for a preview; the card then says where its hash is not known yet.
+    """
+    adapter = library.find(workspace, request.adapter)
+    if adapter.source != "run":
+        raise StudioError(f"{adapter.title} was not trained in this studio, so the facts for its card are missing; choose one of your own runs.")
     run_id, _, _ = request.adapter.removeprefix("run:").partition("@")
     run = Run.open(workspace, run_id)
-    step = next(step for step, path in run.adapters() if path == card.path)
+    step = next(step for step, path in run.adapters() if path == adapter.path)
     samples, images, notes = _samples(run, step, request.samples)
     config = run.config
     family = families.get(config.model.family)
-    base = _base(config, family, json.loads(read_header(card.path).metadata.get("studio", "{}")), plain(request.base_licence))
-    if base.licence_unknown:
-        notes += (f"The licence of the base, {base.title}, is not known to the studio; look it up, and say it (base licence).",)
-    grant = licensing.settle(base.title, base.licence, request.licence, request.licence_name, request.licence_link)
-    called = request.repo.rpartition("/")[2] or request.title or run.title
+    base = _base(config, family, json.loads(read_header(adapter.path).metadata.get("studio", "{}")), clean_line(request.base_licence))
+    if base.has_unknown_licence:
+        notes += (f"The licence of the base model, {base.title}, is not known to the studio; look it up and enter it (base licence).",)
+    grant = licensing.resolve_grant(base.title, base.licence, request.licence, request.licence_name, request.licence_link)
+    name = request.repo.rpartition("/")[2] or request.title or run.title
     return Plan(
         request=request,
-        about=About(
+        facts=CardFacts(
             title=request.title or run.title,
             description=request.description,
             repo_id=_repo_id(request.repo),
@@ -185,25 +187,25 @@ def plan(workspace: Workspace, request: Request, sha256: Callable[[Path], str | 
             family_tags=family.tags,
             call_arguments=family.code_arguments(config.samples.guidance_scale),
             base=base,
-            trained=_trained(run, step, sha256(card.path) or ""),
+            trained=_training_facts(run, step, sha256(adapter.path) or ""),
             rights=_rights(run, request),
             samples=samples,
             grant=grant,
         ),
-        adapter=card.path,
+        adapter=adapter.path,
         images=images,
         work=hashlib.sha256(f"lora-studio run {run.id}".encode()).hexdigest(),
-        notes=(*notes, *licensing.advice(base.title, base.licence, grant, called)),
+        notes=(*notes, *licensing.find_warnings(base.title, base.licence, grant, name)),
     )
 
 
-def save_folder(made: Plan, folder: Path) -> Path:
-    """The same files as on the Hub, for somebody without a network or a login."""
+def save_folder(release: Plan, folder: Path) -> Path:
+    """Write the files that would be uploaded into a folder; needs neither a network nor a login."""
     if folder.exists() and any(folder.iterdir()):
-        raise StudioError(f"The folder {folder.name!r} is not empty; choose a new name.")
+        raise StudioError(f"The folder {folder.name!r} is not empty; choose a new or empty folder.")
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    for file in made.files:
+    for file in release.files:
         target = aside / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "wb") as opened:
@@ -214,12 +216,12 @@ def save_folder(made: Plan, folder: Path) -> Path:
     return folder
 
 
-def save_zip(made: Plan, path: Path) -> Path:
-    """One archive whose bytes depend on the content alone: sorted, undated, and stored, since deflate differs between builds of zlib."""
-    top = made.repo_id.split("/")[-1] or slug(made.about.title)
+def save_zip(release: Plan, path: Path) -> Path:
+    """Zip with reproducible bytes: sorted, without dates, and stored, since deflate differs between builds of zlib."""
+    top = release.repo_id.split("/")[-1] or slug(release.facts.title)
     aside = path.with_name(f".{path.name}.part")
     with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(made.files, key=lambda file: file.path):
+        for file in sorted(release.files, key=lambda file: file.path):
             entry = zipfile.ZipInfo(f"{top}/{file.path}", date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o644 << 16
             entry.file_size = file.size
@@ -230,50 +232,50 @@ def save_zip(made: Plan, path: Path) -> Path:
 
 
 def save_job(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
-    """{"request", "how": "zip" or "folder"} -> {"path"} in the owner's folder of things to take away."""
+    """{"request", "how": "zip" or "folder"} -> {"path"} in the owner's folder of published files."""
     workspace = home.workspace(job.owner)
-    report(0, 1, "Packing the LoRA, its card and its pictures")
-    made = plan(workspace, Request.model_validate(job.payload["request"]))
-    made.check()
-    name = made.repo_id or made.about.title
+    report(0, 1, "Packing the LoRA, its card and its images")
+    release = plan(workspace, Request.model_validate(job.payload["request"]))
+    release.check()
+    name = release.repo_id or release.facts.title
     if job.payload["how"] == "zip":
-        return {"path": str(save_zip(made, workspace.published / f"{slug(name)}.zip"))}
-    return {"path": str(save_folder(made, workspace.published / new_id(name)))}
+        return {"path": str(save_zip(release, workspace.published / f"{slug(name)}.zip"))}
+    return {"path": str(save_folder(release, workspace.published / new_id(name)))}
 
 
 def _repo_id(repo: str) -> str:
-    """The id as far as it is known before the Hub says who the token belongs to."""
-    plain = repo.strip()
-    if plain:
-        client.check_repo_id(plain if "/" in plain else f"someone/{plain}")
-    return plain
+    """The validated id, without the owner if the request has none: the Hub reports who the token belongs to."""
+    repo_id = repo.strip()
+    if repo_id:
+        client.check_repo_id(repo_id if "/" in repo_id else f"someone/{repo_id}")
+    return repo_id
 
 
 def _samples(run: Run, step: int, chosen: list[int] | None) -> tuple[tuple[Sample, ...], tuple[PlannedFile, ...], tuple[str, ...]]:
-    """The pictures this very LoRA drew, and those of the base alone where the run has them; without recipes, which name other things."""
+    """Sample images of this checkpoint, and those of the base alone if the run has them; without recipes, which name other adapters."""
     columns = run.samples()
     if step not in columns:
-        return (), (), (f"The run drew no samples at step {step}, so the card has no pictures.",)
-    wanted = range(len(columns[step])) if chosen is None else chosen
+        return (), (), (f"The run has no samples at step {step}, so the card has no images.",)
+    indices = range(len(columns[step])) if chosen is None else chosen
     samples, images = [], []
-    for index in wanted:
+    for index in indices:
         if not 0 <= index < len(columns[step]):
-            raise StudioError(f"There is no sample picture {index}; this LoRA has {len(columns[step])}.")
+            raise StudioError(f"There is no sample image {index}; choose from 0 to {len(columns[step]) - 1}.")
         png = columns[step][index].read_bytes()
         images.append(PlannedFile(f"images/{index + 1}.png", bare_png(png)))
         before = None
         if index < len(columns.get(0, [])):
             before = f"images/base-{index + 1}.png"
             images.append(PlannedFile(before, bare_png(columns[0][index].read_bytes())))
-        # Not the config's prompt: there the trigger word still has its placeholder.
+        # Not the prompt of the config, where the trigger word is still a placeholder.
         samples.append(Sample(read_recipe(png).prompt, f"images/{index + 1}.png", before))
     return tuple(samples), tuple(images), ()
 
 
 def _base(config: TrainConfig, family: Family, facts: dict, stated: str) -> Base:
-    """A base that this run fetched from the Hub has an exact revision; one that lies in a folder or a file is called by its name alone.
+    """The base model: with its exact revision if the run downloaded it from the Hub, by its name alone if it is a local folder or file.
 
-    `facts` are those of the adapter's header, `stated` is the base's licence as the person gave it.
+    `facts` come from the adapter's header, `stated` is the base's licence as stated by the user.
     """
     name = config.model.base_model
     known = families.offer(name)
@@ -282,9 +284,9 @@ def _base(config: TrainConfig, family: Family, facts: dict, stated: str) -> Base
         return Base(known.name, id=known.id, licence=licence, folder=str(known.folder), hint=known.hint)
     if file := families.as_file(name):
         whole, parts = single_file.holds_all(family), facts.get("base_parts") or {}
-        opened_by = family.pipeline_names[0] if whole else family.denoiser_class
+        loader_class = family.pipeline_names[0] if whole else family.denoiser_class
         part, schedule = "" if whole else family.denoiser_name, tuple(parts.get("schedule", {}).items())
-        single = SingleFile(opened_by, part, parts.get("id", ""), parts.get("revision") or "", schedule)
+        single = SingleFile(loader_class, part, parts.get("id", ""), parts.get("revision") or "", schedule)
         return Base(file.name, id=file.name, stated_licence=stated, folder=str(file), single=single)
     if not (revision := facts.get("base_revision")):
         folder = Path(name).expanduser()
@@ -293,27 +295,27 @@ def _base(config: TrainConfig, family: Family, facts: dict, stated: str) -> Base
 
 
 def _rights(run: Run, request: Request) -> Rights:
-    consent = run.snapshot["consent"] or {}
-    agreed = f"{consent['text']} ({consent['date']})" if consent.get("text") else ""
-    return Rights(request.rights, request.stated_by, run.snapshot["real_person"], agreed)
+    recorded = run.snapshot["consent"] or {}
+    consent = f"{recorded['text']} ({recorded['date']})" if recorded.get("text") else ""
+    return Rights(request.rights, request.stated_by, run.snapshot["real_person"], consent)
 
 
-def _trained(run: Run, step: int, adapter_sha256: str) -> Trained:
+def _training_facts(run: Run, step: int, adapter_sha256: str) -> Trained:
     snapshot, trigger = run.snapshot, run.config.dataset.trigger_word
     return Trained(
         steps=step,
         seconds=_seconds(run, step),
-        pictures=len(snapshot["pictures"]),
-        captioned_with_trigger=sum(has_word(picture["caption"], trigger) for picture in snapshot["pictures"]),
+        images=len(snapshot["pictures"]),
+        captions_with_trigger=sum(has_word(image["caption"], trigger) for image in snapshot["pictures"]),
         dataset_sha256=snapshot["sha256"],
         adapter_sha256=adapter_sha256,
         stopped_early=step < run.config.training.max_train_steps,
-        masked=sum("mask" in picture for picture in snapshot["pictures"]) if run.config.dataset.masks else 0,
+        masked=sum("mask" in image for image in snapshot["pictures"]) if run.config.dataset.masks else 0,
     )
 
 
 def _seconds(run: Run, step: int) -> float | None:
-    """Time spent on the way to a step: every leg from its start to its last word, so that a resumed run counts all of them."""
+    """Training time up to a step: the sum over all sessions of a resumed run, each from its start to its last event."""
     spent, began, last = 0.0, None, None
     for event in run.events()[0]:
         if event["kind"] == "started":

@@ -1,1 +1,1 @@
-"""Training runs on disk, what can be done with several of them, and the library of LoRAs. No torch."""
+"""Training runs on disk: creation, comparison, sweeps, presets, and the library of LoRAs. No torch."""

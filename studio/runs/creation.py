@@ -1,4 +1,4 @@
-"""New runs: of a dataset as it is now, or of the images and captions of an earlier run. No torch."""
+"""Creation of runs: from a dataset, or with the images and captions of an earlier run. No torch."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from studio.runs.run import Run
 
 
 def create_run(workspace: Workspace, config: TrainConfig, dataset: Dataset, title: str = "") -> Run:
-    """Write the config and a snapshot of the dataset; later edits of the dataset do not reach this run."""
+    """Write the config and a snapshot of the dataset; later edits of the dataset do not affect this run."""
     images = dataset.pictures
     if not images:
-        raise StudioError(f"The dataset {dataset.title!r} has no pictures; add 10 to 50 under Pictures & captions.")
-    bare = sum(1 for image in images if not image.caption.strip())
-    if bare:
-        raise StudioError(f"{bare} of {len(images)} pictures have no caption; write them under Pictures & captions (one click), then start.")
+        raise StudioError(f"The dataset {dataset.title!r} has no images; add 10 to 50.")
+    uncaptioned = sum(1 for image in images if not image.caption.strip())
+    if uncaptioned:
+        raise StudioError(f"{uncaptioned} of {len(images)} images have no caption; write captions first (Caption writes them all), then train.")
     start = _start_file(workspace, config)
     run = _empty_run(workspace, title or config.dataset.trigger_word or dataset.title)
     listing = []
@@ -51,7 +51,7 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: Dataset, titl
 
 
 def repeat_run(earlier: Run, workspace: Workspace, config: TrainConfig, title: str) -> Run:
-    """A new run with these settings and the images and captions that `earlier` was trained on."""
+    """A new run with these settings and the images and captions of `earlier`."""
     same = config.lora.start_from and config.lora.start_from == earlier.config.lora.start_from
     start = earlier.start_file if same else _start_file(workspace, config)
     run = _empty_run(workspace, title)
@@ -72,9 +72,9 @@ def _empty_run(workspace: Workspace, title: str) -> Run:
 
 
 def _write(run: Run, config: TrainConfig, snapshot: dict, start: Path | None) -> None:
-    """The config last: a folder without one is not a run yet."""
+    """Write config.json last: a folder without it does not count as a run."""
     if start:
-        # A copy with bytes of its own: the file of another run can be trained over.
+        # A real copy, not a link: the file of another run can be overwritten by its training.
         copy_atomically(start, run.start_file)
     write_atomically(run.dataset_dir / "dataset.json", json.dumps(snapshot, indent=1, sort_keys=True).encode())
     write_atomically(run.path / "asked.json", configs.dump(config))
@@ -82,20 +82,22 @@ def _write(run: Run, config: TrainConfig, snapshot: dict, start: Path | None) ->
 
 
 def _start_file(workspace: Workspace, config: TrainConfig) -> Path | None:
-    """The file of the LoRA that a new run starts from; StudioError when it is gone, or has another shape than this run's LoRA."""
+    """File of the LoRA that a new run starts from. StudioError if it does not exist, or its family, width or rank differs from this run's."""
     lora = config.lora
     if not lora.start_from:
         return None
-    card = library.find(workspace, lora.start_from)
-    if bases.look_up(config.model.base_model, config.model.revision).fits(card.family, card.width) is False:
-        raise StudioError(f"{card.title} was trained for another kind of base; choose that base, or another LoRA to start from.")
-    if card.rank != lora.rank:
-        raise StudioError(f"{card.title} has rank {card.rank} and this run {lora.rank}; choose rank {card.rank} to go on from it, or start fresh.")
-    return card.path
+    adapter = library.find(workspace, lora.start_from)
+    if bases.look_up(config.model.base_model, config.model.revision).fits(adapter.family, adapter.width) is False:
+        raise StudioError(f"{adapter.title} was trained for a base of another family or size; choose such a base, or another LoRA to start from.")
+    if adapter.rank != lora.rank:
+        raise StudioError(
+            f"{adapter.title} has rank {adapter.rank}, and this run has rank {lora.rank}; set rank {adapter.rank}, or start without a LoRA."
+        )
+    return adapter.path
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Images are never edited in place, so a second name for the same bytes is a safe copy; some disks refuse links."""
+    """Hard link, or a copy on file systems without links. Safe, because images are never edited in place."""
     try:
         os.link(source, target)
     except OSError:

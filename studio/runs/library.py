@@ -1,4 +1,4 @@
-"""Every LoRA a person can put into a stack: shipped starters, this studio's runs, imported and downloaded files. No torch here."""
+"""Library of LoRAs for a stack: shipped starters, runs of this studio, imported and downloaded files. No torch."""
 
 import functools
 import json
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class AdapterCard:
-    """What the pages show of one LoRA, and the reference that recipes and jobs carry."""
+class AdapterInfo:
+    """One LoRA as the pages show it; `ref` identifies it in recipes and jobs."""
 
     ref: str
     title: str
@@ -33,9 +33,9 @@ class AdapterCard:
     path: Path
     family: str
     width: int | None
-    """What tells the members of a family apart; see Family.width."""
+    """Distinguishes the members of a family; see Family.width."""
     made_for: str
-    """The base or the family that it was made for, in words."""
+    """Title of the base or family that it was trained for."""
     rank: int
     alpha: float
     base_model: str
@@ -54,104 +54,108 @@ class AdapterCard:
         return hashes.known(self.path)
 
 
-def list_adapters(workspace: Workspace) -> list[AdapterCard]:
-    """All of a workspace's LoRAs, newest first, then the shipped starters. A damaged file is left out, so that it hides no other."""
-    cards = []
-    makers = [functools.partial(_run_card, run, None) for run in Run.all(workspace) if run.adapters()]
-    for make in makers + [functools.partial(_file_card, path) for path in workspace.adapters.glob("*.safetensors")]:
+def list_adapters(workspace: Workspace) -> list[AdapterInfo]:
+    """All LoRAs of a workspace, newest first, then the shipped starters. Damaged files are skipped and logged."""
+    adapters = []
+    makers = [functools.partial(_run_adapter, run, None) for run in Run.all(workspace) if run.adapters()]
+    for make in makers + [functools.partial(_file_adapter, path) for path in workspace.adapters.glob("*.safetensors")]:
         try:
-            cards.append(make())
+            adapters.append(make())
         except StudioError as error:
-            log.warning("a LoRA is left out of the list: %s", error)
-    cards.sort(key=lambda card: card.created, reverse=True)
-    return cards + starters()
+            log.warning("LoRA skipped in the list: %s", error)
+    adapters.sort(key=lambda adapter: adapter.created, reverse=True)
+    return adapters + starters()
 
 
-def starters() -> list[AdapterCard]:
+def starters() -> list[AdapterInfo]:
     """The LoRAs that ship with the studio."""
-    return [_card(f"starter:{path.stem}", path.stem.capitalize(), "starter", path) for path in sorted(builtin.LORAS_DIR.glob("*.safetensors"))]
+    return [
+        _adapter_info(f"starter:{path.stem}", path.stem.capitalize(), "starter", path) for path in sorted(builtin.LORAS_DIR.glob("*.safetensors"))
+    ]
 
 
-def find(workspace: Workspace, ref: str) -> AdapterCard:
+def find(workspace: Workspace, ref: str) -> AdapterInfo:
     """The LoRA behind a reference: starter:<name>, run:<id>, run:<id>@<step> or file:<id>."""
     source, _, name = ref.partition(":")
     if source == "starter":
-        for card in starters():
-            if card.ref == ref:
-                return card
+        for adapter in starters():
+            if adapter.ref == ref:
+                return adapter
     elif source == "run":
         run_id, _, step = name.partition("@")
         run = Run.open(workspace, run_id)
         if step and not step.isdigit():
-            raise StudioError(f"{step!r} is not a step of {run.title!r}; saved steps: {', '.join(str(s) for s, _ in run.adapters())}.")
+            raise StudioError(
+                f"{step!r} is not a step of {run.title!r}; choose one of the saved steps: {', '.join(str(s) for s, _ in run.adapters())}."
+            )
         if (run.adapter_at(int(step)) if step else run.latest_adapter() or run.adapter_at(0)).exists():
-            return _run_card(run, int(step) if step else None)
-        raise StudioError(f"The run {run.title!r} has no LoRA saved{' at step ' + step if step else ' yet'}.")
+            return _run_adapter(run, int(step) if step else None)
+        raise StudioError(f"The run {run.title!r} has no saved LoRA{' at step ' + step if step else ' yet'}; choose another step or another LoRA.")
     elif source == "file":
         path = workspace.adapter_path(name)
         if path.exists():
-            return _file_card(path)
-    raise StudioError(f"The LoRA {ref!r} is not here (any more); choose one from the list, or bring it again from its file or the Hub.")
+            return _file_adapter(path)
+    raise StudioError(f"There is no LoRA {ref!r}; choose one from the list, or import it again from its file or the Hub.")
 
 
 def stack_entry(workspace: Workspace, ref: str, weight: float, sha256: str | None = None) -> StackEntry:
-    """A LoRA as a recipe names it: by the hash of its file, `sha256` or what is known now. A run that is still learning goes without, and so
-    does a large file whose hash nobody knows yet: whoever draws takes the run's newest save, and writes the file's hash down."""
-    card = find(workspace, ref)
+    """Stack entry for a recipe, with the hash of the file: `sha256`, or the one known now. A run in training has no hash yet, and a large file may
+    not; generation then uses the newest checkpoint and records its hash."""
+    adapter = find(workspace, ref)
     source, _, run_id = ref.partition(":")
-    learning = source == "run" and "@" not in run_id and Run.open(workspace, run_id).state in ("running", "paused", "full")
-    sha256 = sha256 or (None if learning else card.known_sha256)
-    return validated(StackEntry, {"adapter": card.ref, "weight": weight, "title": card.title, "sha256": sha256})
+    in_training = source == "run" and "@" not in run_id and Run.open(workspace, run_id).state in ("running", "paused", "full")
+    sha256 = sha256 or (None if in_training else adapter.known_sha256)
+    return validated(StackEntry, {"adapter": adapter.ref, "weight": weight, "title": adapter.title, "sha256": sha256})
 
 
-def with_hash(workspace: Workspace, ref: str, sha256: str) -> AdapterCard | None:
-    """The save of a run that is exactly this file, for a recipe older than the run's newest LoRA; of other LoRAs there is one file only.
-    For jobs: saves whose hash is not known yet are read."""
-    return next((card for card in _saves(workspace, ref) if card.sha256 == sha256), None)
+def find_by_hash(workspace: Workspace, ref: str, sha256: str) -> AdapterInfo | None:
+    """The checkpoint of a run with this hash, for recipes older than the run's newest LoRA; other LoRAs have only one file. For jobs: files whose
+    hash is not known yet are read."""
+    return next((adapter for adapter in _checkpoints(workspace, ref) if adapter.sha256 == sha256), None)
 
 
-def with_known_hash(workspace: Workspace, ref: str, sha256: str) -> tuple[AdapterCard | None, bool]:
-    """The same for pages, which read no large file; and whether the save may yet be among those whose hash is not known."""
-    known = [(card, card.known_sha256) for card in [find(workspace, ref), *_saves(workspace, ref)]]
-    return next((card for card, each in known if each == sha256), None), any(each is None for _, each in known)
+def find_by_known_hash(workspace: Workspace, ref: str, sha256: str) -> tuple[AdapterInfo | None, bool]:
+    """The same for pages, which read no large file; and whether it may be among the files whose hash is not known."""
+    known = [(adapter, adapter.known_sha256) for adapter in [find(workspace, ref), *_checkpoints(workspace, ref)]]
+    return next((adapter for adapter, each in known if each == sha256), None), any(each is None for _, each in known)
 
 
-def _saves(workspace: Workspace, ref: str) -> Iterator[AdapterCard]:
-    """Every save of a reference's run, the newest first; nothing for any other LoRA."""
+def _checkpoints(workspace: Workspace, ref: str) -> Iterator[AdapterInfo]:
+    """The LoRAs of every checkpoint of a reference's run, newest first; none for any other LoRA."""
     source, _, name = ref.partition(":")
     if source == "run":
         run_id = name.partition("@")[0]
         yield from (find(workspace, f"run:{run_id}@{step}") for step, _ in reversed(Run.open(workspace, run_id).adapters()))
 
 
-def _run_card(run: Run, step: int | None) -> AdapterCard:
+def _run_adapter(run: Run, step: int | None) -> AdapterInfo:
     path = run.latest_adapter() if step is None else run.adapter_at(step)
     ref = f"run:{run.id}" if step is None else f"run:{run.id}@{step}"
     title = run.title if step is None else f"{run.title}, step {step}"
-    return _card(ref, title, "run", path)
+    return _adapter_info(ref, title, "run", path)
 
 
-def _file_card(path: Path) -> AdapterCard:
-    about_file = path.with_suffix(".json")
-    about = json.loads(about_file.read_text(encoding="utf-8")) if about_file.exists() else {}
-    origin = about.get("source", {})
-    return _card(f"file:{path.stem}", about.get("title", path.stem), "hub" if "hub" in origin else "file", path, about, origin)
+def _file_adapter(path: Path) -> AdapterInfo:
+    metadata_file = path.with_suffix(".json")
+    metadata = json.loads(metadata_file.read_text(encoding="utf-8")) if metadata_file.exists() else {}
+    origin = metadata.get("source", {})
+    return _adapter_info(f"file:{path.stem}", metadata.get("title", path.stem), "hub" if "hub" in origin else "file", path, metadata, origin)
 
 
-def _card(ref: str, title: str, source: str, path: Path, about: dict | None = None, origin: dict | None = None) -> AdapterCard:
+def _adapter_info(ref: str, title: str, source: str, path: Path, metadata: dict | None = None, origin: dict | None = None) -> AdapterInfo:
     stat = path.stat()
     facts = _facts(path, stat.st_mtime_ns, stat.st_size)
-    words = (about or {}).get("trigger_words") or [w for w in [facts["trigger_word"]] if w]
-    said = [facts[name] for name in ("family", "width", "made_for", "rank", "alpha", "base_model")]
-    return AdapterCard(ref, title, source, path, *said, words, stat.st_mtime, origin or {})
+    words = (metadata or {}).get("trigger_words") or [w for w in [facts["trigger_word"]] if w]
+    values = [facts[name] for name in ("family", "width", "made_for", "rank", "alpha", "base_model")]
+    return AdapterInfo(ref, title, source, path, *values, words, stat.st_mtime, origin or {})
 
 
 @functools.lru_cache(maxsize=1024)
 def _facts(path: Path, modified_ns: int, size: int) -> dict:
-    """What the file's header says; remembered for as long as the file does not change."""
+    """Facts from the file's header, cached until the file changes."""
     header = read_header(path)
     print_ = fingerprint(header)
-    alpha, base_model, word = (_stated(header.metadata).get(key) for key in ("trained_alpha", "base_model", "trigger_word"))
+    alpha, base_model, word = (_studio_metadata(header.metadata).get(key) for key in ("trained_alpha", "base_model", "trigger_word"))
     word = word if isinstance(word, str) else header.metadata.get("modelspec.trigger_phrase", "")
     base_model = base_model if isinstance(base_model, str) else ""
     return {
@@ -166,7 +170,7 @@ def _facts(path: Path, modified_ns: int, size: int) -> dict:
 
 
 def _made_for(found: Fingerprint, base_model: str) -> str:
-    """A file may say any base; it is believed where its layers are of that base's family."""
+    """The base named in the header counts only if the file's layers belong to that base's family."""
     family = next((family for family in families.FAMILIES if family.name == found.family), None)
     if family is None:
         return found.title
@@ -174,10 +178,10 @@ def _made_for(found: Fingerprint, base_model: str) -> str:
     return known.name if known else family.member_title(found.width)
 
 
-def _stated(metadata: dict[str, str]) -> dict:
-    """What a studio wrote into the header. Anybody can write there, so anything but a JSON object counts as nothing said."""
+def _studio_metadata(metadata: dict[str, str]) -> dict:
+    """Metadata written by a studio into the header. The header is untrusted, so anything but a JSON object is ignored."""
     try:
-        said = bounded_json.loads(metadata.get("studio", "{}"))
+        values = bounded_json.loads(metadata.get("studio", "{}"))
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return values if isinstance(values, dict) else {}

@@ -1,10 +1,10 @@
-"""A run: one directory that holds everything to train the same LoRA again. No torch here.
+"""Run: one directory with everything needed to train the same LoRA again. No torch.
 
     config.json  asked.json  dataset/{dataset.json,pictures/}  start.safetensors  events.jsonl  samples/<step>/  checkpoints/
     adapters/step-<step>.safetensors
 
-config.json says what is used, asked.json what was asked for, before the machine decided what was left open. Whoever holds the lock is the
-only writer of events.jsonl: the training child while it lives. `stop` and `pause` are empty files that others lay down as wishes.
+config.json holds the resolved config, asked.json the requested one, before automatic choices. Only the holder of the lock, the training
+process, writes events.jsonl. `stop` and `pause` are empty files that request these actions.
 """
 
 import json
@@ -42,14 +42,14 @@ class Run:
         self.events_file = path / "events.jsonl"
         self.start_file = path / "start.safetensors"
         self.prior_dir = path / "prior"
-        # The same picture and base give the same latents to every run of a workspace; one that was carried elsewhere keeps its own.
+        # Runs of a workspace share encodings, since the same image and base give the same latents; a run outside a workspace has its own.
         self.cache_dir = (path.parent.parent if path.parent.name == RUNS else path) / "encodings"
 
     @classmethod
     def open(cls, workspace: Workspace, run_id: str) -> "Run":
         run = cls(workspace.run_path(run_id))
         if not (run.path / "config.json").exists():
-            raise StudioError(f"There is no run {run_id!r} any more; choose one from the list.")
+            raise StudioError(f"There is no run {run_id!r}; choose one from the list.")
         return run
 
     @classmethod
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def job_key(self) -> str:
-        """Under this key the queue holds one unfinished training of this run at most, whoever asks for it."""
+        """Key of the queue: at most one unfinished training job of this run."""
         return f"train-{self.id}"
 
     @property
@@ -71,30 +71,32 @@ class Run:
         write_atomically(self.path / "config.json", configs.dump(config))
 
     @property
-    def asked(self) -> TrainConfig:
-        """The settings for another run like this one: with the same version of the base, and what the machine decided left open again."""
+    def requested(self) -> TrainConfig:
+        """Settings for a similar run: with the same revision of the base, but without this run's automatic choices."""
         file = self.path / "asked.json"
         if not file.exists():
             return self.config
-        now = self.config
-        return fields.replace(configs.load(file), {"model.revision": now.model.revision, "training.max_train_steps": now.training.max_train_steps})
+        current = self.config
+        return fields.replace(
+            configs.load(file), {"model.revision": current.model.revision, "training.max_train_steps": current.training.max_train_steps}
+        )
 
     def extend(self, more: int) -> None:
-        """Make a finished run longer by so many steps; it then goes on from its last resume state like one that was stopped."""
+        """Add `more` steps to a finished run; it can then be resumed from its last checkpoint."""
         with self.lock():
             if self.state != "finished":
-                raise StudioError(f"{self.title} is {self.state}, not finished; only what is finished can be made longer. Resume it instead.")
+                raise StudioError(f"{self.title} is {self.state}; only a finished run can be extended. Resume it instead.")
             if not any(self.checkpoints_dir.glob("step-*/manifest.json")):
-                raise StudioError(f"{self.title} has no state left to go on from; start a new run from its LoRA instead.")
+                raise StudioError(f"{self.title} has no checkpoint to resume from; start a new run from its LoRA instead.")
             config = self.config
             before = config.training.max_train_steps
-            after = fields.replace(config, {"training.max_train_steps": before + _whole(more)})
+            after = fields.replace(config, {"training.max_train_steps": before + _checked_steps(more)})
             self.write_config(after)
             self.append({"kind": "extended", "from": before, "to": before + more})
 
     @property
     def snapshot(self) -> dict:
-        """The dataset as it was when the run was made: title, sha256, consent, pictures with captions."""
+        """The dataset when the run was created: title, sha256, consent, images with captions."""
         return json.loads((self.dataset_dir / "dataset.json").read_text(encoding="utf-8"))
 
     @property
@@ -102,13 +104,13 @@ class Run:
         return self.snapshot["title"]
 
     def append(self, event: dict) -> None:
-        """Add one event. One write call a line, so that a reader never sees half of one that matters."""
+        """Append one event, in a single write call per line, so that readers rarely see a partial line and skip it."""
         line = json.dumps({"time": time.time(), **event}, sort_keys=True) + "\n"
         with open(self.events_file, "ab") as file:
             file.write(line.encode())
 
     def events(self, offset: int = 0) -> tuple[list[dict], int]:
-        """Events from a byte offset on, and the offset for the next call. A last line without its end is left for then."""
+        """Events from a byte offset on, and the offset for the next call. An incomplete last line is left for the next call."""
         if not self.events_file.exists():
             return [], 0
         with open(self.events_file, "rb") as file:
@@ -120,22 +122,22 @@ class Run:
             try:
                 found.append(json.loads(line))
             except json.JSONDecodeError:
-                # A kill can cut a line in two; the resumed child's next event then ends it. Only that line is lost.
+                # A kill can truncate a line, to which the resumed process then appends. Only that line is lost.
                 continue
         return found, offset + len(complete)
 
     @property
     def state(self) -> str:
-        """created, running, paused, full (it waits for room on the disk), stopped, finished or failed, as the training child last said."""
+        """created, running, paused, full (waiting for disk space), stopped, finished or failed, from the last event."""
         state = "created"
         for event in self.events()[0]:
             state = STATE_AFTER.get(event["kind"], state)
         return state
 
     def curve(self, kind: str = "step") -> list[dict]:
-        """The events of one kind that count, by step: those after a resume replace what was lost in the crash.
+        """Events of one kind by step; after a resume, repeated steps replace those recorded before the crash.
 
-        step: {step, loss, lr, seconds_per_step, ...}; validation: {step, loss} of the pictures held back.
+        step: {step, loss, lr, seconds_per_step, ...}; validation: {step, loss} on the validation images.
         """
         steps = {}
         for event in self.events()[0]:
@@ -146,7 +148,7 @@ class Run:
         return [steps[step] for step in sorted(steps)]
 
     def retries(self) -> list[dict]:
-        """What the training child proposes after it failed: [{"title": in words, "set": {"section.field": value}}]."""
+        """Changes that a failed training process suggests: [{"title": text, "set": {"section.field": value}}]."""
         ends = [event for event in self.events()[0] if event["kind"] in STATE_AFTER]
         return ends[-1].get("retries", []) if ends and ends[-1]["kind"] == "failed" else []
 
@@ -167,7 +169,7 @@ class Run:
         return saved[-1][1] if saved else None
 
     def samples(self) -> dict[int, list[Path]]:
-        """step -> one picture per sample prompt; step 0 is the base alone."""
+        """step -> one image per sample prompt; step 0 is the base alone."""
         if not self.samples_dir.exists():
             return {}
         columns = {int(folder.name): sorted(folder.glob("*.png")) for folder in self.samples_dir.iterdir() if folder.name.isdigit()}
@@ -194,15 +196,15 @@ class Run:
         (self.path / "pause").unlink(missing_ok=True)
 
     def lock(self) -> FileLock:
-        """Taken by the training child for as long as it lives; a second one gets a StudioError that names the first."""
+        """Lock held by the training process while it lives; a second process gets a StudioError that names the first."""
         return FileLock(self.path / "lock", f"The run {self.title!r}")
 
-    def held_by(self) -> int | None:
-        """The process that trains it now, whether or not any job knows of it."""
+    def trainer_pid(self) -> int | None:
+        """Pid of the process that trains this run, whether or not a job has recorded it."""
         return self.lock().holder()
 
 
-def _whole(more: int) -> int:
+def _checked_steps(more: int) -> int:
     if type(more) is not int or more < 1:
-        raise StudioError(f"{more!r} is no number of steps to add; give a whole number from 1 on.")
+        raise StudioError(f"{more!r} is not a valid number of steps to add; give an integer from 1.")
     return more

@@ -1,4 +1,4 @@
-"""Every starting point that an owner can choose for a training: the presets that ship, those they saved themselves, and their runs. No torch."""
+"""Starting points for training: shipped presets, the user's saved presets, and the settings of earlier runs. No torch."""
 
 import hashlib
 import time
@@ -21,8 +21,8 @@ LONGEST_TITLE = 80
 MOST, RUNS_SHOWN = 100, 8
 
 
-def settings(workspace: Workspace, dataset: Dataset, name: str = "", *overrides: str, memory: str = "") -> TrainConfig:
-    """The config for these pictures by the name of a starting point (shipped, mine:<name>, run:<id>; empty: the fitting one)."""
+def build_config(workspace: Workspace, dataset: Dataset, name: str = "", *overrides: str, memory: str = "") -> TrainConfig:
+    """Config for this dataset from a starting point (shipped, mine:<name>, run:<id>; empty: the fitting shipped preset)."""
     if not name.startswith((MINE, RUN)):
         return configs.for_dataset(dataset, name, *overrides, overlay=memory)
     return configs.tailored(find(workspace, name), dataset, *overrides, overlay=memory)
@@ -30,73 +30,75 @@ def settings(workspace: Workspace, dataset: Dataset, name: str = "", *overrides:
 
 def find(workspace: Workspace, name: str) -> Preset:
     if name.startswith(MINE):
-        return _own(workspace.preset_path(name.removeprefix(MINE)))
+        return _load_saved(workspace.preset_path(name.removeprefix(MINE)))
     if name.startswith(RUN):
-        return _of_run(Run.open(workspace, name.removeprefix(RUN)))
+        return _from_run(Run.open(workspace, name.removeprefix(RUN)))
     return shipped_presets.named(name)
 
 
-def own(workspace: Workspace) -> list[Preset]:
-    """What an owner saved, by title. A file that cannot be read is listed as such, since it is still theirs to remove."""
+def saved_presets(workspace: Workspace) -> list[Preset]:
+    """Saved presets by title. An unreadable file is listed as such, so that the user can remove it."""
     found = []
     for path in workspace.presets.glob("*.toml"):
         try:
-            found.append(_own(path))
+            found.append(_load_saved(path))
         except StudioError as error:
             found.append(Preset(MINE + path.stem, f"{path.stem} (cannot be read)", str(error), "unknown", "", "", "", path))
     return sorted(found, key=lambda preset: preset.title.casefold())
 
 
-def goals(workspace: Workspace, subject: str, base_model: str = "") -> list[tuple[str, str]]:
-    """(title, name) of what can be chosen for these pictures and this base: its two paces, then one's own, then the newest runs.
+def list_choices(workspace: Workspace, subject: str, base_model: str = "") -> list[tuple[str, str]]:
+    """(title, name) of the starting points for this subject and base: the two shipped presets, saved presets, then the newest runs.
 
-    For a base nobody here knows before it is fetched, the paces of every family, so that a person can say which it is.
+    For a base of unknown family, the shipped presets of every family, so that the user can choose the family.
     """
     fitting = shipped_presets.named(configs.fitting_preset(subject, base_model))
     known = not base_model or families.of(base_model) or fitting.base_model == base_model
-    paces = [p for p in configs.presets() if p.subject == subject and (not known or p.name in (fitting.name, fitting.name + shipped_presets.QUICK))]
-    runs = [(f"Settings of the run {run.title}, {_when(run)}", RUN + run.id) for run in Run.all(workspace)[:RUNS_SHOWN]]
-    return [*((p.title, p.name) for p in paces), *((f"{p.title} (yours)", p.name) for p in own(workspace)), *runs]
+    shipped = [p for p in configs.presets() if p.subject == subject and (not known or p.name in (fitting.name, fitting.name + shipped_presets.QUICK))]
+    runs = [(f"Settings of the run {run.title}, {_format_date(run)}", RUN + run.id) for run in Run.all(workspace)[:RUNS_SHOWN]]
+    return [*((p.title, p.name) for p in shipped), *((f"{p.title} (yours)", p.name) for p in saved_presets(workspace)), *runs]
 
 
-def save(workspace: Workspace, title: str, config: TrainConfig, pictures: int = 0, replace: bool = False, suggest: bool = False) -> Preset:
-    """Keep settings under a title: what differs from the defaults, but for what belongs to the pictures.
+def save(workspace: Workspace, title: str, config: TrainConfig, images: int = 0, replace: bool = False, suggest: bool = False) -> Preset:
+    """Save settings as a preset: values that differ from the defaults, except those that belong to the dataset.
 
-    Steps that are the suggested ones for so many `pictures` stay a suggestion, any do with `suggest`. A preset that is there is only replaced
-    when that is said.
+    A number of steps equal to the suggestion for that many `images` is not saved and stays a suggestion; with `suggest`, any number of steps.
+    An existing preset is only replaced with `replace`.
     """
     title = clean_text(title, LONGEST_TITLE)
     if not title:
-        raise StudioError("The preset has no name; give it one, for example Ink, slow.")
-    # A title in another script has no letters for a file name; its hash is one.
+        raise StudioError("The preset has no title; give one, for example “Ink, slow”.")
+    # A title in another script may have no characters for a file name; then its hash is used.
     path = workspace.preset_path(slug(title, "") or f"preset-{hashlib.sha256(title.encode()).hexdigest()[:8]}")
     if path.exists() and not replace:
-        there = tomllib.loads(path.read_text(encoding="utf-8")).get("preset", {}).get("title", path.stem)
-        raise StudioError(f"You have a preset {there!r} already. Tick Replace (--replace on the command line), or choose another name.")
+        existing = tomllib.loads(path.read_text(encoding="utf-8")).get("preset", {}).get("title", path.stem)
+        raise StudioError(f"There is already a preset {existing!r}. Tick Replace (--replace on the command line), or choose another title.")
     if not path.exists() and len(list(workspace.presets.glob("*.toml"))) >= MOST:
-        raise StudioError(f"You have {MOST} presets already, which is as many as are kept; remove one first.")
-    values = differing(config)
+        raise StudioError(f"You have {MOST} saved presets, which is the limit; remove one first.")
+    values = non_default_values(config)
     values[shipped_presets.STEPS] = config.training.max_train_steps
-    if suggest or (pictures and config.training.max_train_steps == configs.suggested_steps(config, pictures)):
+    if suggest or (images and config.training.max_train_steps == configs.suggested_steps(config, images)):
         del values[shipped_presets.STEPS]
     if config.samples.prompts:
         values["samples.prompts"] = [unspoken(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
     offer = families.offer(config.model.base_model)
-    about = {"title": title, "description": f"Your own settings for {offer.name if offer else config.model.base_model}.", "measured": "estimated"}
-    text = toml.document({"preset": about, **fields.nested(values)}, "A preset saved in LoRA Studio; says only what differs from the defaults.")
+    header = {"title": title, "description": f"Your own settings for {offer.name if offer else config.model.base_model}.", "measured": "estimated"}
+    text = toml.document(
+        {"preset": header, **fields.nested(values)}, "Preset saved in LoRA Studio; contains only values that differ from the defaults."
+    )
     write_atomically(path, text.encode())
-    return _own(path)
+    return _load_saved(path)
 
 
 def remove(workspace: Workspace, name: str) -> str:
-    """Into the trash; returns what `Workspace.restore` takes. Only one's own can be removed."""
+    """Move a saved preset to the trash; returns the id for `Workspace.restore`. Other starting points cannot be removed."""
     if not name.startswith(MINE):
-        raise StudioError(f"{name!r} ships with the studio or is a run, so it cannot be removed here; only presets that you saved can.")
+        raise StudioError(f"{name!r} is a shipped preset or a run and cannot be removed here; only saved presets can.")
     return workspace.remove(workspace.preset_path(name.removeprefix(MINE)))
 
 
-def differing(config: TrainConfig) -> dict:
-    """Path -> value of every setting that is not as it would be unsaid, without those that belong to the pictures."""
+def non_default_values(config: TrainConfig) -> dict:
+    """Path -> value of every setting that differs from its default, without those that belong to the dataset."""
     found = {}
     for leaf in fields.leaves(config):
         value = fields.get(config, leaf.path)
@@ -106,28 +108,32 @@ def differing(config: TrainConfig) -> dict:
     return found
 
 
-def title_of(path: Path) -> str:
-    """Of a preset's file, wherever it lies now."""
+def read_title(path: Path) -> str:
+    """Title in a preset's file, also when the file is in the trash."""
     try:
         return str(tomllib.loads(path.read_text(encoding="utf-8"))["preset"]["title"])
     except (OSError, ValueError, KeyError, TypeError):
         return "A preset"
 
 
-def _own(path: Path) -> Preset:
+def _load_saved(path: Path) -> Preset:
     values = shipped_presets.read(path)
     about = tomllib.loads(path.read_text(encoding="utf-8")).get("preset", {})
     values.pop("version", None)
     return shipped_presets.described(MINE + path.stem, path, about, values)
 
 
-def _of_run(run: Run) -> Preset:
-    """A run's settings as they were asked for, so without what its machine chose; its prompts without its trigger word."""
-    values = fields.flatten(run.asked.model_dump(exclude={"version"}))
-    values["samples.prompts"] = [unspoken(prompt, run.asked.dataset.trigger_word) for prompt in run.asked.samples.prompts]
-    about = {"title": f"Settings of the run {run.title}", "description": f"As in the run {run.title}, {_when(run)}.", "measured": "those of that run"}
+def _from_run(run: Run) -> Preset:
+    """A run's requested settings, without automatic choices; its prompts without its trigger word."""
+    values = fields.flatten(run.requested.model_dump(exclude={"version"}))
+    values["samples.prompts"] = [unspoken(prompt, run.requested.dataset.trigger_word) for prompt in run.requested.samples.prompts]
+    about = {
+        "title": f"Settings of the run {run.title}",
+        "description": f"As in the run {run.title}, {_format_date(run)}.",
+        "measured": "those of that run",
+    }
     return shipped_presets.described(RUN + run.id, run.path, about, fields.nested(values))
 
 
-def _when(run: Run) -> str:
+def _format_date(run: Run) -> str:
     return time.strftime("%d %b %H:%M", time.localtime(run.snapshot["created"]))

@@ -1,4 +1,4 @@
-"""What was removed from a workspace and can be put back, by the titles people know. No torch."""
+"""Trash of a workspace: removed datasets, runs and presets with their titles. No torch."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,12 @@ from studio.runs.run import Run
 TITLES: dict[str, Callable] = {
     "datasets": lambda path: Dataset(path).title,
     "runs": lambda path: Run(path).title,
-    "presets": starting_points.title_of,
+    "presets": starting_points.read_title,
 }
-"""Folder of a workspace -> the title of what was removed from it."""
+"""Folder of a workspace -> function that reads the title of a removed item."""
 
 
-def removed(workspace: Workspace, *kinds: str) -> list[tuple[Trashed, str]]:
-    """(what, its title) of some kinds, or of all, newest removal first."""
+def list_removed(workspace: Workspace, *kinds: str) -> list[tuple[Trashed, str]]:
+    """(item, title) of the given kinds, or of all kinds, last removed first."""
     found = ((each, each.original.parent.name) for each in workspace.trashed())
     return [(each, TITLES[kind](each.content)) for each, kind in found if kind in (kinds or TITLES)]

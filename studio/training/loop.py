@@ -300,7 +300,7 @@ def main(argv: list[str]) -> int:
         except StudioError as error:
             return _fail(run, str(error))
         except (torch.OutOfMemoryError, MemoryError):
-            return _fail(run, *memory.too_small(run.config))
+            return _fail(run, *memory.out_of_memory_advice(run.config))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 _fail(run, f"The computer refused something the run needs: {error}.")
@@ -309,7 +309,7 @@ def main(argv: list[str]) -> int:
         except Exception as error:
             # torch has no class of its own for a CPU that runs out of memory.
             if isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "not enough memory" in str(error)):
-                return _fail(run, *memory.too_small(run.config))
+                return _fail(run, *memory.out_of_memory_advice(run.config))
             # Not swallowed: a run without a last word would look interrupted for ever.
             said = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             _fail(run, f"Something unexpected broke ({said}); the details are in logs/{run.id}.log in the studio's folder.{_other_versions()}")

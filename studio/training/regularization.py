@@ -45,7 +45,7 @@ def _draw(run: Run, config: TrainConfig, base: BaseFolder, family: Family, encod
     encodings.load_decoder()
     generator = Generator(base, family, config.runtime.device, config.runtime.dtype, encodings.pipeline)
     for prompt in (config.prior.prompt, ""):
-        generator.learn_prompt(prompt, encodings.conditions(prompt))
+        generator.cache_conditions(prompt, encodings.conditions(prompt))
     for index in missing:
         recipe = Recipe(
             prompt=config.prior.prompt,
@@ -59,6 +59,6 @@ def _draw(run: Run, config: TrainConfig, base: BaseFolder, family: Family, encod
             height=config.dataset.resolution,
         )
         png = io.BytesIO()
-        generator.draw(recipe, []).save(png, format="PNG")
+        generator.generate(recipe, []).save(png, format="PNG")
         write_atomically(run.prior_dir / f"{index:04d}.png", add_recipe(png.getvalue(), recipe))
         run.append({"kind": "prior", "done": index + 1, "total": config.prior.pictures})

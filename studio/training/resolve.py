@@ -37,8 +37,8 @@ def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
     check_optimizer(config.training)
     # Counted only while something hangs on it: a resume need not build a large base's shapes.
     undecided = None in (config.runtime.dtype, config.runtime.gradient_checkpointing, config.runtime.quantisation, config.runtime.offload)
-    numbers = measure.base_numbers(family, base) if undecided else 0
-    chosen, reasons = memory.choose(runtime.choose(config.runtime, numbers), numbers, config, base, family)
+    numbers = measure.count_base_parameters(family, base) if undecided else 0
+    chosen, reasons = memory.resolve(runtime.resolve(config.runtime, numbers), numbers, config, base, family)
     decided = {"model.family": family.name, "model.revision": base.revision}
     settled = fields.replace(config, {**decided, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
     if team.first:

@@ -46,7 +46,7 @@ class Film:
         runtime = self.config.runtime
         self.generator = Generator(self.base, self.family, device=runtime.device, dtype=runtime.dtype, pipeline=self.encodings.pipeline)
         for prompt, conditions in self.conditions.items():
-            self.generator.learn_prompt(prompt, conditions)
+            self.generator.cache_conditions(prompt, conditions)
 
     def seconds_left(self, step: int) -> float:
         """How long the columns still to come will take."""
@@ -100,7 +100,7 @@ class Film:
     def _picture(self, step: int, recipe: Recipe, adapter: Path | None) -> Image.Image:
         """One sample. Where its numbers overflow it is black, with a note in the run: training goes on, and a later LoRA may be well again."""
         try:
-            return self.generator.draw(recipe, [(adapter, 1.0)] if adapter else [])
+            return self.generator.generate(recipe, [(adapter, 1.0)] if adapter else [])
         except Overflow as error:
             self.run.append({"kind": "note", "message": f"The sample {recipe.prompt[:60]!r} of step {step} is black. {error}"})
             side = self.config.samples.resolution or self.family.resolution(self.base)

@@ -50,7 +50,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
 
         def look(seen, news, beat, request: gr.Request):
             """Once a second: nothing while no job changed; else the bar, and the two states that tabs listen to."""
-            now = studio.jobs.changes()
+            now = studio.jobs.data_version()
             if now == seen:
                 return [gr.skip()] * 4
             owner = studio.owner(request)

@@ -14,7 +14,7 @@ from studio.core.errors import StudioError
 from studio.core.workspace import Home, Workspace
 from studio.datasets.dataset import Dataset
 from studio.jobs import estimates, launch, worker
-from studio.jobs.launch import Wanted
+from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Job, Jobs
 from studio.runs.run import Run
 
@@ -70,7 +70,7 @@ class Studio:
         """The caller's own things; nobody else's can be named through it."""
         return self.home.workspace(self.owner(request))
 
-    def train(self, owner: str, dataset: Dataset, wanted: Sequence[Wanted]) -> list[tuple[Run, Job]]:
+    def train(self, owner: str, dataset: Dataset, wanted: Sequence[TrainingRequest]) -> list[tuple[Run, Job]]:
         """Write runs down and queue them, all or none."""
         begun = launch.train(self.home.workspace(owner), self.jobs, dataset, wanted)
         worker.ensure(self.home)
@@ -88,7 +88,7 @@ class Studio:
 
     def go_on(self, owner: str, run: Run) -> Job:
         """Queue a run that is there already: from its last safe point, to the same file as if nothing had happened."""
-        job = launch.go_on(self.jobs, self.home.workspace(owner), run)
+        job = launch.resume(self.jobs, self.home.workspace(owner), run)
         worker.ensure(self.home)
         return job
 

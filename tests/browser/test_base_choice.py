@@ -65,7 +65,7 @@ def test_the_licence_follows_the_lora_and_stays_where_somebody_chose_one(open_pa
     keep(page, "licence-refused")
     choose(page, "#publish-adapter", "Flux ink")
     expect(page.locator("#about-licence")).to_contain_text(
-        "FLUX.1 [dev] (FLUX.1 [dev] Non-Commercial License) covers LoRAs made from it and does not allow MIT"
+        "FLUX.1 [dev] (FLUX.1 [dev] Non-Commercial License) also covers LoRAs and does not allow MIT"
     )
     seen = Counter()
     page.on("request", lambda each: seen.update([json.loads(each.post_data)["fn_index"]]) if "queue/join" in each.url else None)

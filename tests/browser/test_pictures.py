@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from studio import builtin
 from studio.datasets.dataset import Dataset
-from studio.jobs.progress import Report
+from studio.jobs.progress import ProgressReporter
 from studio.jobs.queue import Jobs
 from tests.browser.conftest import drop
 
@@ -154,7 +154,7 @@ def test_a_caption_that_is_being_typed_stays_while_others_are_written(open_page,
     jobs = Jobs(app.home.database)
     job = jobs.submit("local", "import", {"dataset": dataset.id, "files": []})
     jobs.claim(("import",), os.getpid())
-    report = Report(jobs, job.id)
+    report = ProgressReporter(jobs, job.id)
     boxes.nth(1).fill("")
     for index, word in enumerate(("sks ", "in ", "a ", "boat")):
         boxes.nth(1).press_sequentially(word, delay=40)

@@ -30,7 +30,7 @@ def test_goals_follow_the_base_and_settings_are_kept_and_brought(open_page, keep
     page.get_by_label("Save as preset").fill("Ink, quick")
     page.locator("#save-preset").click()
     expect(goal).to_have_value("Ink, quick (yours)")
-    assert [preset.title for preset in starting_points.own(workspace)] == ["Ink, quick"]
+    assert [preset.title for preset in starting_points.saved_presets(workspace)] == ["Ink, quick"]
 
     brought = tmp_path / "theirs.toml"
     brought.write_text(KOHYA)

@@ -50,7 +50,7 @@ def at_work(home, monkeypatch):
     def turns():
         resident = Worker(home)
         while not over.is_set():
-            resident.turn()
+            resident.run_once()
             time.sleep(0.02)
 
     monkeypatch.setattr(worker, "ensure", lambda home: None)
@@ -130,7 +130,10 @@ def test_a_training_that_is_stopped_says_where_and_how_to_go_on(home, studio, wo
     run = Run.all(workspace)[0]
     step = run.adapters()[-1][0]
     assert done.exit_code == terminal.STOPPED == 130 and run.state == "stopped"
-    assert done.stdout.splitlines() == [run.id, f"Stopped at step {step} and saved; go on with: python -m studio resume {run.id} --home {home.root}"]
+    assert done.stdout.splitlines() == [
+        run.id,
+        f"Stopped at step {step}, checkpoint saved; continue with: python -m studio resume {run.id} --home {home.root}",
+    ]
 
 
 def test_what_was_stopped_before_it_began_says_so(home, studio, workspace, monkeypatch):
@@ -138,7 +141,7 @@ def test_what_was_stopped_before_it_began_says_so(home, studio, workspace, monke
     monkeypatch.setattr(worker, "ensure", lambda home: [jobs.cancel(job.id) for job in jobs.list()])
     done = CliRunner().invoke(commands.app, ["resume", run.id, "--home", str(home.root)])
     assert done.exit_code == terminal.STOPPED
-    assert done.stdout.startswith(f"Stopped before the first step; go on with: python -m studio resume {run.id}")
+    assert done.stdout.startswith(f"Stopped before the first step; continue with: python -m studio resume {run.id}")
     done = CliRunner().invoke(commands.app, ["generate", "a cat", "--out", str(home.root / "cat.png"), "--home", str(home.root)])
     assert (done.exit_code, done.stdout) == (terminal.STOPPED, "Stopped.\n")
 
@@ -152,17 +155,17 @@ def test_a_worker_that_dies_is_replaced_while_somebody_waits(home, studio, monke
             draw(home)
 
     monkeypatch.setattr(worker, "ensure", dies_at_first)
-    monkeypatch.setattr(worker, "LOOK_AROUND_SECONDS", 0.2)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.2)
     studio("generate", "a cat", "--out", tmp_path / "cat.png")
     assert len(times) == 2 and (tmp_path / "cat.png").exists()
 
 
 def test_a_worker_that_cannot_start_ends_the_wait_with_its_reason(home, studio, monkeypatch, tmp_path):
     def broken(home):
-        raise StudioError("The process that draws and trains ends as soon as it starts.")
+        raise StudioError("The worker process ends right after it starts.")
 
     monkeypatch.setattr(worker, "ensure", broken)
-    with pytest.raises(StudioError, match="ends as soon as it starts"):
+    with pytest.raises(StudioError, match="ends right after it starts"):
         studio("generate", "a cat", "--out", tmp_path / "cat.png")
     assert not Jobs(home.database).list(kinds=DEVICE_KINDS, states=("waiting", "running"))
 
@@ -190,7 +193,7 @@ def test_a_removed_dataset_is_listed_and_put_back(studio, workspace):
     trashed = workspace.remove(dataset.path)
     assert trashed in studio("show", "removed")
     assert studio("restore", trashed).strip() == dataset.id
-    assert len(dataset.pictures) == 16 and "Nothing that could be put back" in studio("show", "removed")
+    assert len(dataset.pictures) == 16 and "No removed items" in studio("show", "removed")
 
 
 def test_several_pictures_are_saved_side_by_side_each_with_its_recipe(studio, answered, tmp_path):
@@ -227,11 +230,11 @@ def test_pictures_can_be_added_to_a_dataset_that_is_there(studio, workspace, tmp
     (tmp_path / "a.txt").write_text("a grey card")
     (tmp_path / "odd.png").write_bytes(b"no picture")
     printed = studio("add", made, tmp_path / "a.png", tmp_path / "a.txt", tmp_path / "odd.png")
-    assert "1 pictures and 1 captions added." in printed and "not used: odd.png" in printed
+    assert "1 images and 1 captions added." in printed and "not used: odd.png" in printed
     assert [picture.caption for picture in Dataset.open(workspace, made).pictures] == ["a grey card"]
     (tmp_path / "a-mask.png").write_bytes(png(200, size=64))
     printed = studio("add", made, tmp_path / "a-mask.png")
-    assert "0 pictures and 0 captions, 1 masks added." in printed and "Only the light parts teach." in printed
+    assert "0 images and 0 captions, 1 masks added." in printed and "Only the light parts teach." in printed
     with pytest.raises(StudioError, match="not here any more"):
         studio("add", "gone", tmp_path / "a.png")
 
@@ -248,7 +251,7 @@ def test_a_lora_file_is_brought_and_can_be_found(studio, workspace, tmp_path):
     [
         (("gone.safetensors",), "There is no file 'gone.safetensors'"),
         (("./gone",), "There is no file"),
-        (("{file}", "--revision", "main"), "--revision and --file are for the Hub"),
+        (("{file}", "--revision", "main"), "--revision and --file apply only to the Hub"),
         (("{bad}",), "pickle"),
         (("one-word",), "'one-word' is not the id of a Hub repository"),
     ],
@@ -301,7 +304,7 @@ def test_publishing_under_another_licence_sends_its_name_and_link(home, studio, 
 
 @pytest.mark.parametrize("together", [["a.png"], ["--subject", "object"], ["--trigger", "ohwx"], ["--consent", "they agreed"]])
 def test_a_sample_set_takes_nothing_that_it_brings_itself(studio, workspace, together):
-    with pytest.raises(StudioError, match="give --sample with a title at most"):
+    with pytest.raises(StudioError, match="give only --sample and a title"):
         studio("dataset", "Mine", *together, "--sample", "style")
     assert Dataset.all(workspace) == []
 
@@ -316,7 +319,7 @@ def test_bringing_pictures_says_what_was_not_used_and_what_is_worth_knowing(stud
     (tmp_path / "a.png").write_bytes(png(50, size=64))
     (tmp_path / "b.png").write_bytes(png(50, size=64))
     printed = studio("dataset", "Ink", tmp_path / "odd [x].png", tmp_path / "a.png", tmp_path / "b.png")
-    assert "1 pictures and 0 captions added." in printed
+    assert "1 images and 0 captions added." in printed
     assert "not used: odd [x].png" in printed
     assert "same" in printed
 
@@ -326,7 +329,7 @@ def test_bringing_pictures_says_what_was_not_used_and_what_is_worth_knowing(stud
     [
         (("generate", "a cat", "--steps", "500"), "num_inference_steps: 500 does not fit. Input should be less than or equal to 200"),
         (("generate", "a cat", "--seed", "-1"), "seed: -1 does not fit"),
-        (("generate", "a cat", "--lora", "starter:style=much"), "'much' is not a weight"),
+        (("generate", "a cat", "--lora", "starter:style=much"), "'much' is not a valid weight"),
         (("save", "run:gone", "out", "--licence", "l" * 100), "licence: '.* does not fit"),
         (("train", "gone"), "not here any more"),
     ],
@@ -378,13 +381,13 @@ def test_when_one_of_several_values_is_wrong_nothing_is_queued(home, studio, wor
     made = studio("dataset", "--sample", "style").splitlines()[0]
     with pytest.raises(StudioError, match="rank.: 4096 does not fit"):
         studio("train", made, "lora.rank=8,4096", "--no-wait")
-    with pytest.raises(StudioError, match="make 21 runs"):
+    with pytest.raises(StudioError, match="give 21 runs"):
         studio("train", made, "training.seed=" + ",".join(map(str, range(21))), "--no-wait")
     assert Run.all(workspace) == [] and Jobs(home.database).list() == []
 
 
 def test_the_queue_is_listed_put_in_order_and_emptied(home, studio, workspace, nobody_works):
-    assert studio("queue") == "Nothing runs or waits.\n"
+    assert studio("queue") == "No running or waiting jobs.\n"
     made = studio("dataset", "--sample", "style").splitlines()[0]
     runs = studio("train", made, "lora.rank=4,8,16", "--title", "Ink", "--no-wait").splitlines()
     jobs = Jobs(home.database)
@@ -396,12 +399,12 @@ def test_the_queue_is_listed_put_in_order_and_emptied(home, studio, workspace, n
     assert listed(studio("queue")) == ids and runs[0] in studio("queue") and "Ink, rank 4" in studio("queue")
     assert listed(studio("queue", "move", ids[2], "first")) == [ids[2], ids[0], ids[1]]
     assert listed(studio("queue", "move", ids[2], "down")) == [ids[0], ids[2], ids[1]]
-    assert studio("queue", "cancel", ids[0]) == "Taken out of the queue.\n"
+    assert studio("queue", "cancel", ids[0]) == "Cancelled.\n"
     jobs.claim(("train",), os.getpid())
-    assert studio("queue", "cancel", ids[2]) == "It is asked to stop.\n" and jobs.cancel_requested(int(ids[2]))
+    assert studio("queue", "cancel", ids[2]) == "Stopping.\n" and jobs.cancel_requested(int(ids[2]))
     assert Run.open(workspace, runs[0]).state == "created", "taken out, not failed"
     for words in (("cancel", ids[0]), ("move", ids[0], "up"), ("move", ids[1], "sideways"), ("cancel", "99")):
-        with pytest.raises(StudioError, match="is over already|does not wait any more|choose one of first|no job 99"):
+        with pytest.raises(StudioError, match="has already ended|cannot be moved|choose one of first|no job 99"):
             studio("queue", *words)
 
 
@@ -448,7 +451,7 @@ def test_one_of_several_that_is_taken_out_elsewhere_leaves_the_others_waiting(ho
             jobs.finish(job.id, {"adapter": f"run:{job.payload['run']}"})
 
     monkeypatch.setattr(worker, "ensure", work)
-    monkeypatch.setattr(worker, "LOOK_AROUND_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.05)
     made = studio("dataset", "--sample", "style").splitlines()[0]
     done = CliRunner().invoke(commands.app, ["train", made, "lora.rank=4,8", "--title", "Ink", "--home", str(home.root)])
     assert done.exit_code == terminal.STOPPED and "run:ink-rank-8" in done.stdout
@@ -471,4 +474,4 @@ def test_ctrl_c_stops_all_of_several(home, studio, workspace, monkeypatch):
     done = CliRunner().invoke(commands.app, ["train", made, "lora.rank=4,8,16", "--home", str(home.root)])
     hand.join()
     assert done.exit_code == terminal.STOPPED and jobs.queue() == []
-    assert done.stdout.count("Stopped before the first step; go on with: python -m studio resume") == 3
+    assert done.stdout.count("Stopped before the first step; continue with: python -m studio resume") == 3

@@ -44,7 +44,7 @@ def test_they_can_be_kept_and_trained_with(studio, workspace, tmp_path, monkeypa
         studio("settings", tmp_path / "ink.toml", "--save", "Ink, slow")
     studio("settings", tmp_path / "ink.toml", "--save", "Ink, slow", "--replace")
     dataset = Dataset.from_samples(workspace, "style")
-    config = starting_points.settings(workspace, dataset, "mine:ink-slow")
+    config = starting_points.build_config(workspace, dataset, "mine:ink-slow")
     # Epochs could not be counted without pictures, so the steps are suggested for these.
     assert (config.lora.rank, config.model.family, config.training.max_train_steps) == (24, "flux", 1200)
 

@@ -51,7 +51,7 @@ def row(ref: str, **changes) -> dict:
 
 
 @pytest.mark.parametrize(
-    "what", ["card.sha256", "library.with_hash(workspace, card.ref, 'x')", "copy_atomically(card.path, Path(sys.argv[1]) / 'copy')"]
+    "what", ["card.sha256", "library.find_by_hash(workspace, card.ref, 'x')", "copy_atomically(card.path, Path(sys.argv[1]) / 'copy')"]
 )
 def test_a_large_file_is_read_in_pieces(home, large, what):
     done = subprocess.run([sys.executable, "-c", GROWTH, str(home.root), what], capture_output=True, text=True, check=True)

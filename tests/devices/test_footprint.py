@@ -8,7 +8,7 @@ from studio.config.runtime import RuntimeConfig
 from studio.core.errors import StudioError
 from studio.devices.footprint import Footprint
 from studio.devices.measure import measure
-from studio.devices.memory import fitting
+from studio.devices.memory import select_savings
 from studio.families import FAMILIES, get
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -40,17 +40,17 @@ def test_text_encoders_that_learn_count(family, method, tmp_path):
     asked = {"lora": {"rank": 4, "text_encoder": True, "method": method}, "dataset": {"resolution": 64}}
     config = configs.build({"model": {"base_model": str(base.path)}, **asked})
     working = add_lora(family.load(base, torch.float32), config, family, torch.float32)
-    assert measure(config, family, base).adapter_numbers == sum(weight.numel() for weight in working.values())
+    assert measure(config, family, base).adapter_parameters == sum(weight.numel() for weight in working.values())
     assert all(len(offer.taught_encoders) == len(family.text_encoder_targets) for offer in family.offers if not offer.folder)
 
 
 def test_stable_diffusions_text_encoder_adds_what_people_know():
-    alone, both = (footprint("stable-diffusion", SD15, 64, rank=4, text_encoder=learns).adapter_numbers for learns in (False, True))
+    alone, both = (footprint("stable-diffusion", SD15, 64, rank=4, text_encoder=learns).adapter_parameters for learns in (False, True))
     assert both - alone == 12 * 4 * 2 * 768 * 4
 
 
 def test_predicted_memory_is_what_others_measured():
-    """SimpleTuner's table for an H100, batch 1: SDXL at 1024 takes 13.0 GiB kept whole and 6.5 with every block computed twice."""
+    """SimpleTuner's table for an H100, batch 1: SDXL at 1024 takes 13.0 GiB without and 6.5 with gradient checkpointing."""
     sdxl = footprint("sdxl", SDXL, 1024, rank=16)
     assert sdxl.memory(1, False, "none", False) / 2**30 == pytest.approx(13.0, rel=0.15)
     assert sdxl.memory(1, True, "none", False) / 2**30 == pytest.approx(6.5, rel=0.15)
@@ -64,7 +64,7 @@ def test_what_autograd_keeps_is_what_a_real_step_keeps(tmp_path):
     family = get("stable-diffusion")
     base = resolve_base(str(save_tiny(family, tmp_path / "m")))
     config = configs.build({"model": {"base_model": str(base.path)}, "dataset": {"resolution": 64}, "lora": {"rank": 4}})
-    told = measure(config, family, base)
+    measured = measure(config, family, base)
     denoiser = family.load(base, torch.bfloat16).unet
     inject(denoiser, peft_config("lora", 4, 4, 0.0, list(family.target_modules)))
     denoiser.train()
@@ -80,17 +80,17 @@ def test_what_autograd_keeps_is_what_a_real_step_keeps(tmp_path):
     inputs = {name: torch.randn(1, *shape, dtype=torch.bfloat16) for name, shape in shapes.items()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         family.predict(denoiser, inputs.pop("latents"), torch.tensor([500.0]), inputs)
-    assert told.activation_bytes == pytest.approx(sum(kept.values()), rel=0.1)
-    assert told.adapter_numbers == sum(weight.numel() for weight in denoiser.parameters() if weight.requires_grad)
+    assert measured.activation_bytes == pytest.approx(sum(kept.values()), rel=0.1)
+    assert measured.adapter_parameters == sum(weight.numel() for weight in denoiser.parameters() if weight.requires_grad)
 
 
 LARGE = Footprint(
-    base_numbers=12_000_000_000,
-    adapter_numbers=45_000_000,
+    base_parameters=12_000_000_000,
+    adapter_parameters=45_000_000,
     activation_bytes=26_000_000_000,
     checkpointed_bytes=1_600_000_000,
     blocks=57,
-    resident_numbers=630_000_000,
+    resident_parameters=630_000_000,
 )
 
 
@@ -105,34 +105,34 @@ LARGE = Footprint(
         (4.6, True, "nf4", True),
     ],
 )
-def test_the_fastest_way_that_fits_is_taken_and_said(gigabytes, checkpointing, quantisation, offload, monkeypatch):
+def test_the_fastest_savings_that_fit_are_chosen_and_reported(gigabytes, checkpointing, quantisation, offload, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    chosen, sentence = fitting(LARGE, RuntimeConfig(), 1, gigabytes * 10**9)
+    chosen, reason = select_savings(LARGE, RuntimeConfig(), 1, gigabytes * 10**9)
     assert chosen == {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}
-    assert f"{gigabytes:.1f} GB of free memory" in sentence
+    assert f"Free memory: {gigabytes:.1f} GB" in reason
 
 
-def test_what_was_asked_for_is_kept_and_too_little_memory_is_said():
-    chosen, _ = fitting(LARGE, RuntimeConfig(quantisation="none", offload=False), 1, 16 * 10**9)
+def test_requested_settings_are_kept_and_too_little_memory_is_reported():
+    chosen, _ = select_savings(LARGE, RuntimeConfig(quantisation="none", offload=False), 1, 16 * 10**9)
     assert chosen == {"gradient_checkpointing": True, "quantisation": "none", "offload": False}
-    _, sentence = fitting(LARGE, RuntimeConfig(quantisation="none", offload=False), 1, 16 * 10**9)
-    assert "may still be too little" in sentence
+    _, reason = select_savings(LARGE, RuntimeConfig(quantisation="none", offload=False), 1, 16 * 10**9)
+    assert "may still be too little" in reason
 
 
-def test_blocks_that_wait_outside_are_computed_twice():
-    assert fitting(LARGE, RuntimeConfig(offload=True), 1, 9 * 10**9)[0]["gradient_checkpointing"] is True
+def test_offload_requires_gradient_checkpointing():
+    assert select_savings(LARGE, RuntimeConfig(offload=True), 1, 9 * 10**9)[0]["gradient_checkpointing"] is True
     with pytest.raises(StudioError, match="Switch both on"):
-        fitting(LARGE, RuntimeConfig(offload=True, gradient_checkpointing=False), 1, 9 * 10**9)
+        select_savings(LARGE, RuntimeConfig(offload=True, gradient_checkpointing=False), 1, 9 * 10**9)
 
 
-def test_on_a_processor_only_what_it_can_do_is_chosen_and_wider_numbers_take_more():
+def test_on_a_cpu_only_supported_savings_are_chosen_and_float32_needs_more_memory():
     for gigabytes, checkpointing in ((200, False), (16, True)):
-        chosen, _ = fitting(LARGE, RuntimeConfig(device="cpu", dtype="float32"), 1, gigabytes * 10**9)
+        chosen, _ = select_savings(LARGE, RuntimeConfig(device="cpu", dtype="float32"), 1, gigabytes * 10**9)
         assert chosen == {"gradient_checkpointing": checkpointing, "quantisation": "none", "offload": False}
     assert LARGE.memory(1, False, "none", False, "float32") > 1.9 * LARGE.memory(1, False, "none", False)
 
 
-def test_without_the_package_nothing_is_packed(monkeypatch):
+def test_without_bitsandbytes_nothing_is_quantised(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    chosen, _ = fitting(LARGE, RuntimeConfig(), 1, 16 * 10**9)
+    chosen, _ = select_savings(LARGE, RuntimeConfig(), 1, 16 * 10**9)
     assert chosen == {"gradient_checkpointing": True, "quantisation": "none", "offload": True}

@@ -11,16 +11,16 @@ from studio.devices import runtime
 @pytest.mark.parametrize(("there", "device", "dtype"), [(False, "cpu", "float32"), (True, "cuda", "bfloat16")])
 def test_what_was_left_open_is_filled_in(monkeypatch, there, device, dtype):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    chosen = runtime.choose(RuntimeConfig())
+    chosen = runtime.resolve(RuntimeConfig())
     assert (chosen.device, chosen.dtype) == (device, dtype) and chosen.threads >= 1
-    assert runtime.choose(chosen) == chosen
+    assert runtime.resolve(chosen) == chosen
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps", "abacus"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StudioError, match=f"{device!r} is not on this computer, which has: cpu"):
-        runtime.choose(RuntimeConfig(device=device))
+        runtime.resolve(RuntimeConfig(device=device))
 
 
 @pytest.fixture
@@ -50,5 +50,5 @@ def test_only_cudnn_attention_is_switched_off(monkeypatch, kernels, exact, atten
 
 
 def test_attention_is_fused_unless_asked_otherwise():
-    assert runtime.choose(RuntimeConfig()).attention == "fused"
-    assert runtime.choose(RuntimeConfig(attention="math")).attention == "math"
+    assert runtime.resolve(RuntimeConfig()).attention == "fused"
+    assert runtime.resolve(RuntimeConfig(attention="math")).attention == "math"

@@ -32,23 +32,23 @@ def test_what_fits_together_needs_no_advice(card, version):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for nvidia-smi is a shell script")
 def test_the_card_is_found_by_the_drivers_own_tool(nvidia_smi):
-    assert doctor.graphics_card() == "NVIDIA GeForce RTX 4070"
+    assert doctor.find_gpu() == "NVIDIA GeForce RTX 4070"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for nvidia-smi is a shell script")
 def test_a_tool_that_fails_is_no_card(nvidia_smi, monkeypatch):
     nvidia_smi.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed' >&2\nexit 9\n")
     monkeypatch.setattr(doctor, "NVIDIA_SIGNS", ())
-    assert doctor.graphics_card() == ""
+    assert doctor.find_gpu() == ""
 
 
 def test_in_a_container_the_drivers_files_are_sign_enough(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     sign = tmp_path / "version"
     monkeypatch.setattr(doctor, "NVIDIA_SIGNS", (sign,))
-    assert doctor.graphics_card() == ""
+    assert doctor.find_gpu() == ""
     sign.touch()
-    assert doctor.graphics_card() == "NVIDIA graphics card"
+    assert doctor.find_gpu() == "NVIDIA GPU"
 
 
 @pytest.mark.parametrize(

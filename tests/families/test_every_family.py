@@ -87,7 +87,7 @@ def recipe(one: Trained) -> Recipe:
 
 def drawn(one: Trained, weight: float | None) -> numpy.ndarray:
     stack = [] if weight is None else [(one.run.latest_adapter(), weight)]
-    return numpy.asarray(one.generator.draw(recipe(one).model_copy(update={"width": 64, "height": 64}), stack))
+    return numpy.asarray(one.generator.generate(recipe(one).model_copy(update={"width": 64, "height": 64}), stack))
 
 
 def plain(one: Trained, adapter: Path | None) -> tuple[numpy.ndarray, set[str]]:
@@ -146,7 +146,7 @@ def test_adapters_of_every_other_family_are_refused_by_name(one, trained):
             with pytest.raises(StudioError, match=said):
                 load_adapter(adapter, one.family)
             with pytest.raises(StudioError, match=f"made for .*{other.title.split()[0]}"):
-                one.generator.draw(recipe(one), [(adapter, 1.0)])
+                one.generator.generate(recipe(one), [(adapter, 1.0)])
 
 
 def test_the_same_run_again_is_the_same_file(one, tmp_path):

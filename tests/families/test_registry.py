@@ -14,7 +14,7 @@ from studio.benchmark.tiny import save_tiny_model
 from studio.config import fields
 from studio.config.recipe import Recipe
 from studio.core.errors import StudioError
-from studio.devices.measure import blank_denoiser
+from studio.devices.measure import meta_denoiser
 from studio.families import BUILTIN_ID, FAMILIES, get, locate_base, resolve_base
 from studio.families.facts import AUTOENCODER_BILLIONS, BaseFolder
 from tests.fake_hub import FakeHub
@@ -60,7 +60,7 @@ OFFERS = [(family, offer) for family in FAMILIES for offer in family.offers]
 @pytest.mark.parametrize(("family", "offer"), OFFERS, ids=[offer.id for _, offer in OFFERS])
 def test_what_an_offer_says_of_its_denoiser_is_so(family, offer, tmp_path):
     """Built without memory, it has as many numbers, the width and the size that the offer and its makers state."""
-    denoiser = blank_denoiser(family, offer.id, offer.shipped)
+    denoiser = meta_denoiser(family, offer.id, offer.shipped)
     if not offer.folder:
         published, within, layers = PUBLISHED[offer.id]
         assert sum(tensor.numel() for tensor in denoiser.state_dict().values()) / 1e9 == pytest.approx(published, abs=within)

@@ -261,7 +261,7 @@ def test_the_printed_code_opens_it_as_the_studio_does(layout, marks, pairs, tmp_
     facts = {"base_parts": {"id": ours.reference, "revision": ours.revision, "schedule": dict(ours.schedule)}}
     config = configs.build({"model": {"family": pair.family.name, "base_model": str(path)}})
     made = {}
-    exec("\n".join(["import torch", *snippets.opening(plan._base(config, pair.family, facts, ""), True, "dtype=torch.float32")]), made)
+    exec("\n".join(["import torch", *snippets.load_base_code(plan._base(config, pair.family, facts, ""), True, "dtype=torch.float32")]), made)
     loaded, theirs = pair.family.load(ours, torch.float32), made["pipeline"]
     assert dict(theirs.scheduler.config) == dict(loaded.scheduler.config)
     for part in pair.family.models:

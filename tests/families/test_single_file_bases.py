@@ -344,7 +344,7 @@ def test_a_generator_draws_the_films_picture_from_the_file(trained, beside):
     base = resolve_base(str(beside))
     recipe = Recipe(prompt="ohwx picture of a cat", base_model=str(beside), num_inference_steps=2, seed=trained.config.samples.seed)
     recipe = recipe.model_copy(update={"guidance_scale": trained.config.samples.guidance_scale})
-    drawn = Generator(base, SD).draw(recipe, [(trained.latest_adapter(), 1.0)])
+    drawn = Generator(base, SD).generate(recipe, [(trained.latest_adapter(), 1.0)])
     assert drawn.convert("RGB").tobytes() == pixels(trained.samples()[6][0])
 
 
@@ -383,24 +383,24 @@ def test_a_file_that_is_chosen_is_known_by_its_header_and_is_here_once_its_rest_
 def test_the_card_names_the_file_links_nothing_and_asks_for_the_licence(trained, beside, workspace):
     made = plan.plan(workspace, Request(adapter=f"run:{trained.id}", repo="ink", rights="I drew these."))
     front, body = made.card.split("\n---\n", 1)
-    assert "base_model" not in front and "My Dream.safetensors" in body and "licence of the base model is not known" in body
+    assert "base_model" not in front and "My Dream.safetensors" in body and "licence of the base model is unknown" in body
     assert "not known to the studio; look it up" in made.notes[0]
     sent = made.card.encode() + made.files[-1].read()
     assert str(beside.parent).encode() not in sent and b"huggingface.co/My" not in sent
     said = plan.plan(workspace, Request(adapter=f"run:{trained.id}", repo="ink", rights="mine", base_licence="my own, <b>free</b>"))
-    assert said.notes == () and "as the maker states it: my own, &#60;b&#62;free" in said.card and "not known" not in said.card
+    assert said.notes == () and "as stated by the publisher: my own, &#60;b&#62;free" in said.card and "unknown" not in said.card
 
 
 def test_the_code_on_the_card_draws_the_studios_picture(trained, workspace, tmp_path, monkeypatch):
-    from studio.publishing.snippets import call_code
+    from studio.publishing.snippets import diffusers_code
 
     made = plan.plan(workspace, Request(adapter=f"run:{trained.id}", rights="mine"))
     plan.save_folder(made, tmp_path / "ink")
-    code = call_code(made.about, here=True).replace("path/to/this/folder", str(tmp_path / "ink"))
+    code = diffusers_code(made.facts, local=True).replace("path/to/this/folder", str(tmp_path / "ink"))
     assert "StableDiffusionPipeline.from_single_file(" in code
     monkeypatch.chdir(tmp_path)
     exec(code, {})
-    assert pixels(tmp_path / "picture.png") == pixels(trained.samples()[6][0])
+    assert pixels(tmp_path / "image.png") == pixels(trained.samples()[6][0])
 
 
 # Stored in several files
@@ -412,7 +412,7 @@ def test_a_folder_in_several_files_a_part_is_whole_only_with_all_of_them(tiny_ba
     shards = sorted((tmp_path / "parts" / "unet").glob("*-of-*.safetensors"))
     assert len(shards) > 1
     base, recipe = resolve_base(str(tmp_path / "parts")), Recipe(prompt="a cat", num_inference_steps=1)
-    assert Generator(base, SD).draw(recipe, []).tobytes() == Generator(tiny_base, SD).draw(recipe, []).tobytes()
+    assert Generator(base, SD).generate(recipe, []).tobytes() == Generator(tiny_base, SD).generate(recipe, []).tobytes()
     shards[0].unlink()
     with pytest.raises(StudioError, match=f"'parts' has no unet/{shards[0].name}, one of the {len(shards)} files"):
         resolve_base(str(tmp_path / "parts"))

@@ -12,7 +12,7 @@ from studio.config.recipe import Recipe
 from studio.core.errors import StudioError
 from studio.generation import generator as generation
 from studio.generation.generator import Generator
-from studio.generation.model_cache import Resident
+from studio.generation.model_cache import ModelCache
 from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
 
 RECIPE = Recipe(prompt="a red cat", negative_prompt="blue", seed=5, num_inference_steps=3)
@@ -31,31 +31,31 @@ def pixels(picture):
 
 def test_the_same_recipe_is_the_same_picture(tmp_path, generator, tiny_pipeline):  # noqa: F811
     lora = save_lora(tmp_path / "a.safetensors", lora_tensors(tiny_pipeline))
-    first = generator.draw(RECIPE, [(lora, 0.8)])
-    generator.draw(RECIPE.model_copy(update={"seed": 6}), [])
-    assert pixels(generator.draw(RECIPE, [(lora, 0.8)])) == pixels(first)
-    assert pixels(generator.draw(RECIPE.model_copy(update={"seed": 6}), [(lora, 0.8)])) != pixels(first)
+    first = generator.generate(RECIPE, [(lora, 0.8)])
+    generator.generate(RECIPE.model_copy(update={"seed": 6}), [])
+    assert pixels(generator.generate(RECIPE, [(lora, 0.8)])) == pixels(first)
+    assert pixels(generator.generate(RECIPE.model_copy(update={"seed": 6}), [(lora, 0.8)])) != pixels(first)
 
 
 def test_a_picture_says_which_version_of_its_base_drew_it(workspace, tiny_base, tiny_pipeline):  # noqa: F811
-    resident = Resident()
-    resident.device = "cpu"
+    models = ModelCache()
+    models.device = "cpu"
     fetched = dataclasses.replace(tiny_base, revision="c0ffee")
-    resident.generators[(RECIPE.base_model, None)] = Generator(fetched, FAMILY, pipeline=tiny_pipeline)
-    _, drawn, _ = resident.draw(RECIPE, workspace, lambda done, total: None)
+    models.generators[(RECIPE.base_model, None)] = Generator(fetched, FAMILY, pipeline=tiny_pipeline)
+    _, drawn, _ = models.generate(RECIPE, workspace, lambda done, total: None)
     assert drawn == RECIPE.model_copy(update={"revision": "c0ffee"})
 
 
 def test_a_base_says_by_itself_which_family_draws_and_the_picture_remembers(workspace, tmp_path):
-    resident = Resident()
-    resident.device, resident.dtype = "cpu", "float32"
+    models = ModelCache()
+    models.device, models.dtype = "cpu", "float32"
     own = Recipe(prompt="a cat", base_model=str(save_tiny(families.get("sdxl"), tmp_path / "my-xl")), num_inference_steps=1, width=64, height=64)
     assert own.family == ""
-    _, drawn, _ = resident.draw(own, workspace, lambda done, total: None)
-    assert drawn == own.model_copy(update={"family": "sdxl"}) and resident.holds(own) and resident.holds(drawn)
-    resident.drop_all()
+    _, drawn, _ = models.generate(own, workspace, lambda done, total: None)
+    assert drawn == own.model_copy(update={"family": "sdxl"}) and models.is_loaded(own) and models.is_loaded(drawn)
+    models.clear()
     with pytest.raises(StudioError, match="belongs to the family 'sdxl', and these settings say 'flux'"):
-        resident.draw(own.model_copy(update={"family": "flux"}), workspace, lambda done, total: None)
+        models.generate(own.model_copy(update={"family": "flux"}), workspace, lambda done, total: None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -70,16 +70,16 @@ def test_a_lora_at_full_weight_draws_as_plain_diffusers_does(dtype, tmp_path, ge
         return pixels(plain("a red cat", negative_prompt="blue", num_inference_steps=3, guidance_scale=5.0, generator=seed).images[0])
 
     base = drawn()
-    assert pixels(generator.draw(RECIPE, [])) == base
+    assert pixels(generator.generate(RECIPE, [])) == base
     plain.load_lora_weights(tmp_path, weight_name="a.safetensors")
-    assert pixels(generator.draw(RECIPE, [(tmp_path / "a.safetensors", 1.0)])) == drawn() != base
+    assert pixels(generator.generate(RECIPE, [(tmp_path / "a.safetensors", 1.0)])) == drawn() != base
 
 
 def test_a_text_encoders_lora_reaches_the_prompt_and_leaves_it_again(tmp_path, generator, tiny_pipeline):  # noqa: F811
-    base = pixels(generator.draw(RECIPE, []))
+    base = pixels(generator.generate(RECIPE, []))
     lora = save_lora(tmp_path / "t.safetensors", lora_tensors(tiny_pipeline, targets=("q_proj", "fc1"), part="text_encoder", size=2.0))
-    assert pixels(generator.draw(RECIPE, [(lora, 1.0)])) != base
-    assert pixels(generator.draw(RECIPE, [])) == base
+    assert pixels(generator.generate(RECIPE, [(lora, 1.0)])) != base
+    assert pixels(generator.generate(RECIPE, [])) == base
 
 
 def test_a_prompt_is_read_by_the_loras_of_its_own_recipe_however_many_came_before(tmp_path, generator, tiny_pipeline, monkeypatch):  # noqa: F811
@@ -93,10 +93,10 @@ def test_a_prompt_is_read_by_the_loras_of_its_own_recipe_however_many_came_befor
     alone = []
     for lora in loras:
         fresh = Generator(generator.base, FAMILY, pipeline=tiny_pipeline)
-        alone.append(pixels(fresh.draw(quick, [(lora, 1.0)])))
+        alone.append(pixels(fresh.generate(quick, [(lora, 1.0)])))
         fresh.stack.clear()
     for again in range(12):
-        wrong = [index for index, lora in enumerate(loras) if pixels(generator.draw(quick, [(lora, 1.0)])) != alone[index]]
+        wrong = [index for index, lora in enumerate(loras) if pixels(generator.generate(quick, [(lora, 1.0)])) != alone[index]]
         assert not wrong, f"round {again}"
 
 
@@ -106,72 +106,72 @@ def test_a_lora_that_comes_back_finds_its_prompts_read(tmp_path, generator, tiny
     monkeypatch.setattr(FAMILY, "encode_prompts", lambda pipeline, prompts: asked.append(prompts) or encode(pipeline, prompts))
     tensors = lora_tensors(tiny_pipeline, targets=("q_proj",), part="text_encoder", size=2.0)
     for name in ("a", "copy"):
-        generator.draw(RECIPE, [(save_lora(tmp_path / f"{name}.safetensors", tensors), 1.0)])
+        generator.generate(RECIPE, [(save_lora(tmp_path / f"{name}.safetensors", tensors), 1.0)])
         assert asked == [["a red cat"], ["blue"]]
-    generator.draw(RECIPE, [(tmp_path / "a.safetensors", 0.5)])
+    generator.generate(RECIPE, [(tmp_path / "a.safetensors", 0.5)])
     assert len(asked) == 4, "another weight reads the prompts anew"
 
 
 def test_progress_is_told_and_may_stop_the_drawing(generator):
     seen = []
-    generator.draw(RECIPE, [], lambda done, total: seen.append((done, total)))
+    generator.generate(RECIPE, [], lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
     def stop(done, total):
         raise StudioError("enough")
 
     with pytest.raises(StudioError, match="enough"):
-        generator.draw(RECIPE, [], stop)
+        generator.generate(RECIPE, [], stop)
 
 
 def test_the_size_is_the_recipes_or_the_bases(generator):
-    assert generator.draw(RECIPE, []).size == (64, 64)
-    assert generator.draw(RECIPE.model_copy(update={"width": 96, "height": 64}), []).size == (96, 64)
+    assert generator.generate(RECIPE, []).size == (64, 64)
+    assert generator.generate(RECIPE.model_copy(update={"width": 96, "height": 64}), []).size == (96, 64)
 
 
 def test_a_changed_file_is_read_again_and_a_missing_one_named(tmp_path, generator, tiny_pipeline):  # noqa: F811
     lora = save_lora(tmp_path / "a.safetensors", lora_tensors(tiny_pipeline))
-    first = pixels(generator.draw(RECIPE, [(lora, 1.0)]))
+    first = pixels(generator.generate(RECIPE, [(lora, 1.0)]))
     save_lora(lora, lora_tensors(tiny_pipeline, seed=1))
-    assert pixels(generator.draw(RECIPE, [(lora, 1.0)])) != first
+    assert pixels(generator.generate(RECIPE, [(lora, 1.0)])) != first
     lora.unlink()
-    with pytest.raises(StudioError, match="a.safetensors is gone"):
-        generator.draw(RECIPE, [(lora, 1.0)])
+    with pytest.raises(StudioError, match="a.safetensors does not exist"):
+        generator.generate(RECIPE, [(lora, 1.0)])
 
 
 def test_a_lora_of_another_base_is_refused_and_the_base_still_draws(tmp_path, generator):
-    base = pixels(generator.draw(RECIPE, []))
+    base = pixels(generator.generate(RECIPE, []))
     wide = {"unet.a.attn2.to_k.lora_A.weight": torch.ones(4, 768), "unet.a.attn2.to_k.lora_B.weight": torch.ones(320, 4)}
     with pytest.raises(StudioError, match="made for Stable Diffusion 1.5"):
-        generator.draw(RECIPE, [(save_lora(tmp_path / "sd15.safetensors", wide), 1.0)])
-    assert pixels(generator.draw(RECIPE, [])) == base
+        generator.generate(RECIPE, [(save_lora(tmp_path / "sd15.safetensors", wide), 1.0)])
+    assert pixels(generator.generate(RECIPE, [])) == base
 
 
 def test_the_shipped_model_draws(tmp_path):
     from studio.families import BUILTIN_ID, resolve_base
 
-    picture = Generator(resolve_base(BUILTIN_ID), FAMILY).draw(Recipe(prompt="a red house", num_inference_steps=2), [])
+    picture = Generator(resolve_base(BUILTIN_ID), FAMILY).generate(Recipe(prompt="a red house", num_inference_steps=2), [])
     assert picture.size == (128, 128)
     picture.save(io.BytesIO(), format="PNG")
 
 
 def test_what_a_long_prompt_loses_is_said(generator):
-    generator.draw(RECIPE.model_copy(update={"prompt": "red " * 7 + "cat"}), [])
-    assert len(generator.notes) == 1 and "its end was ignored" in generator.notes[0]
-    generator.draw(RECIPE, [])
+    generator.generate(RECIPE.model_copy(update={"prompt": "red " * 7 + "cat"}), [])
+    assert len(generator.notes) == 1 and "the end was ignored" in generator.notes[0]
+    generator.generate(RECIPE, [])
     assert generator.notes == []
 
 
 @pytest.mark.parametrize(("part", "size"), [("unet", 1e30), ("unet", 1e12), ("text_encoder", 1e30)])
 def test_a_lora_that_draws_nothing_but_black_is_an_error_that_names_it(part, size, tmp_path, generator, tiny_pipeline):  # noqa: F811
-    base = pixels(generator.draw(RECIPE, []))
+    base = pixels(generator.generate(RECIPE, []))
     targets = FAMILY.target_modules if part == "unet" else ("q_proj", "fc1")
     tensors = {name: tensor * size for name, tensor in lora_tensors(tiny_pipeline, targets=targets, part=part).items()}
     loud, calm = save_lora(tmp_path / "loud.safetensors", tensors), save_lora(tmp_path / "calm.safetensors", lora_tensors(tiny_pipeline, seed=1))
     with pytest.raises(StudioError, match=rf"loud.*layer {part}\..*smaller weight") as refused:
-        generator.draw(RECIPE, [(calm, 0.5), (loud, 1.0)])
+        generator.generate(RECIPE, [(calm, 0.5), (loud, 1.0)])
     assert "calm" not in str(refused.value)
-    assert pixels(generator.draw(RECIPE, [])) == base
+    assert pixels(generator.generate(RECIPE, [])) == base
 
 
 def test_a_base_that_draws_nothing_but_black_is_an_error_that_names_it(tmp_path, generator, tiny_pipeline):  # noqa: F811
@@ -181,7 +181,7 @@ def test_a_base_that_draws_nothing_but_black_is_an_error_that_names_it(tmp_path,
     try:
         bias.data.fill_(float("nan"))
         for stack in ([], [(lora, 1.0)]):
-            with pytest.raises(StudioError, match="The base, a Stable Diffusion.*overflows in float32, also without a LoRA.*another base"):
-                generator.draw(RECIPE, stack)
+            with pytest.raises(StudioError, match="The base, a Stable Diffusion.*overflows in float32 even without a LoRA.*another base"):
+                generator.generate(RECIPE, stack)
     finally:
         bias.data.copy_(whole)

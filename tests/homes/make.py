@@ -45,7 +45,7 @@ from studio.core.workspace import Home
 from studio.datasets.dataset import Dataset
 from studio.families import get, resolve_base
 from studio.jobs import launch
-from studio.jobs.launch import Wanted
+from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import DEVICE_KINDS, Job, Jobs
 from studio.jobs.worker import Worker
 from studio.runs import library, starting_points, trash
@@ -91,7 +91,7 @@ class Studio:
     def work(self, watch: Callable[[Job, Run], None] = lambda job, run: None) -> None:
         """Do all that waits. `watch` is called with the training and its run, again and again while it goes on."""
         while True:
-            self.worker.turn()
+            self.worker.run_once()
             if child := self.worker.training:
                 watch(child.job, child.run)
                 time.sleep(0.001)
@@ -117,7 +117,7 @@ class Studio:
 
     def queue(self, dataset: Dataset, title: str, *overrides: str) -> tuple[Run, Job]:
         config = configs.build(SETTINGS, f"dataset.id={dataset.id}", *overrides)
-        return launch.train(self.workspace, self.jobs, dataset, [Wanted(config, title)])[0]
+        return launch.train(self.workspace, self.jobs, dataset, [TrainingRequest(config, title)])[0]
 
     def finish(self, dataset: Dataset, title: str, *overrides: str) -> Run:
         run, job = self.queue(dataset, title, *overrides)
@@ -301,7 +301,7 @@ def read_facts(studio: Studio, same: dict[str, str]) -> dict:
         "packages": dict(installed()),
         "roots": roots(),
         "datasets": {dataset.id: read_dataset(dataset) for dataset in Dataset.all(workspace)},
-        "removed": [{"title": title, "kind": each.original.parent.name, "name": each.original.name} for each, title in trash.removed(workspace)],
+        "removed": [{"title": title, "kind": each.original.parent.name, "name": each.original.name} for each, title in trash.list_removed(workspace)],
         "runs": {run.id: read_run(run, same) for run in Run.all(workspace)},
         "adapters": {
             card.ref: {"title": card.title, "source": card.source, "family": card.family, "width": card.width, "rank": card.rank}
@@ -312,7 +312,7 @@ def read_facts(studio: Studio, same: dict[str, str]) -> dict:
         "images": {path.stem: read_recipe(path.read_bytes()).model_dump() for path in sorted(workspace.images.glob("*.png"))},
         "presets": {
             preset.name: {"title": preset.title, "values": starting_points.find(workspace, preset.name).values}
-            for preset in starting_points.own(workspace)
+            for preset in starting_points.saved_presets(workspace)
         },
         "jobs": [read_job(job) for job in studio.jobs.list(limit=1000)],
         "queue": [job.id for job in studio.jobs.queue()],

@@ -9,7 +9,7 @@ import pytest
 from studio.core import hashes
 from studio.datasets.dataset import Dataset
 from studio.jobs import imports
-from studio.jobs.progress import Report
+from studio.jobs.progress import ProgressReporter
 from studio.jobs.queue import Jobs
 from studio.runs import library
 from tests.trained import png, write_large_adapter, write_tiny_adapter
@@ -73,7 +73,7 @@ def test_one_bad_lora_does_not_cost_the_others(home, workspace, tmp_path, monkey
     files = [{"path": str(tmp_path / f"{name}.safetensors"), "name": f"{name}.safetensors"} for name in ("gone", "odd", "good")]
     jobs = Jobs(home.database)
     job = jobs.submit("local", "adapter", {"files": files})
-    result = imports.import_adapters(home, job, Report(jobs, job.id), None)
+    result = imports.import_adapters(home, job, ProgressReporter(jobs, job.id), None)
     assert [refusal["name"] for refusal in result["refused"]] == ["gone.safetensors", "odd.safetensors"]
     assert [library.find(workspace, ref).title for ref in result["adapters"]] == ["good"]
     assert not list(workspace.adapters.glob("*.part"))

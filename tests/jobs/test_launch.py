@@ -8,7 +8,7 @@ from studio import config as configs
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.jobs import launch
-from studio.jobs.launch import Wanted
+from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Jobs
 from studio.runs.run import Run
 from tests.trained import finished_run
@@ -24,8 +24,8 @@ def dataset(workspace) -> Dataset:
     return Dataset.from_samples(workspace, "style")
 
 
-def wanted(dataset: Dataset, *ranks: int) -> list[Wanted]:
-    return [Wanted(configs.for_dataset(dataset, "", f"lora.rank={rank}"), f"Ink, rank {rank}") for rank in ranks]
+def wanted(dataset: Dataset, *ranks: int) -> list[TrainingRequest]:
+    return [TrainingRequest(configs.for_dataset(dataset, "", f"lora.rank={rank}"), f"Ink, rank {rank}") for rank in ranks]
 
 
 def test_several_runs_are_queued_in_the_order_they_were_asked_for(workspace, jobs, dataset):
@@ -35,8 +35,8 @@ def test_several_runs_are_queued_in_the_order_they_were_asked_for(workspace, job
 
 
 def test_when_one_run_cannot_begin_none_does(workspace, jobs, dataset):
-    impossible = Wanted(configs.for_dataset(dataset, "", "lora.start_from=file:gone"), "Gone")
-    with pytest.raises(StudioError, match="'file:gone' is not here"):
+    impossible = TrainingRequest(configs.for_dataset(dataset, "", "lora.start_from=file:gone"), "Gone")
+    with pytest.raises(StudioError, match="There is no LoRA 'file:gone'"):
         launch.train(workspace, jobs, dataset, [*wanted(dataset, 8), impossible])
     assert jobs.list() == [] and not list(workspace.runs.iterdir())
 
@@ -44,7 +44,7 @@ def test_when_one_run_cannot_begin_none_does(workspace, jobs, dataset):
 def test_what_a_visitor_may_not_queue_is_not_begun_in_part(home, jobs):
     visitor = home.workspace("visitor")
     dataset = Dataset.from_samples(visitor, "style")
-    with pytest.raises(StudioError, match="one training at a time"):
+    with pytest.raises(StudioError, match="one training run at a time"):
         launch.train(visitor, jobs, dataset, wanted(dataset, 8, 16))
     assert jobs.list() == [] and Run.all(visitor) == []
 
@@ -97,7 +97,7 @@ def test_a_failed_run_is_tried_again_with_what_it_proposes(workspace, jobs):
     assert (smaller.title, smaller.config.training.train_batch_size, job.state) == ("Ink, train batch size 1", 1, "waiting")
     assert launch.retry(workspace, jobs, run, 0)[0].id == smaller.id, "two clicks"
     assert launch.retry(workspace, jobs, run, 1)[0].config.lora.alpha == 8
-    with pytest.raises(StudioError, match="does not propose this"):
+    with pytest.raises(StudioError, match="has no suggestion 2"):
         launch.retry(workspace, jobs, run, 2)
     run.append({"kind": "started", "step": 3, "total": 200})
     assert run.retries() == [], "it is learning again"

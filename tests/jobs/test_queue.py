@@ -16,7 +16,7 @@ import pytest
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.jobs import queue
-from studio.jobs.progress import Border, Cancelled, Report
+from studio.jobs.progress import Cancelled, ErrorBoundary, ProgressReporter
 from studio.jobs.queue import Jobs
 
 
@@ -123,26 +123,26 @@ def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_is_asked(jobs):
     seen = jobs.cancel(running.id)
     assert (seen.state, seen.cancel_requested) == ("running", True)
     with pytest.raises(Cancelled):
-        Report(jobs, running.id)(1, 2)
+        ProgressReporter(jobs, running.id)(1, 2)
 
 
 def test_only_other_writers_and_every_one_of_them_show_in_changes(jobs):
-    before = jobs.changes()
-    assert jobs.changes() == before
+    before = jobs.data_version()
+    assert jobs.data_version() == before
     job = jobs.submit("ada", "generate", {})
-    after = jobs.changes()
+    after = jobs.data_version()
     assert after != before
     Jobs(jobs.database).progress(job.id, 0, 1)
-    assert jobs.changes() == after, "nothing was written: the job is not running"
+    assert jobs.data_version() == after, "nothing was written: the job is not running"
     Jobs(jobs.database).cancel(job.id)
-    assert jobs.changes() != after
+    assert jobs.data_version() != after
 
 
 def test_a_job_whose_process_died_is_tried_three_times_and_then_failed(jobs, dead_pid):
     job = jobs.submit("ada", "generate", {})
     for attempt in (1, 2, 3):
         assert jobs.claim(("generate",), dead_pid).attempts == attempt
-        jobs.adopt()
+        jobs.recover()
     seen = jobs.get(job.id)
     assert seen.state == "failed" and "3 times" in seen.error
     assert jobs.claim(("generate",), dead_pid) is None
@@ -151,44 +151,44 @@ def test_a_job_whose_process_died_is_tried_three_times_and_then_failed(jobs, dea
 def test_two_that_look_after_the_same_dead_job_do_not_start_it_twice(jobs, dead_pid, monkeypatch):
     job = jobs.submit("ada", "generate", {})
     jobs.claim(("generate",), dead_pid)
-    real = jobs._try_again
+    real = jobs._requeue
 
     def slowly(stale):
         # Between our look and our write another process takes care of it, and a worker claims it.
-        Jobs(jobs.database).adopt()
+        Jobs(jobs.database).recover()
         assert jobs.claim(("generate",), os.getpid()).id == job.id
         real(stale)
 
-    monkeypatch.setattr(jobs, "_try_again", slowly)
-    jobs.adopt()
+    monkeypatch.setattr(jobs, "_requeue", slowly)
+    jobs.recover()
     assert jobs.get(job.id).state == "running"
 
 
 def test_a_running_training_is_left_to_the_worker_who_reads_how_it_ended(jobs, dead_pid):
     job = jobs.submit("ada", "train", {"run": "r"})
     jobs.claim(("train",), dead_pid)
-    assert jobs.adopt() == [] and jobs.get(job.id).state == "running"
+    assert jobs.recover() == [] and jobs.get(job.id).state == "running"
 
 
 def test_a_dead_publish_is_interrupted_and_never_repeated_by_itself(jobs, dead_pid):
     job = jobs.submit("ada", "publish", {})
     jobs.claim_one(job.id, dead_pid)
-    assert [j.state for j in jobs.adopt()] == ["interrupted"]
+    assert [j.state for j in jobs.recover()] == ["interrupted"]
 
 
 def test_a_job_handed_to_a_living_process_is_nobodys_orphan(jobs, dead_pid):
     job = jobs.submit("ada", "generate", {})
     jobs.claim(("generate",), dead_pid)
-    jobs.hand_over(job.id, os.getpid())
-    assert jobs.adopt() == [] and jobs.get(job.id).state == "running"
+    jobs.set_process(job.id, os.getpid())
+    assert jobs.recover() == [] and jobs.get(job.id).state == "running"
 
 
 def test_a_direct_job_whose_process_never_appeared_is_not_left_waiting(jobs):
     job = jobs.submit("ada", "import", {})
-    jobs.adopt()
+    jobs.recover()
     assert jobs.get(job.id).state == "waiting", "it may appear any moment"
     jobs._write("UPDATE jobs SET created = created - 100")
-    jobs.adopt()
+    jobs.recover()
     assert jobs.get(job.id).state == "failed"
 
 
@@ -238,14 +238,14 @@ def test_cancelling_reaches_a_direct_job_that_waits_for_the_network(jobs, monkey
     ("error", "words"),
     [
         (StudioError("Choose a smaller rank."), "^Choose a smaller rank.$"),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "graphics card ran out of memory; choose"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "GPU ran out of memory; choose"),
         (OSError(28, "No space left on device"), "disk is full"),
-        (KeyError("tensor.weight"), "a fault in the studio .KeyError.*job.log"),
+        (KeyError("tensor.weight"), "a bug in the studio .KeyError.*job.log"),
     ],
 )
 def test_every_failure_of_a_job_becomes_a_sentence_and_the_process_lives_on(jobs, tmp_path, error, words):
     job = jobs.submit("ada", "generate", {})
-    with Border(jobs, jobs.claim(("generate",), os.getpid()), tmp_path / "job.log"):
+    with ErrorBoundary(jobs, jobs.claim(("generate",), os.getpid()), tmp_path / "job.log"):
         raise error
     seen = jobs.get(job.id)
     assert seen.state == "failed"
@@ -259,19 +259,19 @@ def test_old_jobs_are_forgotten_but_not_how_trainings_ended(jobs):
         jobs.cancel(ids[-1])
     jobs._write("UPDATE jobs SET finished = finished - 40 * 86400 WHERE id < ?", ids[2])
     waiting = jobs.submit("ada", "generate", {}).id
-    jobs.forget()
+    jobs.delete_old()
     assert [job.id for job in jobs.list()] == [waiting, ids[2], ids[1]]
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones(jobs):
-    with pytest.raises(StudioError, match="known kinds: generate, caption, train, import"):
+    with pytest.raises(StudioError, match="choose one of: generate, caption, train, import"):
         jobs.submit("ada", "mine-bitcoin", {})
 
 
 def test_a_visitor_has_one_training_at_a_time(jobs):
     first = jobs.submit("ada", "train", {"run": "r"}, key="train-r")
     assert jobs.submit("ada", "train", {"run": "r"}, key="train-r") == first
-    with pytest.raises(StudioError, match="one training at a time"):
+    with pytest.raises(StudioError, match="one training run at a time"):
         jobs.submit("ada", "train", {"run": "s"}, key="train-s")
     assert jobs.submit("bob", "train", {"run": "s"}).unfinished and jobs.submit("ada", "generate", {}).unfinished
     jobs.cancel(first.id)
@@ -298,7 +298,7 @@ def test_a_visitor_has_eight_unfinished_jobs_even_from_many_tabs(jobs):
     assert sum(answers.get(timeout=30) for _ in tabs) == 8
     for tab in tabs:
         tab.join()
-    with pytest.raises(StudioError, match="You have 8 jobs"):
+    with pytest.raises(StudioError, match="You have 8 unfinished jobs"):
         jobs.submit("ada", "import", {})
     jobs.finish(jobs.claim(("generate",), os.getpid()).id, {})
     assert jobs.submit("ada", "import", {}).unfinished
@@ -353,7 +353,7 @@ def test_a_move_never_gets_ahead_of_somebody_elses_job(jobs):
 def test_what_runs_or_is_over_has_no_place_to_be_moved_from(jobs):
     first, second = trainings(jobs, count=2)
     jobs.claim(("train",), os.getpid())
-    with pytest.raises(StudioError, match="does not wait any more .it is running."):
+    with pytest.raises(StudioError, match="is running and cannot be moved"):
         jobs.move(first, "down")
     with pytest.raises(StudioError, match="choose one of first, up, down"):
         jobs.move(second, "sideways")
@@ -389,7 +389,7 @@ def test_while_four_processes_move_jobs_every_one_is_claimed_once(jobs):
 def test_several_jobs_are_queued_together_or_not_at_all(jobs):
     wanted = [({"run": name}, f"train-{name}") for name in "abc"]
     assert [job.payload["run"] for job in jobs.submit_all("local", "train", wanted)] == ["a", "b", "c"]
-    with pytest.raises(StudioError, match="one training at a time"):
+    with pytest.raises(StudioError, match="one training run at a time"):
         jobs.submit_all("ada", "train", wanted[:2])
     assert jobs.list("ada") == []
 

@@ -83,7 +83,7 @@ def training(monkeypatch):
 
 
 def turn_until(worker, condition, seconds=120.0):
-    wait_for(lambda: (worker.turn(), condition())[1], seconds)
+    wait_for(lambda: (worker.run_once(), condition())[1], seconds)
 
 
 def over(jobs, job):
@@ -93,11 +93,11 @@ def over(jobs, job):
 def test_a_training_is_followed_step_by_step_to_its_end(home, jobs, run, training):
     training()
     job = jobs.submit("local", "train", {"run": run.id})
-    resident = Worker(home)
-    turn_until(resident, lambda: jobs.get(job.id).done >= 10)
+    resident_worker = Worker(home)
+    turn_until(resident_worker, lambda: jobs.get(job.id).done >= 10)
     seen = jobs.get(job.id)
     assert seen.total == 60 and 0 < seen.seconds_left < 0.6
-    turn_until(resident, over(jobs, job))
+    turn_until(resident_worker, over(jobs, job))
     seen = jobs.get(job.id)
     assert (seen.state, seen.done, seen.result["adapter"]) == ("done", 60, f"run:{run.id}")
 
@@ -105,10 +105,10 @@ def test_a_training_is_followed_step_by_step_to_its_end(home, jobs, run, trainin
 def test_cancelling_a_training_asks_it_to_save_and_stop(home, jobs, run, training):
     training()
     job = jobs.submit("local", "train", {"run": run.id})
-    resident = Worker(home)
-    turn_until(resident, lambda: jobs.get(job.id).done >= 5)
+    resident_worker = Worker(home)
+    turn_until(resident_worker, lambda: jobs.get(job.id).done >= 5)
     jobs.cancel(job.id)
-    turn_until(resident, over(jobs, job))
+    turn_until(resident_worker, over(jobs, job))
     assert jobs.get(job.id).state == "cancelled" and run.state == "stopped"
     assert not run.stop_requested, "or the next one would stop at once"
 
@@ -125,21 +125,29 @@ def test_wishes_left_over_from_before_do_not_stop_a_new_training(home, jobs, run
 @pytest.mark.parametrize(
     ("ending", "state", "words"),
     [
-        ("killed", "interrupted", "Training stopped unexpectedly at step 29 (killed by signal 9); nothing is lost: press Resume."),
-        ("broken", "failed", "Training broke off at step 29; logs/{run}.log in the studio's folder says why. Resume goes on from the last save."),
+        (
+            "killed",
+            "interrupted",
+            "Training stopped unexpectedly at step 29 (killed by signal 9); press Resume to continue from the last checkpoint.",
+        ),
+        (
+            "broken",
+            "failed",
+            "Training failed at step 29; see logs/{run}.log in the studio's folder. Press Resume to continue from the last checkpoint.",
+        ),
         ("failed", "failed", "The memory is not enough for this run. Choose rank 4."),
     ],
 )
 def test_a_training_that_ends_badly_says_how_and_can_be_started_again(home, jobs, run, training, ending, state, words):
     training(ending)
     job = jobs.submit("local", "train", {"run": run.id})
-    resident = Worker(home)
-    turn_until(resident, over(jobs, job))
+    resident_worker = Worker(home)
+    turn_until(resident_worker, over(jobs, job))
     assert (jobs.get(job.id).state, jobs.get(job.id).error) == (state, words.format(run=run.id))
     assert run.state == ("failed" if state == "failed" else "running")
     training("finished")
     again = jobs.submit("local", "train", {"run": run.id})
-    turn_until(resident, over(jobs, again))
+    turn_until(resident_worker, over(jobs, again))
     assert jobs.get(again.id).state == "done"
 
 
@@ -150,9 +158,9 @@ def test_a_new_worker_takes_over_a_training_that_lives_and_lets_it_go_on(home, j
     turn_until(first, lambda: jobs.get(job.id).done >= 5)
     run.request_pause()  # the first worker dies in the middle of a "draw now"
     del first
-    assert jobs.adopt() == []
+    assert jobs.recover() == []
     second = Worker(home)
-    second.adopt()
+    second.recover()
     assert second.training is not None and not run.pause_requested
     turn_until(second, over(jobs, job))
     assert jobs.get(job.id).state == "done" and run.state == "finished"
@@ -164,19 +172,19 @@ def test_a_training_of_which_its_worker_died_before_saying_so_is_found(home, job
     job = jobs.submit("local", "train", {"run": run.id})
     with monkeypatch.context() as silent:
         silent.setattr(Jobs, "hand_over", lambda self, job_id, pid: None)
-        turn_until(Worker(home), lambda: run.held_by() is not None)
-    child = run.held_by()
+        turn_until(Worker(home), lambda: run.trainer_pid() is not None)
+    child = run.trainer_pid()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    jobs.hand_over(job.id, gone.pid)
+    jobs.set_process(job.id, gone.pid)
     if asked_again:
         jobs.interrupt(job.id, "its process was gone")
         job = jobs.submit("local", "train", {"run": run.id})
     second = Worker(home)
-    second.adopt()
+    second.recover()
     turn_until(second, over(jobs, job))
     assert jobs.get(job.id).state == "done" and jobs.get(job.id).pid == child
-    assert [event["kind"] for event in run.events()[0]].count("started") == 1 and run.held_by() is None
+    assert [event["kind"] for event in run.events()[0]].count("started") == 1 and run.trainer_pid() is None
 
 
 def test_a_new_worker_finds_out_how_a_training_ended_while_nobody_looked(home, jobs, run, training):
@@ -187,7 +195,7 @@ def test_a_new_worker_finds_out_how_a_training_ended_while_nobody_looked(home, j
     wait_for(lambda: run.state == "failed")
     del first
     second = Worker(home)
-    second.adopt()
+    second.recover()
     turn_until(second, over(jobs, job))
     assert jobs.get(job.id).error == "The memory is not enough for this run. Choose rank 4."
 
@@ -195,14 +203,14 @@ def test_a_new_worker_finds_out_how_a_training_ended_while_nobody_looked(home, j
 def test_one_training_at_a_time_while_pictures_need_not_wait(home, jobs, run, workspace, training):
     training()
     first, second = (jobs.submit("local", "train", {"run": run.id}) for _ in range(2))
-    resident = Worker(home)
-    turn_until(resident, lambda: jobs.get(first.id).done >= 5)
+    resident_worker = Worker(home)
+    turn_until(resident_worker, lambda: jobs.get(first.id).done >= 5)
     drawing = jobs.submit("local", "generate", {"recipe": Recipe(prompt="a red house", num_inference_steps=1).to_json(), "count": 1})
-    turn_until(resident, over(jobs, drawing))
+    turn_until(resident_worker, over(jobs, drawing))
     assert jobs.get(drawing.id).state == "done", jobs.get(drawing.id).error
     assert jobs.get(first.id).state == "running" and jobs.get(second.id).state == "waiting"
     assert run.state == "paused", "it rests a moment longer, for somebody who drags a slider"
-    turn_until(resident, over(jobs, first))
+    turn_until(resident_worker, over(jobs, first))
     kinds = [event["kind"] for event in run.events()[0]]
     assert kinds.count("pausing") == kinds.count("resumed") == 1 and jobs.get(first.id).state == "done"
     jobs.cancel(second.id)
@@ -220,16 +228,16 @@ def several(workspace, jobs, run):
 
 def test_trainings_run_one_at_a_time_in_the_order_people_gave_them(home, jobs, several, training):
     training()
-    resident = Worker(home)
+    resident_worker = Worker(home)
     began = []
 
-    def look():
+    def check():
         running = [job.id for job in jobs.list(kinds=("train",), states=("running",))]
         assert len(running) < 2
         began.extend(each for each in running if each not in began)
         return not jobs.queue()
 
-    turn_until(resident, look)
+    turn_until(resident_worker, check)
     assert began == [job.id for _, job in several]
     assert [run.state for run, _ in several] == ["finished"] * 4
 
@@ -240,7 +248,7 @@ def test_after_a_restart_the_training_that_lives_goes_on_and_the_others_keep_the
     turn_until(first, lambda: jobs.get(several[0][1].id).done >= 3)
     del first
     second = Worker(home)
-    second.adopt()
+    second.recover()
     assert [job.id for job in jobs.queue()] == [job.id for _, job in several]
     assert jobs.list(kinds=("train",), states=("running",))[0].id == several[0][1].id
     turn_until(second, over(jobs, several[0][1]))
@@ -261,10 +269,10 @@ def test_a_training_that_died_with_its_server_can_be_resumed_and_the_next_one_be
     wait_for(lambda: not platform.alive(jobs.get(job.id).pid))
     del first
     second = Worker(home)
-    second.adopt()
+    second.recover()
     turn_until(second, lambda: jobs.get(following.id).state == "running")
     now = run_view.condition(run, jobs.get(job.id))
-    assert now.state == "interrupted" and now.can_resume and "nothing is lost: press Resume" in now.message
+    assert now.state == "interrupted" and now.can_resume and "press Resume to continue" in now.message
     again = jobs.submit("local", "train", {"run": run.id}, key=run.job_key)
     assert [each.id for each in jobs.queue()][-1] == again.id, "it stands behind those that waited"
     for each in jobs.queue():
@@ -274,14 +282,14 @@ def test_a_training_that_died_with_its_server_can_be_resumed_and_the_next_one_be
 
 def test_a_training_leaves_a_small_base_in_memory_and_sends_the_captioner_away(home, jobs, run, training):
     training()
-    resident = Worker(home)
+    resident_worker = Worker(home)
     drawing = jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=1).to_json()})
-    turn_until(resident, over(jobs, drawing))
-    resident.resident.captioner("builtin", lambda done, total: None)
+    turn_until(resident_worker, over(jobs, drawing))
+    resident_worker.models.captioner("builtin", lambda done, total: None)
     job = jobs.submit("local", "train", {"run": run.id})
-    turn_until(resident, over(jobs, job))
+    turn_until(resident_worker, over(jobs, job))
     assert jobs.get(job.id).state == "done", jobs.get(job.id).error
-    assert resident.resident.holds(Recipe()) and not resident.resident.captioners
+    assert resident_worker.models.is_loaded(Recipe()) and not resident_worker.models.captioners
 
 
 @pytest.fixture
@@ -301,11 +309,11 @@ def test_a_picture_carries_its_recipe_and_the_same_recipe_is_the_same_file(home,
     card = library.find(workspace, f"run:{trained.id}")
     stack = [StackEntry(adapter=card.ref, weight=0.5, title=card.title, sha256=card.sha256)]
     recipe = Recipe(prompt="a red house", seed=5, num_inference_steps=2, stack=stack)
-    resident = Worker(home)
+    resident_worker = Worker(home)
     drawn = []
     for _ in range(2):
         job = jobs.submit("local", "generate", {"recipe": recipe.to_json(), "count": 2})
-        turn_until(resident, over(jobs, job))
+        turn_until(resident_worker, over(jobs, job))
         seen = jobs.get(job.id)
         assert seen.state == "done" and seen.result["notes"] == [], (seen.error, seen.result)
         drawn.append(seen.result["images"])
@@ -319,14 +327,14 @@ def test_a_picture_carries_its_recipe_and_the_same_recipe_is_the_same_file(home,
 def test_an_old_recipe_finds_the_save_it_was_drawn_with(home, jobs, workspace, trained):
     early = library.find(workspace, f"run:{trained.id}@100").sha256
     stack = [StackEntry(adapter=f"run:{trained.id}", weight=1, sha256=early), StackEntry(adapter="run:gone", weight=1, on=False)]
-    resident = Worker(home)
+    resident_worker = Worker(home)
     job = jobs.submit("local", "generate", {"recipe": Recipe(stack=stack, num_inference_steps=1).to_json()})
-    turn_until(resident, over(jobs, job))
+    turn_until(resident_worker, over(jobs, job))
     seen = jobs.get(job.id)
     assert seen.state == "done" and seen.result["notes"] == []
     stack[0] = stack[0].model_copy(update={"sha256": "0" * 64})
     job = jobs.submit("local", "generate", {"recipe": Recipe(stack=stack, num_inference_steps=1).to_json()})
-    turn_until(resident, over(jobs, job))
+    turn_until(resident_worker, over(jobs, job))
     seen = jobs.get(job.id)
     assert "has changed since this recipe was written" in seen.result["notes"][0]
     written = read_recipe(workspace.image_path(seen.result["images"][0]).read_bytes()).stack[0].sha256
@@ -336,30 +344,30 @@ def test_an_old_recipe_finds_the_save_it_was_drawn_with(home, jobs, workspace, t
 @pytest.mark.parametrize(
     ("kind", "payload", "words"),
     [
-        ("generate", {"recipe": Recipe(stack=[StackEntry(adapter="file:gone", weight=1)]).to_json()}, "is not here"),
+        ("generate", {"recipe": Recipe(stack=[StackEntry(adapter="file:gone", weight=1)]).to_json()}, "There is no LoRA 'file:gone'"),
         ("generate", {"recipe": Recipe().to_json(), "count": 1000}, "choose 1 to 64"),
         ("generate", {"recipe": '{"prompt": 7}'}, "recipe cannot be used"),
-        ("generate", {}, "a fault in the studio (KeyError)"),
+        ("generate", {}, "a bug in the studio (KeyError)"),
         ("generate", {"recipe": Recipe(base_model="/nowhere/at/all").to_json()}, "model_index.json"),
         ("caption", {"dataset": "gone"}, "not here any more"),
         ("train", {"run": "../../etc"}, "is not the id of a run"),
     ],
 )
 def test_a_job_that_fails_says_why_and_the_worker_goes_on(home, jobs, kind, payload, words):
-    resident = Worker(home)
+    resident_worker = Worker(home)
     job = jobs.submit("local", kind, payload)
-    turn_until(resident, over(jobs, job))
+    turn_until(resident_worker, over(jobs, job))
     assert jobs.get(job.id).state == "failed" and words in jobs.get(job.id).error
-    assert resident.turn()
+    assert resident_worker.run_once()
 
 
 def test_a_cancelled_drawing_stops_at_the_next_step(home, jobs):
-    resident = Worker(home)
+    resident_worker = Worker(home)
     job = jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=200).to_json(), "count": 64})
-    claimed = resident.claim()
+    claimed = resident_worker.claim()
     jobs.cancel(job.id)
     began = time.monotonic()
-    resident.do(claimed)
+    resident_worker.run_job(claimed)
     assert jobs.get(job.id).state == "cancelled" and time.monotonic() - began < 20
 
 
@@ -405,7 +413,7 @@ def test_the_resident_process_is_quick_and_another_takes_over_when_it_is_killed(
     wait_for(lambda: jobs.get(job.id).done > 4)
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not platform.alive(pid))
-    assert [orphan.id for orphan in jobs.adopt()] == [job.id] and jobs.get(job.id).state == "waiting"
+    assert [orphan.id for orphan in jobs.recover()] == [job.id] and jobs.get(job.id).state == "waiting"
     worker.ensure(home)
     new = json.loads((home.root / "worker.json").read_text())["pid"]
     assert new != pid
@@ -442,12 +450,12 @@ def test_many_who_ask_at_once_get_one_worker(home, monkeypatch):
 
 def test_a_worker_that_cannot_start_is_not_started_for_ever_and_nobody_waits_for_it(home, jobs, monkeypatch):
     monkeypatch.setattr(platform, "module_command", lambda module, *a, **k: [sys.executable, "-c", "raise SystemExit('no torch')"])
-    monkeypatch.setattr(worker, "LOOK_AROUND_SECONDS", 0.02)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.02)
     job = jobs.submit("local", "generate", {})
-    worker.look_after(home)
+    worker.start_supervisor(home)
     wait_for(over(jobs, job))
-    assert "ends as soon as it starts" in jobs.get(job.id).error
-    assert (home.logs / "worker.log").read_text().count("no torch") == worker.MOST_STARTS
+    assert "ends right after it starts" in jobs.get(job.id).error
+    assert (home.logs / "worker.log").read_text().count("no torch") == worker.MAX_STARTS
 
 
 def test_a_second_worker_goes_away_by_itself(home):

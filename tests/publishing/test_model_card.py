@@ -13,13 +13,13 @@ from studio import config
 from studio.config import fields
 from studio.families.licences import APACHE, OPENRAIL_XL
 from studio.publishing import model_card
-from studio.publishing.facts import About, Base, Rights, Sample, Trained, plain
+from studio.publishing.facts import Base, CardFacts, Rights, Sample, Trained, clean_line
 from studio.publishing.licensing import Grant
-from studio.publishing.snippets import call_code
+from studio.publishing.snippets import diffusers_code
 
 SMALL_WORLD = Base("LoRA Studio's small world", id="lora-studio/small-world", licence=APACHE, folder="/home/ana/studio/model")
 ON_HUB = Base("owner/base", id="owner/base", hub_id="owner/base", revision="a" * 40, licence=OPENRAIL_XL)
-TRAINED = Trained(steps=200, seconds=61.5, pictures=16, captioned_with_trigger=16, dataset_sha256="d" * 64, adapter_sha256="e" * 64)
+TRAINED = Trained(steps=200, seconds=61.5, images=16, captions_with_trigger=16, dataset_sha256="d" * 64, adapter_sha256="e" * 64)
 NASTY = [
     "sks: dog",
     "sks\nlicense: mit\nextra_gated_prompt: pay",
@@ -58,9 +58,9 @@ NASTY = [
 ]
 
 
-def about(base=SMALL_WORLD, pictures=True, **changes) -> About:
+def card_facts(base=SMALL_WORLD, images=True, **changes) -> CardFacts:
     values = {"model": {"base_model": base.id}, "dataset": {"trigger_word": "ohwx", "id": "holiday-of-ana-1234"}}
-    facts = About(
+    facts = CardFacts(
         title="Ink",
         description="",
         repo_id="ana/ink",
@@ -71,15 +71,15 @@ def about(base=SMALL_WORLD, pictures=True, **changes) -> About:
         base=base,
         trained=TRAINED,
         rights=Rights("I drew these.", "Ana"),
-        samples=(Sample("ohwx house", "images/1.png", "images/base-1.png"),) if pictures else (),
+        samples=(Sample("ohwx house", "images/1.png", "images/base-1.png"),) if images else (),
         grant=Grant("apache-2.0"),
     )
     return dataclasses.replace(facts, **changes)
 
 
-def saying(text: str) -> About:
-    """A card with this text in every place where a person types."""
-    facts = about(
+def card_with_text(text: str) -> CardFacts:
+    """A card with this text in every field for user text."""
+    facts = card_facts(
         title=text,
         description=text,
         grant=Grant("other", text, text),
@@ -101,16 +101,16 @@ def rendered(card: str) -> str:
     return MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(body)
 
 
-def test_the_card_says_which_pictures_had_masks_and_what_the_dark_parts_counted():
-    facts = about(trained=dataclasses.replace(TRAINED, masked=3))
-    assert "from 16 pictures, 3 of them with a mask whose dark parts did not count." in model_card.render(facts)
+def test_the_card_states_the_number_of_masks_and_the_weight_of_masked_out_areas():
+    facts = card_facts(trained=dataclasses.replace(TRAINED, masked=3))
+    assert "on 16 images, 3 of them with a mask (loss weight of masked-out areas: 0)." in model_card.render(facts)
     little = dataclasses.replace(facts, config=fields.replace(facts.config, {"dataset.mask_floor": 0.1}))
-    assert "a mask whose dark parts counted 10%." in model_card.render(little)
-    assert "with a mask" not in model_card.render(about())
+    assert "with a mask (loss weight of masked-out areas: 10%)." in model_card.render(little)
+    assert "with a mask" not in model_card.render(card_facts())
 
 
-def test_the_card_says_to_the_hub_what_this_is():
-    assert front(model_card.render(about(ON_HUB))) == {
+def test_the_metadata_describes_the_lora_to_the_hub():
+    assert front(model_card.render(card_facts(ON_HUB))) == {
         "license": "apache-2.0",
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
@@ -122,46 +122,46 @@ def test_the_card_says_to_the_hub_what_this_is():
     }
 
 
-def test_a_base_that_is_not_on_the_hub_is_named_in_the_body_alone():
-    card = model_card.render(about(SMALL_WORLD))
+def test_a_base_that_is_not_on_the_hub_is_named_in_the_body_only():
+    card = model_card.render(card_facts(SMALL_WORLD))
     assert "base_model" not in front(card) and "base_model_relation" not in front(card)
     assert "small world" in card and "not on the Hub" in card
 
 
-def test_every_setting_stands_on_the_card():
-    facts = about(ON_HUB)
+def test_every_setting_is_on_the_card():
+    facts = card_facts(ON_HUB)
     card = model_card.render(facts)
     for leaf in fields.leaves(facts.config):
         assert f"`{leaf.path}`" in card, leaf.path
 
 
-def test_where_it_lay_on_the_makers_computer_stays_there():
+def test_local_paths_are_not_published():
     local = Base("my-model", id="my-model", folder="/home/ana/secret/my-model")
-    facts = about(local)
+    facts = card_facts(local)
     facts = dataclasses.replace(facts, config=fields.replace(facts.config, {"model.base_model": "/home/ana/secret/my-model"}))
     card = model_card.render(facts)
     assert "secret" not in card and "holiday-of-ana" not in card and "my-model" in card
     assert "secret" not in model_card.public_config(facts.config, local).model_dump_json()
 
 
-def test_facts_are_told_and_what_is_unknown_is_not_made_up():
-    card = model_card.render(about(ON_HUB))
-    assert "200 steps in 62 seconds" in card and "16 pictures" in card and "d" * 64 in card and "e" * 64 in card and "a" * 40 in card
-    assert "not measured" in card and "in 16 of the 16 captions" in card
-    assert "seconds" not in model_card.render(about(trained=dataclasses.replace(TRAINED, seconds=None))).split("<details>")[0]
-    assert "of the 200 planned" in model_card.render(about(trained=dataclasses.replace(TRAINED, steps=100, stopped_early=True)))
-    assert "missing in some captions" in model_card.render(about(trained=dataclasses.replace(TRAINED, captioned_with_trigger=3)))
+def test_the_card_states_known_facts_and_leaves_out_unknown_ones():
+    card = model_card.render(card_facts(ON_HUB))
+    assert "200 steps in 62 seconds" in card and "16 images" in card and "d" * 64 in card and "e" * 64 in card and "a" * 40 in card
+    assert "Not evaluated" in card and "in 16 of the 16 training captions" in card
+    assert "seconds" not in model_card.render(card_facts(trained=dataclasses.replace(TRAINED, seconds=None))).split("<details>")[0]
+    assert "of 200 planned" in model_card.render(card_facts(trained=dataclasses.replace(TRAINED, steps=100, stopped_early=True)))
+    assert "missing in some captions" in model_card.render(card_facts(trained=dataclasses.replace(TRAINED, captions_with_trigger=3)))
 
 
-def test_a_real_person_and_their_consent_stand_on_the_card():
-    card = model_card.render(about(rights=Rights("Photographed by me.", "Ana", True, "Signed by Ben (2026-11-01)")))
+def test_a_real_person_and_their_consent_are_on_the_card():
+    card = model_card.render(card_facts(rights=Rights("Photographed by me.", "Ana", True, "Signed by Ben (2026-11-01)")))
     assert "show a real person" in card and "Signed by Ben" in card and "Stated by Ana" in card
-    assert "no real person" in model_card.render(about())
+    assert "no real person" in model_card.render(card_facts())
 
 
-def test_without_pictures_there_is_no_empty_gallery():
-    card = model_card.render(about(pictures=False))
-    assert "widget" not in front(card) and "<Gallery" not in card and "No sample pictures" in card
+def test_without_images_there_is_no_empty_gallery():
+    card = model_card.render(card_facts(images=False))
+    assert "widget" not in front(card) and "<Gallery" not in card and "No sample images" in card
 
 
 def structure(html: str) -> list[str]:
@@ -170,20 +170,20 @@ def structure(html: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
-def test_hostile_text_adds_no_key_and_comes_back_as_it_was(text):
-    expected = set(front(model_card.render(saying("plain words"))))
-    found = front(model_card.render(saying(text)))
+def test_hostile_text_adds_no_key_and_is_read_back_unchanged(text):
+    expected = set(front(model_card.render(card_with_text("plain words"))))
+    found = front(model_card.render(card_with_text(text)))
     assert set(found) | {"instance_prompt", "license_link"} == expected
     assert found["license"] == "other" and found["pipeline_tag"] == "text-to-image"
-    assert found["widget"][0]["text"] == (plain(text) or " ")
-    assert found.get("instance_prompt", "") == plain(text[:60])
+    assert found["widget"][0]["text"] == (clean_line(text) or " ")
+    assert found.get("instance_prompt", "") == clean_line(text[:60])
 
 
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
-def test_hostile_text_is_shown_and_not_obeyed(text):
-    html = rendered(model_card.render(saying(text)))
-    if plain(text):
-        assert structure(html) == structure(rendered(model_card.render(saying("plain words"))))
+def test_hostile_text_is_shown_and_not_interpreted(text):
+    html = rendered(model_card.render(card_with_text(text)))
+    if clean_line(text):
+        assert structure(html) == structure(rendered(model_card.render(card_with_text("plain words"))))
     assert not re.search(rf"(href|src)=\"(?!https://github.com/huggingface|images/|https://huggingface.co|{APACHE.link})", html)
 
 
@@ -193,43 +193,43 @@ def test_random_text_survives_the_yaml_and_the_page():
     rng = random.Random(7)
     for _ in range(300):
         text = "".join(rng.choice(alphabet) for _ in range(rng.randrange(1, 40)))
-        data = model_card.metadata(saying(text))
-        assert yaml.safe_load(data.to_yaml(line_break="\n"))["widget"][0]["text"] == (plain(text) or " ")
+        data = model_card.metadata(card_with_text(text))
+        assert yaml.safe_load(data.to_yaml(line_break="\n"))["widget"][0]["text"] == (clean_line(text) or " ")
         html = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(f"x {model_card.escape(text)} y\n\n{model_card.escape(text)}")
         assert set(re.findall(r"</?([A-Za-z][a-z0-9]*)", html)) <= {"p"}, text
 
 
 def test_plain_text_keeps_letters_of_every_script_and_drops_what_deceives():
-    assert plain("  naïve 日本語 👩‍🎨 \n x ") == "naïve 日本語 👩‍🎨 x"
-    shown = plain("".join(chr(code) for code in range(0x2100)))
+    assert clean_line("  naïve 日本語 👩‍🎨 \n x ") == "naïve 日本語 👩‍🎨 x"
+    shown = clean_line("".join(chr(code) for code in range(0x2100)))
     assert all(unicodedata.category(char) not in ("Cc", "Cs") and not 0x202A <= ord(char) < 0x202F for char in shown)
-    assert plain("می\u200cخواهم") == "می\u200cخواهم"
+    assert clean_line("می\u200cخواهم") == "می\u200cخواهم"
 
 
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
 def test_the_code_is_python_and_holds_the_prompt_as_data(text):
-    code = call_code(saying(text))
+    code = diffusers_code(card_with_text(text))
     tree = ast.parse(code)
     calls = sorted({node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)})
     assert calls == ["Generator", "from_pretrained", "load_lora_weights", "manual_seed", "save"]
     strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    assert plain(text) in strings
+    assert clean_line(text) in strings
 
 
 def test_the_code_names_base_revision_repository_and_file():
-    code = call_code(about(ON_HUB), revision="b" * 40)
+    code = diffusers_code(card_facts(ON_HUB), revision="b" * 40)
     for part in ("owner/base", "a" * 40, "ana/ink", "b" * 40, "pytorch_lora_weights.safetensors", "ohwx house"):
         assert part in code
-    assert SMALL_WORLD.folder not in call_code(about()) and SMALL_WORLD.folder in call_code(about(), here=True)
+    assert SMALL_WORLD.folder not in diffusers_code(card_facts()) and SMALL_WORLD.folder in diffusers_code(card_facts(), local=True)
 
 
 def test_the_size_it_was_taught_at_is_not_taken_for_the_size_the_samples_have():
     """Samples are drawn at the base's own size, which is what a pipeline does that is told none."""
-    assert "width" not in call_code(about(ON_HUB)) and "height" not in call_code(about(ON_HUB))
-    assert "taught at 128 x 128 pixels; the samples have the base model's own size" in model_card.render(about())
-    assert "taught at 128 x 128 pixels; other sizes were not tried" in model_card.render(about(pictures=False))
+    assert "width" not in diffusers_code(card_facts(ON_HUB)) and "height" not in diffusers_code(card_facts(ON_HUB))
+    assert "Trained at 128 x 128 pixels; the samples have the base model's default size" in model_card.render(card_facts())
+    assert "Trained at 128 x 128 pixels; other sizes were not tested" in model_card.render(card_facts(images=False))
 
 
 def test_the_card_reads_back_with_the_hubs_own_reader():
-    facts = about(ON_HUB)
+    facts = card_facts(ON_HUB)
     assert ModelCard(model_card.render(facts)).data.to_dict() == model_card.metadata(facts).to_dict()

@@ -1,4 +1,4 @@
-"""Runs beside each other: what differs is told in words, and only what may be compared is."""
+"""Comparison of runs: differing settings and samples in common."""
 
 import pytest
 
@@ -10,16 +10,16 @@ from tests.trained import PROMPTS, finished_run
 def test_only_settings_that_differ_are_told_with_their_value_in_each_run(workspace):
     first, second = ("lora.rank=8", "dataset.flip=true"), ("lora.rank=32", "training.learning_rate=3e-5")
     runs = [finished_run(workspace, *first), finished_run(workspace, *second)]
-    told = {each.path: each.values for each in comparison.differences(runs)}
+    told = {each.path: each.values for each in comparison.find_differences(runs)}
     assert told == {"lora.rank": ("8", "32"), "dataset.flip": ("yes", "no"), "training.learning_rate": ("0.0001", "3e-05")}
-    assert comparison.differences(runs)[0].title == "Mirror pictures (flip)", "in the order of the settings"
+    assert comparison.find_differences(runs)[0].title == "Mirror pictures (flip)", "in the order of the settings"
 
 
 def test_alpha_is_told_when_it_does_not_follow_the_rank(workspace):
     runs = [finished_run(workspace, *settings) for settings in (("lora.rank=8",), ("lora.rank=32",))]
-    assert [each.path for each in comparison.differences(runs)] == ["lora.rank"]
+    assert [each.path for each in comparison.find_differences(runs)] == ["lora.rank"]
     runs = [finished_run(workspace, *settings) for settings in (("lora.rank=8",), ("lora.rank=8", "lora.alpha=4"))]
-    assert [(each.path, each.values) for each in comparison.differences(runs)] == [("lora.alpha", ("8", "4"))]
+    assert [(each.path, each.values) for each in comparison.find_differences(runs)] == [("lora.alpha", ("8", "4"))]
 
 
 def test_pictures_that_changed_between_two_runs_are_told(workspace):
@@ -27,8 +27,8 @@ def test_pictures_that_changed_between_two_runs_are_told(workspace):
     runs[1].path.joinpath("dataset", "dataset.json").write_text(
         runs[1].path.joinpath("dataset", "dataset.json").read_text().replace(runs[1].snapshot["sha256"], "f" * 64)
     )
-    first = comparison.differences(runs)[0]
-    assert first.title == "Pictures" and first.values[1] == "Secret holiday pictures, 3, version ffffff"
+    first = comparison.find_differences(runs)[0]
+    assert first.title == "Images" and first.values[1] == "Secret holiday pictures, 3, version ffffff"
 
 
 def test_prompts_are_the_same_whatever_the_trigger_word(workspace):
@@ -46,9 +46,9 @@ def test_steps_in_common_are_those_that_all_have_drawn(workspace):
 def test_two_to_six_runs_oldest_first(workspace):
     runs = [finished_run(workspace) for _ in range(7)]
     ids = [run.id for run in runs]
-    assert [run.id for run in comparison.chosen(workspace, [ids[3], ids[0], ids[3]])] == [ids[0], ids[3]]
+    assert [run.id for run in comparison.select_runs(workspace, [ids[3], ids[0], ids[3]])] == [ids[0], ids[3]]
     for some in (ids[:1], ids, []):
         with pytest.raises(StudioError, match="cannot be compared; choose 2 to 6"):
-            comparison.chosen(workspace, some)
-    with pytest.raises(StudioError, match="no run 'gone' any more"):
-        comparison.chosen(workspace, [ids[0], "gone"])
+            comparison.select_runs(workspace, some)
+    with pytest.raises(StudioError, match="no run 'gone'"):
+        comparison.select_runs(workspace, [ids[0], "gone"])

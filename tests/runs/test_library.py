@@ -33,7 +33,7 @@ def test_a_run_appears_when_its_first_adapter_is_saved_and_every_step_can_be_tak
     first = library.list_adapters(workspace)[0]
     assert (first.ref, first.title, first.path) == (f"run:{run.id}", "Ink", run.adapter_at(200))
     assert library.find(workspace, f"run:{run.id}@100").path == run.adapter_at(100)
-    with pytest.raises(StudioError, match="no LoRA saved at step 150"):
+    with pytest.raises(StudioError, match="no saved LoRA at step 150"):
         library.find(workspace, f"run:{run.id}@150")
 
 

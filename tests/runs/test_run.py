@@ -42,13 +42,13 @@ def test_later_edits_of_the_dataset_do_not_reach_the_run(run, dataset):
 
 def test_a_run_needs_pictures(workspace):
     empty = Dataset.create(workspace, "Empty", "style", real_person=False, consent="")
-    with pytest.raises(StudioError, match="no pictures"):
+    with pytest.raises(StudioError, match="no images"):
         create_run(workspace, config.build({}), empty)
 
 
 def test_a_run_needs_a_caption_for_every_picture(workspace, dataset):
     dataset.set_caption(dataset.pictures[3].id, " ", "hand")
-    with pytest.raises(StudioError, match="1 of 16 pictures have no caption"):
+    with pytest.raises(StudioError, match="1 of 16 images have no caption"):
         create_run(workspace, config.build({}), dataset)
 
 
@@ -109,15 +109,15 @@ def test_everything_in_a_run_is_plain_json(run):
 
 def test_a_finished_run_is_made_longer_and_can_go_on(workspace):
     run = finished_run(workspace)
-    with pytest.raises(StudioError, match="no state left to go on from"):
+    with pytest.raises(StudioError, match="no checkpoint to resume from"):
         run.extend(100)
     keep_state(run, 200)
     run.extend(100)
     assert (run.config.training.max_train_steps, run.state) == (300, "stopped")
     told = run.events()[0][-1]
     assert (told["kind"], told["from"], told["to"]) == ("extended", 200, 300)
-    assert run.asked.training.max_train_steps == 300
-    with pytest.raises(StudioError, match="is stopped, not finished"):
+    assert run.requested.training.max_train_steps == 300
+    with pytest.raises(StudioError, match="is stopped; only a finished run"):
         run.extend(100)
 
 
@@ -125,7 +125,7 @@ def test_a_finished_run_is_made_longer_and_can_go_on(workspace):
 def test_a_number_of_steps_that_cannot_be_added_changes_nothing(workspace, more):
     run = finished_run(workspace)
     keep_state(run, 200)
-    with pytest.raises(StudioError, match="no number of steps|does not fit"):
+    with pytest.raises(StudioError, match="not a valid number of steps|does not fit"):
         run.extend(more)
     assert (run.config.training.max_train_steps, run.state) == (200, "finished")
 
@@ -152,7 +152,7 @@ def test_a_run_that_starts_from_a_lora_keeps_a_copy_of_it(workspace, dataset):
     ("settings", "words"),
     [
         (("lora.start_from=run:gone",), "no run 'gone'"),
-        (("lora.start_from=file:gone",), "is not here"),
+        (("lora.start_from=file:gone",), "There is no LoRA"),
         (("lora.start_from=starter:style", "lora.rank=64"), "has rank 8 and this run 64"),
         (("lora.start_from=starter:style", "lora.rank=8", "model.base_model=black-forest-labs/FLUX.1-dev"), "another kind of base"),
     ],

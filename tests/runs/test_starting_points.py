@@ -222,7 +222,7 @@ def test_what_was_saved_comes_back_for_other_pictures_with_their_word(workspace)
     config = configs.for_dataset(pictures(25), "flux-style", *changed)
     saved = starting_points.save(workspace, 'Tinte "langsam"', config, 25)
     assert (saved.name, saved.title, saved.path.parent) == ("mine:tinte-langsam", 'Tinte "langsam"', workspace.presets)
-    again = starting_points.settings(workspace, pictures(36, word="sks"), saved.name)
+    again = starting_points.build_config(workspace, pictures(36, word="sks"), saved.name)
     assert (again.lora.rank, again.lora.alpha, again.training.learning_rate, again.runtime.quantisation) == (24, 24, 1e-5, "nf4")
     assert again.samples.prompts == ['sks "ink" bird', "a bird"] and again.dataset.trigger_word == "sks"
     assert again.training.max_train_steps == 1800  # suggested, as it was when it was saved
@@ -238,26 +238,26 @@ def test_a_saved_preset_says_only_what_differs_and_nothing_about_the_pictures(wo
 
 def test_a_preset_is_not_overwritten_silently(workspace):
     starting_points.save(workspace, "Ink", configs.preset("stable-diffusion-style", "lora.rank=8"))
-    with pytest.raises(StudioError, match="'Ink' already.*Replace"):
+    with pytest.raises(StudioError, match="already a preset 'Ink'.*Replace"):
         starting_points.save(workspace, "ink!", configs.preset("stable-diffusion-style", "lora.rank=4"))
     assert starting_points.find(workspace, "mine:ink").values["lora"]["rank"] == 8
     starting_points.save(workspace, "ink!", configs.preset("stable-diffusion-style", "lora.rank=4"), replace=True)
-    assert starting_points.find(workspace, "mine:ink").values["lora"]["rank"] == 4 and len(starting_points.own(workspace)) == 1
+    assert starting_points.find(workspace, "mine:ink").values["lora"]["rank"] == 4 and len(starting_points.saved_presets(workspace)) == 1
 
 
 def test_titles_in_any_script_are_kept_apart(workspace):
     first, second = (starting_points.save(workspace, title, configs.preset("stable-diffusion-style")) for title in ("墨", "狐"))
-    assert first.name != second.name and [preset.title for preset in starting_points.own(workspace)] == sorted(["墨", "狐"])
-    with pytest.raises(StudioError, match="has no name"):
+    assert first.name != second.name and [preset.title for preset in starting_points.saved_presets(workspace)] == sorted(["墨", "狐"])
+    with pytest.raises(StudioError, match="has no title"):
         starting_points.save(workspace, " \n ", configs.preset("stable-diffusion-style"))
 
 
 def test_owners_do_not_see_each_others_presets(home):
     one, other = home.workspace("one"), home.workspace("other")
     starting_points.save(one, "Ink", configs.preset("stable-diffusion-style"))
-    assert starting_points.own(other) == [] and [preset.name for preset in starting_points.own(one)] == ["mine:ink"]
+    assert starting_points.saved_presets(other) == [] and [preset.name for preset in starting_points.saved_presets(one)] == ["mine:ink"]
     with pytest.raises(StudioError):
-        starting_points.settings(other, pictures(9), "mine:ink")
+        starting_points.build_config(other, pictures(9), "mine:ink")
     with pytest.raises(StudioError, match="is not the id of a preset"):
         starting_points.find(other, "mine:../../one/presets/ink")
 
@@ -267,20 +267,20 @@ def test_a_removed_preset_is_listed_with_its_title_and_comes_back(workspace):
 
     saved = starting_points.save(workspace, "Ink, slow", configs.preset("stable-diffusion-style"))
     starting_points.remove(workspace, saved.name)
-    ((gone, title),) = trash.removed(workspace, "presets")
-    assert title == "Ink, slow" and starting_points.own(workspace) == []
+    ((gone, title),) = trash.list_removed(workspace, "presets")
+    assert title == "Ink, slow" and starting_points.saved_presets(workspace) == []
     workspace.restore(gone.id)
     assert starting_points.find(workspace, saved.name) == saved
-    with pytest.raises(StudioError, match="only presets that you saved"):
+    with pytest.raises(StudioError, match="only saved presets can"):
         starting_points.remove(workspace, "small-world-style")
 
 
 def test_a_preset_that_cannot_be_read_is_shown_as_such(workspace):
     (workspace.presets / "broken.toml").write_text("[lora]\nrank = 'many'")
-    (listed,) = starting_points.own(workspace)
+    (listed,) = starting_points.saved_presets(workspace)
     assert "cannot be read" in listed.title
     with pytest.raises(StudioError, match="rank"):
-        starting_points.settings(workspace, pictures(9), listed.name)
+        starting_points.build_config(workspace, pictures(9), listed.name)
 
 
 def test_a_runs_settings_come_back_without_its_machine_and_its_word(workspace):
@@ -288,7 +288,7 @@ def test_a_runs_settings_come_back_without_its_machine_and_its_word(workspace):
     asked = configs.for_dataset(dataset, "", "lora.rank=12", "training.max_train_steps=123")
     run = create_run(workspace, asked, dataset, "Ink")
     run.write_config(fields.replace(asked, {"runtime.device": "cuda", "runtime.threads": 16, "runtime.quantisation": "nf4"}))
-    again = starting_points.settings(workspace, pictures(30, "character", "sks"), f"run:{run.id}")
+    again = starting_points.build_config(workspace, pictures(30, "character", "sks"), f"run:{run.id}")
     assert (again.lora.rank, again.training.max_train_steps) == (12, 123)
     assert (again.runtime.device, again.runtime.threads, again.runtime.quantisation) == (None, None, None)
     assert (again.dataset.subject, again.dataset.trigger_word, again.dataset.id) == ("character", "sks", "ink-1")
@@ -300,8 +300,11 @@ def test_goals_are_the_two_paces_for_the_base_then_ones_own_then_runs(workspace)
     dataset = Dataset.from_samples(workspace, "style")
     starting_points.save(workspace, "Ink, slow", configs.for_dataset(dataset))
     run = create_run(workspace, configs.for_dataset(dataset), dataset, "Ink")
-    names = [name for _, name in starting_points.goals(workspace, "style")]
+    names = [name for _, name in starting_points.list_choices(workspace, "style")]
     assert names == ["small-world-style", "small-world-style-quick", "mine:ink-slow", f"run:{run.id}"]
-    assert [name for _, name in starting_points.goals(workspace, "object", SD15)][:2] == ["stable-diffusion-object", "stable-diffusion-object-quick"]
-    unknown = [name for _, name in starting_points.goals(workspace, "style", "somebody/their-own-base")]
+    assert [name for _, name in starting_points.list_choices(workspace, "object", SD15)][:2] == [
+        "stable-diffusion-object",
+        "stable-diffusion-object-quick",
+    ]
+    unknown = [name for _, name in starting_points.list_choices(workspace, "style", "somebody/their-own-base")]
     assert {"sdxl-style", "flux-style-quick", "stable-diffusion-style"} <= set(unknown)

@@ -4,7 +4,7 @@ import pytest
 
 from studio import config as configs
 from studio.core.errors import StudioError
-from studio.runs.sweeps import MOST_RUNS, combinations, without
+from studio.runs.sweeps import MOST_RUNS, combinations, strip_settings
 
 
 def test_several_values_are_several_runs_named_by_what_differs():
@@ -47,12 +47,12 @@ def test_what_is_no_setting_is_left_to_whoever_reads_it():
 
 
 def test_more_than_twenty_runs_are_refused_with_their_number():
-    with pytest.raises(StudioError, match="make 25 runs, and 20 can be queued"):
+    with pytest.raises(StudioError, match="give 25 runs, and at most 20 can be queued"):
         combinations(["lora.rank=1,2,3,4,5", "training.seed=1,2,3,4,5"])
     assert len(combinations(["lora.rank=1,2,3,4,5", "training.seed=1,2,3,4"])) == MOST_RUNS
 
 
 def test_a_copy_with_another_value_is_not_called_by_both():
-    assert without("Ink, rank 8, seed 3", ["lora.rank=4"]) == "Ink, seed 3"
-    assert without("rank 8, of mine", ["lora.rank=4"]) == "rank 8, of mine", "what a person called it stays"
-    assert without("Ink, rankled", ["lora.rank=4"]) == "Ink, rankled"
+    assert strip_settings("Ink, rank 8, seed 3", ["lora.rank=4"]) == "Ink, seed 3"
+    assert strip_settings("rank 8, of mine", ["lora.rank=4"]) == "rank 8, of mine", "what a person called it stays"
+    assert strip_settings("Ink, rankled", ["lora.rank=4"]) == "Ink, rankled"

@@ -314,7 +314,7 @@ def test_three_interruptions_to_draw_equal_none(entry, workspace, tiny_base):  #
         def append(self, event):
             super().append(event)
             if event["kind"] == "pausing":
-                drawn.append(Generator(tiny_base, FAMILY).draw(Recipe(prompt="a cat", num_inference_steps=2), [(self.latest_adapter(), 1.0)]))
+                drawn.append(Generator(tiny_base, FAMILY).generate(Recipe(prompt="a cat", num_inference_steps=2), [(self.latest_adapter(), 1.0)]))
                 self.due.pop(0)
 
     train(Lent(asked.path), Disk())
@@ -332,5 +332,5 @@ def test_a_packed_base_learns_resumes_and_its_lora_fits_the_whole_base(workspace
     first, last = (event["loss"] for event in (whole.curve()[0], whole.curve()[-1]))
     assert math.isfinite(first) and math.isfinite(last)
     recipe = Recipe(prompt="a cat", num_inference_steps=2)
-    with_it, without = (Generator(tiny_base, FAMILY).draw(recipe, stack) for stack in ([(whole.latest_adapter(), 1.0)], []))
+    with_it, without = (Generator(tiny_base, FAMILY).generate(recipe, stack) for stack in ([(whole.latest_adapter(), 1.0)], []))
     assert not numpy.array_equal(numpy.asarray(with_it), numpy.asarray(without))

@@ -84,7 +84,7 @@ def test_a_large_base_is_made_to_fit_the_computers_memory_once_and_says_so(run, 
     config, _, _ = resolve.settle(run, Team())
     assert config.runtime.gradient_checkpointing and config.runtime.quantisation == "none" and not config.runtime.offload
     (note,) = [event["message"] for event in run.events()[0] if event["kind"] == "note"]
-    assert "For 0.0 GB of free memory: blocks are computed twice" in note
+    assert "Free memory: 0.0 GB. Chosen: gradient checkpointing" in note
     monkeypatch.setattr(platform, "free_memory", lambda: 10**12)
     assert resolve.settle(run, Team())[0] == config
 
@@ -158,7 +158,7 @@ def test_the_film_is_drawn_from_the_file_itself(run, tiny_base):  # noqa: F811
         recipe = read_recipe(files[0].read_bytes())
         assert recipe.prompt == "ohwx picture of a cat"
         assert [entry.adapter for entry in recipe.stack] == ([f"run:{run.id}@{step}"] if step else [])
-        again = generator.draw(recipe, [(run.adapter_at(step), 1.0)] if step else [])
+        again = generator.generate(recipe, [(run.adapter_at(step), 1.0)] if step else [])
         assert numpy.array_equal(numpy.asarray(again), numpy.asarray(Image.open(files[0])))
 
 
@@ -320,7 +320,7 @@ def test_running_out_of_memory_names_what_helps(error, run, monkeypatch):
 
     monkeypatch.setattr(Objective, "losses", full)
     message = main(run)
-    assert "memory" in message and "pictures at a time 1" in message
+    assert "memory" in message and "batch size 1" in message
     assert run.state == "failed"
 
 

@@ -64,7 +64,7 @@ def test_a_program_gets_the_sentence_of_an_error(page):
         ({"loras": [{"weight": 1.0}]}, "is not a LoRA of a stack"),
         ({"loras": ["starter:style"]}, "is not a LoRA of a stack"),
         ({"loras": [{"ref": "starter:style", "weight": 9}]}, "weight: 9 does not fit"),
-        ({"loras": [{"ref": "starter:gone"}]}, "is not here"),
+        ({"loras": [{"ref": "starter:gone"}]}, "There is no LoRA"),
         ({"num_inference_steps": 500}, "num_inference_steps: 500 does not fit. Input should be less than or equal to 200"),
         ({"seed": -1}, "seed: -1 does not fit"),
     ],

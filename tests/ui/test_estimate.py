@@ -113,13 +113,13 @@ def test_a_card_is_named_with_what_it_has_to_save(workspace, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     counted = Estimate(LARGE, 1_000_000, 4_000_000_000, "Card 4000")
     said = told(workspace, settings("owner/large"), counted)
-    assert "Card 4000: For 4.0 GB of free memory: blocks are computed twice" in said and "processor" not in said
+    assert "Card 4000: Free memory: 4.0 GB. Chosen: gradient checkpointing" in said and "processor" not in said
 
 
 def test_without_a_card_the_computers_memory_counts_and_patience_is_asked_for_before_anything_is_fetched(workspace, monkeypatch):
     monkeypatch.setattr(platform, "free_memory", lambda: 4_000_000_000)
     said = told(workspace, settings("owner/large"), Estimate(LARGE, 1_000_000, None, None, "float32"))
-    assert "For 3.7 GB of free memory: blocks are computed twice" in said and "may still be too little" in said
+    assert "Free memory: 3.7 GB. Chosen: gradient checkpointing" in said and "may still be too little" in said
     assert said.endswith("There is no graphics card here: a base this large takes hours or days on a processor.")
     small = Footprint(100_000_000, 16_000_000, 300_000_000, 30_000_000, 10, 30_000_000)
     said = told(workspace, settings("owner/small"), Estimate(small, 1_000_000, None, None))

@@ -14,10 +14,10 @@ def test_what_was_removed_is_listed_by_its_title_and_kind(workspace):
     title = run.title
     for path in (run.path, dataset.path):
         workspace.remove(path)
-    assert [title for _, title in trash.removed(workspace, "runs")] == [title]
+    assert [title for _, title in trash.list_removed(workspace, "runs")] == [title]
     shown = removed.listing(workspace, "datasets")
     assert "Chalk &lt;b&gt;drawings&lt;/b&gt;" in shown and title not in shown
-    ((gone, _),) = trash.removed(workspace, "datasets")
+    ((gone, _),) = trash.list_removed(workspace, "datasets")
     workspace.restore(gone.id)
     assert removed.listing(workspace, "datasets") == "" and dataset.path.exists()
 

@@ -34,7 +34,7 @@ def test_an_interrupted_run_says_how_it_ended(studio, workspace):
     run.append({"kind": "started", "step": 200, "total": 400, "resumed": True})
     job = studio.jobs.submit("local", "train", {"run": run.id})
     studio.jobs.claim(("train",), 1)
-    studio.jobs.interrupt(job.id, "Training stopped unexpectedly at step 29 (killed by signal 9); nothing is lost: press Resume.")
+    studio.jobs.interrupt(job.id, "Training stopped unexpectedly at step 29 (killed by signal 9); press Resume to continue from the last checkpoint.")
     now = run_view.condition(run, studio.jobs.get(job.id))
     assert now.state == "interrupted" and "killed by signal 9" in run_view.head(run, now)
     assert "notice" not in run_view.head(run, run_view.condition(run, None))

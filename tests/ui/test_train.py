@@ -10,7 +10,7 @@ from studio.core.access import Access
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.families import BUILTIN_ID
-from studio.jobs.launch import Wanted
+from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Jobs
 from studio.runs import starting_points
 from studio.runs.creation import create_run
@@ -166,7 +166,7 @@ def test_what_the_form_shows_can_be_kept_chosen_again_and_removed(page, dataset,
     page.call("take_goal", dataset.id, "small-world-style", "")
     assert page.call("take_goal", dataset.id, "mine:ink-b-slow-b", "")["rank"] == 64
     page.call("drop", dataset.id, "mine:ink-b-slow-b")
-    assert starting_points.own(workspace) == [] and page.value("preset") == "small-world-style"
+    assert starting_points.saved_presets(workspace) == [] and page.value("preset") == "small-world-style"
 
 
 def test_a_preset_of_that_name_is_replaced_only_when_that_is_said(page, dataset, workspace):
@@ -206,7 +206,7 @@ def test_a_preset_that_is_gone_or_broken_says_so_in_the_form(page, dataset, work
     shown = page.call("take_goal", dataset.id, "mine:broken", "")
     assert "rank" in shown["HTML"] and 'role="alert"' in shown["HTML"]
     page.call("drop", dataset.id, "mine:broken")
-    assert starting_points.own(workspace) == []
+    assert starting_points.saved_presets(workspace) == []
 
 
 def test_photographs_before_a_base_of_shapes_are_said_for_the_base_that_is_chosen(dataset, monkeypatch):
@@ -226,7 +226,7 @@ def test_what_the_queue_refuses_leaves_no_run(home, dataset, workspace, monkeypa
 
     monkeypatch.setattr(Jobs, "submit_all", full)
     with pytest.raises(StudioError, match="8 jobs"):
-        studio.train("local", dataset, [Wanted(configs.for_dataset(dataset), "")])
+        studio.train("local", dataset, [TrainingRequest(configs.for_dataset(dataset), "")])
     assert Run.all(workspace) == [] and not list(workspace.runs.iterdir())
 
 

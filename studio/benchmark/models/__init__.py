@@ -1,6 +1,6 @@
-"""Members of every family made here: real classes, random weights, nothing fetched. One file a family, named as it.
+"""Models of every family with random weights: real classes, no downloads. One file per family, named after it.
 
-`tiny() -> DiffusionPipeline` is some 100 kB; the benchmark's families also have `small()`, a second a step on one core, and `real()`.
+`tiny() -> DiffusionPipeline` is about 100 kB; the benchmark's families also have `small()`, one second per step on one core, and `real()`.
 """
 
 import importlib
@@ -14,22 +14,22 @@ from studio.families.base import Family
 
 SIZES = ("tiny", "small", "real")
 SPREAD = 0.02
-"""Standard deviation of random weights, as transformers are begun with."""
+"""Standard deviation of random weights, as in the initialisation of transformers."""
 
 
 def makers(family: Family) -> ModuleType:
     return importlib.import_module(f"studio.benchmark.models.{family.name.replace('-', '_')}")
 
 
-def save_tiny(family: Family, folder: Path, **looks) -> Path:
-    """A model folder of this family as `from_pretrained` reads it; `looks` are arguments of its `tiny`."""
+def save_tiny(family: Family, folder: Path, **options) -> Path:
+    """Save a tiny model folder of this family for `from_pretrained`; `options` are arguments of its `tiny`."""
     torch.manual_seed(0)
-    makers(family).tiny(**looks).save_pretrained(folder)
+    makers(family).tiny(**options).save_pretrained(folder)
     return folder
 
 
 def save_random(family: Family, size: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-    """A member of a size as a model folder, its denoiser filled with normal numbers: other ones would flatter a card's clock."""
+    """Save a model folder of a size with normally distributed weights: constant ones would make a GPU look faster."""
     torch.manual_seed(0)
     if size == "tiny":
         return save_tiny(family, folder)

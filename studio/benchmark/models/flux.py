@@ -34,7 +34,7 @@ def small() -> FluxPipeline:
 
 
 def real() -> FluxPipeline:
-    """The real denoiser; its text encoders have their real widths and one layer, since they are gone before a step is taken."""
+    """The real denoiser; its text encoders have their real widths and one layer, since they are freed before the first step."""
     return _whole(FluxTransformer2DModel(guidance_embeds=True), 768, 4096, 16, WIDE)
 
 

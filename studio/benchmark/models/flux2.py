@@ -1,4 +1,4 @@
-"""FLUX.2, tiny: klein with Qwen 3, dev with Mistral 3 and guidance; the text models as deep as their middle layers are asked for."""
+"""FLUX.2, tiny: klein with Qwen 3, dev with Mistral 3 and guidance; the text models as deep as the layers that are read need."""
 
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Pipeline, Flux2Transformer2DModel
@@ -9,7 +9,7 @@ from studio.benchmark.models.tokenizers import mistral_tokenizer, qwen_tokenizer
 
 TEXT_WIDTH = 16
 KLEIN_LAYERS, DEV_LAYERS = 28, 31
-"""One more than the deepest that is read, because the last has a norm behind it."""
+"""One more than the deepest layer that is read, because a norm follows the last one."""
 
 
 def tiny(member: str = "klein") -> Flux2KleinPipeline | Flux2Pipeline:
@@ -38,7 +38,7 @@ def transformer(heads: int, guided: bool) -> Flux2Transformer2DModel:
 
 
 def autoencoder() -> AutoencoderKLFlux2:
-    """8 x 8 pixels a latent, and statistics that are not the class's 0 and 1."""
+    """8 x 8 pixels per latent, with batch-norm statistics other than the defaults 0 and 1."""
     made = AutoencoderKLFlux2(block_out_channels=(8, 8, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=64)
     torch.nn.init.normal_(made.bn.running_mean)
     torch.nn.init.uniform_(made.bn.running_var, 0.5, 2.0)
@@ -46,7 +46,7 @@ def autoencoder() -> AutoencoderKLFlux2:
 
 
 def mistral3(tokenizer: PreTrainedTokenizerFast) -> Mistral3ForConditionalGeneration:
-    """With the eye that the class wants and no prompt uses."""
+    """Includes the vision tower that the class requires and no prompt uses."""
     text = {
         "model_type": "mistral",
         "vocab_size": len(tokenizer),

@@ -1,4 +1,4 @@
-"""Parts that several families share, at tiny size, of real classes and random weights. Everything is in eval mode: dropout would move pictures."""
+"""Parts that several families share, at tiny size, of real classes and random weights. Everything is in eval mode: dropout would change images."""
 
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler
 from transformers import (
@@ -16,9 +16,9 @@ from transformers import (
 )
 
 WIDE = (128, 256, 512, 512)
-"""Of the real autoencoders."""
+"""Channels of the real autoencoders."""
 NARROW = (32, 64, 128, 128)
-"""Beside denoisers that were made small: a real one would take most of a step that encodes, and flatter whoever keeps what was encoded."""
+"""Channels next to small denoisers: a real autoencoder would dominate a step that encodes, and overstate the gain of caching latents."""
 
 
 def clip(tokenizer: CLIPTokenizer, width: int, projected: bool = False, layers: int = 1) -> CLIPTextModel | CLIPTextModelWithProjection:
@@ -43,7 +43,7 @@ def t5(tokenizer: T5Tokenizer, width: int) -> T5EncoderModel:
 
 
 def qwen3(tokenizer: Qwen2Tokenizer, width: int, layers: int, speaks: bool = False) -> Qwen3Model | Qwen3ForCausalLM:
-    """`speaks`: with the head that names the next token, which nobody asks."""
+    """`speaks`: with the language-model head, which is never used."""
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -60,7 +60,7 @@ def qwen3(tokenizer: Qwen2Tokenizer, width: int, layers: int, speaks: bool = Fal
 def autoencoder(
     channels: int = 4, shift: float | None = None, scale: float = 0.18215, quantised: bool = True, widths: tuple[int, ...] = (8, 8, 8, 8)
 ) -> AutoencoderKL:
-    """8 x 8 pixels a latent, as everywhere."""
+    """8 x 8 pixels per latent."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -77,7 +77,7 @@ def autoencoder(
 
 
 def frame_autoencoder() -> AutoencoderKLQwenImage:
-    """A video's, with the real shifts and scales of its 16 channels; 8 x 8 pixels a latent, one frame in and out."""
+    """Video autoencoder with the real shifts and scales of its 16 channels; 8 x 8 pixels per latent, one frame in and out."""
     return AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1).eval()
 
 

@@ -1,4 +1,4 @@
-"""Qwen-Image, tiny. Its template has more than 34 letters, so the pipeline, which drops that many tokens, leaves the prompt alone."""
+"""Qwen-Image, tiny. Its template has more than 34 letters, so the pipeline, which drops that many tokens, keeps the whole prompt."""
 
 from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer

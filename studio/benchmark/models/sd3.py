@@ -1,4 +1,4 @@
-"""Stable Diffusion 3.5, tiny: laid out as medium, whose first blocks attend to the picture twice."""
+"""Stable Diffusion 3.5, tiny: with the layout of medium, whose first blocks have two self-attentions on the image."""
 
 from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 

@@ -1,4 +1,4 @@
-"""SDXL, tiny: two levels, two transformer blocks in the lower one, by which its LoRAs are known."""
+"""SDXL, tiny: two levels, two transformer blocks in the lower one, by which its LoRAs are recognised."""
 
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 
@@ -32,7 +32,7 @@ def small() -> StableDiffusionXLPipeline:
 
 
 def real() -> StableDiffusionXLPipeline:
-    """SDXL's real denoiser; its text encoders have their real widths and two layers, since they are gone before a step is taken."""
+    """SDXL's real denoiser; its text encoders have their real widths and two layers, since they are freed before the first step."""
     return _whole(UNet2DConditionModel(**SDXL_BASE.denoiser), 768, autoencoder(scale=0.13025, widths=WIDE), 77, second=1280)
 
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion, tiny: pictures of 64 x 64, latents of 8 x 8."""
+"""Stable Diffusion, tiny: images of 64 x 64, latents of 8 x 8."""
 
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
@@ -32,7 +32,7 @@ def tiny(width: int = 32, prediction_type: str = "epsilon") -> StableDiffusionPi
 
 
 def small() -> StableDiffusionPipeline:
-    """Stable Diffusion 1.5 with less than a third of its channels: 78 million numbers, a second a step on one core."""
+    """Stable Diffusion 1.5 with less than a third of its channels: 78 million parameters, one second per step on one core."""
     tokenizer = clip_tokenizer(77)
     return _whole(
         tokenizer,
@@ -43,7 +43,7 @@ def small() -> StableDiffusionPipeline:
 
 
 def real() -> StableDiffusionPipeline:
-    """Stable Diffusion 1.5 in its real shapes."""
+    """Stable Diffusion 1.5 at its real size."""
     tokenizer = clip_tokenizer(77)
     unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
     return _whole(tokenizer, clip(tokenizer, 768, layers=12), unet, autoencoder(widths=WIDE))

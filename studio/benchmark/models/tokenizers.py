@@ -1,4 +1,4 @@
-"""Tokenizers over single letters, made in memory: real classes, nothing fetched."""
+"""Tokenizers over single letters, made in memory: real classes, no downloads."""
 
 import string
 
@@ -38,7 +38,7 @@ def qwen_tokenizer() -> Qwen2Tokenizer:
 
 
 def mistral_tokenizer() -> PreTrainedTokenizerFast:
-    """Over the same bytes; its chats come in pieces, each of a type, as those of models that also see do."""
+    """Over the same bytes; its chat messages are lists of typed parts, as for vision-language models."""
     vocabulary = {token: index for index, token in enumerate([*MISTRAL_MARKS, *byte_letters()])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()

@@ -1,4 +1,4 @@
-"""Z-Image, tiny: one layer of each kind, and tokens for filling up that can be told from nothing."""
+"""Z-Image, tiny: one layer of each kind, and padding tokens that differ from zero."""
 
 import torch
 from diffusers import ZImagePipeline, ZImageTransformer2DModel
@@ -21,7 +21,7 @@ def tiny() -> ZImagePipeline:
         axes_dims=[4, 6, 6],
         axes_lens=[1024, 64, 64],
     )
-    # The class begins them as zeros.
+    # The class initialises them with zeros.
     torch.nn.init.normal_(transformer.x_pad_token)
     torch.nn.init.normal_(transformer.cap_pad_token)
     tokenizer = qwen_tokenizer()

@@ -157,7 +157,7 @@ def add(studio: Studio) -> None:
         gr.api(in_words(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
-def described(card: library.AdapterCard) -> dict:
+def described(card: library.AdapterInfo) -> dict:
     return {
         "ref": card.ref,
         "title": card.title,

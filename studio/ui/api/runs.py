@@ -6,7 +6,7 @@ import gradio as gr
 
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
-from studio.jobs.launch import Wanted
+from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import MOVES, Job
 from studio.runs import comparison, starting_points, sweeps
 from studio.runs.run import Run
@@ -24,8 +24,8 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
         job at once. Ask /run how it goes. Several values for a setting are for /train_several."""
         workspace = studio.workspace(request)
         pictures = Dataset.open(workspace, dataset)
-        config = starting_points.settings(workspace, pictures, preset, *(settings or []), memory=memory)
-        return begun(*studio.train(studio.owner(request), pictures, [Wanted(config, title)])[0])
+        config = starting_points.build_config(workspace, pictures, preset, *(settings or []), memory=memory)
+        return begun(*studio.train(studio.owner(request), pictures, [TrainingRequest(config, title)])[0])
 
     def train_several(dataset: str, settings: list[str], request: gr.Request, preset: str = "", title: str = "") -> list[dict]:
         """Queue a run for each value: "lora.rank=8,16,32" is three, two such settings make a grid, 20 at most. All of them are queued, or none.
@@ -34,7 +34,7 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
         pictures = Dataset.open(workspace, dataset)
         name = title or pictures.title
         each_of = sweeps.combinations(settings)
-        wanted = [Wanted(starting_points.settings(workspace, pictures, preset, *each.settings), each.named(name)) for each in each_of]
+        wanted = [TrainingRequest(starting_points.build_config(workspace, pictures, preset, *each.settings), each.named(name)) for each in each_of]
         return [{"title": run.title, **begun(run, job)} for run, job in studio.train(studio.owner(request), pictures, wanted)]
 
     def train_again(run: str, request: gr.Request, settings: list[str] | None = None, title: str = "") -> list[dict]:
@@ -113,12 +113,12 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
     def compare_runs(runs: list[str], request: gr.Request) -> dict:
         """Two to six runs beside each other: the settings that differ, their last loss, and the addresses of the samples by prompt, at the
         furthest step that all have."""
-        opened = comparison.chosen(studio.workspace(request), runs)
+        opened = comparison.select_runs(studio.workspace(request), runs)
         step = max(comparison.steps_in_common(opened), default=None)
         curves = [each.curve() for each in opened]
         return {
             "runs": [each.id for each in opened],
-            "settings": [{"setting": each.path, "title": each.title, "values": list(each.values)} for each in comparison.differences(opened)],
+            "settings": [{"setting": each.path, "title": each.title, "values": list(each.values)} for each in comparison.find_differences(opened)],
             "loss": [curve[-1]["loss"] if curve else None for curve in curves],
             "step": step,
             "samples": {

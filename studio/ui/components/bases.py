@@ -4,7 +4,7 @@ import gradio as gr
 
 from studio import families
 from studio.core.workspace import Workspace
-from studio.devices.footprint import FILE_BYTES, PACKED_BYTES
+from studio.devices.footprint import FILE_BYTES, QUANTISED_BYTES
 from studio.families import bases
 from studio.families.bases import Base
 from studio.families.facts import AUTOENCODER_BILLIONS, Offer
@@ -13,7 +13,7 @@ from studio.runs.run import Run
 from studio.ui.components.html import external, facts, notice, text
 from studio.ui.studio import QUIET, Studio
 
-BYTES_IN_16_BITS, BYTES_IN_4_BITS = FILE_BYTES["bfloat16"], PACKED_BYTES["nf4"]
+BYTES_IN_16_BITS, BYTES_IN_4_BITS = FILE_BYTES["bfloat16"], QUANTISED_BYTES["nf4"]
 
 
 def choices(workspace: Workspace | None = None) -> list[tuple[str, str]]:

@@ -15,11 +15,11 @@ def show(made: Plan, run_id: str, step: int) -> tuple[str, str]:
     address = {path: _address(path, run_id, step) for path in {match[0] for match in PICTURE.finditer(made.card)}}
     gallery = "".join(
         f'<figure><img src="{address[sample.path]}" alt="{text(sample.prompt)}"><figcaption>{text(sample.prompt)}</figcaption></figure>'
-        for sample in made.about.samples
+        for sample in made.facts.samples
         if sample.path in address
     )
     labels = "".join(f"<span>{text(label)}</span>" for label in _labels(made))
-    name = made.repo_id or made.about.title
+    name = made.repo_id or made.facts.title
     owner, _, last = name.rpartition("/")
     title = f"{text(owner)}/<b>{text(last)}</b>" if owner else f"<b>{text(last)}</b>"
     lock = '<em class="lock">private</em>' if made.request.private else '<em class="lock open">public</em>'
@@ -32,7 +32,7 @@ def show(made: Plan, run_id: str, step: int) -> tuple[str, str]:
 
 
 def _labels(made: Plan) -> list[str]:
-    about = made.about
+    about = made.facts
     licence = about.grant.name or about.grant.id or "none"
     return [f"licence: {licence}", f"base: {about.base.title}", "text-to-image", "lora", *about.family_tags[:1]]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from studio.datasets.trigger_words import spoken
-from studio.runs.comparison import differences, prompts_in_common, steps_in_common
+from studio.runs.comparison import find_differences, prompts_in_common, steps_in_common
 from studio.runs.run import Run
 from studio.ui import files
 from studio.ui.components import loss_plot
@@ -20,7 +20,7 @@ def mark(number: int, title: str) -> str:
 
 
 def table(runs: Sequence[Run]) -> str:
-    found = differences(runs)
+    found = find_differences(runs)
     if not found:
         return '<div class="small">All settings and pictures are the same.</div>'
     heads = "".join(f'<th scope="col">{mark(number, run.title)}</th>' for number, run in enumerate(runs, 1))

@@ -9,7 +9,7 @@ from studio.config import TrainConfig
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.devices.footprint import FILE_BYTES
-from studio.devices.memory import fitting, free_bytes
+from studio.devices.memory import free_bytes, select_savings
 from studio.jobs.estimates import Estimate
 from studio.runs.run import Run
 from studio.ui.components.html import duration, size
@@ -59,13 +59,13 @@ def _memory(config: TrainConfig, counted: Estimate, notes: list[str], cautions: 
     known = {"device": "cuda" if on_card else "cpu", "dtype": counted.dtype}
     asked, batch = config.runtime.model_copy(update=known | config.runtime.model_dump(exclude_none=True)), config.training.train_batch_size
     footprint = counted.at_rank(config.lora.rank)
-    chosen, words = fitting(footprint, asked, batch, free)
+    chosen, words = select_savings(footprint, asked, batch, free)
     needed = footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"], asked.dtype)
-    slow = not on_card and footprint.base_numbers >= SLOW_NUMBERS
+    slow = not on_card and footprint.base_parameters >= SLOW_NUMBERS
     if needed > free:
         cautions.append(words)
     elif on_card or slow:
-        notes.append(f"{counted.card}: {words}" if on_card else words)
+        notes.append(f"{counted.gpu}: {words}" if on_card else words)
     if slow:
         cautions.append("There is no graphics card here: a base this large takes hours or days on a processor.")
     return f"about {needed / 1e9:.1f} GB of memory"

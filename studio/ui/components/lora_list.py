@@ -7,7 +7,7 @@ from studio.core.workspace import Workspace
 from studio.datasets.trigger_words import has_word, spoken
 from studio.families import bases
 from studio.runs import library
-from studio.runs.library import AdapterCard
+from studio.runs.library import AdapterInfo
 from studio.runs.run import Run
 from studio.ui import files
 from studio.ui.components import bases as base_list
@@ -18,14 +18,14 @@ MARKS = '<b>0 base</b><b>1 full</b><b>may break</b><b class="least">reverse</b>'
 FIRST_WEIGHTS = {"starter:style": 1.0, "starter:character": 1.0}
 
 
-def row(card: AdapterCard, weight: float = 1.0) -> dict:
+def row(card: AdapterInfo, weight: float = 1.0) -> dict:
     words = list(card.trigger_words)
     base, revision = base_of(card)
     shown = {"ref": card.ref, "title": card.title, "weight": weight, "on": True, "words": words, "picture": cover(card), "from": source(card)}
     return shown | {"base": base, "revision": revision, "family": card.family, "width": card.width, "made_for": card.made_for, "fits": True}
 
 
-def source(card: AdapterCard) -> str:
+def source(card: AdapterInfo) -> str:
     """Whom a LoRA was made for; of one from the Hub also where it came from and under which licence. Of starters there is nothing to say."""
     if card.source == "starter":
         return ""
@@ -33,7 +33,7 @@ def source(card: AdapterCard) -> str:
     return ", ".join([f"for {card.made_for}", *origin])
 
 
-def base_of(card: AdapterCard) -> tuple[str, str | None]:
+def base_of(card: AdapterInfo) -> tuple[str, str | None]:
     """(id, revision) of the base model it was trained on, if that is known; a run knows it exactly, a file only says a name."""
     if card.source != "run":
         return card.base_model, None
@@ -75,7 +75,7 @@ def known_base(workspace: Workspace, wanted: tuple[str, str | None], present: tu
     return (base, None), f"Made with another version of {base} ({revision[:8]}), which is not used here; the picture may differ."
 
 
-def sample_prompt(card: AdapterCard) -> str:
+def sample_prompt(card: AdapterInfo) -> str:
     """The first sample prompt of the run a LoRA came from: words it is known to answer to."""
     if card.source != "run":
         return ""
@@ -83,7 +83,7 @@ def sample_prompt(card: AdapterCard) -> str:
     return spoken(config.samples.prompts[0], config.dataset.trigger_word) if config.samples.prompts else ""
 
 
-def cover(card: AdapterCard) -> str:
+def cover(card: AdapterInfo) -> str:
     """Address of a small picture that shows what the LoRA does, or nothing."""
     source, _, name = card.ref.partition(":")
     if source == "starter":
@@ -110,7 +110,7 @@ def rows_of(workspace: Workspace, stack: list[StackEntry]) -> tuple[list[dict], 
         except StudioError:
             missing.append(entry.title or entry.adapter)
             continue
-        recorded, unsure = library.with_known_hash(workspace, entry.adapter, entry.sha256) if entry.sha256 else (card, False)
+        recorded, unsure = library.find_by_known_hash(workspace, entry.adapter, entry.sha256) if entry.sha256 else (card, False)
         rows.append(row(recorded or card, entry.weight) | {"on": entry.on})
         if recorded is None and unsure:
             # Whoever draws reads the files and finds the one that was recorded, or says that there is none.

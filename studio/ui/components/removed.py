@@ -16,7 +16,7 @@ def listing(workspace: Workspace, kind: str) -> str:
         f'<button class="tool" data-click="restore" data-id="{text(each.id)}" aria-label="Put {text(title)} back">Put back</button>'
         f'<button class="tool" data-click="erase" data-id="{text(each.id)}" aria-label="Delete {text(title)} for good" '
         f'data-confirm="Delete “{text(title)}” for good? This cannot be undone.">Delete for good</button></li>'
-        for each, title in trash.removed(workspace, kind)[:SHOWN]
+        for each, title in trash.list_removed(workspace, kind)[:SHOWN]
     )
     return f'<h3 class="part">Removed</h3><ul class="removed">{items}</ul>' if items else ""
 

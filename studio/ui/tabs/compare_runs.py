@@ -30,7 +30,7 @@ def build_compare(studio: Studio, bench: gr.Row, listing: gr.HTML, picked: gr.St
         """Those of them that are still there."""
         workspace = studio.workspace(request)
         there = {run.id for run in Run.all(workspace)}
-        return comparison.chosen(workspace, [each for each in ids if each in there])
+        return comparison.select_runs(workspace, [each for each in ids if each in there])
 
     def compare(ids: list[str], request: gr.Request):
         shown = gr.update(visible=False), gr.update(visible=True)

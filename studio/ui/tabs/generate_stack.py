@@ -19,7 +19,7 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
     return [(listed(card), card.ref) for card in library.list_adapters(workspace)]
 
 
-def listed(card: library.AdapterCard) -> str:
+def listed(card: library.AdapterInfo) -> str:
     whose = SOURCES[card.source]
     return f"{card.title} ({whose})" if card.source == "starter" else f"{card.title} ({whose}, for {card.made_for})"
 

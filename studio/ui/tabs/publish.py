@@ -80,7 +80,7 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
         except StudioError as error:
             return notice(str(error), "warn"), gr.skip()
         run_id = values[0].removeprefix("run:")
-        return card_view.show(made, run_id, made.about.trained.steps)
+        return card_view.show(made, run_id, made.facts.trained.steps)
 
     gr.on(
         [each.change for each in (step, sight, asked.licence, rights, update)]

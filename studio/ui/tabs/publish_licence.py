@@ -47,7 +47,7 @@ def build_licence(studio: Studio, adapter: gr.Dropdown, repo: gr.Textbox) -> Lic
     def follow(workspace: Workspace, chosen, theirs, licence, name, link):
         """The licence that the base proposes, unless somebody chose one."""
         base_title, base = base_of(workspace, chosen)
-        licence = licence if theirs else licensing.proposed(base)
+        licence = licence if theirs else licensing.default_licence(base)
         return licence, words_on(base_title, base, licence or "", name or "", link or "", repo_name(workspace, chosen))
 
     gr.on([licence.change, name.blur, link.blur, repo.change], explain, [adapter, repo, licence, name, link], about, **QUIET)
@@ -73,12 +73,12 @@ def repo_name(workspace: Workspace, ref: str) -> str:
 
 def words_on(base_title: str, base: Licence | None, licence: str, name: str, link: str, repo: str) -> str:
     """What stands below the field."""
-    lines = [text(licensing.why(base_title, base))]
+    lines = [text(licensing.explain_base_licence(base_title, base))]
     if base and licence == licensing.AS_BASE:
         lines.append(f"{external(base.link, base.title)}: {text(base.words)}")
     try:
-        grant = licensing.settle(base_title, base, licence, name, link)
-        refused, advice = licensing.refusal(base_title, base, grant), licensing.advice(base_title, base, grant, repo.rpartition("/")[2])
+        grant = licensing.resolve_grant(base_title, base, licence, name, link)
+        refused, advice = licensing.find_conflict(base_title, base, grant), licensing.find_warnings(base_title, base, grant, repo.rpartition("/")[2])
         said = notice(refused, "bad") + notice(" ".join(advice), "warn")
     except StudioError as error:
         said = notice(str(error), "warn")

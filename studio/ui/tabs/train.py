@@ -12,7 +12,7 @@ from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.jobs import estimates
-from studio.jobs.launch import Wanted
+from studio.jobs.launch import TrainingRequest
 from studio.runs import starting_points
 from studio.ui.components import bases
 from studio.ui.components.form import Form
@@ -116,10 +116,10 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         dataset = Dataset.open(workspace, wanted) if wanted else None
         if not dataset or not filled_for or tuple(filled_for)[:2] != (wanted, dataset.trigger_word):
             return sheet.open(workspace, wanted, card=card_name)
-        goals = starting_points.goals(workspace, dataset.subject, base_model or "")
+        goals = starting_points.list_choices(workspace, dataset.subject, base_model or "")
         changed = {pictures: gr.update(choices=known), goal: gr.update(choices=goals)}
         if len(dataset.pictures) != filled_for[2] and goal_name and steps_now == proposed:
-            again = starting_points.settings(workspace, dataset, goal_name).training.max_train_steps
+            again = starting_points.build_config(workspace, dataset, goal_name).training.max_train_steps
             changed |= sheet.propose(dataset, again, again)
             changed[sheet.filled_for] = (wanted, dataset.trigger_word, len(dataset.pictures))
         return changed
@@ -158,7 +158,9 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         try:
             if goal_name:
                 workspace = studio.workspace(request)
-                config = starting_points.settings(workspace, Dataset.open(workspace, dataset_id), goal_name, *of_base(base_model), memory=card_name)
+                config = starting_points.build_config(
+                    workspace, Dataset.open(workspace, dataset_id), goal_name, *of_base(base_model), memory=card_name
+                )
             else:
                 config = memory_overlays.fit(sheet.read(family, base_model, values), card_name)
         except StudioError as error:
@@ -189,7 +191,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
     def sum_up(family, base_model, request: gr.Request, *values):
         try:
             config = sheet.read(family, base_model, values)
-            return estimated(studio.workspace(request), config, estimates.known(studio.home, config))
+            return estimated(studio.workspace(request), config, estimates.load_estimate(studio.home, config))
         except StudioError as error:
             return notice(str(error), "bad")
 
@@ -198,10 +200,10 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         try:
             config = sheet.read(family, base_model, values)
             offer = families.offer(config.model.base_model)
-            if (offer and offer.shipped) or estimates.known(studio.home, config) or not estimates.countable(config):
+            if (offer and offer.shipped) or estimates.load_estimate(studio.home, config) or not estimates.can_estimate(config):
                 return gr.skip()
             await studio.finished(studio.count(studio.owner(request), config))
-            return estimated(studio.workspace(request), config, estimates.known(studio.home, config))
+            return estimated(studio.workspace(request), config, estimates.load_estimate(studio.home, config))
         except StudioError:
             # Half a number, which the field itself says; or a visitor with all the jobs that fit.
             return gr.skip()
@@ -215,7 +217,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         try:
             owner = studio.owner(request)
             dataset = Dataset.open(studio.home.workspace(owner), dataset_id)
-            run, _ = studio.train(owner, dataset, [Wanted(sheet.read(family, base_model, values, dataset), (name or "").strip())])[0]
+            run, _ = studio.train(owner, dataset, [TrainingRequest(sheet.read(family, base_model, values, dataset), (name or "").strip())])[0]
         except StudioError as error:
             return gr.skip(), notice(str(error), "bad")
         return run.id, ""

@@ -21,7 +21,7 @@ def fill_from_runs(studio: Studio, view: RunView, open_run: gr.State, chosen: gr
         if not known:
             return {chosen: None, **sheet.open(workspace, None)}
         dataset = Dataset.open(workspace, dataset_id if dataset_id in known else known[0])
-        return {chosen: dataset.id, **sheet.fill(workspace, dataset, None, fields.replace(run.asked, changes), notice(words, "good"))}
+        return {chosen: dataset.id, **sheet.fill(workspace, dataset, None, fields.replace(run.requested, changes), notice(words, "good"))}
 
     @in_words
     def copy(run_id, dataset_id, request: gr.Request):

@@ -63,7 +63,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
         except StudioError as error:
             return {keeping.said: notice(str(error), "bad"), keeping.replace: gr.update(visible="already" in str(error), value=False)}
         return {
-            goal: gr.update(choices=starting_points.goals(workspace, dataset.subject, config.model.base_model), value=saved.name),
+            goal: gr.update(choices=starting_points.list_choices(workspace, dataset.subject, config.model.base_model), value=saved.name),
             keeping.said: notice(f"Saved. {saved.title} now stands under Goal.", "good"),
             keeping.replace: gr.update(visible=False, value=False),
             keeping.title: "",
@@ -96,7 +96,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
     @in_words
     def drop(dataset_id, goal_name, card_name, request: gr.Request):
         workspace = studio.workspace(request)
-        title = next((preset.title for preset in starting_points.own(workspace) if preset.name == goal_name), "")
+        title = next((preset.title for preset in starting_points.saved_presets(workspace) if preset.name == goal_name), "")
         starting_points.remove(workspace, goal_name or "")
         return {**sheet.open(workspace, dataset_id, card=card_name), keeping.said: notice(f"{title} was removed; below is the way back.")}
 
@@ -107,7 +107,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
         workspace = studio.workspace(request)
         workspace.restore(event.id)
         dataset = Dataset.open(workspace, dataset_id)
-        return gr.update(choices=starting_points.goals(workspace, dataset.subject, base_model or "")), removed.listing(workspace, "presets")
+        return gr.update(choices=starting_points.list_choices(workspace, dataset.subject, base_model or "")), removed.listing(workspace, "presets")
 
     keeping.gone.restore(put_back, [pictures, sheet.base], [goal, keeping.gone], **QUIET)
 

@@ -73,7 +73,7 @@ class Sheet:
             self.settings: gr.update(visible=True),
             self.pictures: gr.update(choices=datasets(workspace), value=dataset.id),
             self.goal: gr.update(
-                choices=starting_points.goals(workspace, dataset.subject, config.model.base_model), value=chosen.name if chosen else None
+                choices=starting_points.list_choices(workspace, dataset.subject, config.model.base_model), value=chosen.name if chosen else None
             ),
             self.about: (told or introduce(chosen)) + warn(dataset, config.model.base_model),
             self.size: estimated(workspace, config),
@@ -101,7 +101,7 @@ class Sheet:
         dataset = Dataset.open(workspace, dataset_id)
         chosen = starting_points.find(workspace, goal or configs.fitting_preset(dataset.subject, base_model))
         return self.fill(
-            workspace, dataset, chosen, starting_points.settings(workspace, dataset, chosen.name, *of_base(base_model), memory=card or "")
+            workspace, dataset, chosen, starting_points.build_config(workspace, dataset, chosen.name, *of_base(base_model), memory=card or "")
         )
 
     def read(self, family: str | None, base_model: str | None, values: tuple, dataset: Dataset | None = None) -> TrainConfig:

@@ -10,9 +10,9 @@ from studio.config import TrainConfig, fields
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
-from studio.jobs.launch import Wanted
+from studio.jobs.launch import TrainingRequest
 from studio.runs import sweeps
-from studio.runs.sweeps import can_vary
+from studio.runs.sweeps import is_sweepable
 from studio.ui.components import estimate
 from studio.ui.components.html import counted, duration, notice, text
 from studio.ui.studio import QUIET, Studio
@@ -33,11 +33,11 @@ class Sweep:
 
 def choices() -> list[tuple[str, str]]:
     """(title, path) of every setting that may be tried with several values."""
-    known = [leaf for leaf in fields.leaves(TrainConfig()) if can_vary(leaf) and leaf.path.partition(".")[0] not in SKIPPED]
+    known = [leaf for leaf in fields.leaves(TrainConfig()) if is_sweepable(leaf) and leaf.path.partition(".")[0] not in SKIPPED]
     return [(leaf.title, leaf.path) for leaf in known if leaf.path not in ("dataset.subject",)]
 
 
-def plan(dataset: Dataset, config: TrainConfig, name: str, keep_alpha: bool, tried: list[tuple[str, str]]) -> list[Wanted]:
+def plan(dataset: Dataset, config: TrainConfig, name: str, keep_alpha: bool, tried: list[tuple[str, str]]) -> list[TrainingRequest]:
     """The runs that these values make, each a whole config that was checked; StudioError when one is not what its setting may be."""
     settings = [f"{path}={values}" for path, values in tried if path and values.strip()]
     if not settings:
@@ -46,10 +46,10 @@ def plan(dataset: Dataset, config: TrainConfig, name: str, keep_alpha: bool, tri
         settings.append(f"lora.alpha={config.lora.alpha}")
     values = config.model_dump(mode="json")
     title = name or dataset.title
-    return [Wanted(configs.build(values, *each.settings), each.named(title)) for each in sweeps.combinations(settings)]
+    return [TrainingRequest(configs.build(values, *each.settings), each.named(title)) for each in sweeps.combinations(settings)]
 
 
-def told(workspace: Workspace, wanted: list[Wanted]) -> str:
+def told(workspace: Workspace, wanted: list[TrainingRequest]) -> str:
     """How many runs, how long in all as far as it is known, and what they will be called."""
     paces = [estimate.seconds_a_step(workspace, each.config) for each in wanted]
     seconds = sum(pace * each.config.training.max_train_steps for pace, each in zip(paces, wanted)) if all(paces) else None
@@ -74,7 +74,7 @@ def build_sweep(studio: Studio) -> Sweep:
     def wire(read: Callable, inputs: list, changes: list, open_run: gr.State) -> None:
         tried = [first, first_values, second, second_values]
 
-        def planned(request: gr.Request, values: tuple) -> tuple[Dataset, list[Wanted]]:
+        def planned(request: gr.Request, values: tuple) -> tuple[Dataset, list[TrainingRequest]]:
             (one, ones, two, twos), (dataset_id, name, follows, *form) = values[:4], values[4:]
             dataset, config = read(studio.workspace(request), dataset_id, form)
             return dataset, plan(dataset, config, (name or "").strip(), follows != 1, [(one, ones or ""), (two, twos or "")])
