@@ -27,7 +27,7 @@ from studio.datasets.trigger_words import has_word
 from studio.families import single_file
 from studio.families.base import Family
 from studio.hub import client
-from studio.jobs.progress import Report
+from studio.jobs.progress import ProgressReporter
 from studio.jobs.queue import Job
 from studio.publishing import licensing, model_card
 from studio.publishing.facts import Base, CardFacts, Rights, Sample, SingleFile, Trained, clean_line
@@ -231,7 +231,7 @@ def save_zip(release: Plan, path: Path) -> Path:
     return path
 
 
-def save_job(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
+def save_job(home: Home, job: Job, report: ProgressReporter, secret: bytes | None) -> dict:
     """{"request", "how": "zip" or "folder"} -> {"path"} in the owner's folder of published files."""
     workspace = home.workspace(job.owner)
     report(0, 1, "Packing the LoRA, its card and its images")

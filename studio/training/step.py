@@ -5,7 +5,6 @@ each shape as a CUDA graph and replayed with new inputs. A U-Net of an hour's wo
 replay does not.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,6 @@ from studio.training.rng import Purpose, draw
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-Snapshot = tuple[dict[str, Tensor], dict]
-"""What `Learner.state` gave, in tensors of its own."""
 WARM_UP = 3
 """Steps before a recording, as PyTorch asks for: libraries choose their kernels in them."""
 
@@ -56,6 +53,44 @@ class Recording:
     inputs: Inputs
     loss: Tensor
     norm: Tensor
+
+
+class Snapshot:
+    """What a step changes: weights, average, the optimizer's tensors, counters and groups, gradients, the state of torch's generators.
+
+    Tensors are put back in place, since recordings know their addresses. What an optimizer had not made yet is gone again: what it makes at
+    its first step differs between optimizers (schedule-free's z and Prodigy's p0 are the weights, not zero).
+    """
+
+    def __init__(self, learner: Learner, device: torch.device):
+        self.learner, self.device, self.rate = learner, device, learner._rate
+        self.state, groups = learner.optimizer.state, learner.optimizer.param_groups
+        in_groups = [value for group in groups for value in group.values() if isinstance(value, Tensor)]
+        self.tensors = [(tensor, tensor.clone()) for tensor in [*learner.state()[0].values(), *in_groups]]
+        self.entries = {weight: dict(entry) for weight, entry in self.state.items()}
+        self.groups = [dict(group) for group in groups]
+        self.generators = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+    def put_back(self) -> None:
+        learner = self.learner
+        for tensor, value in self.tensors:
+            tensor.copy_(value)
+        for weight in list(self.state):
+            if weight in self.entries:
+                self.state[weight] = dict(self.entries[weight])
+            else:
+                del self.state[weight]
+        for group, entry in zip(learner.optimizer.param_groups, self.groups, strict=True):
+            group.clear()
+            group.update(entry)
+        learner._rate = self.rate
+        for weight in [*learner.masters.values(), *learner.working.values()]:
+            # A way that broke half-way leaves some.
+            weight.grad = None
+        learner.restore_copies()
+        torch.set_rng_state(self.generators[0])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(self.generators[1], self.device)
 
 
 class Update:
@@ -129,6 +164,8 @@ class Update:
 
     def _record(self, inputs: Inputs) -> Recording:
         """Warm up and record one shape. Both change the numbers that learn, so these are put back as they were."""
+        if not self.learner.optimizer.state:
+            self._first_state()
         kept = self.snapshot()
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -144,20 +181,26 @@ class Update:
         self.put_back(kept)
         return Recording(graph, inputs, loss, norm)
 
-    def snapshot(self) -> Snapshot:
-        """Everything that a step changes, copied. A recordable optimizer that has not begun makes its tensors now, so that a recording finds them."""
-        learner = self.learner
-        tensors, facts = learner.state()
-        kept = {name: tensor.clone() for name, tensor in tensors.items()}, copy.deepcopy(facts)
-        if learner.entry.recordable and not learner.optimizer.state:
-            for weight in learner.masters.values():
-                weight.grad = torch.zeros_like(weight)
-            learner.step()
-            learner.restore(*kept)
-        return kept
+    def snapshot(self) -> "Snapshot":
+        """Everything that a step changes, for `put_back`."""
+        return Snapshot(self.learner, self.device)
 
-    def put_back(self, kept: Snapshot) -> None:
-        self.learner.restore(*kept)
+    def put_back(self, kept: "Snapshot") -> None:
+        kept.put_back()
+
+    def _first_state(self) -> None:
+        """Make AdamW's state, all of it zero: a recording needs it at its place. The step that makes it changes nothing else."""
+        kept = self.snapshot()
+        for weight in self.learner.masters.values():
+            weight.grad = torch.zeros_like(weight)
+        self.learner.step()
+        made = dict(self.learner.optimizer.state)
+        kept.put_back()
+        self.learner.optimizer.state.update(made)
+        for state in made.values():
+            for value in state.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
 
     def _brought(self, tensor: Tensor) -> Tensor:
         if self.device.type != "cuda" or tensor.device.type == "cuda":

@@ -1,3 +1,6 @@
+import signal
+import sys
+
 import pytest
 
 from studio.core.errors import StudioError
@@ -59,3 +62,17 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_atomically(target, "not bytes")
     assert target.read_bytes() == b"old"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows replaces no file that is open")
+def test_a_reader_sees_the_old_file_or_the_new_one_while_it_is_written(tmp_path):
+    from tests.atomic import seen_while_replaced
+
+    assert seen_while_replaced(write_atomically, tmp_path / "x.json") <= {"old", "new"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_a_writer_killed_in_the_middle_leaves_the_old_file(tmp_path):
+    from tests.atomic import left_by_a_kill
+
+    assert left_by_a_kill(write_atomically, tmp_path / "x.json") == ("old", signal.SIGXFSZ)

@@ -1,4 +1,6 @@
 import errno
+import signal
+import sys
 
 import pytest
 import safetensors.torch
@@ -93,3 +95,17 @@ def test_any_other_dtype_is_refused_by_name_and_leaves_nothing_behind(dtype, tmp
     with pytest.raises(StudioError, match=f"'optimizer/a' has the dtype {dtype}; .* can hold .*torch.uint8"):
         save(tmp_path, 4, {"optimizer/a": tensor}, {}, Disk())
     assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows replaces no file that is open")
+def test_a_reader_sees_the_old_file_or_the_new_one_while_it_is_replaced(tmp_path):
+    from tests.atomic import seen_while_replaced
+
+    assert seen_while_replaced(Disk().replace, tmp_path / "step-000002.safetensors") <= {"old", "new"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_a_kill_in_the_middle_of_a_replacement_leaves_the_old_file(tmp_path):
+    from tests.atomic import left_by_a_kill
+
+    assert left_by_a_kill(Disk().replace, tmp_path / "step-000002.safetensors") == ("old", signal.SIGXFSZ)
