@@ -1,16 +1,20 @@
 import os
 from collections import Counter
 
+import numpy
 import pytest
 import torch
 from PIL import Image
 
 from studio.config.dataset import DatasetConfig
 from studio.config.training import TrainingConfig
+from studio.config.validation import ValidationConfig
 from studio.families.objectives import FlowMatching, Shift
 from studio.training.batches import ALONE, Batch, Example, Examples, Share, batch_order, held_back, load_examples
-from studio.training.encoding_cache import make_room, read_mask, read_pixels
+from studio.training.encoding_cache import Encodings, make_room, read_mask, read_pixels
 from studio.training.rng import Purpose, draw
+from studio.training.validation import LEVELS, Validation
+from tests.tiny import FAMILY, tiny_base  # noqa: F401 - fixtures
 
 BUCKETS = [(64, 64)] * 5 + [(64, 96)] * 2
 
@@ -171,3 +175,38 @@ def test_a_picture_covers_its_bucket_and_is_mirrored_on_request(tmp_path):
     assert pixels.shape == (1, 3, 32, 48)
     assert pixels[0, :, 16, 2].tolist() == [1.0, -1.0, -1.0]
     assert torch.equal(read_pixels(tmp_path / "a.png", (32, 48), mirror=True), pixels.flip(3))
+
+
+def test_latents_are_a_sample_of_their_posterior_drawn_anew_at_every_step():
+    """mean + std * noise (Kingma & Welling 2013), where the noise is a function of (seed, step, index in the global batch)."""
+    chance = torch.Generator().manual_seed(0)
+    shown = [Example((64, 64), torch.randn(4, 2, 2, generator=chance), torch.rand(4, 2, 2, generator=chance) + 0.1, str(i)) for i in range(3)]
+    seen = Examples(shown, DatasetConfig(), TrainingConfig(seed=5, train_batch_size=2, gradient_accumulation_steps=2))
+    for step in range(4):
+        for part, batch in enumerate(seen.batches(step)):
+            for place, (latents_CHW, caption) in enumerate(zip(batch.latents_BCHW, batch.captions)):
+                one = shown[int(caption)]
+                normal = draw(Purpose.POSTERIOR, 5, step, 2 * part + place).standard_normal((4, 2, 2), dtype=numpy.float32)
+                assert torch.equal(latents_CHW, one.mean_CHW + one.std_CHW * torch.from_numpy(normal)), (step, part, place)
+
+
+def test_what_is_cached_of_a_picture_is_the_mean_and_the_std_of_its_posterior(tmp_path, tiny_base):  # noqa: F811
+    """As the autoencoder of diffusers says, in the scale that the denoiser was trained in; a std of zero would teach the mean alone."""
+    Image.effect_noise((64, 64), 90).convert("RGB").save(tmp_path / "a.png")
+    encodings = Encodings(tmp_path / "cache", tiny_base, FAMILY, torch.device("cpu"), torch.float32)
+    vae = FAMILY.load(tiny_base, torch.float32, parts=("vae",)).components["vae"]
+    with torch.no_grad():
+        posterior = vae.encode(read_pixels(tmp_path / "a.png", (64, 64), mirror=False)).latent_dist
+    for _ in ("encoded", "from the cache"):
+        mean_CHW, std_CHW = encodings.latents(tmp_path / "a.png", "0" * 64, (64, 64), mirror=False)
+        assert torch.equal(mean_CHW, posterior.mean[0] * vae.config.scaling_factor)
+        assert torch.equal(std_CHW, posterior.std[0] * vae.config.scaling_factor) and std_CHW.min() > 0
+
+
+def test_pictures_held_back_are_asked_at_the_mean_of_their_posterior():
+    """Only the learning may change their loss, so nothing of it is drawn anew."""
+    held = [Example((64, 64), torch.full((4, 2, 2), float(i)), torch.ones(4, 2, 2), "") for i in range(2)]
+    validation = Validation(held, ValidationConfig(), 5, update=None)
+    for index, one in enumerate(held):
+        for level in LEVELS:
+            assert torch.equal(validation._batch(index, level).latents_BCHW[0], one.mean_CHW)
