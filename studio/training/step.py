@@ -55,44 +55,6 @@ class Recording:
     norm: Tensor
 
 
-class Snapshot:
-    """What a step changes: weights, average, the optimizer's tensors, counters and groups, gradients, the state of torch's generators.
-
-    Tensors are put back in place, since recordings know their addresses. What an optimizer had not made yet is gone again: what it makes at
-    its first step differs between optimizers (schedule-free's z and Prodigy's p0 are the weights, not zero).
-    """
-
-    def __init__(self, learner: Learner, device: torch.device):
-        self.learner, self.device, self.rate = learner, device, learner._rate
-        self.state, groups = learner.optimizer.state, learner.optimizer.param_groups
-        in_groups = [value for group in groups for value in group.values() if isinstance(value, Tensor)]
-        self.tensors = [(tensor, tensor.clone()) for tensor in [*learner.state()[0].values(), *in_groups]]
-        self.entries = {weight: dict(entry) for weight, entry in self.state.items()}
-        self.groups = [dict(group) for group in groups]
-        self.generators = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-    def put_back(self) -> None:
-        learner = self.learner
-        for tensor, value in self.tensors:
-            tensor.copy_(value)
-        for weight in list(self.state):
-            if weight in self.entries:
-                self.state[weight] = dict(self.entries[weight])
-            else:
-                del self.state[weight]
-        for group, entry in zip(learner.optimizer.param_groups, self.groups, strict=True):
-            group.clear()
-            group.update(entry)
-        learner._rate = self.rate
-        for weight in [*learner.masters.values(), *learner.working.values()]:
-            # A way that broke half-way leaves some.
-            weight.grad = None
-        learner.restore_copies()
-        torch.set_rng_state(self.generators[0])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(self.generators[1], self.device)
-
-
 class Update:
     def __init__(
         self,
@@ -164,8 +126,6 @@ class Update:
 
     def _record(self, inputs: Inputs) -> Recording:
         """Warm up and record one shape. Both change the numbers that learn, so these are put back as they were."""
-        if not self.learner.optimizer.state:
-            self._first_state()
         kept = self.snapshot()
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -181,26 +141,30 @@ class Update:
         self.put_back(kept)
         return Recording(graph, inputs, loss, norm)
 
-    def snapshot(self) -> "Snapshot":
-        """Everything that a step changes, for `put_back`."""
-        return Snapshot(self.learner, self.device)
+    def snapshot(self) -> list[tuple[Tensor, Tensor]]:
+        """Every tensor that a step changes, with a copy of it. A fresh optimizer has none yet: it makes them in a step that changes nothing."""
+        if not self.learner.optimizer.state:
+            self._first_state()
+        return [(tensor, tensor.clone()) for tensor in self.learner.state()[0].values()]
 
-    def put_back(self, kept: "Snapshot") -> None:
-        kept.put_back()
+    def put_back(self, kept: list[tuple[Tensor, Tensor]]) -> None:
+        for tensor, value in kept:
+            tensor.copy_(value)
+        self.learner.restore_copies()
 
     def _first_state(self) -> None:
-        """Make AdamW's state, all of it zero: a recording needs it at its place. The step that makes it changes nothing else."""
-        kept = self.snapshot()
-        for weight in self.learner.masters.values():
+        masters = list(self.learner.masters.values())
+        before = [weight.detach().clone() for weight in masters]
+        for weight in masters:
             weight.grad = torch.zeros_like(weight)
         self.learner.step()
-        made = dict(self.learner.optimizer.state)
-        kept.put_back()
-        self.learner.optimizer.state.update(made)
-        for state in made.values():
+        for weight, value in zip(masters, before):
+            weight.detach().copy_(value)
+        for state in self.learner.optimizer.state.values():
             for value in state.values():
                 if isinstance(value, Tensor):
                     value.zero_()
+        self.learner.restore_copies()
 
     def _brought(self, tensor: Tensor) -> Tensor:
         if self.device.type != "cuda" or tensor.device.type == "cuda":
