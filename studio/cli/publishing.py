@@ -11,7 +11,7 @@ from studio.publishing.licensing import LICENCES
 from studio.publishing.plan import Request, plan, save_folder, save_zip
 
 LicenceOption = Annotated[
-    str, typer.Option(help=f"Licence of the LoRA; base means the licence of its base model: {', '.join(filter(None, LICENCES))}.")
+    str, typer.Option(help=f"Licence, by its id on the Hub, or base for that of the base model: {', '.join(filter(None, LICENCES))}.")
 ]
 LicenceName = Annotated[str, typer.Option(help="Name of the licence, for --licence other.")]
 LicenceLink = Annotated[str, typer.Option(help="Link to the licence, for --licence other.")]

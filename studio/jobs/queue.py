@@ -265,7 +265,7 @@ class Jobs:
         """Delete finished jobs older than `days`. Training jobs stay: they record how their run ended."""
         self._write("DELETE FROM jobs WHERE finished < ? AND kind != 'train'", time.time() - days * 86400)
 
-    def changes(self) -> int:
+    def data_version(self) -> int:
         """A number that changes when any job changes. Takes microseconds; compare only within one Jobs object."""
         with self._watch_lock:
             return self._watch.execute("PRAGMA data_version").fetchone()[0]

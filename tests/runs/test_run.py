@@ -153,8 +153,8 @@ def test_a_run_that_starts_from_a_lora_keeps_a_copy_of_it(workspace, dataset):
     [
         (("lora.start_from=run:gone",), "no run 'gone'"),
         (("lora.start_from=file:gone",), "There is no LoRA"),
-        (("lora.start_from=starter:style", "lora.rank=64"), "has rank 8 and this run 64"),
-        (("lora.start_from=starter:style", "lora.rank=8", "model.base_model=black-forest-labs/FLUX.1-dev"), "another kind of base"),
+        (("lora.start_from=starter:style", "lora.rank=64"), "has rank 8, and this run has rank 64"),
+        (("lora.start_from=starter:style", "lora.rank=8", "model.base_model=black-forest-labs/FLUX.1-dev"), "another family or size"),
     ],
 )
 def test_a_lora_that_cannot_be_started_from_is_refused_in_a_sentence(workspace, dataset, settings, words):

@@ -104,7 +104,7 @@ def test_what_a_child_counted_is_said_for_any_rank(workspace, monkeypatch):
     monkeypatch.setattr(platform, "free_memory", lambda: 8_000_000_000)
     counted = Estimate(LARGE, 1_000_000, None, None)
     said = told(workspace, settings("owner/large", "lora.rank=8", "saving.dtype=bfloat16"), counted)
-    assert "a file of 16.0\u00a0MB" in said and "about 6.0 GB of memory. For 7.4 GB of free memory: nothing has to be saved" in said
+    assert "a file of 16.0\u00a0MB" in said and "about 6.0 GB of memory. Free memory: 7.4 GB. Chosen: no memory savings" in said
     less = told(workspace, settings("owner/large", "lora.rank=8", "runtime.gradient_checkpointing=true"), counted)
     assert "a file of 32.0\u00a0MB" in less and "about 3.6 GB of memory" in less
 
