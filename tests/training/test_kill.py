@@ -28,4 +28,4 @@ def test_a_resume_that_forgets_the_optimizer_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "restore", forgetful)
     bench = Bench(tmp_path)
     outcome = bench.kill_at_point(bench.points * 3 // 5)
-    assert (outcome.kills, outcome.identical, outcome.reason) == (1, False, "other bytes")
+    assert (outcome.kills, outcome.identical, outcome.reason) == (1, False, "different bytes")

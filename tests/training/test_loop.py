@@ -79,7 +79,7 @@ def test_the_machines_choices_are_made_once_and_kept(run):
 
 
 def test_a_large_base_is_made_to_fit_the_computers_memory_once_and_says_so(run, monkeypatch):
-    monkeypatch.setattr("studio.devices.memory.LARGE_NUMBERS", 0)
+    monkeypatch.setattr("studio.devices.memory.LARGE_BASE_PARAMETERS", 0)
     monkeypatch.setattr(platform, "free_memory", lambda: 1_000_000)
     config, _, _ = resolve.settle(run, Team())
     assert config.runtime.gradient_checkpointing and config.runtime.quantisation == "none" and not config.runtime.offload

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from safetensors.torch import load
-from tests.test_engine import TWELVE, result, stop_at
 
 from studio import config as configs
 from studio.core import platform
@@ -12,6 +11,7 @@ from studio.families import get
 from studio.training import loop
 from studio.training.offload import Offload, place
 from tests.tiny import tiny_base, tiny_run  # noqa: F401 - fixtures
+from tests.training.test_engine import TWELVE, result, stop_at
 
 
 @pytest.fixture
