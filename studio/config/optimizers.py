@@ -89,6 +89,45 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         has_modes=True,
         names={"kohya": ("adamwschedulefree",)},
     ),
+    Optimizer(
+        name="adafactor",
+        title="Adafactor",
+        help="close to AdamW with hardly any state, for the least memory; same learning rates.",
+        source="Shazeer & Stern 2018, arXiv:1804.04235",
+        package="transformers",
+        class_path="transformers.optimization:Adafactor",
+        # As its authors in transformers advise for a rate from outside, and ai-toolkit does: the rate is the one that the config says,
+        # not multiplied by the size of the weights, which is zero for half of a fresh LoRA.
+        arguments={"relative_step": False, "scale_parameter": False, "warmup_init": False},
+        # A row and a column for each matrix.
+        state_bytes=0.26,
+        names={"kohya": ("adafactor",), "ai-toolkit": ("adafactor",)},
+    ),
+    Optimizer(
+        name="adafactor_relative",
+        title="Adafactor with relative steps",
+        help="Adafactor that sets its own rate from the size of the weights and the number of steps, slow on fresh LoRAs; the learning rate is not read.",
+        source="Shazeer & Stern 2018, arXiv:1804.04235, section 8",
+        package="transformers",
+        class_path="transformers.optimization:Adafactor",
+        # What kohya's trainers mean by Adafactor without arguments. An entry of its own, since it reads neither rate nor schedule.
+        # warmup_init, which reaches the same rate after 10,000 steps only, is longer than a LoRA is trained.
+        arguments={"lr": None, "relative_step": True, "scale_parameter": True, "warmup_init": False},
+        state_bytes=0.26,
+        finds_rate=True,
+        excludes_schedule=True,
+        names={"kohya": ("adafactor",)},
+    ),
+    Optimizer(
+        name="lion",
+        title="Lion",
+        help="steps by the sign of its momentum, with half of AdamW's state; takes a learning rate 3 to 10 times lower.",
+        source="Chen et al. 2023, arXiv:2302.06675",
+        package="lion-pytorch",
+        class_path="lion_pytorch:Lion",
+        state_bytes=4,
+        names={"kohya": ("lion", "lion8bit", "pagedlion8bit"), "ai-toolkit": ("lion", "lion8bit")},
+    ),
 )
 
 

@@ -117,7 +117,7 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
             kept = number - 1 if number == step else step
             if kept and not run.adapter_at(kept).exists():
                 save(kept)
-            raise NotFinite(number, loss, kept, training.learning_rate)
+            raise NotFinite(number, loss, kept, training)
 
     def rest() -> None:
         """Give way when asked, with the newest weights on the disk: whoever asked may want to draw with them."""
@@ -296,7 +296,7 @@ def main(argv: list[str]) -> int:
         try:
             train(run, PatientDisk(run), team)
         except NotFinite as error:
-            return _fail(run, str(error), [{"title": f"learning rate {error.half:g}", "set": {"training.learning_rate": error.half}}])
+            return _fail(run, str(error), [error.retry])
         except StudioError as error:
             return _fail(run, str(error))
         except (torch.OutOfMemoryError, MemoryError):

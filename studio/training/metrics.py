@@ -6,6 +6,8 @@ import time
 import torch
 from torch import Tensor
 
+from studio.config import optimizers
+from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
 from studio.runs.run import Run
 from studio.training.samples import Film
@@ -15,14 +17,18 @@ STEPS_BETWEEN_READINGS = 10
 
 
 class NotFinite(StudioError):
-    """A step gave no number; knows what may help."""
+    """A step gave no number; `retry` is what may help: {"title", "set"}."""
 
-    def __init__(self, step: int, loss: float, kept: int, learning_rate: float):
-        self.half = learning_rate / 2
-        super().__init__(
-            f"Learning broke at step {step}: the loss is {loss:g}, not a number to learn from. {f'The LoRA of step {kept} is kept. ' if kept else ''}"
-            f"Start again with half the strength of learning (learning rate {self.half:g})."
-        )
+    def __init__(self, step: int, loss: float, kept: int, training: TrainingConfig):
+        half, other = training.learning_rate / 2, optimizers.OPTIMIZERS[0]
+        if optimizers.get(training.optimizer).excludes_schedule:
+            self.retry = {"title": f"optimizer {other.name}", "set": {"training.optimizer": other.name}}
+            advice = f"Start again with the optimizer {other.name}: {training.optimizer} reads no learning rate that could be lowered."
+        else:
+            self.retry = {"title": f"learning rate {half:g}", "set": {"training.learning_rate": half}}
+            advice = f"Start again with half the learning rate ({half:g})."
+        kept_words = f"The LoRA of step {kept} is kept. " if kept else ""
+        super().__init__(f"Learning broke at step {step}: the loss is {loss:g}, not a number to learn from. {kept_words}{advice}")
 
 
 class Readings:

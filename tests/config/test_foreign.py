@@ -6,9 +6,10 @@ import textwrap
 import pytest
 
 from studio import config as configs
-from studio.config import TrainConfig, fields, foreign
+from studio.config import TrainConfig, fields, foreign, optimizers, schedules
 from studio.config.foreign import ai_toolkit_names, kohya_names
 from studio.core.errors import StudioError
+from studio.training.optimizers import check_optimizer
 from tests.trained import write_tiny_adapter
 
 SDXL = """
@@ -120,6 +121,8 @@ def test_kohyas_settings_are_taken_under_our_names(brought):
         "training.optimizer": "adamw8bit",
         "training.weight_decay": 0.1,
         "training.lr_scheduler": "cosine",
+        "training.lr_num_cycles": 1,
+        "training.lr_power": 1.0,
         "training.lr_warmup_steps": 100,
         "training.train_batch_size": 2,
         "training.gradient_accumulation_steps": 4,
@@ -161,31 +164,78 @@ def test_epochs_become_steps_once_the_pictures_are_known(brought):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "ours"),
-    [("AdamW", "adamw"), ("AdamW8bit", "adamw8bit"), ("Prodigy", "prodigy"), ("schedulefree.AdamWScheduleFree", "schedulefree"), ("", "adamw")],
+    ("words", "ours", "not_taken"),
+    [
+        ("", "adamw", ""),
+        ('optimizer_type = ""', "adamw", ""),
+        ('optimizer_type = "AdamW"', "adamw", ""),
+        ('optimizer_type = "AdamW8bit"', "adamw8bit", ""),
+        ("use_8bit_adam = true", "adamw8bit", ""),
+        ('optimizer_type = "Prodigy"\noptimizer_args = ["use_bias_correction=True", "d_coef=2"]', "prodigy", "d_coef=2"),
+        ('optimizer_type = "schedulefree.AdamWScheduleFree"', "schedulefree", ""),
+        ('optimizer_type = "Lion"\noptimizer_args = ["betas=0.9,0.99"]', "lion", "betas=0.9,0.99"),
+        ('optimizer_type = "PagedLion8bit"', "lion", ""),
+        ("use_lion_optimizer = true", "lion", ""),
+        ('optimizer_type = "Adafactor"', "adafactor_relative", ""),
+        ('optimizer_type = "AdaFactor"\noptimizer_args = ["relative_step=True", "warmup_init=True"]', "adafactor_relative", "warmup_init=True"),
+        (
+            'optimizer_type = "transformers.optimization.Adafactor"\noptimizer_args = ["relative_step=False", "scale_parameter=False"]',
+            "adafactor",
+            "",
+        ),
+        ('optimizer_type = "Adafactor"\noptimizer_args = ["relative_step=False", "warmup_init=False"]', "adafactor", "scale_parameter=True"),
+    ],
 )
-def test_optimizers_are_called_by_our_words(brought, optimizer, ours):
-    assert brought(SDXL + f'optimizer_type = "{optimizer}"').values["training.optimizer"] == ours
+def test_optimizers_are_found_by_kohyas_names_and_arguments(brought, words, ours, not_taken):
+    found = brought(SDXL + words)
+    assert found.values["training.optimizer"] == ours
+    assert [left.why for left in found.left if left.name == "optimizer_args"] == ([f"not taken: {not_taken}."] if not_taken else [])
 
 
 def test_an_optimizer_the_studio_lacks_is_named_with_what_is_used_instead(brought):
-    found = brought(SDXL + 'optimizer_type = "Lion"\noptimizer_args = ["betas=0.9,0.99", "weight_decay=lots"]')
+    found = brought(SDXL + 'optimizer_type = "DAdaptLion"\noptimizer_args = ["betas=0.9,0.99", "weight_decay=lots"]')
     assert found.values["training.optimizer"] == "adamw" and "adamw is used" in why(found, "optimizer_type")
+    assert all(entry.name in why(found, "optimizer_type") for entry in optimizers.OPTIMIZERS)
     assert {left.why for left in found.left if left.name == "optimizer_args"} == {
         "weight_decay: 'lots' is not a number.",
         "not taken: betas=0.9,0.99.",
     }
 
 
-def test_schedulers_are_taken_where_they_are_the_same_thing(brought):
-    def taken(words):
-        return brought(SDXL + words).values["training.lr_scheduler"]
+@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
+def test_a_weight_decay_that_is_not_given_is_that_of_the_optimizer_there(brought, entry):
+    for name in entry.names["kohya"]:
+        assert brought(SDXL + f'optimizer_type = "{name}"').values["training.weight_decay"] == entry.weight_decay
+        assert brought(SDXL + f'optimizer_type = "{name}"\noptimizer_args = ["weight_decay=0.3"]').values["training.weight_decay"] == 0.3
 
-    assert taken('lr_scheduler = "constant_with_warmup"') == "constant"
-    assert taken('lr_scheduler = "cosine_with_restarts"') == "cosine"
-    assert taken('lr_scheduler = "polynomial"') == "linear"
-    several = brought(SDXL + 'lr_scheduler = "cosine_with_restarts"\nlr_scheduler_num_cycles = 3')
-    assert several.values["training.lr_scheduler"] == "cosine" and "cosine is used" in why(several, "lr_scheduler")
+
+@pytest.mark.parametrize("name", ["Prodigy", "Adafactor"])
+def test_an_optimizer_that_finds_one_rate_leaves_that_of_the_text_encoder(brought, name):
+    found = brought(SDXL + f'optimizer_type = "{name}"\ntext_encoder_lr = 5e-5\nlearning_rate = 1.0')
+    check_optimizer(foreign.onto(configs.build({"training": {"text_encoder_learning_rate": 1e-5}}), found).training)
+    assert found.values["lora.text_encoder"] is True and "one learning rate" in why(found, "text_encoder_lr")
+
+
+def test_a_schedule_is_left_where_the_optimizer_reads_no_rate(brought):
+    found = brought(SDXL + 'optimizer_type = "Adafactor"\nlr_scheduler = "cosine"\nlr_warmup_steps = 10')
+    start = configs.build({"training": {"lr_scheduler": "linear", "lr_warmup_steps": 5}})
+    check_optimizer(foreign.onto(start, found).training)
+    assert "never reads" in why(found, "lr_scheduler") and "never reads" in why(found, "lr_warmup_steps")
+    assert not [left for left in found.left if left.matters and left.name != "network_train_unet_only"]
+
+
+def test_schedulers_are_called_by_our_words(brought):
+    def taken(words):
+        found = brought(SDXL + words)
+        assert not [left for left in found.left if left.name.startswith("lr_")]
+        return tuple(found.values[f"training.{name}"] for name in ("lr_scheduler", "lr_num_cycles", "lr_power"))
+
+    assert taken('lr_scheduler = "constant_with_warmup"') == ("constant", 1, 1.0)
+    assert taken('lr_scheduler = "cosine_with_restarts"') == ("cosine_with_restarts", 1, 1.0)
+    assert taken('lr_scheduler = "cosine_with_restarts"\nlr_scheduler_num_cycles = 3') == ("cosine_with_restarts", 3, 1.0)
+    assert taken('lr_scheduler = "polynomial"\nlr_scheduler_power = 2\nlr_scheduler_num_cycles = 1') == ("polynomial", 1, 2)
+    other = brought(SDXL + 'lr_scheduler = "cosine_with_min_lr"')
+    assert other.values["training.lr_scheduler"] == "cosine" and "cosine is used" in why(other, "lr_scheduler")
 
 
 @pytest.mark.parametrize(
@@ -409,6 +459,43 @@ def test_its_prodigy_reads_a_small_rate_as_one_and_its_linear_schedule_is_not_ou
     assert "constant is used" in why(found, "train.lr_scheduler")
 
 
+@pytest.mark.parametrize(
+    ("train", "ours", "decay"),
+    [
+        ("", "adamw", 0.01),
+        ("optimizer: adamw8", "adamw8bit", 0.01),
+        ("optimizer: Adafactor", "adafactor", 0.0),
+        ("optimizer: adafactor, optimizer_params: {weight_decay: 0.1, relative_step: false}", "adafactor", 0.1),
+        ("optimizer: lion8bit", "lion", 0.0),
+    ],
+)
+def test_optimizers_are_found_by_ai_toolkits_names(brought, train, ours, decay):
+    found = brought(f"config: {{process: [{{train: {{{train}}}}}]}}", "job.yaml")
+    assert (found.values["training.optimizer"], found.values["training.weight_decay"]) == (ours, decay)
+    assert not [left for left in found.left if left.matters]
+
+
+def test_arguments_of_its_optimizers_are_named_with_what_is_used_instead(brought):
+    params = "{scale_parameter: true, clip_threshold: 2}"
+    found = brought(f"config: {{process: [{{train: {{optimizer: adafactor, optimizer_params: {params}}}}}]}}", "job.yaml")
+    assert why(found, "train.optimizer_params.scale_parameter") == "not taken; adafactor has scale_parameter=False."
+    assert why(found, "train.optimizer_params.clip_threshold") == "not taken; its default is used."
+
+
+def test_its_text_encoder_has_no_rate_of_its_own_with_prodigy(brought):
+    train = "{optimizer: prodigy, lr: 1.0, train_text_encoder: true, text_encoder_lr: 1e-5}"
+    found = brought(f"config: {{process: [{{model: {{arch: sd1}}, train: {train}}}]}}", "job.yaml")
+    check_optimizer(foreign.onto(TrainConfig(), found).training)
+    assert found.values["lora.text_encoder"] is True and "one learning rate" in why(found, "train.text_encoder_lr")
+
+
+def test_its_restarts_are_a_cosine_and_a_polynomial_brings_its_power(brought):
+    restarts = brought("config: {process: [{train: {lr_scheduler: cosine_with_restarts}}]}", "job.yaml")
+    assert restarts.values["training.lr_scheduler"] == "cosine"
+    found = brought("config: {process: [{train: {lr_scheduler: polynomial, lr_scheduler_params: {power: 2}}}]}", "job.yaml")
+    assert (found.values["training.lr_scheduler"], found.values["training.lr_power"]) == ("polynomial", 2)
+
+
 @pytest.mark.parametrize(("kind", "ours"), [("qfloat8", "fp8"), ("int8", "int8"), ("uint4", "nf4"), ("uint3|somebody/weights.safetensors", "nf4")])
 def test_packed_bases_stay_packed(brought, kind, ours):
     found = brought(f"config: {{process: [{{model: {{quantize: true, qtype: '{kind}'}}}}]}}", "job.yaml")
@@ -439,6 +526,18 @@ def test_every_foreign_name_leads_to_a_setting_of_ours_and_stands_in_one_table(n
     tables = [set(names.TABLE), set(names.NEEDLESS), set(names.UNSUPPORTED)]
     assert sum(map(len, tables)) == len(set.union(*tables))
     assert all(reason.endswith(".") for reason in (*names.NEEDLESS.values(), *names.UNSUPPORTED.values()))
+
+
+@pytest.mark.parametrize("entry", [*optimizers.OPTIMIZERS, *schedules.SCHEDULES], ids=lambda entry: entry.name)
+def test_every_optimizer_and_schedule_is_found_by_each_of_its_foreign_names(brought, entry):
+    kind = "optimizer" if entry in optimizers.OPTIMIZERS else "lr_scheduler"
+    for name in entry.names.get("kohya", ()):
+        setting = {"optimizer": "optimizer_type"}.get(kind, kind)
+        found = brought(SDXL + f'{setting} = "{name.upper()}"').values[f"training.{kind}"]
+        assert name in next(each for each in [*optimizers.OPTIMIZERS, *schedules.SCHEDULES] if each.name == found).names["kohya"]
+    for name in entry.names.get("ai-toolkit", ()):
+        found = brought(f"config: {{process: [{{train: {{{kind}: {name}}}}}]}}", "job.yaml")
+        assert found.values[f"training.{kind}"] == entry.name
 
 
 # Our own

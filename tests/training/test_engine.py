@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from studio import config as configs
 from studio.adapters.format import load_adapter, read_header, write_adapter
-from studio.config import fields, optimizers
+from studio.config import fields, foreign, optimizers
 from studio.config.recipe import Recipe
 from studio.core import platform
 from studio.core.errors import StudioError
@@ -120,6 +120,35 @@ def test_eight_bit_adamw_resumes_to_the_same_bytes(workspace, tiny_base):  # noq
     assert result(halved) == wanted
 
 
+def test_an_optimizer_is_one_entry(workspace, tiny_base, monkeypatch):  # noqa: F811
+    """One that the studio does not have: chosen by its name, trained, saved, stopped, resumed to the same bytes, imported."""
+    made_up = optimizers.Optimizer(
+        name="made_up",
+        title="Made up",
+        help="averages its steps.",
+        source="Polyak & Juditsky 1992",
+        package="torch",
+        class_path="torch.optim:ASGD",
+        arguments={"t0": 4, "weight_decay": 0.0},
+        state_bytes=4,
+        names={"kohya": ("madeup",), "ai-toolkit": ("madeup",)},
+    )
+    monkeypatch.setattr(optimizers, "OPTIMIZERS", (*optimizers.OPTIMIZERS, made_up))
+    asked = [*TWELVE, "training.optimizer=made_up"]
+    whole, halved = (tiny_run(workspace, tiny_base, *asked) for _ in range(2))
+    wanted = result(whole)
+    stop_at(halved, 5)
+    assert result(halved) == wanted != plain_result(workspace, tiny_base)
+    facts = read_header(whole.latest_adapter()).metadata["studio"]
+    assert json.loads(facts)["config"]["training"]["optimizer"] == "made_up"
+    assert "made_up" in next(leaf.choices for leaf in fields.leaves(whole.config) if leaf.path == "training.optimizer")
+    brought = (
+        foreign.recognised({"network_dim": 4, "optimizer_type": "MadeUp"}),
+        foreign.recognised({"config": {"process": [{"train": {"optimizer": "madeup"}}]}}),
+    )
+    assert [each.values["training.optimizer"] for each in brought] == ["made_up", "made_up"]
+
+
 def plain_result(workspace, base) -> bytes:
     return result(tiny_run(workspace, base, *TWELVE))
 
@@ -206,14 +235,17 @@ def test_a_setting_that_has_no_place_here_is_refused_in_a_sentence(setting, word
     assert words in run.events()[0][-1]["message"]
 
 
-def test_a_broken_step_offers_half_the_learning_rate(workspace, tiny_base, monkeypatch):  # noqa: F811
+@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
+def test_a_broken_step_offers_half_the_learning_rate_or_an_optimizer_that_reads_one(entry, workspace, tiny_base, monkeypatch):  # noqa: F811
     from studio.families.objectives import Objective
 
     monkeypatch.setattr(Objective, "losses", lambda *_: torch.full((2,), math.nan, requires_grad=True))
-    run = tiny_run(workspace, tiny_base, *TWELVE)
+    run = tiny_run(workspace, tiny_base, *TWELVE, *optimizer_settings(entry))
     assert loop.main([str(run.path)]) == 1
-    last = run.events()[0][-1]
-    assert last["retries"] == [{"title": "learning rate 0.0005", "set": {"training.learning_rate": 0.0005}}]
+    last, half = run.events()[0][-1], run.config.training.learning_rate / 2
+    lower = {"title": f"learning rate {half:g}", "set": {"training.learning_rate": half}}
+    other = {"title": "optimizer adamw", "set": {"training.optimizer": "adamw"}}
+    assert last["retries"] == [other if entry.excludes_schedule else lower]
 
 
 def test_too_little_memory_offers_what_costs_least_first(workspace, tiny_base, monkeypatch):  # noqa: F811

@@ -10,8 +10,12 @@ from studio import families
 from studio.config import shipped_presets
 from studio.config.foreign import ai_toolkit_names as there
 from studio.config.foreign.border import OFF, Border, Imported, Unfit, number, whole, word, yes
+from studio.config.foreign.learning import differing, leave_text_encoder_rate, take_optimizer, take_schedule
 
 SOURCE = "ostris' ai-toolkit"
+TRAINER = "ai-toolkit"
+ARGUMENT = "train.optimizer_params."
+WARM_UP = "train.lr_scheduler_params.num_warmup_steps"
 
 
 def read(values: dict[str, Any], pictures: int = 0) -> Imported:
@@ -125,28 +129,27 @@ def _steps(border: Border) -> None:
 
 def _optimizer(border: Border) -> None:
     name = border.read("train.optimizer", word, "adamw").lower()
-    if name not in there.OPTIMIZERS:
-        border.leave("train.optimizer", "the studio has adamw, adamw8bit, prodigy and schedulefree; adamw is used, so check the learning rate.")
-        border.values["training.optimizer"] = "adamw"
-    elif border.said("train.optimizer"):
-        border.take("train.optimizer", "training.optimizer", there.OPTIMIZERS[name])
+    given = {setting.removeprefix(ARGUMENT): value for setting, value in border.settings.items() if setting.startswith(ARGUMENT)}
+    given.pop("weight_decay", None)
+    arguments = there.OPTIMIZER_ARGUMENTS.get(name, {}) | given
+    entry = take_optimizer(border, TRAINER, "train.optimizer", name, arguments)
+    for argument, differs in differing(entry, arguments).items():
+        if border.said(ARGUMENT + argument):
+            used = f"{entry.name} has {argument}={entry.arguments[argument]}" if argument in entry.arguments else "its default is used"
+            border.leave(ARGUMENT + argument, f"not taken; {used}." if differs else OFF, matters=differs)
+    border.assume({f"{ARGUMENT}weight_decay": ("training.weight_decay", entry.weight_decay)})
     for field in ("train.unet_lr", "train.lr"):
         rate = border.read(field, number)
         if rate and "training.learning_rate" not in border.values:
-            # Prodigy finds the strength itself; there a smaller rate than 0.1 counts as 1.
-            rate, shown = (1.0, f"{rate:g}, which counts as 1 with prodigy") if name.startswith("prodigy") and rate < 0.1 else (rate, None)
+            # There a rate below 0.1 counts as 1 for an optimizer that finds its own.
+            rate, shown = (1.0, f"{rate:g}, which counts as 1 with {entry.name}") if entry.finds_rate and rate < 0.1 else (rate, None)
             border.take(field, "training.learning_rate", rate, shown)
         elif rate:
             border.leave(field, "train.unet_lr goes before it.", matters=False)
-    scheduler = border.read("train.lr_scheduler", word, "constant").lower()
-    if scheduler not in there.SCHEDULERS:
-        border.leave("train.lr_scheduler", "the studio has no counterpart of its kind; constant is used.")
-        border.values["training.lr_scheduler"] = "constant"
-    elif border.said("train.lr_scheduler"):
-        border.take("train.lr_scheduler", "training.lr_scheduler", there.SCHEDULERS[scheduler])
-    warm_up = border.read("train.lr_scheduler_params.num_warmup_steps", whole)
+    scheduler = take_schedule(border, TRAINER, entry, "train.lr_scheduler", WARM_UP)
+    warm_up = border.read(WARM_UP, whole)
     if scheduler == "constant_with_warmup":
-        border.take("train.lr_scheduler_params.num_warmup_steps", "training.lr_warmup_steps", 1000 if warm_up is None else warm_up)
+        border.take(WARM_UP, "training.lr_warmup_steps", 1000 if warm_up is None else warm_up)
 
 
 def _text_encoder(border: Border, family: str | None) -> None:
@@ -155,10 +158,10 @@ def _text_encoder(border: Border, family: str | None) -> None:
         border.leave("train.train_text_encoder", "the text encoders of this family do not learn here.")
     elif border.said("train.train_text_encoder"):
         border.take("train.train_text_encoder", "lora.text_encoder", learns)
-        rate = border.read("train.text_encoder_lr", number) if learns else None
-        shared = border.values.get("training.learning_rate", there.DEFAULTS["train.lr"][1])
-        if learns:
-            border.take("train.text_encoder_lr", "training.text_encoder_learning_rate", rate or shared, f"{rate or shared:g}")
+        if not learns or leave_text_encoder_rate(border, "train.text_encoder_lr"):
+            return
+        rate = border.read("train.text_encoder_lr", number) or border.values.get("training.learning_rate", there.DEFAULTS["train.lr"][1])
+        border.take("train.text_encoder_lr", "training.text_encoder_learning_rate", rate, f"{rate:g}")
 
 
 def _timesteps(border: Border, family: str | None) -> None:

@@ -16,9 +16,8 @@ ARCHITECTURES = {
 FLAGS = {"model.is_xl": "sdxl", "model.is_v3": "sd3", "model.is_flux": "flux", "model.is_v2": "stable-diffusion"}
 TRAINERS = ("sd_trainer", "ui_trainer", "diffusion_trainer")
 DISCRETE = ("stable-diffusion", "sdxl")
-OPTIMIZERS = {"adamw": "adamw", "adamw8bit": "adamw8bit", "adamw8": "adamw8bit", "prodigy": "prodigy", "prodigy8bit": "prodigy"}
-SCHEDULERS = {"constant": "constant", "constant_with_warmup": "constant", "cosine": "cosine", "cosine_with_restarts": "cosine"}
-"""Its restarting cosine starts anew after the last step only; its linear one grows from a third instead of falling, so it is not ours."""
+OPTIMIZER_ARGUMENTS = {"adafactor": {"relative_step": False, "scale_parameter": False}}
+"""train.optimizer -> what it is called with where train.optimizer_params says nothing."""
 PRECISIONS = {
     **dict.fromkeys(("float16", "fp16"), "float16"),
     **dict.fromkeys(("bfloat16", "bf16"), "bfloat16"),
@@ -48,6 +47,7 @@ TABLE = {
     "train.noise_offset": Term("training.noise_offset", number),
     "train.max_grad_norm": Term("training.max_grad_norm", number),
     "train.optimizer_params.weight_decay": Term("training.weight_decay", number),
+    "train.lr_scheduler_params.power": Term("training.lr_power", number),
     "train.gradient_checkpointing": Term("runtime.gradient_checkpointing", yes),
     "train.reg_weight": Term("prior.weight", number),
     "train.dtype": Term("runtime.dtype", one_of({name: kind for name, kind in PRECISIONS.items() if kind != "float16"}, PRECISION)),

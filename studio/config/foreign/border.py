@@ -214,3 +214,14 @@ def pairs(value: Any) -> dict[str, str]:
     if not isinstance(entries, list) or not all(isinstance(entry, str) and "=" in entry for entry in entries):
         raise Unfit('a list such as ["name=value"] is needed.')
     return {name.strip(): text.strip().strip("'\"") for name, _, text in (entry.partition("=") for entry in entries)}
+
+
+def literal(text: str) -> Any:
+    """An argument as the Python value that it spells: true or false, nothing, a number, else the text itself."""
+    known = {"true": True, "false": False, "none": None}
+    if text.lower() in known:
+        return known[text.lower()]
+    try:
+        return number(text)
+    except Unfit:
+        return text

@@ -8,12 +8,14 @@ import math
 from typing import Any
 
 from studio import families
-from studio.config import shipped_presets
+from studio.config import optimizers, shipped_presets
 from studio.config.foreign import kohya_names as there
-from studio.config.foreign.border import Border, Imported, Unfit, number, pairs, whole, word
+from studio.config.foreign.border import Border, Imported, Unfit, literal, number, pairs, whole, word
+from studio.config.foreign.learning import differing, leave_text_encoder_rate, take_optimizer, take_schedule
 from studio.families.stable_diffusion import SD21
 
 SOURCE = "kohya's sd-scripts"
+TRAINER = "kohya"
 
 
 def recognises(values: dict[str, Any]) -> bool:
@@ -23,7 +25,7 @@ def recognises(values: dict[str, Any]) -> bool:
 def read(values: dict[str, Any], pictures: int = 0) -> Imported:
     """`pictures` turns epochs into steps; 0 where nobody knows how many there are."""
     border = Border(_flat(values))
-    border.translate({name: term for name, term in there.TABLE.items() if name != "optimizer_type"})
+    border.translate(there.TABLE)
     _resolution(border)
     _how_often(border)
     if any(border.get(name) is not None for name in there.TRAINING):
@@ -148,40 +150,26 @@ def _network(border: Border) -> None:
 
 def _optimizer(border: Border) -> None:
     asked = border.read("optimizer_type", word, "").lower().rpartition(".")[2]
-    if border.get("use_8bit_adam") is True:
-        border.take("use_8bit_adam", "training.optimizer", "adamw8bit")
-    elif asked in there.OPTIMIZERS:
-        border.take("optimizer_type", "training.optimizer", there.OPTIMIZERS[asked])
-    elif asked:
-        border.leave("optimizer_type", "the studio has adamw, adamw8bit, prodigy and schedulefree; adamw is used, so check the learning rate.")
-        border.values["training.optimizer"] = "adamw"
-    border.used("optimizer_type", "use_8bit_adam")
-    arguments = border.read("optimizer_args", lambda value: pairs(value) if value else {}, {})
-    decay = arguments.pop("weight_decay", None)
+    setting = "optimizer_type"
+    for flag, name in there.OPTIMIZER_FLAGS.items():
+        if border.get(flag) is True:
+            setting, asked = flag, name
+    given = border.read("optimizer_args", lambda value: pairs(value) if value else {}, {})
+    decay = given.pop("weight_decay", None)
+    arguments = there.OPTIMIZER_ARGUMENTS.get(asked, {}) | {name: literal(value) for name, value in given.items()}
+    entry = take_optimizer(border, TRAINER, setting, asked, arguments) if asked else optimizers.get(there.DEFAULTS["optimizer_type"][1])
+    border.used("optimizer_type", *there.OPTIMIZER_FLAGS)
     if decay is not None:
         try:
             border.take("optimizer_args", "training.weight_decay", number(decay), f"weight_decay={decay}")
         except Unfit as error:
             border.leave("optimizer_args", f"weight_decay: {error}")
-    if arguments:
-        border.leave("optimizer_args", f"not taken: {', '.join(f'{name}={value}' for name, value in arguments.items())}.")
+    odd = [name for name, differs in differing(entry, arguments).items() if differs]
+    if odd:
+        border.leave("optimizer_args", f"not taken: {', '.join(f'{name}={given.get(name, arguments[name])}' for name in odd)}.")
     border.used("optimizer_args")
-    _schedule(border)
-
-
-def _schedule(border: Border) -> None:
-    name = border.read("lr_scheduler", word, "constant").lower()
-    cycles = border.read("lr_scheduler_num_cycles", whole, 1)
-    # One cycle of the restarting cosine is the cosine, a polynomial of power 1 the line.
-    meant = {"cosine_with_restarts": "cosine" if cycles <= 1 else "", "polynomial": "linear" if border.get("lr_scheduler_power", 1) == 1 else ""}
-    found = there.SCHEDULERS.get(name) or meant.get(name)
-    if found and border.said("lr_scheduler"):
-        border.take("lr_scheduler", "training.lr_scheduler", found)
-    elif border.said("lr_scheduler"):
-        nearest = "cosine" if "cosine" in name else "constant"
-        border.leave("lr_scheduler", f"the studio has constant, cosine and linear; {nearest} is used.")
-        border.values["training.lr_scheduler"] = nearest
-    border.used("lr_scheduler_num_cycles", "lr_scheduler_power")
+    border.assume({"weight_decay": ("training.weight_decay", entry.weight_decay)})
+    take_schedule(border, TRAINER, entry, "lr_scheduler", "lr_warmup_steps")
 
 
 def _steps(border: Border, pictures: int) -> dict[str, tuple[str, Any]]:
@@ -226,11 +214,12 @@ def _rates(border: Border, family: str) -> None:
     asked = border.get("network_train_unet_only") is not True and border.get("network_module", "") not in there.MUSUBI
     learns = asked and (not encoders or any(encoders)) and family not in there.NO_CLIP
     able = any(known.text_encoder_targets for known in families.FAMILIES if known.name == family)
-    if learns and able:
+    if learns and able and not leave_text_encoder_rate(border, "text_encoder_lr"):
         rate = next((each for each in encoders if each), rates["learning_rate"] or there.DEFAULTS["learning_rate"][1])
         border.take("text_encoder_lr", "training.text_encoder_learning_rate", rate, f"{rate:g}")
         if len(set(encoders)) > 1:
             border.leave("text_encoder_lr", f"the studio has one rate for all text encoders; {rate:g} is used.")
+    if learns and able:
         border.take("network_train_unet_only", "lora.text_encoder", True, "false, so the text encoder learns too")
     elif learns:
         border.leave("network_train_unet_only", "its text encoders learnt too; those of this family do not learn here.")

@@ -24,16 +24,10 @@ ALIASES = {
     "stabilityai/stable-diffusion-2-1": SD21.id,
     "stabilityai/stable-diffusion-2-1-base": SD21.id,
 }
-OPTIMIZERS = {
-    "adamw": "adamw",
-    "adamw8bit": "adamw8bit",
-    "pagedadamw8bit": "adamw8bit",
-    "pagedadamw": "adamw",
-    "pagedadamw32bit": "adamw",
-    "prodigy": "prodigy",
-    "adamwschedulefree": "schedulefree",
-}
-SCHEDULERS = {"constant": "constant", "constant_with_warmup": "constant", "cosine": "cosine", "linear": "linear"}
+OPTIMIZER_FLAGS = {"use_8bit_adam": "adamw8bit", "use_lion_optimizer": "lion"}
+"""Older settings, each of which is an optimizer_type."""
+OPTIMIZER_ARGUMENTS = {"adafactor": {"relative_step": True, "scale_parameter": True}}
+"""optimizer_type -> what it is called with where optimizer_args says nothing."""
 PRECISION = "the studio computes in bfloat16 or float32; what suits this machine is used."
 PRECISIONS = {"float": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -43,7 +37,8 @@ TABLE = {
     "train_batch_size": Term("training.train_batch_size", whole),
     "batch_size": Term("training.train_batch_size", whole),
     "gradient_accumulation_steps": Term("training.gradient_accumulation_steps", whole),
-    "optimizer_type": Term("training.optimizer", one_of(OPTIMIZERS)),
+    "lr_scheduler_num_cycles": Term("training.lr_num_cycles", whole),
+    "lr_scheduler_power": Term("training.lr_power", number),
     "max_grad_norm": Term("training.max_grad_norm", number),
     "min_snr_gamma": Term("training.min_snr_gamma", optional(number)),
     "noise_offset": Term("training.noise_offset", number),
@@ -72,6 +67,8 @@ DEFAULTS = {
     "optimizer_type": ("training.optimizer", "adamw"),
     "lr_scheduler": ("training.lr_scheduler", "constant"),
     "lr_warmup_steps": ("training.lr_warmup_steps", 0),
+    "lr_scheduler_num_cycles": ("training.lr_num_cycles", 1),
+    "lr_scheduler_power": ("training.lr_power", 1.0),
     "min_snr_gamma": ("training.min_snr_gamma", None),
     "noise_offset": ("training.noise_offset", 0.0),
     "max_grad_norm": ("training.max_grad_norm", 1.0),
@@ -105,7 +102,7 @@ NEEDLESS = {
     **dict.fromkeys(("save_model_as", "save_state", "save_state_on_train_end", "save_last_n_steps", "save_last_n_epochs", "no_metadata"), OWN),
     **dict.fromkeys(("log_with", "log_prefix", "log_tracker_name", "wandb_run_name", "training_comment", "log_config", "ddp_timeout"), OWN),
     **dict.fromkeys(("sample_sampler", "sample_at_first", "t5xxl_max_token_length", "apply_t5_attn_mask", "use_safetensors"), OWN),
-    **dict.fromkeys(("lr_scheduler_num_cycles", "lr_scheduler_power", "v2", "v_parameterization", "model_type", "sdxl"), OWN),
+    **dict.fromkeys(("v2", "v_parameterization", "model_type", "sdxl"), OWN),
     **dict.fromkeys(("weighting_scheme", "discrete_flow_shift", "training_shift"), OWN),
     "sample_prompts": "it names a file with prompts; write them under Sample prompts.",
     "enable_wildcard": "captions are taken as they stand.",
