@@ -171,7 +171,7 @@ def test_a_training_of_which_its_worker_died_before_saying_so_is_found(home, job
     training()
     job = jobs.submit("local", "train", {"run": run.id})
     with monkeypatch.context() as silent:
-        silent.setattr(Jobs, "hand_over", lambda self, job_id, pid: None)
+        silent.setattr(Jobs, "set_process", lambda self, job_id, pid: None)
         turn_until(Worker(home), lambda: run.trainer_pid() is not None)
     child = run.trainer_pid()
     gone = subprocess.Popen([sys.executable, "-c", ""])
