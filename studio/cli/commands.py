@@ -11,7 +11,7 @@ from studio import config as configs
 from studio.cli import datasets, publishing, queue, training
 from studio.cli.terminal import HomeOption, aside, check_target, console, follow, open_home, table
 from studio.config import foreign, shipped_presets
-from studio.config.recipe import USUAL, Recipe
+from studio.config.recipe import DEFAULT_RECIPE, Recipe
 from studio.core.errors import StudioError, validated
 from studio.datasets.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
@@ -79,10 +79,10 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     out: Annotated[Path, typer.Option(help="Where to save the PNG; its recipe is inside. Of several, -1, -2 and so on.")] = Path("picture.png"),
     lora: Annotated[list[str] | None, typer.Option(help="A LoRA and its weight, such as starter:style=0.8; may be given again.")] = None,
-    negative: Annotated[str, of_recipe("negative_prompt")] = USUAL.negative_prompt,
-    base: Annotated[str, of_recipe("base_model")] = USUAL.base_model,
+    negative: Annotated[str, of_recipe("negative_prompt")] = DEFAULT_RECIPE.negative_prompt,
+    base: Annotated[str, of_recipe("base_model")] = DEFAULT_RECIPE.base_model,
     revision: Annotated[str, of_recipe("revision")] = "",
-    seed: Annotated[int, of_recipe("seed")] = USUAL.seed,
+    seed: Annotated[int, of_recipe("seed")] = DEFAULT_RECIPE.seed,
     count: Annotated[int, typer.Option(min=1, max=worker.MOST_PICTURES, help="How many pictures: with this seed and the ones after it.")] = 1,
     steps: Annotated[int | None, of_recipe("num_inference_steps", MAKERS)] = None,
     guidance: Annotated[float | None, of_recipe("guidance_scale", MAKERS)] = None,
@@ -144,13 +144,13 @@ def settings(
     found = foreign.read(file)
     for path, value in found.values.items():
         console.print(f"{path} = {value}", highlight=False)
-    for left in sorted(found.left, key=lambda each: not each.matters):
+    for left in sorted(found.skipped, key=lambda each: not each.matters):
         aside.print(f"  {'not taken' if left.matters else 'not needed'}: {left}", highlight=False)
     if save:
         _, workspace, _ = open_home(home)
         base, subject = found.values.get("model.base_model", ""), found.values.get("dataset.subject", SUBJECTS[0])
         start = configs.preset(configs.fitting_preset(subject, base))
-        kept = starting_points.save(workspace, save, foreign.onto(start, found), replace=replace, suggest=shipped_presets.STEPS not in found.values)
+        kept = starting_points.save(workspace, save, foreign.apply(start, found), replace=replace, suggest=shipped_presets.STEPS not in found.values)
         console.print(kept.name, highlight=False)
 
 

@@ -19,12 +19,12 @@ def without_word(text: str, word: str) -> str:
     return re.sub(r"(?:\s*,)+", ",", " ".join(_pattern(word).sub(" ", text).split())).strip(" ,")
 
 
-def spoken(prompt: str, word: str) -> str:
+def fill_placeholder(prompt: str, word: str) -> str:
     """A sample prompt with the dataset's own word in place of "[trigger]", so that a preset's prompts fit every trigger word."""
     return " ".join(prompt.replace(PLACEHOLDER, word).split())
 
 
-def unspoken(prompt: str, word: str) -> str:
+def to_placeholder(prompt: str, word: str) -> str:
     """The other way: a prompt written for one trigger word as one that fits every word."""
     return _pattern(word).sub(lambda match: PLACEHOLDER, prompt) if word.strip() else prompt
 

@@ -73,7 +73,7 @@ def of_folder(base: BaseFolder, stated: str = "") -> Family:
     raise StudioError(f"{base.title!r} is a {kind}; the studio can use: {known}. Choose such a base model.")
 
 
-def named(base_model: str, stated: str = "") -> str:
+def resolve_name(base_model: str, stated: str = "") -> str:
     """The name of the family that settings mean: that of a base the studio proposes; for any other the stated one, empty for "as the base is".
 
     StudioError where a base is said to be of a family it is not of. Looks at no disk.

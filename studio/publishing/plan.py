@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from studio import __version__, families
 from studio.adapters.header import read_header
 from studio.config import TrainConfig
-from studio.config.recipe import bare_png, read_recipe
+from studio.config.recipe import read_recipe, strip_metadata
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace, slug
 from studio.datasets.trigger_words import has_word
@@ -235,11 +235,11 @@ def _samples(run: Run, step: int, chosen: list[int] | None) -> tuple[tuple[Sampl
         if not 0 <= index < len(columns[step]):
             raise StudioError(f"There is no sample picture {index}; this LoRA has {len(columns[step])}.")
         png = columns[step][index].read_bytes()
-        images.append(PlannedFile(f"images/{index + 1}.png", bare_png(png)))
+        images.append(PlannedFile(f"images/{index + 1}.png", strip_metadata(png)))
         before = None
         if index < len(columns.get(0, [])):
             before = f"images/base-{index + 1}.png"
-            images.append(PlannedFile(before, bare_png(columns[0][index].read_bytes())))
+            images.append(PlannedFile(before, strip_metadata(columns[0][index].read_bytes())))
         # Not the config's prompt: there the trigger word still has its placeholder.
         samples.append(Sample(read_recipe(png).prompt, f"images/{index + 1}.png", before))
     return tuple(samples), tuple(images), ()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from studio.datasets.trigger_words import explain_trigger, has_word, spoken, suggest_trigger, with_trigger, without_word
+from studio.datasets.trigger_words import explain_trigger, fill_placeholder, has_word, suggest_trigger, with_trigger, without_word
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_taking_a_word_out_leaves_a_prompt_that_reads_well():
 
 
 def test_the_trigger_word_replaces_its_place_in_sample_prompts():
-    assert spoken("a [trigger] cat", "ohwx") == "a ohwx cat"
-    assert spoken("[trigger] cat", "") == "cat"
+    assert fill_placeholder("a [trigger] cat", "ohwx") == "a ohwx cat"
+    assert fill_placeholder("[trigger] cat", "") == "cat"
 
 
 @pytest.mark.parametrize(

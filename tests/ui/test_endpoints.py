@@ -257,7 +257,7 @@ def test_a_program_compares_runs(page, ask):
     _, _, studio = page
     runs = [finished_run(studio.home.workspace("local"), f"lora.rank={rank}") for rank in (8, 32)]
     told = ask("/compare_runs", [run.id for run in runs])
-    assert told["settings"] == [{"setting": "lora.rank", "title": "Detail it can hold (rank)", "values": ["8", "32"]}]
+    assert told["settings"] == [{"setting": "lora.rank", "title": "LoRA rank", "values": ["8", "32"]}]
     assert told["step"] == 200 and told["loss"] == [0.1, 0.1]
     assert told["samples"]["a house"] == [f"/studio/file/sample/{run.id}/200/1" for run in runs]
     with pytest.raises(Exception, match="choose 2 to 6"):
@@ -272,7 +272,7 @@ def test_a_program_may_name_a_pace_and_a_card(page, ask, idle):
     config = Run.open(studio.home.workspace("local"), started["run"]).config
     assert (config.model.family, config.runtime.quantisation, config.training.max_train_steps) == ("sdxl", "int8", 600)
     ask("/stop_run", started["run"])
-    with pytest.raises(Exception, match="choose one of 8gb"):
+    with pytest.raises(Exception, match="Choose one of 8gb"):
         ask("/train", made["id"], memory="9gb")
 
 

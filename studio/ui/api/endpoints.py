@@ -5,7 +5,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from studio.config.recipe import USUAL, Recipe, read_recipe
+from studio.config.recipe import DEFAULT_RECIPE, Recipe, read_recipe
 from studio.core.errors import StudioError, validated
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import SUBJECTS, Dataset
@@ -98,11 +98,11 @@ def add(studio: Studio) -> None:
         prompt: str,
         request: gr.Request,
         loras: list[dict] | None = None,
-        seed: int = USUAL.seed,
+        seed: int = DEFAULT_RECIPE.seed,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        negative_prompt: str = USUAL.negative_prompt,
-        base_model: str = USUAL.base_model,
+        negative_prompt: str = DEFAULT_RECIPE.negative_prompt,
+        base_model: str = DEFAULT_RECIPE.base_model,
         count: int = 1,
         revision: str = "",
         width: int | None = None,

@@ -4,7 +4,7 @@ from studio import builtin
 from studio.config.recipe import StackEntry
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
-from studio.datasets.trigger_words import has_word, spoken
+from studio.datasets.trigger_words import fill_placeholder, has_word
 from studio.families import bases
 from studio.runs import library
 from studio.runs.library import AdapterCard
@@ -80,7 +80,7 @@ def sample_prompt(card: AdapterCard) -> str:
     if card.source != "run":
         return ""
     config = Run(card.path.parents[1]).config
-    return spoken(config.samples.prompts[0], config.dataset.trigger_word) if config.samples.prompts else ""
+    return fill_placeholder(config.samples.prompts[0], config.dataset.trigger_word) if config.samples.prompts else ""
 
 
 def cover(card: AdapterCard) -> str:

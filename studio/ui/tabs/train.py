@@ -141,7 +141,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             return sheet.open(workspace, dataset_id, None, base_model, card_name)
         known = families.of(base_model)
         # A version that was written down belongs to the other base.
-        changed = {about: introduce(shipped_presets.named(numbers_for)) + warn(dataset, base_model), form.widgets["model.revision"]: ""}
+        changed = {about: introduce(shipped_presets.get(numbers_for)) + warn(dataset, base_model), form.widgets["model.revision"]: ""}
         return changed | {sheet.family: known.name if known else ""}
 
     chosen.change(look_again, looking, sheet.filling, **QUIET)
@@ -164,7 +164,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         except StudioError as error:
             return {about_card: notice(str(error), "bad")}
         owned = {form.widgets[path]: form.shown(path, fields.get(config, path)) for path in memory_overlays.OWNED}
-        return {about_card: notice(memory_overlays.named(card_name).description) if card_name else "", **owned}
+        return {about_card: notice(memory_overlays.get(card_name).description) if card_name else "", **owned}
 
     card.input(take_card, [pictures, goal, card, *sheet.seen], [about_card, *form.inputs], **QUIET)
 

@@ -83,7 +83,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
             dataset = Dataset.open(workspace, dataset_id)
             found = foreign.read(path, path.name, len(dataset.pictures))
             start = configs.for_dataset(dataset, configs.fitting_preset(dataset.subject, found.values.get("model.base_model", "")))
-            config = foreign.onto(start, found)
+            config = foreign.apply(start, found)
         except StudioError as error:
             return {keeping.said: notice(str(error), "bad")}
         told = (
@@ -114,7 +114,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
 
 def account(found: Imported, dataset: Dataset) -> str:
     """What was taken from a file and what was not, by name; what matters first."""
-    missed, needless = ([each for each in found.left if each.matters is matters] for matters in (True, False))
+    missed, needless = ([each for each in found.skipped if each.matters is matters] for matters in (True, False))
     words = notice(f"{counted(len(found.values), 'setting')} taken from {found.source}.", "good")
     trigger = found.values.get("dataset.trigger_word")
     if trigger and trigger != dataset.trigger_word:

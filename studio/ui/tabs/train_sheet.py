@@ -88,7 +88,7 @@ class Sheet:
 
     def propose(self, dataset: Dataset, steps: int, proposed: int | None) -> dict:
         """A number of steps, and why it stands there."""
-        why = STEPS_HELP if proposed is None else suggestions.because(len(dataset.pictures), proposed)
+        why = STEPS_HELP if proposed is None else suggestions.explain_steps(len(dataset.pictures), proposed)
         return {self.steps: gr.update(value=steps, info=why), self.suggestion: proposed}
 
     def open(self, workspace: Workspace, dataset_id: str | None, goal: str | None = None, base_model: str = "", card: str = "") -> dict:
