@@ -112,7 +112,7 @@ def generate(
         "seed": seed,
         "width": width,
         "height": height,
-        **bases.look_up(base, revision or None).drawn(steps, guidance),
+        **bases.get_base(base, revision or None).sampling_settings(steps, guidance),
     }
     recipe = validated(Recipe, wanted)
     result = follow(place, jobs, jobs.submit("local", "generate", {"recipe": recipe.to_json(), "count": count})).result
@@ -176,7 +176,7 @@ def show(
     """List datasets, runs, LoRAs, presets, jobs or removed things."""
     place, workspace, jobs = open_home(home)
     listings = {
-        "datasets": lambda: (("id", "title", "pictures"), [(d.id, d.title, str(len(d.pictures))) for d in Dataset.all(workspace)]),
+        "datasets": lambda: (("id", "title", "pictures"), [(d.id, d.title, str(len(d.images))) for d in Dataset.all(workspace)]),
         "runs": lambda: (("id", "title", "state"), [(r.id, r.title, r.state) for r in Run.all(workspace)]),
         "adapters": lambda: (
             ("ref", "title", "rank", "made for"),

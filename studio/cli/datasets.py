@@ -34,8 +34,8 @@ def dataset(
         if files or subject or trigger or consent:
             raise StudioError("A sample set comes with its own pictures, captions, subject and trigger word; give --sample with a title at most.")
         made = Dataset.from_samples(workspace, sample)
-        made.describe(title=title.strip())
-        console.print(f"{made.id}\n{len(made.pictures)} pictures with captions.")
+        made.update_facts(title=title.strip())
+        console.print(f"{made.id}\n{len(made.images)} pictures with captions.")
         return
     if not title.strip():
         raise StudioError('The dataset has no title; give one, for example: python -m studio dataset "Ink drawings" pictures.zip')

@@ -84,7 +84,7 @@ def build_config(values: dict, *overrides: str, overlay: str = "") -> TrainConfi
     config = build(values, *overrides)
     offer = families.offer(config.model.base_model) or families.offer(_sections(values).get("model", {}).get("base_model", ""))
     if offer:
-        recommended = {SAMPLE_STEPS: offer.drawing.num_inference_steps, GUIDANCE: offer.drawing.guidance_scale}
+        recommended = {SAMPLE_STEPS: offer.sampling.num_inference_steps, GUIDANCE: offer.sampling.guidance_scale}
         config = fields.replace(config, {path: value for path, value in recommended.items() if path not in explicit})
     return memory_overlays.fit(config, overlay, read_overrides(overrides))
 
@@ -106,17 +106,17 @@ def fit_to_dataset(chosen: Preset, dataset: "Dataset", *overrides: str, overlay:
     filled = dict.fromkeys(fill_placeholder(prompt, config.dataset.trigger_word) for prompt in prompts)
     changes = {"samples.prompts": list(filled)}
     if chosen.suggests_steps and STEPS not in explicit:
-        changes[STEPS] = suggested_steps(config, len(dataset.pictures), chosen.pace)
-    family = families.of(config.model.base_model, config.model.revision)
+        changes[STEPS] = suggested_steps(config, len(dataset.images), chosen.pace)
+    family = families.detect(config.model.base_model, config.model.revision)
     if family and "model.family" not in explicit:
         changes["model.family"] = family.name
     return fields.replace(config, changes)
 
 
-def suggested_steps(config: TrainConfig, pictures: int, pace: str = "best") -> int:
+def suggested_steps(config: TrainConfig, image_count: int, pace: str = "best") -> int:
     """Suggested steps for this many images, without the validation images, at this config's effective batch size."""
     effective_batch = config.training.train_batch_size * config.training.gradient_accumulation_steps
-    return suggestions.steps(max(1, pictures - config.validation.pictures), config.dataset.subject, pace, effective_batch)
+    return suggestions.steps(max(1, image_count - config.validation.pictures), config.dataset.subject, pace, effective_batch)
 
 
 def fitting_preset(subject: str, base_model: str = "") -> str:
@@ -127,7 +127,7 @@ def fitting_preset(subject: str, base_model: str = "") -> str:
     """
     about = [p for p in presets() if p.pace == "best" and p.subject == subject]
     shipped = ModelConfig()
-    family = families.of(base_model) if base_model else None
+    family = families.detect(base_model) if base_model else None
     exact = [p for p in about if p.base_model == (base_model or shipped.base_model)]
     alike = [p for p in about if p.family == (family.name if family else shipped.family) and p.base_model != shipped.base_model]
     return (exact or alike or about)[0].name

@@ -10,7 +10,7 @@ FEWEST_STEPS = 100
 QUICK = 0.5
 
 
-def steps(pictures: int, subject: str, pace: str = "best", effective_batch: int = 1) -> int:
+def steps(image_count: int, subject: str, pace: str = "best", effective_batch: int = 1) -> int:
     """Suggested steps for this many images; `effective_batch` is batch size x accumulation.
 
     A style is what the images share, so each further image adds less: 300 exposures times the square root of their number, 1,500 for 25 images
@@ -18,17 +18,17 @@ def steps(pictures: int, subject: str, pace: str = "best", effective_batch: int 
     Quick is half. These are estimates within the range that other trainers suggest; the sample grid shows whether an earlier step was better.
     """
     if subject == "style":
-        exposures, (least, most) = EXPOSURES_STYLE * math.sqrt(pictures), STYLE_LIMITS
+        exposures, (least, most) = EXPOSURES_STYLE * math.sqrt(image_count), STYLE_LIMITS
     else:
-        exposures, (least, most) = EXPOSURES_PER_IMAGE * pictures, LIMITS
-    wanted = min(max(exposures, least), most) * (QUICK if pace == "quick" else 1) / effective_batch
-    grain = 50 if wanted >= 500 else 10
-    return max(FEWEST_STEPS, round(wanted / grain) * grain)
+        exposures, (least, most) = EXPOSURES_PER_IMAGE * image_count, LIMITS
+    count = min(max(exposures, least), most) * (QUICK if pace == "quick" else 1) / effective_batch
+    grain = 50 if count >= 500 else 10
+    return max(FEWEST_STEPS, round(count / grain) * grain)
 
 
-def explain_steps(pictures: int, steps: int) -> str:
+def explain_steps(image_count: int, steps: int) -> str:
     """Explanation of the suggested number, for the form."""
-    return f"{pictures} image{'' if pictures == 1 else 's'}: {steps:,} steps suggested. Too many overfit."
+    return f"{image_count} image{'' if image_count == 1 else 's'}: {steps:,} steps suggested. Too many overfit."
 
 
 PROMPTS = {

@@ -24,7 +24,7 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
     numbers = sum(weight.numel() for weight in learning) + encoder_numbers(config, family, base)
     side = config.dataset.resolution
     activations = kept_bytes(family, denoiser, (side, side))
-    family.compute_twice(denoiser)
+    family.enable_gradient_checkpointing(denoiser)
     checkpointed = kept_bytes(family, denoiser, (side, side))
     sizes = [sum(weight.numel() for weight in block.parameters() if not weight.requires_grad) for block in family.blocks(denoiser)]
     return Footprint(base_numbers, numbers, activations, checkpointed, len(sizes), base_numbers - sum(sizes) + 2 * max(sizes))
@@ -39,7 +39,7 @@ def encoder_numbers(config: TrainConfig, family: Family, base: BaseFolder | None
         sizes = [(part["num_hidden_layers"], part["hidden_size"]) for part in read]
     else:
         known = family.offer(config.model.base_model)
-        sizes = known.taught_encoders if known else ()
+        sizes = known.trainable_encoders if known else ()
     matrices = sum(layers * width * len(targets) for (layers, width), targets in zip(sizes, family.text_encoder_targets.values()))
     return matrices * (2 * config.lora.rank + (config.lora.method == "dora"))
 

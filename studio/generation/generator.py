@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from studio.adapters.format import Adapter, load_adapter, refuse_other_base
+from studio.adapters.format import Adapter, check_base_compatibility, load_adapter
 from studio.adapters.stack import Report, Stack
 from studio.config.recipe import Recipe
 from studio.core.errors import Overflow, StudioError
@@ -68,7 +68,7 @@ class Generator:
     def _blame(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> str:
         """Why a picture is not finite, and what to do. It is drawn again with every layer watched, too slow for pictures that go well, then alone."""
         advice = "Choose a smaller weight, or get another version of this LoRA."
-        with self.stack.watched() as seen, contextlib.suppress(Overflow):
+        with self.stack.measuring() as seen, contextlib.suppress(Overflow):
             self._drawn(recipe, stack, on_step)
         if broken := next((each for each in seen if math.isinf(each.times)), None):
             return f"{broken.title}: layer {broken.layer} overflows. {advice}"
@@ -99,7 +99,7 @@ class Generator:
         key = (path, stat.st_mtime_ns, stat.st_size)
         if key not in self._adapters:
             adapter = load_adapter(path, self.family)
-            refuse_other_base(path.name, adapter.fingerprint, self.family, self.base)
+            check_base_compatibility(path.name, adapter.fingerprint, self.family, self.base)
             while len(self._adapters) >= ADAPTERS_KEPT:
                 self._adapters.pop(next(iter(self._adapters)))
             self._adapters[key] = adapter
@@ -124,5 +124,5 @@ class Generator:
             for title, names in report.unmatched.items()
         ]
         for prompt in (recipe.prompt, recipe.negative_prompt):
-            if lost := self.family.beyond_limit(self.pipeline, prompt):
+            if lost := self.family.truncated_text(self.pipeline, prompt):
                 self.notes.append(f"The prompt is longer than this base reads; its end was ignored: “{lost}”.")

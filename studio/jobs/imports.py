@@ -27,7 +27,7 @@ def import_pictures(home: Home, job: Job, report: Report, secret: bytes | None) 
     """
     dataset = Dataset.open(home.workspace(job.owner), job.payload["dataset"])
     with dataset.incoming() as folder:
-        decoded = decode_files(job.payload["files"], folder, report, dataset.pictures)
+        decoded = decode_files(job.payload["files"], folder, report, dataset.images)
         report(len(job.payload["files"]), len(job.payload["files"]), "Adding the pictures")
         return dataset.add(decoded, folder)
 
@@ -54,7 +54,7 @@ def import_adapters(home: Home, job: Job, report: Report, secret: bytes | None) 
 
 def download_adapter(home: Home, job: Job, report: Report, secret: bytes | None) -> dict:
     """{"repo_id", "revision", "filename"} -> {"adapters": [ref], "refused": [], "revision"}; `secret` is the token for a private or gated repo."""
-    # Here and not above: the Hub's client takes a second to import, and pictures do not need it.
+    # MaskTarget and not above: the Hub's client takes a second to import, and pictures do not need it.
     from studio.hub import client
 
     wanted = job.payload

@@ -256,7 +256,7 @@ def _base(config: TrainConfig, family: Family, facts: dict, stated: str) -> Base
     if known and known.folder:
         return Base(known.name, id=known.id, licence=licence, folder=str(known.folder), hint=known.hint)
     if file := families.as_file(name):
-        whole, parts = single_file.holds_all(family), facts.get("base_parts") or {}
+        whole, parts = single_file.is_full_checkpoint(family), facts.get("base_parts") or {}
         opened_by = family.pipeline_names[0] if whole else family.denoiser_class
         part, schedule = "" if whole else family.denoiser_name, tuple(parts.get("schedule", {}).items())
         single = SingleFile(opened_by, part, parts.get("id", ""), parts.get("revision") or "", schedule)

@@ -53,7 +53,7 @@ def goals(workspace: Workspace, subject: str, base_model: str = "") -> list[tupl
     For a base nobody here knows before it is fetched, the paces of every family, so that a person can say which it is.
     """
     fitting = shipped_presets.get(configs.fitting_preset(subject, base_model))
-    known = not base_model or families.of(base_model) or fitting.base_model == base_model
+    known = not base_model or families.detect(base_model) or fitting.base_model == base_model
     paces = [p for p in configs.presets() if p.subject == subject and (not known or p.name in (fitting.name, fitting.name + shipped_presets.QUICK))]
     runs = [(f"Settings of the run {run.title}, {_when(run)}", RUN + run.id) for run in Run.all(workspace)[:RUNS_SHOWN]]
     return [*((p.title, p.name) for p in paces), *((f"{p.title} (yours)", p.name) for p in own(workspace)), *runs]

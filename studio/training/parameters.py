@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from studio.adapters.format import spell
+from studio.adapters.format import canonical_name
 from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
 
@@ -132,8 +132,8 @@ class Learner:
 
     def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
         """Go back to what `state` gave, in an earlier version too, which named the layers of text encoders otherwise."""
-        tensors = {spell(name): tensor for name, tensor in tensors.items()}
-        stated = {spell(name): numbers for name, numbers in facts["numbers"].items()}
+        tensors = {canonical_name(name): tensor for name, tensor in tensors.items()}
+        stated = {canonical_name(name): numbers for name, numbers in facts["numbers"].items()}
         for name, weight in self.masters.items():
             weight.detach().copy_(tensors[f"weight/{name}"])
             if self.average:

@@ -55,10 +55,10 @@ config:
 def imported(tmp_path):
     """Imports a text as a file of this name."""
 
-    def import_text(text: str, name: str = "settings.toml", pictures: int = 0):
+    def import_text(text: str, name: str = "settings.toml", image_count: int = 0):
         path = tmp_path / name
         path.write_text(textwrap.dedent(text), encoding="utf-8")
-        return foreign.read(path, pictures=pictures)
+        return foreign.read(path, image_count=image_count)
 
     return import_text
 
@@ -152,7 +152,7 @@ def test_an_alpha_of_zero_is_the_rank(imported):
 def test_epochs_are_converted_to_steps_when_the_number_of_images_is_known(imported):
     text = SDXL + "max_train_epochs = 10\ntrain_batch_size = 3\ngradient_accumulation_steps = 2\nlr_warmup_steps = 0.1\n"
     dataset = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'\nnum_repeats = 5\n"
-    found = imported(text + dataset, pictures=20)
+    found = imported(text + dataset, image_count=20)
     # 100 images per epoch in batches of 3 are 34 batches, two per step.
     assert found.values["training.max_train_steps"] == 170 and found.values["training.lr_warmup_steps"] == 17
     unknown = imported(text + dataset)
@@ -541,4 +541,4 @@ def test_unexpected_types_in_a_known_file_do_not_crash_the_reader(imported):
     for value in ("5", "[]", "{}", "[1, {a = 2}]", "'x'", "true", "[[1], [2]]"):
         for name in (*kohya_names.TABLE, *kohya_names.TRAINING, *kohya_names.UNNEEDED, *kohya_names.UNSUPPORTED, "datasets", "network_args"):
             if name not in ("network_module", "resolution"):
-                imported(f'network_module = "networks.lora_flux"\nresolution = 512\n{name} = {value}\n', pictures=9)
+                imported(f'network_module = "networks.lora_flux"\nresolution = 512\n{name} = {value}\n', image_count=9)

@@ -262,7 +262,7 @@ def test_somebody_elses_commit_meanwhile_is_not_lost(workspace, run, token, fake
 def test_somebody_elses_change_of_the_same_file_stops_it(workspace, run, token, fake_hub, monkeypatch):
     publish(workspace, run, token, adapter=f"run:{run.id}@100")
     meddle(monkeypatch, lambda: fake_hub.seed_files("maker/ink", {"README.md": b"theirs"}, private=True))
-    with pytest.raises(StudioError, match="changed by somebody else"):
+    with pytest.raises(StudioError, match="changed at the same time by another upload"):
         publish(workspace, run, token, update=True)
     assert fake_hub.read("maker/ink", "README.md") == b"theirs"
 
@@ -468,7 +468,7 @@ def test_the_code_to_call_it_draws_the_studios_own_picture_in_a_fresh_plain_pipe
 def test_the_code_to_call_it_draws_the_very_sample_of_the_film(workspace, tiny_base, tmp_path, monkeypatch):  # noqa: F811
     """Taught at 96 pixels on a base of 64: the film, its recipe and plain diffusers agree on the size, and so on every pixel."""
     monkeypatch.setattr(platform, "be_nice", lambda: None)
-    monkeypatch.setattr(platform, "be_first_to_die", lambda: None)
+    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
     run = tiny_run(workspace, tiny_base, "dataset.resolution=96", "training.learning_rate=2e-2")
     assert loop.main([str(run.path)]) == 0
     made = plan.plan(workspace, asked(run, repo=""))

@@ -19,7 +19,7 @@ SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 
 def pictures(count: int, subject: str = "style", word: str = "ohwx"):
-    return SimpleNamespace(id="ink-1", subject=subject, trigger_word=word, pictures=[None] * count)
+    return SimpleNamespace(id="ink-1", subject=subject, trigger_word=word, images=[None] * count)
 
 
 # What ships
@@ -69,7 +69,7 @@ def test_a_preset_says_only_what_would_be_otherwise_without_it(preset):
 
 
 def test_samples_are_drawn_as_the_makers_of_the_base_recommend_unless_said():
-    sd15 = families.offer(SD15).drawing
+    sd15 = families.offer(SD15).sampling
     built = configs.preset("stable-diffusion-style")
     assert (built.samples.num_inference_steps, built.samples.guidance_scale) == (sd15.num_inference_steps, sd15.guidance_scale)
     assert configs.preset("stable-diffusion-style", "samples.num_inference_steps=7").samples.num_inference_steps == 7

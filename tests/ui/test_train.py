@@ -115,13 +115,13 @@ def test_a_larger_batch_needs_fewer_steps_unless_they_were_typed(page, dataset):
 
 def test_more_pictures_change_the_suggestion_when_the_tab_is_opened_again(page, dataset, monkeypatch):
     page.call("take_base", dataset.id, "small-world-style", SD15, "")
-    more = dataset.pictures * 2
-    monkeypatch.setattr(Dataset, "pictures", more)
+    more = dataset.images * 2
+    monkeypatch.setattr(Dataset, "images", more)
     shown = page.call("look_again", dataset.id)
     assert shown["steps"] == configs.suggested_steps(configs.preset("stable-diffusion-style"), len(more)) > 1200
     steps = next(each for each in page.now if key(each) == "steps")
     page.now[steps] = 50
-    monkeypatch.setattr(Dataset, "pictures", more * 2)
+    monkeypatch.setattr(Dataset, "images", more * 2)
     assert "steps" not in page.call("look_again", dataset.id)
 
 
@@ -213,7 +213,7 @@ def test_photographs_before_a_base_of_shapes_are_said_for_the_base_that_is_chose
     class Photo:
         looks_like_photo = True
 
-    monkeypatch.setattr(Dataset, "pictures", [Photo()])
+    monkeypatch.setattr(Dataset, "images", [Photo()])
     assert "draws simple shapes only" in train_sheet.warn(dataset, BUILTIN_ID)
     assert "draws simple shapes only" not in train_sheet.warn(dataset, SD15)
 

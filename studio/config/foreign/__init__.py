@@ -16,8 +16,8 @@ DATASET_SETTINGS = ("dataset.id", "dataset.subject", "dataset.trigger_word")
 """Settings of the selected dataset, never imported."""
 
 
-def read(path: Path, name: str = "", pictures: int = 0) -> Imported:
-    """Import the settings in a file called `name`. `pictures` is the number of training images, which converts epochs to steps.
+def read(path: Path, name: str = "", image_count: int = 0) -> Imported:
+    """Import the settings in a file called `name`. `image_count` is the number of training images, which converts epochs to steps.
 
     StudioError for a file that is not a settings file, is too large for one, or is malicious.
     """
@@ -36,21 +36,21 @@ def read(path: Path, name: str = "", pictures: int = 0) -> Imported:
     if not isinstance(values, dict):
         raise StudioError(f"{name} contains no named settings. The studio reads its own files, kohya's .toml and ai-toolkit's .yaml.")
     try:
-        return convert(values, pictures)
+        return convert(values, image_count)
     except Unsupported as error:
         raise StudioError(f"{name} cannot be imported: {error}") from None
 
 
-def convert(values: dict[str, Any], pictures: int = 0) -> Imported:
+def convert(values: dict[str, Any], image_count: int = 0) -> Imported:
     """Identify the trainer from the names of the settings and convert them."""
     if "process" in (values.get("config") if isinstance(values.get("config"), dict) else {}):
-        return ai_toolkit.read(values, pictures)
+        return ai_toolkit.read(values, image_count)
     if own.is_own(values):
         return own.read(values)
     if "LoRA_type" in values:
         raise Unsupported("it was saved by the kohya_ss GUI. Import the .toml that the GUI writes beside every LoRA instead.")
     if kohya.is_kohya(values):
-        return kohya.read(values, pictures)
+        return kohya.read(values, image_count)
     raise Unsupported("its settings are of an unknown trainer. The studio imports its own, kohya's sd-scripts' and ostris' ai-toolkit's.")
 
 

@@ -14,8 +14,8 @@ from studio.config.foreign.reader import OFF, Imported, SettingsReader, Unsuppor
 SOURCE = "ostris' ai-toolkit"
 
 
-def read(values: dict[str, Any], pictures: int = 0) -> Imported:
-    """`pictures` is unused: this trainer counts in steps."""
+def read(values: dict[str, Any], image_count: int = 0) -> Imported:
+    """`image_count` is unused: this trainer counts in steps."""
     reader = SettingsReader(_flat(values))
     reader.translate(names.TABLE)
     if reader.get("process.type", names.TRAINERS[0]) not in names.TRAINERS:

@@ -19,8 +19,8 @@ def is_kohya(values: dict[str, Any]) -> bool:
     return any(name in names.SIGNS for name in _flat(values)) or isinstance(values.get("datasets"), list)
 
 
-def read(values: dict[str, Any], pictures: int = 0) -> Imported:
-    """`pictures` is the number of images, which converts epochs to steps; 0 if it is unknown."""
+def read(values: dict[str, Any], image_count: int = 0) -> Imported:
+    """`image_count` is the number of images, which converts epochs to steps; 0 if it is unknown."""
     reader = SettingsReader(_flat(values))
     reader.translate({name: term for name, term in names.TABLE.items() if name != "optimizer_type"})
     _resolution(reader)
@@ -29,12 +29,12 @@ def read(values: dict[str, Any], pictures: int = 0) -> Imported:
         family = _family(reader)
         _network(reader)
         _optimizer(reader)
-        defaults = _steps(reader, pictures)
+        defaults = _steps(reader, image_count)
         _rates(reader, family)
         _noise(reader, family)
         _memory(reader)
         reader.apply_defaults(defaults)
-    _validation(reader, pictures)
+    _validation(reader, image_count)
     return reader.finish(SOURCE, names.UNSUPPORTED, names.UNNEEDED, names.USUAL)
 
 
@@ -101,7 +101,7 @@ def _intervals(reader: SettingsReader) -> None:
 def _family(reader: SettingsReader) -> str:
     """The family, from the network module or the base; SDXL can only be guessed, from the base's name or the resolution."""
     module, base = reader.get("network_module", ""), str(reader.get("pretrained_model_name_or_path", reader.get("dit", "")))
-    known = families.of(names.ALIASES.get(base, base)) if "/" in base else None
+    known = families.detect(names.ALIASES.get(base, base)) if "/" in base else None
     large = reader.values.get("dataset.resolution", 512) >= 768
     if reader.get("model_type") == "chroma":
         family = "chroma"
@@ -183,19 +183,19 @@ def _schedule(reader: SettingsReader) -> None:
     reader.mark_used("lr_scheduler_num_cycles", "lr_scheduler_power")
 
 
-def _steps(reader: SettingsReader, pictures: int) -> dict[str, tuple[str, Any]]:
+def _steps(reader: SettingsReader, image_count: int) -> dict[str, tuple[str, Any]]:
     """Epochs override steps, as in sd-scripts: an epoch is all batches of all repeats, and accumulation combines several into a step. Returns
     the defaults for the other settings, without the default number of steps if epochs could not be converted."""
     defaults = dict(names.DEFAULTS)
     epochs, steps = reader.read("max_train_epochs", integer), reader.read("max_train_steps", integer)
-    if epochs and not pictures:
+    if epochs and not image_count:
         reader.skip("max_train_epochs", "the number of steps depends on the dataset; the suggested number is used.")
         del defaults["max_train_steps"]
     elif epochs:
         batch, accumulation = (reader.values.get(f"training.{name}", 1) for name in ("train_batch_size", "gradient_accumulation_steps"))
-        batches = math.ceil(pictures * reader.values.get("dataset.repeats", 1) / batch)
+        batches = math.ceil(image_count * reader.values.get("dataset.repeats", 1) / batch)
         total = epochs * math.ceil(batches / accumulation)
-        reader.set("max_train_epochs", "training.max_train_steps", total, f"{epochs}, with {pictures} images {total:,} steps")
+        reader.set("max_train_epochs", "training.max_train_steps", total, f"{epochs}, with {image_count} images {total:,} steps")
     elif steps:
         reader.set("max_train_steps", "training.max_train_steps", steps)
     if epochs and reader.has("max_train_steps"):
@@ -278,9 +278,9 @@ def _memory(reader: SettingsReader) -> None:
         reader.skip("blocks_to_swap", OFF, matters=False)
 
 
-def _validation(reader: SettingsReader, pictures: int) -> None:
+def _validation(reader: SettingsReader, image_count: int) -> None:
     share = reader.read("validation_split", number)
-    if share and pictures:
-        reader.set("validation_split", "validation.pictures", max(1, round(pictures * share)), f"{share:g} of {pictures} images")
+    if share and image_count:
+        reader.set("validation_split", "validation.pictures", max(1, round(image_count * share)), f"{share:g} of {image_count} images")
     elif share:
         reader.skip("validation_split", "the number of images depends on the dataset; see Validation images.")

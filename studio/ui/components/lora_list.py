@@ -46,11 +46,11 @@ def fitted(workspace: Workspace, rows: list[dict], base_model: str, revision: st
 
     Those that do not fit keep their weight and their tick: they come back with a base of theirs.
     """
-    base, known = bases.look_up(base_model, revision), [each for _, each in base_list.choices(workspace)]
+    base, known = bases.get_base(base_model, revision), [each for _, each in base_list.choices(workspace)]
     found = []
     for r in rows:
         fits = fits_on(r, base)
-        offer = None if fits else bases.suggested(r["family"], r["width"], r["base"])
+        offer = None if fits else bases.suggest_offer(r["family"], r["width"], r["base"])
         own = not fits and r["base"] in known
         found.append(r | {"fits": fits, "switch": r["base"] if own else offer.id if offer else ""})
     return found
@@ -163,9 +163,9 @@ def _item(index: int, r: dict) -> str:
 
 def _misfit(r: dict) -> str:
     """In the place of the slider, which would move nothing: why, and the way out."""
-    button, base = "", bases.look_up(r["switch"])
+    button, base = "", bases.get_base(r["switch"])
     if r["switch"]:
-        cost = f" ({base_list.gigabytes(base.offer.gigabytes)} to fetch)" if base.offer and not base.here else ""
+        cost = f" ({base_list.gigabytes(base.offer.gigabytes)} to fetch)" if base.offer and not base.is_local else ""
         button = f'<button class="link" data-click="switch" data-base="{text(r["switch"])}">Switch to {text(base.title)}{cost}</button>'
     return f'<div class="misfit small">Made for {text(r["made_for"])}: it does nothing on the base that is chosen. {button}</div>'
 

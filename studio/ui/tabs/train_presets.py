@@ -59,7 +59,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
         try:
             dataset = Dataset.open(workspace, dataset_id)
             config = sheet.read(family, base_model, values, dataset)
-            saved = starting_points.save(workspace, title or "", config, len(dataset.pictures), bool(replace))
+            saved = starting_points.save(workspace, title or "", config, len(dataset.images), bool(replace))
         except StudioError as error:
             return {keeping.said: notice(str(error), "bad"), keeping.replace: gr.update(visible="already" in str(error), value=False)}
         return {
@@ -81,7 +81,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
         path = Path(str(file))
         try:
             dataset = Dataset.open(workspace, dataset_id)
-            found = foreign.read(path, path.name, len(dataset.pictures))
+            found = foreign.read(path, path.name, len(dataset.images))
             start = configs.for_dataset(dataset, configs.fitting_preset(dataset.subject, found.values.get("model.base_model", "")))
             config = foreign.apply(start, found)
         except StudioError as error:
