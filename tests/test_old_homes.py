@@ -104,8 +104,8 @@ def test_datasets_have_their_images_captions_and_masks(old):
             assert getattr(dataset, fact) == then[fact]
         assert dataset.sha256() == then["sha256"]
         assert [picture.id for picture in dataset.removed] and dataset.removed[0].file.exists() if then["removed"] else not dataset.removed
-        assert {picture.id for picture in dataset.pictures} == then["pictures"].keys()
-        for picture in dataset.pictures:
+        assert {picture.id for picture in dataset.images} == then["pictures"].keys()
+        for picture in dataset.images:
             known = then["pictures"][picture.id]
             for fact in ("name", "caption", "caption_source", "width", "height", "looks_like_photo"):
                 assert getattr(picture, fact) == known[fact]
@@ -138,7 +138,7 @@ def test_what_was_removed_is_listed_and_comes_back(old):
         dataset = Dataset.open(old.workspace, dataset_id)
         gone = [picture.id for picture in dataset.removed]
         assert [picture.name for picture in dataset.removed] == then["removed"] and dataset.restore(gone) == len(gone)
-        assert dataset.removed == [] and set(gone) <= {picture.id for picture in dataset.pictures}
+        assert dataset.removed == [] and set(gone) <= {picture.id for picture in dataset.images}
 
 
 def test_runs_have_their_state_settings_and_saves(old):

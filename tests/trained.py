@@ -77,7 +77,7 @@ def captioned_dataset(workspace: Workspace, subject: str, consent: str) -> Datas
     with dataset.incoming() as folder:
         shutil.copytree(kept, folder, dirs_exist_ok=True)
         dataset.add(decoded, folder, source="file")
-    for index, picture in enumerate(dataset.pictures):
+    for index, picture in enumerate(dataset.images):
         dataset.set_caption(picture.id, "ohwx illustration" if index else "a picture", "hand")
     return dataset
 

@@ -1,7 +1,7 @@
-"""Adapter files: what is told from their header, the canonical writer, and the way in for foreign keys.
+"""Adapter files: checks on the header, loading with conversion of foreign keys, and the canonical writer.
 
-Written files follow diffusers (`unet.<module>.lora_A.weight`) with alpha folded into lora_B, so that every reader draws the
-same picture. Only the functions that touch weights import torch.
+Written files follow diffusers (`unet.<module>.lora_A.weight`) with alpha folded into lora_B, so that every program generates the
+same image. Only functions that use weights import torch.
 """
 
 import functools
@@ -37,17 +37,17 @@ TORCH_DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.float16":
 TORCH_DTYPES |= {f"torch.{sign}int{bits}": f"{'U' if sign else 'I'}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 TORCH_DTYPES |= {"torch.float8_e4m3fn": "F8_E4M3", "torch.float8_e5m2": "F8_E5M2", "torch.complex64": "C64"}
 TORCH_DTYPES |= {"torch.float8_e4m3fnuz": "F8_E4M3FNUZ", "torch.float8_e5m2fnuz": "F8_E5M2FNUZ"}
-"""torch's name of a dtype -> that of safetensors, for all that its reader takes back from bytes (safetensors 0.8)."""
+"""torch dtype -> safetensors dtype, for all dtypes that the safetensors reader supports (safetensors 0.8)."""
 
 CLIP_LAYER = re.compile(r"(?:^|(?<=/))(text_encoder(?:_\d)?)\.(?=encoder\.layers\.)")
-"""Where a name of CLIP's lacks the level `text_model`. No other text encoder begins so: T5 has encoder.block, the language models model.layers."""
+"""Position in CLIP layer names where `text_model` is missing. Other text encoders differ: T5 has encoder.block, language models model.layers."""
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """One layer's change: B @ A is added to its weight. A is (rank, in) or (rank, in, h, w), B is (out, rank) or (out, rank, 1, 1).
+    """LoRA matrices of one layer: B @ A is added to its weight. A is (rank, in) or (rank, in, h, w), B is (out, rank) or (out, rank, 1, 1).
 
-    With a magnitude (out,) it is a DoRA layer: the sum's rows then have these lengths.
+    With a magnitude (out,) it is a DoRA layer: the norms of the sum's rows.
     """
 
     A: "torch.Tensor"
@@ -57,7 +57,7 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Kronecker:
-    """One LoKr layer's change: the Kronecker product of w1 and w2 is added to its weight."""
+    """LoKr factors of one layer: the Kronecker product of w1 and w2 is added to its weight."""
 
     w1: "torch.Tensor"
     w2: "torch.Tensor"
@@ -65,7 +65,7 @@ class Kronecker:
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A LoRA in memory: `<part>.<module>` as `spell` has it -> its change, float32, alpha folded in. Two are equal only when they are one object."""
+    """A LoRA in memory: canonical `<part>.<module>` -> its matrices in float32, alpha folded in. Compared by identity."""
 
     title: str
     layers: dict[str, LowRank | Kronecker]
@@ -73,7 +73,7 @@ class Adapter:
 
     @functools.cached_property
     def largest(self) -> dict[str, tuple[float, float]]:
-        """layer -> its largest number, and the largest of those that a weight in a stack multiplies; infinity for any that is not finite."""
+        """layer -> largest absolute value, and largest one that the stack weight multiplies; infinity if any value is not finite."""
         found = {}
         for layer, part in self.layers.items():
             if isinstance(part, Kronecker):
@@ -82,33 +82,33 @@ class Adapter:
             elif part.magnitude is None:
                 found[layer] = (max(_largest(part.A), _largest(part.B)), _largest(part.B))
             else:
-                # A DoRA's weight multiplies what its halves give, not the halves.
+                # For DoRA the stack weight multiplies the product of A and B, not the matrices.
                 found[layer] = (max(_largest(part.A), _largest(part.B), _largest(part.magnitude)), 0.0)
         return found
 
     @functools.cached_property
     def text_encoder_sha256(self) -> str:
-        """Hash of the layers that change a text encoder, empty without any: what an encoded prompt depends on besides the LoRA's weight."""
+        """Hash of the text encoder layers, empty without any; encoded prompts depend on it and on the LoRA's weight."""
         of_text = {name: tensor for name, tensor in adapter_tensors(self).items() if name.startswith("text_encoder")}
         return hashlib.sha256(serialise(of_text, {})).hexdigest() if of_text else ""
 
 
 def _largest(tensor: "torch.Tensor") -> float:
-    """The largest number without its sign; infinity where one is not finite."""
+    """The largest absolute value; infinity if a value is not finite."""
     least, most = (end.item() for end in tensor.aminmax())
     return max(-least, most) if math.isfinite(most - least) else math.inf
 
 
 def fingerprint(header: Header) -> Fingerprint:
-    """The family, rank and prompt width that keys and shapes tell; StudioError for anything but a plain LoRA."""
+    """Family, rank and prompt width from keys and shapes; StudioError for anything but a LoRA."""
     for name, (dtype, _) in header.tensors.items():
         if dtype not in WEIGHT_DTYPES and not name.endswith(".alpha"):
-            raise StudioError(f"This LoRA is stored as {dtype}; the studio reads {', '.join(WEIGHT_DTYPES)}. Look for the fp16 or fp32 version.")
+            raise StudioError(f"This LoRA is stored as {dtype}; the studio reads {', '.join(WEIGHT_DTYPES)}. Use the fp16 or fp32 version.")
     return info.fingerprint(header.shapes, header.metadata)
 
 
-def refuse_other_base(title: str, found: Fingerprint, family: "Family", base: "BaseFolder") -> None:
-    """Raise StudioError, naming both models, when a LoRA was made for another base than the chosen one."""
+def check_base_compatibility(title: str, found: Fingerprint, family: "Family", base: "BaseFolder") -> None:
+    """StudioError that names both models if a LoRA was made for another base than the chosen one."""
     chosen, width = family.base_title(base), family.width(base)
     if found.family != family.name:
         raise StudioError(f"{title}: this LoRA was made for {found.title}; the chosen base is {chosen}. Choose one that fits.")
@@ -118,17 +118,17 @@ def refuse_other_base(title: str, found: Fingerprint, family: "Family", base: "B
         )
 
 
-def spell(name: str) -> str:
-    """A layer's name in a file, from its name in memory, in a file of an earlier version, or at the end of a name in a resume state.
+def canonical_name(name: str) -> str:
+    """A layer's name in adapter files, from its name in memory, in a file of an earlier version, or at the end of a name in a checkpoint.
 
-    CLIP's layers stand below `text_model`, as transformers 4, diffusers before 0.40 and ComfyUI name them. transformers 5.6 dropped that level
-    from CLIPTextModel, not from CLIPTextModelWithProjection; a newer diffusers finds the layers either way.
+    CLIP's layers are below `text_model`, as in transformers 4, diffusers before 0.40 and ComfyUI. transformers 5.6 dropped that level
+    from CLIPTextModel, not from CLIPTextModelWithProjection; a newer diffusers accepts both.
     """
     return CLIP_LAYER.sub(r"\1.text_model.", name)
 
 
 def load_adapter(path: Path, family: "Family") -> Adapter:
-    """All layers of a LoRA file, checked: right family, finite numbers, both halves; foreign spellings translated by diffusers' own converters."""
+    """Load and check a LoRA file: family, finite values, complete layers; foreign keys are converted by diffusers."""
     import torch
     from safetensors.torch import load_file
 
@@ -139,13 +139,13 @@ def load_adapter(path: Path, family: "Family") -> Adapter:
     tensors = load_file(path)
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise StudioError(f"{path.name} holds numbers that are not finite (in {name}); it would only draw noise. Get another version of it.")
+            raise StudioError(f"{path.name} contains values that are not finite (in {name}) and would only produce noise. Use another version of it.")
     if any(".lokr_" in name for name in tensors) and not family.reads_lokr:
-        raise StudioError(f"{path.name} is a LoKr file, which diffusers cannot read for {family.title}; look for a plain LoRA.")
+        raise StudioError(f"{path.name} is a LoKr file, which diffusers cannot load for {family.title}; use a plain LoRA.")
     tensors = _fold_kohya_alphas(tensors)
     parts = (family.denoiser_name, *family.text_encoder_names)
     if not all(name.startswith(parts) and name.endswith(OUR_ENDINGS) for name in tensors):
-        tensors = family.foreign_layers(tensors)
+        tensors = family.convert_keys(tensors)
     layers, alphas = {}, _StatedAlphas(header.metadata)
     for name, A in tensors.items():
         if name.endswith(".lora_A.weight"):
@@ -155,38 +155,38 @@ def load_adapter(path: Path, family: "Family") -> Adapter:
             layers[layer] = LowRank(A.float(), B, magnitude)
     layers |= _kronecker_layers(tensors)
     if lost := [name for name in tensors if re.split(r"\.lo(?:ra|kr)_", name)[0] not in layers]:
-        raise StudioError(f"{path.name} has layers that nobody here can place (first: {lost[0]}); look for the LoRA in diffusers' or kohya's format.")
-    named = {spell(layer): part for layer, part in layers.items()}
+        raise StudioError(f"{path.name} has layers with unknown names (first: {lost[0]}); use a LoRA in diffusers' or kohya's format.")
+    named = {canonical_name(layer): part for layer, part in layers.items()}
     if len(named) < len(layers):
-        twice = next(layer for layer in layers if layer != spell(layer) and spell(layer) in layers)
-        raise StudioError(f"{path.name} has the layer {twice} twice, with the level text_model in its name and without; get another version of it.")
+        twice = next(layer for layer in layers if layer != canonical_name(layer) and canonical_name(layer) in layers)
+        raise StudioError(f"{path.name} has the layer {twice} twice, with text_model in its name and without; use another version of it.")
     if not layers:
         raise StudioError(f"{path.name} matches no layer of {family.title}; it would change nothing. Choose another LoRA.")
     adapter = Adapter(path.name, named, found)
     for layer, (largest, _) in adapter.largest.items():
         if not math.isfinite(largest):
             raise Overflow(
-                f"{path.name}: the numbers of layer {layer} overflow float32 once they are scaled by its alpha; drawn, they would be a black image. "
-                "Get another version of this LoRA, or ask its maker."
+                f"{path.name}: layer {layer} overflows float32 after scaling by alpha and would produce a black image. "
+                "Use another version of this LoRA, or ask its author."
             )
     return adapter
 
 
 def _kronecker_layers(tensors: "dict[str, torch.Tensor]") -> dict[str, Kronecker]:
-    """Both factors whole, in the order of operations of PEFT. A studio's file, and what diffusers converts, has its alpha folded in."""
+    """LoKr layers with both factors multiplied out, in PEFT's order of operations. Alpha is folded in, in studio files and by diffusers."""
 
-    def whole(layer: str, which: str) -> "torch.Tensor":
+    def factor(layer: str, which: str) -> "torch.Tensor":
         if f"{layer}.lokr_{which}" in tensors:
             return tensors[f"{layer}.lokr_{which}"].float()
         return tensors[f"{layer}.lokr_{which}_a"].float() @ tensors[f"{layer}.lokr_{which}_b"].float()
 
     return {
-        layer: Kronecker(whole(layer, "w1"), whole(layer, "w2")) for layer in {name.rpartition(".lokr_")[0] for name in tensors if ".lokr_" in name}
+        layer: Kronecker(factor(layer, "w1"), factor(layer, "w2")) for layer in {name.rpartition(".lokr_")[0] for name in tensors if ".lokr_" in name}
     }
 
 
 def adapter_tensors(adapter: Adapter) -> "dict[str, torch.Tensor]":
-    """A LoRA's tensors by their names in a studio's file."""
+    """A LoRA's tensors by their names in a studio adapter file."""
     found = {}
     for layer, part in adapter.layers.items():
         if isinstance(part, Kronecker):
@@ -199,12 +199,12 @@ def adapter_tensors(adapter: Adapter) -> "dict[str, torch.Tensor]":
 
 
 def serialise(tensors: "dict[str, torch.Tensor]", metadata: dict[str, str]) -> bytes:
-    """A safetensors file whose bytes depend on its content alone: sorted keys, aligned header. The stock writer orders metadata at random."""
+    """Canonical safetensors bytes, which depend on content alone: sorted keys, aligned header. The stock writer orders metadata randomly."""
     header, offset, chunks = {"__metadata__": dict(sorted(metadata.items()))}, 0, []
     for name in sorted(tensors):
         if (dtype := str(tensors[name].dtype)) not in TORCH_DTYPES:
             raise StudioError(
-                f"The tensor {name!r} has the dtype {dtype}; a .safetensors file can hold {', '.join(TORCH_DTYPES)}. Convert it to one of them first."
+                f"The tensor {name!r} has the dtype {dtype}; a .safetensors file supports {', '.join(TORCH_DTYPES)}. Convert it to one of them first."
             )
         tensor = tensors[name].detach().cpu().contiguous()
         data = _raw_bytes(tensor)
@@ -217,11 +217,10 @@ def serialise(tensors: "dict[str, torch.Tensor]", metadata: dict[str, str]) -> b
 
 
 def adapter_metadata(targets: dict[str, list[str]], rank: int, studio: dict, modelspec: dict[str, str], method: str = "lora") -> dict[str, str]:
-    """What travels in the header: for each part diffusers' own LoRA config (alpha equals rank), the studio's facts, and the ModelSpec 1.0.0 keys."""
+    """Metadata for the header: for each part diffusers' LoRA config (alpha equals rank), the studio's facts, and the ModelSpec 1.0.0 keys."""
     lora = {}
     for part, modules in targets.items():
-        # diffusers 0.34 to 0.39 look both patterns up and raise a KeyError without them. Nothing more than a reader needs: PEFT refuses a config with
-        # a key that a newer PEFT added.
+        # diffusers 0.34 to 0.39 raise a KeyError without both patterns. No optional keys: PEFT rejects a config with a key that a newer PEFT added.
         config = {"r": rank, "target_modules": sorted(modules), "rank_pattern": {}, "alpha_pattern": {}}
         if method == "lokr":
             config |= {"alpha": rank, "peft_type": "LOKR"}
@@ -252,7 +251,7 @@ def _raw_bytes(tensor: "torch.Tensor") -> bytes:
 
 
 def _fold_kohya_alphas(tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
-    """kohya keeps `<layer>.alpha` beside the halves and applies alpha / rank; folded here, the converters need not carry it."""
+    """Fold kohya's `<layer>.alpha` into the up matrix (alpha / rank), so that converters need not handle it."""
     folded = {name: tensor for name, tensor in tensors.items() if not name.endswith(".alpha")}
     for down, up in info.PAIRS:
         for name in [name for name in folded if name.endswith(down)]:
@@ -263,7 +262,7 @@ def _fold_kohya_alphas(tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.T
 
 
 class _StatedAlphas:
-    """alpha / rank of each layer as diffusers would apply it from lora_adapter_metadata; 1 when the header states none (ecosystem convention)."""
+    """alpha / rank of each layer as diffusers applies it from lora_adapter_metadata; 1 without an alpha in the header (ecosystem convention)."""
 
     def __init__(self, metadata: dict[str, str]):
         self.parts: dict[str, dict] = {}
@@ -273,7 +272,7 @@ class _StatedAlphas:
         for config in self.parts.values():
             patterns = config.get("alpha_pattern") or {}
             if not isinstance(patterns, dict) or not all(SAFE_NAME.fullmatch(pattern.removeprefix("^")) for pattern in patterns):
-                raise StudioError("This LoRA states the alpha of single layers in a way that cannot be read; look for a version in kohya's format.")
+                raise StudioError("The header of this LoRA has per-layer alphas that cannot be read; use a version in kohya's format.")
             config["places"] = {pattern: place for place, pattern in enumerate(patterns)}
 
     def scale(self, layer: str, rank: int) -> float:
@@ -282,10 +281,10 @@ class _StatedAlphas:
         if "lora_alpha" not in config:
             return 1.0
         # PEFT's rule: a pattern is a module's name or its end, with ^ the whole name; the first one that fits counts. PEFT reads patterns
-        # as expressions; a stranger's may run for ever.
+        # as regular expressions; an untrusted one may never terminate.
         words = module.split(".")
         fitting = [name for name in (f"^{module}", *(".".join(words[start:]) for start in range(len(words)))) if name in config["places"]]
         alpha = config["alpha_pattern"][min(fitting, key=config["places"].get)] if fitting else config["lora_alpha"]
         if type(alpha) not in (int, float) or not math.isfinite(alpha):
-            raise StudioError(f"This LoRA's header states the alpha {str(alpha)[:40]!r}, which is no number; get the file again or ask its maker.")
+            raise StudioError(f"The header of this LoRA has the alpha {str(alpha)[:40]!r}, which is not a number; download the file again.")
         return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

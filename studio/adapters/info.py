@@ -1,6 +1,4 @@
-"""What an adapter file is, told from its keys and shapes alone: its layers, rank and alpha, and whom it was made for. Facts only: no torch,
-nothing is opened.
-"""
+"""Fingerprint of an adapter file from its keys and shapes alone: layers, rank, alpha and base. No torch, and no file is opened."""
 
 import math
 import re
@@ -21,13 +19,13 @@ PAIRS = (
     ("_lora.down.weight", "_lora.up.weight"),
     (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
 )
-"""Endings of the two halves of a layer: PEFT, PEFT with its adapter name left in, kohya, and three older spellings of diffusers."""
+"""Endings of the two matrices of a layer: PEFT, PEFT with its adapter name left in, kohya, and three older formats of diffusers."""
 
 MAGNITUDES = (".lora_magnitude_vector", ".lora_magnitude_vector.weight", ".lora_magnitude_vector.default.weight")
-"""Endings of DoRA's third tensor of a layer (Liu et al. 2024), as PEFT spells it."""
+"""Endings of DoRA's third tensor of a layer (Liu et al. 2024), in PEFT's naming."""
 
 KRONECKER = re.compile(r"(.+)\.lokr_(w1|w1_a|w1_b|w2|w2_a|w2_b)")
-"""LoKr (Yeh et al. 2023): a layer's change is the Kronecker product of w1 and w2, each whole or as a product of two."""
+"""LoKr (Yeh et al. 2023): a layer's update is the Kronecker product of w1 and w2, each a matrix or a product of two."""
 
 OTHER_METHODS = {
     "dora_scale": "DoRA in another program's layout",
@@ -40,8 +38,8 @@ OTHER_METHODS = {
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What an adapter file is: family by name and in people's words, rank, alpha as its reader must apply it, and the width
-    that tells the members of a family apart (see Family.width), None where the file does not show it."""
+    """Facts of an adapter file: family and its title, rank, alpha as a reader must apply it, and the width that distinguishes the bases of a
+    family (see Family.width), None if unknown."""
 
     family: str
     title: str
@@ -52,7 +50,7 @@ class Fingerprint:
 
 
 def fingerprint(shapes: Shapes, metadata: dict[str, str]) -> Fingerprint:
-    """Raise StudioError when this is no LoRA, has half a layer, or belongs to a family nobody here knows."""
+    """The fingerprint; StudioError if this is not a LoRA, is incomplete, or is of an unknown family."""
     pairs = layer_pairs(shapes)
     ranks = Counter(down[0] for down, _ in pairs.values())
     rank = ranks.most_common(1)[0][0]
@@ -61,9 +59,9 @@ def fingerprint(shapes: Shapes, metadata: dict[str, str]) -> Fingerprint:
 
 
 def layer_pairs(shapes: Shapes) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """layer -> shapes of its down (A) and up (B) halves. Anything that is neither half nor an alpha is an error, not skipped.
+    """layer -> shapes of its down (A) and up (B) matrices. Tensors that are neither these nor an alpha are an error.
 
-    A LoKr layer is told as the pair that would change the same numbers.
+    A LoKr layer is given as the equivalent pair of LoRA matrices.
     """
     pairs, used = _kronecker_pairs(shapes)
     for name, shape in shapes.items():
@@ -72,7 +70,7 @@ def layer_pairs(shapes: Shapes) -> dict[str, tuple[tuple[int, ...], tuple[int, .
                 layer = name.removesuffix(down)
                 partner = layer + up
                 if partner not in shapes:
-                    raise StudioError(f"This LoRA is damaged: {name!r} has no second half {partner!r}. Get the file again.")
+                    raise StudioError(f"This LoRA is damaged: {name!r} has no counterpart {partner!r}. Download the file again.")
                 pairs[layer] = _checked(layer, shape, shapes[partner])
                 used |= {name, partner, f"{layer}.alpha"}
                 for magnitude in MAGNITUDES:
@@ -83,18 +81,18 @@ def layer_pairs(shapes: Shapes) -> dict[str, tuple[tuple[int, ...], tuple[int, .
     rest = [name for name in shapes if name not in used]
     for mark, method in OTHER_METHODS.items():
         if any(name.endswith(mark) if mark[0] == "." else f".{mark}" in name for name in rest):
-            raise StudioError(f"This file holds {method}, not a plain LoRA; the studio can use plain LoRA files. Look for one of those.")
+            raise StudioError(f"This file contains {method}, which is not supported; use a plain LoRA.")
     if not pairs:
-        raise StudioError("This file holds no LoRA layers; it may be a whole model or something else. Choose a LoRA's .safetensors file.")
+        raise StudioError("This file contains no LoRA layers; it may be a full model or something else. Choose a LoRA's .safetensors file.")
     if rest:
-        raise StudioError(f"This LoRA is damaged or of an unknown kind: {len(rest)} tensors belong to no layer, the first is {sorted(rest)[0]!r}.")
+        raise StudioError(f"This LoRA is damaged or of an unknown type: {len(rest)} tensors belong to no layer, the first is {sorted(rest)[0]!r}.")
     return pairs
 
 
 def _check_magnitude(layer: str, pair: tuple[tuple[int, ...], tuple[int, ...]], shape: tuple[int, ...]) -> None:
     down, up = pair
     if len(down) != 2 or shape not in ((up[0],), (up[0], 1), (1, up[0])):
-        raise StudioError(f"This LoRA is damaged: layer {layer!r} gives {up[0]} numbers and has a DoRA magnitude of shape {list(shape)}.")
+        raise StudioError(f"This LoRA is damaged: layer {layer!r} has {up[0]} outputs and a DoRA magnitude of shape {list(shape)}.")
 
 
 def _kronecker_pairs(shapes: Shapes) -> tuple[dict, set[str]]:
@@ -108,11 +106,11 @@ def _kronecker_pairs(shapes: Shapes) -> tuple[dict, set[str]]:
         for which in ("w1", "w2"):
             a, b = parts.get(f"{which}_a"), parts.get(f"{which}_b")
             if (which in parts) == (a is not None or b is not None) or (a is None) != (b is None) or (a and a[1] != b[0]):
-                raise StudioError(f"This LoKr file is damaged: the factor {which} of layer {layer!r} is not whole. Get the file again.")
+                raise StudioError(f"This LoKr file is damaged: the factor {which} of layer {layer!r} is incomplete. Download the file again.")
             whole.append(parts[which] if which in parts else (a[0], b[1]))
             rank = max(rank, a[1] if a else 0)
         if any(len(shape) != 2 for shape in whole):
-            raise StudioError(f"This LoKr file teaches convolutions (layer {layer!r}); the studio can use LoKr on linear layers.")
+            raise StudioError(f"This LoKr file contains convolutions (layer {layer!r}); LoKr is supported on linear layers only.")
         rank = rank or max(whole[1])
         (out_1, in_1), (out_2, in_2) = whole
         pairs[layer] = ((rank, in_1 * in_2), (out_1 * out_2, rank))
@@ -122,14 +120,14 @@ def _kronecker_pairs(shapes: Shapes) -> tuple[dict, set[str]]:
 
 def _checked(layer: str, down: tuple[int, ...], up: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if len(down) not in (2, 4) or len(up) != len(down) or down[0] != up[1]:
-        raise StudioError(f"This LoRA is damaged: layer {layer!r} has halves of shapes {list(down)} and {list(up)}, which do not fit together.")
+        raise StudioError(f"This LoRA is damaged: layer {layer!r} has matrices of shapes {list(down)} and {list(up)}, which do not match.")
     if down[0] > 512:
         raise StudioError(f"Layer {layer!r} has rank {down[0]}; the studio accepts ranks up to 512. The file is damaged or not a LoRA.")
     return down, up
 
 
 def _alpha(metadata: dict[str, str], rank: int) -> float:
-    """The alpha a reader must apply. diffusers keeps it in lora_adapter_metadata, kohya in ss_network_alpha; without either it is the rank."""
+    """The alpha that a reader must apply: from diffusers' lora_adapter_metadata or kohya's ss_network_alpha, else the rank."""
     try:
         config = bounded_json.loads(metadata.get("lora_adapter_metadata", "{}"))
         known = [value for key, value in config.items() if key.endswith("lora_alpha")]
@@ -138,4 +136,4 @@ def _alpha(metadata: dict[str, str], rank: int) -> float:
             raise ValueError(alpha)
         return alpha
     except (ValueError, AttributeError, TypeError, OverflowError):
-        raise StudioError("This LoRA's header states an alpha that cannot be read; get the file again or ask its maker.") from None
+        raise StudioError("The header of this LoRA has an alpha that cannot be read; download the file again or ask its author.") from None

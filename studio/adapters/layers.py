@@ -1,7 +1,7 @@
-"""PEFT's layers in a model: injected, switched on and off. The one place that calls PEFT to change a model.
+"""Injection of PEFT layers into a model, and switching them on and off. The only module that modifies models through PEFT.
 
-PEFT's own functions, not the adapter methods of diffusers' and transformers' models: those refuse to run unless PEFT has the version they were
-released with.
+It uses PEFT's own functions, because the adapter methods of diffusers' and transformers' models require the PEFT version that they were released
+with.
 """
 
 from peft import LoKrConfig, LoraConfig, PeftConfig, inject_adapter_in_model
@@ -12,16 +12,16 @@ from studio.core.errors import StudioError
 
 
 def peft_config(method: str, rank: int, alpha: float, dropout: float, target_modules: list[str]) -> LoraConfig | LoKrConfig:
-    """`method` is lora, dora or lokr. Every random number that PEFT draws from it is overwritten afterwards."""
+    """`method` is lora, dora or lokr. PEFT's random initial weights are overwritten afterwards."""
     if method == "lokr":
         return LoKrConfig(r=rank, alpha=alpha, target_modules=target_modules, module_dropout=dropout)
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules, use_dora=method == "dora")
 
 
 def inject(module: nn.Module, config: PeftConfig) -> None:
-    """Put PEFT's layers into `module`, in place, and leave only them trainable.
+    """Inject PEFT layers into `module`, in place; only they are trainable.
 
-    StudioError when `config.target_modules` names layers that the module has none of, or of a kind that PEFT cannot adapt.
+    StudioError if `config.target_modules` matches no layers, or layers of a type that PEFT does not support.
     """
     try:
         inject_adapter_in_model(config, module)
@@ -31,7 +31,7 @@ def inject(module: nn.Module, config: PeftConfig) -> None:
 
 
 def enable(module: nn.Module, on: bool) -> None:
-    """Switch the injected layers of `module` on or off; while off, it computes what the base alone computes."""
+    """Enable or disable the injected layers of `module`; when disabled it computes the same as the base."""
     for layer in module.modules():
         if isinstance(layer, BaseTunerLayer):
             layer.enable_adapters(on)

@@ -43,7 +43,7 @@ class TinyDataset:
     """Whether only the left half of each image is trained on."""
 
     @property
-    def pictures(self) -> list[TinyPicture]:
+    def images(self) -> list[TinyPicture]:
         self.folder.mkdir(parents=True, exist_ok=True)
         made = []
         for index in range(self.count):

@@ -1,6 +1,6 @@
-"""Paths of what ships with the studio: the small model, its captioner, the starter LoRAs and the sample images.
+"""Paths of the built-in files: the base model, its captioner, the starter LoRAs and the sample images.
 
-README.md beside this file is their model card with the scores; `python -m studio.making.train` trains them.
+README.md beside this file is the model card with its scores; `python -m studio.making.train` trains them.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ CAPTIONER_DIR = HERE / "captioner"
 LORAS_DIR = HERE / "loras"
 SAMPLES = {"style": HERE / "samples" / "style", "character": HERE / "samples" / "character"}
 TRIGGER_WORDS = {"style": "ohwx", "character": "sks", "dusk": "tok"}
-"""The three classic words nobody uses for anything else, one a starter LoRA."""
+"""Trigger words of the starter LoRAs: three common rare tokens."""
 
 RESOLUTION = 128
-"""Side of every picture of the built-in world, in pixels."""
+"""Native resolution of the built-in model, in pixels."""

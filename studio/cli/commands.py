@@ -11,7 +11,7 @@ from studio import config as configs
 from studio.cli import datasets, publishing, queue, training
 from studio.cli.terminal import HomeOption, check_target, console, follow, open_home, stderr, table
 from studio.config import foreign, shipped_presets
-from studio.config.recipe import USUAL, Recipe
+from studio.config.recipe import DEFAULT_RECIPE, Recipe
 from studio.core.errors import StudioError, validated
 from studio.datasets.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
@@ -83,10 +83,10 @@ def generate(
         "picture.png"
     ),
     lora: Annotated[list[str] | None, typer.Option(help="A LoRA and its weight, for example starter:style=0.8; repeat for several.")] = None,
-    negative: Annotated[str, recipe_option("negative_prompt")] = USUAL.negative_prompt,
-    base: Annotated[str, recipe_option("base_model")] = USUAL.base_model,
+    negative: Annotated[str, recipe_option("negative_prompt")] = DEFAULT_RECIPE.negative_prompt,
+    base: Annotated[str, recipe_option("base_model")] = DEFAULT_RECIPE.base_model,
     revision: Annotated[str, recipe_option("revision")] = "",
-    seed: Annotated[int, recipe_option("seed")] = USUAL.seed,
+    seed: Annotated[int, recipe_option("seed")] = DEFAULT_RECIPE.seed,
     count: Annotated[int, typer.Option(min=1, max=worker.MAX_IMAGES, help="Number of images, with consecutive seeds from --seed on.")] = 1,
     steps: Annotated[int | None, recipe_option("num_inference_steps", DEFAULT_OF_BASE)] = None,
     guidance: Annotated[float | None, recipe_option("guidance_scale", DEFAULT_OF_BASE)] = None,
@@ -116,7 +116,7 @@ def generate(
         "seed": seed,
         "width": width,
         "height": height,
-        **bases.look_up(base, revision or None).drawn(steps, guidance),
+        **bases.get_base(base, revision or None).sampling_settings(steps, guidance),
     }
     recipe = validated(Recipe, values)
     result = follow(place, jobs, jobs.submit("local", "generate", {"recipe": recipe.to_json(), "count": count})).result
@@ -149,13 +149,13 @@ def settings(
     found = foreign.read(file)
     for path, value in found.values.items():
         console.print(f"{path} = {value}", highlight=False)
-    for left in sorted(found.left, key=lambda each: not each.matters):
+    for left in sorted(found.skipped, key=lambda each: not each.matters):
         stderr.print(f"  {'not taken' if left.matters else 'not needed'}: {left}", highlight=False)
     if save:
         _, workspace, _ = open_home(home)
         base, subject = found.values.get("model.base_model", ""), found.values.get("dataset.subject", SUBJECTS[0])
         start = configs.preset(configs.fitting_preset(subject, base))
-        kept = starting_points.save(workspace, save, foreign.onto(start, found), replace=replace, suggest=shipped_presets.STEPS not in found.values)
+        kept = starting_points.save(workspace, save, foreign.apply(start, found), replace=replace, suggest=shipped_presets.STEPS not in found.values)
         console.print(kept.name, highlight=False)
 
 
@@ -181,7 +181,7 @@ def show(
     """List datasets, runs, LoRAs, presets, jobs or removed items."""
     place, workspace, jobs = open_home(home)
     listings = {
-        "datasets": lambda: (("id", "title", "images"), [(d.id, d.title, str(len(d.pictures))) for d in Dataset.all(workspace)]),
+        "datasets": lambda: (("id", "title", "images"), [(d.id, d.title, str(len(d.images))) for d in Dataset.all(workspace)]),
         "runs": lambda: (("id", "title", "state"), [(r.id, r.title, r.state) for r in Run.all(workspace)]),
         "adapters": lambda: (
             ("ref", "title", "rank", "made for"),

@@ -34,8 +34,8 @@ def dataset(
         if files or subject or trigger or consent:
             raise StudioError("A sample set has its own images, captions, subject and trigger word; give only --sample and a title.")
         created = Dataset.from_samples(workspace, sample)
-        created.describe(title=title.strip())
-        console.print(f"{created.id}\n{len(created.pictures)} images with captions.")
+        created.update_facts(title=title.strip())
+        console.print(f"{created.id}\n{len(created.images)} images with captions.")
         return
     if not title.strip():
         raise StudioError('The dataset has no title; give one, for example: python -m studio dataset "Ink drawings" images.zip')

@@ -1,7 +1,7 @@
-"""Every training parameter, once: type, bounds, default, and the help text a person reads. A file says only what differs."""
+"""Training config: every parameter once, with type, bounds, default, label and help text. A preset file contains only what differs from the defaults."""
 
 from studio.config.memory_overlays import PRESETS_DIR, Overlay, overlays
-from studio.config.shipped_presets import Preset, fitting_preset, for_dataset, load, preset, presets, suggested_steps, tailored
+from studio.config.shipped_presets import Preset, fit_to_dataset, fitting_preset, for_dataset, load, preset, presets, suggested_steps
 from studio.config.train_config import VERSION, TrainConfig, build, dump, migrate
 
 __all__ = [
@@ -20,5 +20,5 @@ __all__ = [
     "preset",
     "presets",
     "suggested_steps",
-    "tailored",
+    "fit_to_dataset",
 ]

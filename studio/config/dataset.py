@@ -1,4 +1,4 @@
-"""Which pictures teach, and how they are shown to the model."""
+"""Training images and how they are fed to the model: resolution, captions, flips, repeats, masks."""
 
 from typing import Literal
 
@@ -9,34 +9,34 @@ class DatasetConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     id: str = Field("", title="Dataset", max_length=120)
-    """The captioned pictures that this LoRA learns from."""
+    """The images, with their captions, that the LoRA is trained on."""
 
-    subject: Literal["style", "character", "object"] = Field("style", title="What it learns")
-    """What the pictures have in common: a look (style), somebody (character), or a product, object or outfit (object)."""
+    subject: Literal["style", "character", "object"] = Field("style", title="Subject")
+    """What the images have in common: a look (style), one person or figure (character), or a product, thing or outfit (object)."""
 
     trigger_word: str = Field("", title="Trigger word", max_length=60)
-    """The rare word that calls the LoRA in a prompt. It should stand in every caption."""
+    """The rare word that activates the LoRA in a prompt. It should be in every caption."""
 
-    resolution: int = Field(512, title="Picture size (resolution)", ge=64, le=2048, multiple_of=8)
-    """The size in pixels at which pictures are learnt. Larger keeps finer detail and takes more time and memory; the base model's own size is best."""
+    resolution: int = Field(512, title="Resolution", ge=64, le=2048, multiple_of=8)
+    """Side in pixels of the square whose area training images are scaled to; they keep their shape. Higher keeps finer detail and needs more time and memory. The base model's own resolution works best."""
 
-    caption_dropout: float = Field(0.0, title="Hide captions (caption dropout)", ge=0, le=0.9)
-    """How often a picture is shown without its caption. Higher makes the look appear without the trigger word too; 0 ties it to the words."""
+    caption_dropout: float = Field(0.0, title="Caption dropout", ge=0, le=0.9)
+    """Share of training examples whose caption is replaced by an empty one. Higher makes the LoRA take effect without the trigger word too; 0 ties it to the words. 0.05 to 0.1 is usual for styles."""
 
-    flip: bool = Field(False, title="Mirror pictures (flip)")
-    """Also learn from mirrored copies. Doubles few pictures; wrong for faces with a side parting, text and logos."""
+    flip: bool = Field(False, title="Flip augmentation")
+    """Also trains on horizontally mirrored images, which helps a small dataset. Leave it off for asymmetric faces, text and logos."""
 
-    repeats: int = Field(1, title="Show each picture (repeats)", ge=1, le=1000)
-    """How often a picture comes in one round through all of them. Matters when pictures have many shapes: a rare shape fills its batches with itself."""
+    repeats: int = Field(1, title="Repeats", ge=1, le=1000)
+    """How often each image is used per epoch. Raise it when images have many aspect ratios and the batch size is above 1, so that rare buckets fill whole batches."""
 
     caption_shuffle: bool = Field(False, title="Shuffle captions")
-    """Mixes the parts between commas anew each time, so that their order teaches nothing. For captions made of tags; the text encoder stays in memory for it."""
+    """Shuffles the comma-separated parts of a caption at every step, so that their order is not learned. For tag captions. Keeps the text encoder in memory."""
 
-    caption_keep: int = Field(1, title="Parts that stay in front", ge=0, le=50)
-    """How many of the first parts of a caption are not shuffled. 1 keeps the trigger word in its place."""
+    caption_keep: int = Field(1, title="Keep tokens", ge=0, le=50)
+    """How many comma-separated parts at the start of a caption are not shuffled. 1 keeps the trigger word first."""
 
-    masks: bool = Field(True, title="Use masks")
-    """Where a picture has a mask, only its light parts teach; where it is transparent, that is its mask. Pictures without one teach as a whole."""
+    masks: bool = Field(True, title="Masked training")
+    """Restricts the loss to the light parts of an image's mask. A transparent image without a mask file uses its alpha channel. Images without a mask are trained on in full."""
 
-    mask_floor: float = Field(0.0, title="Outside the mask", ge=0, le=1)
-    """How much the dark parts of a mask still teach: 0 is nothing, 1 as if there were no mask. A little (0.1) keeps backgrounds sane."""
+    mask_floor: float = Field(0.0, title="Unmasked weight", ge=0, le=1)
+    """Loss weight of the dark parts of a mask: 0 ignores them, 1 is the same as no mask. About 0.1 keeps backgrounds plausible."""

@@ -1,4 +1,4 @@
-"""A config as a flat list of leaves ("lora.rank"): what the form, the card, the documents and overrides walk over."""
+"""A config as a flat list of leaves ("lora.rank"), for the form, the model card, the docs and overrides."""
 
 import types
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from studio.core.errors import StudioError
 
 @dataclass(frozen=True)
 class Leaf:
-    """One parameter: where it is, what a person reads about it, and what it may be."""
+    """One parameter: path, label, help text, type, default and bounds."""
 
     path: str
     title: str
@@ -53,7 +53,7 @@ def leaves(model: BaseModel) -> list[Leaf]:
 
 
 def bounds(field: FieldInfo) -> dict[str, float]:
-    """What a number may be: its ge, gt and le, as far as it has them."""
+    """The bounds of a number: those of ge, gt and le that it has."""
     found = {}
     for limit in field.metadata:
         if isinstance(limit, annotated_types.Ge):
@@ -79,8 +79,8 @@ def flatten(tables: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {f"{section}.{name}": value for section, table in tables.items() for name, value in table.items()}
 
 
-def nested(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The other way: {"lora.rank": 8} -> {"lora": {"rank": 8}}."""
+def unflatten(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Dotted paths as sections with fields: {"lora.rank": 8} -> {"lora": {"rank": 8}}."""
     tables: dict[str, dict[str, Any]] = {}
     for path, value in values.items():
         section, _, name = path.partition(".")
@@ -89,7 +89,7 @@ def nested(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def replace(model: BaseModel, values: dict[str, Any]) -> BaseModel:
-    """A copy with other values at dotted paths, validated as a whole. Another base brings its own family, unless one is given with it."""
+    """A copy with the values at these dotted paths replaced, validated as a whole. A new base resets the family, unless that is given too."""
     tree = model.model_dump()
     if "model.base_model" in values:
         values = {"model.family": "", **values}
@@ -104,21 +104,21 @@ def replace(model: BaseModel, values: dict[str, Any]) -> BaseModel:
 
 
 def explain(error: ValidationError, model: BaseModel) -> str:
-    """A pydantic error as sentences a person can act on: which setting, its value, what is allowed."""
+    """A pydantic error as a message: which setting, its value, what is allowed."""
     known = {leaf.path: leaf for leaf in leaves(model)}
-    sentences = []
+    messages = []
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            sentences.append(f"Unknown setting {path!r}; known settings: {', '.join(known)}.")
+            messages.append(f"Unknown setting {path!r}; known settings: {', '.join(known)}.")
         else:
             title = known[path].title if path in known else path
-            sentences.append(f"{title}: {problem['input']!r} does not fit. {problem['msg'].removeprefix('Value error, ')}.")
-    return " ".join(sentences)
+            messages.append(f"{title}: {problem['input']!r} does not fit. {problem['msg'].removeprefix('Value error, ')}.")
+    return " ".join(messages)
 
 
 def _unwrap(annotation) -> tuple[type, bool, tuple | None]:
-    """(type, may be empty, choices) of an annotation such as `Literal["a", "b"] | None`."""
+    """(type, whether it is optional, choices) of an annotation such as `Literal["a", "b"] | None`."""
     optional = False
     if get_origin(annotation) in (Union, types.UnionType):
         rest = [part for part in get_args(annotation) if part is not type(None)]

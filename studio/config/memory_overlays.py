@@ -1,4 +1,4 @@
-"""Memory overlays: presets/memory-<n>gb.toml, what makes a base fit a graphics card of that size, laid over any preset."""
+"""Memory overlays: presets/memory-<n>gb.toml, settings that make a base fit a GPU of that size, applied on top of any preset."""
 
 import functools
 import math
@@ -21,12 +21,12 @@ OWNED = (
     "training.gradient_accumulation_steps",
     "dataset.resolution",
 )
-"""The settings an overlay may change."""
+"""Settings that an overlay may change."""
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """What a card of this size needs: for any base, and what single families, or single bases of a family, need instead."""
+    """Settings for a GPU of this size: for any base, with exceptions per family and per base."""
 
     name: str
     title: str
@@ -42,39 +42,39 @@ class Overlay:
 
 
 def overlays() -> list[Overlay]:
-    """All that ship, the smallest card first."""
+    """All shipped overlays, smallest GPU first."""
     return sorted(_read(), key=lambda overlay: int(overlay.name.removeprefix(PREFIX).removesuffix("gb")))
 
 
-def named(name: str) -> Overlay:
-    """By its name or by the memory alone: memory-12gb, 12gb, 12 GB."""
-    asked = PREFIX + "".join(name.lower().split()).removeprefix(PREFIX)
+def get(name: str) -> Overlay:
+    """The overlay of this name or memory size: memory-12gb, 12gb, 12 GB."""
+    wanted = PREFIX + "".join(name.lower().split()).removeprefix(PREFIX)
     known = overlays()
     for overlay in known:
-        if overlay.name == asked:
+        if overlay.name == wanted:
             return overlay
     sizes = ", ".join(overlay.name.removeprefix(PREFIX) for overlay in known)
-    raise StudioError(f"There are no settings for a memory of {name!r}; choose one of {sizes}, or leave it out to take what is free.")
+    raise StudioError(f"There is no memory overlay {name!r}. Choose one of {sizes}, or leave it out to decide by the free memory.")
 
 
-def fit(config: TrainConfig, memory: str, said: Collection[str] = ()) -> TrainConfig:
-    """The config made to fit; an empty name changes nothing. Settings in `said` were asked for by hand and stay.
+def fit(config: TrainConfig, memory: str, explicit: Collection[str] = ()) -> TrainConfig:
+    """The config with an overlay applied; an empty name changes nothing. Settings in `explicit` were set by the user and stay.
 
-    Picture size and batch are upper limits, never raised. A batch that becomes smaller is made up for by accumulation, so that each step
-    still learns from as many pictures.
+    Resolution and batch size are upper limits, never raised. A smaller batch is compensated by gradient accumulation, so that each step
+    still trains on as many images.
     """
     if not memory:
         return config
-    wanted = {path: value for path, value in named(memory).settings_for(config.model.family, config.model.base_model).items() if path not in said}
-    if "dataset.resolution" in wanted:
-        wanted["dataset.resolution"] = min(wanted["dataset.resolution"], config.dataset.resolution)
-    if most := wanted.pop("training.train_batch_size", None):
+    changes = {path: value for path, value in get(memory).settings_for(config.model.family, config.model.base_model).items() if path not in explicit}
+    if "dataset.resolution" in changes:
+        changes["dataset.resolution"] = min(changes["dataset.resolution"], config.dataset.resolution)
+    if most := changes.pop("training.train_batch_size", None):
         batch, accumulated = config.training.train_batch_size, config.training.gradient_accumulation_steps
         if batch > most:
-            wanted["training.train_batch_size"] = most
-            if "training.gradient_accumulation_steps" not in said:
-                wanted["training.gradient_accumulation_steps"] = math.ceil(batch * accumulated / most)
-    return fields.replace(config, wanted)
+            changes["training.train_batch_size"] = most
+            if "training.gradient_accumulation_steps" not in explicit:
+                changes["training.gradient_accumulation_steps"] = math.ceil(batch * accumulated / most)
+    return fields.replace(config, changes)
 
 
 @functools.cache
@@ -82,8 +82,8 @@ def _read() -> tuple[Overlay, ...]:
     found = []
     for path in PRESETS_DIR.glob(f"{PREFIX}*.toml"):
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        about, *single = (values.pop(name) for name in ("overlay", "families", "bases"))
-        of_families, of_bases = ({name: fields.flatten(tables) for name, tables in each.items()} for each in single)
-        words = (about["title"], about["description"], about["measured"])
-        found.append(Overlay(path.stem, *words, path, fields.flatten(values), of_families, of_bases))
+        about, *exceptions = (values.pop(name) for name in ("overlay", "families", "bases"))
+        of_families, of_bases = ({name: fields.flatten(tables) for name, tables in each.items()} for each in exceptions)
+        texts = (about["title"], about["description"], about["measured"])
+        found.append(Overlay(path.stem, *texts, path, fields.flatten(values), of_families, of_bases))
     return tuple(found)

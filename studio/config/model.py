@@ -1,20 +1,20 @@
-"""Which base model is taught."""
+"""Base model."""
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from studio.config.recipe import USUAL, follow_base
+from studio.config.recipe import DEFAULT_RECIPE, resolve_family
 
 
 class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     family: str = Field("", title="Family")
-    """The kind of base model. It follows from the base: empty is filled in as soon as that is known. A LoRA works only with the family it was trained on."""
+    """Architecture of the base model. Filled in from the base when empty. A LoRA works only with the family it was trained on."""
 
-    base_model: str = Field(USUAL.base_model, title="Base model", min_length=1, max_length=500)
-    """The model that learns: the one that ships with the studio, a Hugging Face Hub id such as owner/name, or a folder or .safetensors file on this computer. It stays as it is; the LoRA is a small file on top."""
+    base_model: str = Field(DEFAULT_RECIPE.base_model, title="Base model", min_length=1, max_length=500)
+    """The model that the LoRA is trained on: the built-in one, a Hugging Face Hub id such as owner/name, or a folder or .safetensors file on this computer. Its own weights are not changed."""
 
     revision: str | None = Field(None, title="Base revision", max_length=100)
-    """Which version of the base on the Hub; for a single file, of the base that its other parts are taken from. Empty takes the newest and writes down exactly which one that was."""
+    """Branch, tag or commit of the base on the Hub; for a single file, of the base that its other parts come from. Empty uses the newest commit and records it."""
 
-    follow_base = model_validator(mode="before")(follow_base)
+    resolve_family = model_validator(mode="before")(resolve_family)

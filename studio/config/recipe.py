@@ -1,4 +1,4 @@
-"""What made an image: everything needed to draw the same picture again, carried inside its PNG. No decoder here."""
+"""Recipe of an image: everything needed to generate it again, stored inside its PNG. Images are not decoded here."""
 
 import json
 import struct
@@ -14,24 +14,24 @@ from studio.families import BUILTIN_ID
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 KEY = b"lora_studio"
 LARGEST_RECIPE = 256 * 1024
-PICTURE_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"sRGB", b"IDAT", b"IEND")
+IMAGE_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"sRGB", b"IDAT", b"IEND")
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Steps = Annotated[int, Field(ge=1, le=200)]
 Guidance = Annotated[float, Field(ge=0, le=30)]
-"""What these may be, for a picture and for the samples of a training."""
+"""Bounds of these parameters, for images and for the samples of a run."""
 
 
-def follow_base(values):
-    """Before a model with `family` and `base_model` is checked: a base that the studio proposes brings its family. Of any other base its
-    model_index.json tells, once it is here; StudioError where both are said and do not agree."""
+def resolve_family(values):
+    """Pydantic validator that fills in `family` if the base is a listed one. For any other base the family is read from model_index.json once
+    the base is downloaded. StudioError if both are given and contradict each other."""
     if not isinstance(values, dict):
         return values
-    return {**values, "family": families.named(values.get("base_model", BUILTIN_ID), values.get("family") or "")}
+    return {**values, "family": families.resolve_name(values.get("base_model", BUILTIN_ID), values.get("family") or "")}
 
 
 class StackEntry(BaseModel):
-    """One LoRA of a stack: which file, and how strongly."""
+    """One LoRA of a stack: its file and its weight."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,37 +43,37 @@ class StackEntry(BaseModel):
 
 
 class Recipe(BaseModel):
-    """The docstrings are the help of the command line; `USUAL` below holds the defaults that other doors offer."""
+    """Field docstrings are the help of the command line; `DEFAULT_RECIPE` below has the defaults of the page and the API."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     prompt: str = Field("", max_length=4000)
-    """What to draw."""
+    """What the image shows."""
     negative_prompt: str = Field("", max_length=4000)
-    """What should not be seen."""
+    """What the image should not show."""
     family: str = Field("", max_length=100)
-    """The kind of base model; empty takes the base's own."""
+    """Family of the base model; empty is derived from the base."""
     base_model: str = Field(BUILTIN_ID, max_length=500)
-    """The model that draws: the one that ships with the studio, owner/name on the Hub, or a folder or .safetensors file on this computer."""
+    """Base model: the built-in one, owner/name on the Hub, or a folder or .safetensors file on this computer."""
     revision: str | None = Field(None, max_length=100)
-    """Which version of a base on the Hub: a branch, a tag or a commit. Empty takes the newest."""
+    """Branch, tag or commit of a base on the Hub. Empty is the newest."""
     stack: list[StackEntry] = Field(default_factory=list, max_length=32)
-    """The LoRAs on top, each with its weight."""
+    """LoRAs to apply, each with its weight."""
     seed: Seed = 7
-    """The same seed and settings give the same picture."""
+    """The same seed and settings give the same image."""
     num_inference_steps: Steps = 20
-    """How carefully it is drawn; more is finer and slower."""
+    """Denoising steps; more is finer and slower."""
     guidance_scale: Guidance = 5.0
-    """How strictly the prompt is followed."""
+    """How strictly the image follows the prompt."""
     width: int | None = Field(None, ge=64, le=4096, multiple_of=8)
-    """In pixels; empty takes the base's own."""
+    """In pixels; empty is the base's own resolution."""
     height: int | None = Field(None, ge=64, le=4096, multiple_of=8)
-    """In pixels; empty takes the base's own."""
+    """In pixels; empty is the base's own resolution."""
 
-    follow_base = model_validator(mode="before")(follow_base)
+    resolve_family = model_validator(mode="before")(resolve_family)
 
     def to_json(self) -> str:
-        """Canonical: the same recipe is always the same text."""
+        """Canonical JSON: equal recipes give equal text."""
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
     @classmethod
@@ -83,18 +83,18 @@ class Recipe(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the recipe"
-            raise StudioError(f"This picture's recipe cannot be used: {where} is {first['input']!r}. {first['msg']}.") from None
+            raise StudioError(f"The recipe of this image is not valid: {where} is {first['input']!r}. {first['msg']}.") from None
 
     def without_stack(self) -> "Recipe":
-        """The same picture by the base model alone."""
+        """The recipe of the same image from the base model alone."""
         return self.model_copy(update={"stack": []})
 
 
-USUAL = Recipe()
+DEFAULT_RECIPE = Recipe()
 
 
 def add_recipe(png: bytes, recipe: Recipe) -> bytes:
-    """The same PNG with the recipe in a text chunk right before the picture data (PNG specification, iTXt is not needed: ASCII)."""
+    """The PNG with the recipe in a tEXt chunk before the image data (PNG specification; the recipe is ASCII, so iTXt is not needed)."""
     text = KEY + b"\0" + recipe.to_json().encode("ascii")
     kept = [(kind, body) for kind, body in _chunks(png) if not (kind == b"tEXt" and body.startswith(KEY + b"\0"))]
     first_data = next(i for i, (kind, _) in enumerate(kept) if kind == b"IDAT")
@@ -103,23 +103,23 @@ def add_recipe(png: bytes, recipe: Recipe) -> bytes:
 
 
 def read_recipe(png: bytes) -> Recipe:
-    """The recipe inside a PNG made by this studio. Reads the chunk list by hand, so no picture is decoded."""
+    """The recipe in a PNG that the studio saved. Only the chunk list is read; no image is decoded."""
     for kind, body in _chunks(png):
         if kind == b"tEXt" and body.startswith(KEY + b"\0"):
             if len(body) > LARGEST_RECIPE:
-                raise StudioError(f"This picture's recipe is {len(body):,} bytes long; the studio writes at most {LARGEST_RECIPE:,}.")
+                raise StudioError(f"The recipe of this image has {len(body):,} bytes; at most {LARGEST_RECIPE:,} are allowed.")
             return Recipe.from_json(body[len(KEY) + 1 :].decode("ascii", "replace"))
-    raise StudioError("This picture carries no recipe; only PNG files saved by the studio do (messengers and web pages often strip it).")
+    raise StudioError("This image contains no recipe. Only PNG files saved by the studio do, and messengers and web pages often strip it.")
 
 
-def bare_png(png: bytes) -> bytes:
-    """The picture and nothing else: recipe, texts, EXIF and times are left out, pixels stay as they are."""
-    return PNG_SIGNATURE + b"".join(_chunk(kind, body) for kind, body in _chunks(png) if kind in PICTURE_CHUNKS)
+def strip_metadata(png: bytes) -> bytes:
+    """The PNG without metadata: recipe, text, EXIF and times are removed, pixels are unchanged."""
+    return PNG_SIGNATURE + b"".join(_chunk(kind, body) for kind, body in _chunks(png) if kind in IMAGE_CHUNKS)
 
 
 def _chunks(png: bytes) -> list[tuple[bytes, bytes]]:
     if not png.startswith(PNG_SIGNATURE):
-        raise StudioError("This is not a PNG file, and only the studio's own PNG files carry a recipe.")
+        raise StudioError("This is not a PNG file. Only PNG files saved by the studio contain a recipe.")
     found, position = [], len(PNG_SIGNATURE)
     while position + 12 <= len(png):
         length, kind = struct.unpack(">I4s", png[position : position + 8])
@@ -130,7 +130,7 @@ def _chunks(png: bytes) -> list[tuple[bytes, bytes]]:
         position += 12 + length
         if kind == b"IEND":
             return found
-    raise StudioError("This PNG file is cut off; save or copy it again.")
+    raise StudioError("This PNG file is truncated; save or copy it again.")
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

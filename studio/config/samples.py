@@ -1,27 +1,27 @@
-"""The pictures drawn while it learns."""
+"""Sample images generated during training."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from studio.config.recipe import USUAL, Guidance, Seed, Steps
+from studio.config.recipe import DEFAULT_RECIPE, Guidance, Seed, Steps
 
 
 class SamplesConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     prompts: list[str] = Field(default_factory=list, title="Sample prompts", max_length=12)
-    """One row of the film each: good ones are a prompt with the trigger word, the same without it, and a scene that no picture shows."""
+    """One row of the sample grid per prompt. Useful ones: a prompt with the trigger word, the same without it, and a scene that no training image shows."""
 
-    every: int = Field(250, title="Draw samples every (steps)", ge=1, le=100_000)
-    """A new column of the film each so many steps. The LoRA of every column is kept, so you can take an earlier one."""
+    every: int = Field(250, title="Sample every N steps", ge=1, le=100_000)
+    """Adds a column to the sample grid every N steps. The LoRA of each column is saved, so that you can use an earlier one."""
 
-    seed: Seed = Field(USUAL.seed, title="Sample seed")
-    """The same for every column, so that only the learning changes the picture."""
+    seed: Seed = Field(DEFAULT_RECIPE.seed, title="Sample seed")
+    """Seed of every sample. It is the same for all columns, so that differences come from training alone."""
 
-    num_inference_steps: Steps = Field(USUAL.num_inference_steps, title="Drawing steps (num_inference_steps)")
-    """How carefully each sample is drawn. More is finer and slower."""
+    num_inference_steps: Steps = Field(DEFAULT_RECIPE.num_inference_steps, title="Sample inference steps")
+    """Denoising steps per sample (num_inference_steps). More is finer and slower."""
 
-    resolution: int | None = Field(None, title="Sample size", ge=64, le=2048, multiple_of=8)
-    """The side of the samples in pixels. Empty draws at the base model's own size; smaller is quicker."""
+    resolution: int | None = Field(None, title="Sample resolution", ge=64, le=2048, multiple_of=8)
+    """Side of the samples in pixels. Empty is the base model's own resolution; smaller is faster."""
 
-    guidance_scale: Guidance = Field(USUAL.guidance_scale, title="Obey the prompt (guidance scale)")
-    """Higher follows the prompt more strictly with stronger contrast; too high looks burnt."""
+    guidance_scale: Guidance = Field(DEFAULT_RECIPE.guidance_scale, title="Sample guidance scale")
+    """How strictly samples follow the prompt (classifier-free guidance). Higher also raises contrast; too high looks oversaturated."""

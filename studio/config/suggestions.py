@@ -1,34 +1,34 @@
-"""What fits pictures that nobody has tried yet: how long to learn, and what to draw while learning."""
+"""Suggestions for a new dataset: number of steps and sample prompts."""
 
 import math
 
-LOOKS_AT_A_STYLE = 300
-LOOKS_AT_A_PICTURE = 60
+EXPOSURES_STYLE = 300
+EXPOSURES_PER_IMAGE = 60
 STYLE_LIMITS, LIMITS = (600, 4000), (800, 2500)
 FEWEST_STEPS = 100
-"""Fewer changes of the LoRA than this learn little, however many pictures each of them looks at."""
+"""Fewer optimizer steps than this train little, whatever the batch size."""
 QUICK = 0.5
 
 
-def steps(pictures: int, subject: str, pace: str = "best", at_once: int = 1) -> int:
-    """How many steps suit this many pictures; `at_once` is how many of them one step looks at (batch size x accumulation).
+def steps(image_count: int, subject: str, pace: str = "best", effective_batch: int = 1) -> int:
+    """Suggested steps for this many images; `effective_batch` is batch size x accumulation.
 
-    A style lies in what the pictures share, so more of them add less and less: 300 looks times the root of their number, 25 pictures give 1,500
-    (600 to 4,000). A character or an object has to be known from every side: 60 looks a picture, 25 give 1,500 too (800 to 2,500). Quick is
-    half. These are estimates between what other trainers suggest; the film shows whether an earlier step was better.
+    A style is what the images share, so each further image adds less: 300 exposures times the square root of their number, 1,500 for 25 images
+    (600 to 4,000). A character or an object has to be learned from every side: 60 exposures per image, 1,500 for 25 too (800 to 2,500).
+    Quick is half. These are estimates within the range that other trainers suggest; the sample grid shows whether an earlier step was better.
     """
     if subject == "style":
-        looks, (least, most) = LOOKS_AT_A_STYLE * math.sqrt(pictures), STYLE_LIMITS
+        exposures, (least, most) = EXPOSURES_STYLE * math.sqrt(image_count), STYLE_LIMITS
     else:
-        looks, (least, most) = LOOKS_AT_A_PICTURE * pictures, LIMITS
-    wanted = min(max(looks, least), most) * (QUICK if pace == "quick" else 1) / at_once
-    grain = 50 if wanted >= 500 else 10
-    return max(FEWEST_STEPS, round(wanted / grain) * grain)
+        exposures, (least, most) = EXPOSURES_PER_IMAGE * image_count, LIMITS
+    count = min(max(exposures, least), most) * (QUICK if pace == "quick" else 1) / effective_batch
+    grain = 50 if count >= 500 else 10
+    return max(FEWEST_STEPS, round(count / grain) * grain)
 
 
-def because(pictures: int, steps: int) -> str:
-    """Why a form shows this number."""
-    return f"{pictures} picture{'' if pictures == 1 else 's'}: {steps:,} steps suggested. Too many copy them."
+def explain_steps(image_count: int, steps: int) -> str:
+    """Explanation of the suggested number, for the form."""
+    return f"{image_count} image{'' if image_count == 1 else 's'}: {steps:,} steps suggested. Too many overfit."
 
 
 PROMPTS = {
@@ -40,4 +40,4 @@ PROMPTS = {
     "character": ("a portrait of [trigger], soft light", "a portrait of a person, soft light", "[trigger] as an astronaut on the moon"),
     "object": ("[trigger] on a wooden table", "a cup on a wooden table", "[trigger] on a beach at sunset"),
 }
-"""For each subject a prompt with the trigger word, the same without it, and a scene no picture shows."""
+"""Per subject: a prompt with the trigger word, the same without it, and a scene that no training image shows."""

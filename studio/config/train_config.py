@@ -1,4 +1,4 @@
-"""All sections together: TrainConfig, checked once as a whole, and its bytes in a run."""
+"""TrainConfig: all sections together, validation, overrides, canonical JSON and migration."""
 
 import json
 import tomllib
@@ -37,15 +37,15 @@ class TrainConfig(BaseModel):
 
 
 def build(values: dict, *overrides: str) -> TrainConfig:
-    """Validate once; what is wrong comes back as one sentence with the field, the value and what is allowed."""
-    said = read_overrides(overrides)
-    for path, value in said.items():
+    """Validate values and overrides; StudioError with the setting, its value and what is allowed."""
+    explicit = read_overrides(overrides)
+    for path, value in explicit.items():
         section, _, name = path.partition(".")
         part = {**values.get(section, {}), name: value}
-        # What follows from a setting must not outlive it.
-        if path == "lora.rank" and "lora.alpha" not in said:
+        # Values derived from a setting that is overridden are derived again.
+        if path == "lora.rank" and "lora.alpha" not in explicit:
             part.pop("alpha", None)
-        if path == "model.base_model" and "model.family" not in said:
+        if path == "model.base_model" and "model.family" not in explicit:
             part.pop("family", None)
         values = {**values, section: part}
     try:
@@ -55,23 +55,23 @@ def build(values: dict, *overrides: str) -> TrainConfig:
 
 
 def read_overrides(overrides: tuple[str, ...]) -> dict:
-    """ "lora.rank=8" -> {"lora.rank": 8}, in TOML's or plain spelling."""
-    said = {}
+    """ "lora.rank=8" -> {"lora.rank": 8}; values are TOML or plain text."""
+    found = {}
     for override in overrides:
         path, separator, value = override.partition("=")
         if not (separator and "." in path):
             raise StudioError(f"{override!r} is not a setting; write section.field=value, for example lora.rank=8.")
-        said[path.strip()] = _plain_value(value.strip())
-    return said
+        found[path.strip()] = _plain_value(value.strip())
+    return found
 
 
 def dump(config: TrainConfig) -> bytes:
-    """The config as canonical JSON: every leaf, also the defaults, so that a later default cannot change an old run."""
+    """The config as canonical JSON, defaults included, so that a changed default cannot change an old run."""
     return (json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
 
 
 def migrate(values: dict) -> dict:
-    """Bring a config written by an older studio up to today's version; configs outlive code."""
+    """A config of an older version, converted to the current one."""
     version = values.get("version", VERSION)
     if not isinstance(version, int) or version > VERSION:
         raise StudioError(f"These settings were written by a newer studio (version {version}); this one reads up to {VERSION}. Update the studio.")
@@ -81,7 +81,7 @@ def migrate(values: dict) -> dict:
 
 
 def _keep_attention(values: dict) -> dict:
-    """A run that began on CUDA with the math kernel goes on with it: another kernel rounds differently. Only a run that began has threads."""
+    """Keep the math kernel for an older run that started on CUDA: another kernel rounds differently. Only a started run has `threads`."""
     runtime = values.get("runtime")
     if isinstance(runtime, dict) and runtime.get("device") == "cuda" and runtime.get("threads") and runtime.get("exact", True):
         return {**values, "runtime": {**runtime, "attention": "math"}}

@@ -1,4 +1,4 @@
-"""How it learns: length, pace, batch and seed."""
+"""Training loop settings: steps, batch size, learning rate, loss and seed."""
 
 from typing import Annotated, Literal
 
@@ -12,19 +12,19 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     max_train_steps: int = Field(1500, title="Steps", ge=1, le=200_000)
-    """How long it learns. More steps come closer to your pictures; too many copy them and ignore the prompt. Watch the film and take an earlier column if it does."""
+    """Number of optimizer steps. More come closer to your images; too many overfit: images are copied and prompts ignored. Watch the sample grid and use an earlier step if that happens."""
 
-    train_batch_size: int = Field(1, title="Pictures at a time (batch size)", ge=1, le=64)
-    """How many pictures are looked at in one step. Higher learns more evenly and takes more memory and time a step."""
+    train_batch_size: int = Field(1, title="Batch size", ge=1, le=64)
+    """Images per forward and backward pass. Higher gives smoother training and needs more memory and more time per step."""
 
-    gradient_accumulation_steps: int = Field(1, title="Batches in one step (accumulation)", ge=1, le=256)
-    """Adds up this many batches before each change. Acts like a larger batch without its memory; each step takes that much longer."""
+    gradient_accumulation_steps: int = Field(1, title="Gradient accumulation steps", ge=1, le=256)
+    """Sums the gradients of this many batches before each optimizer step. Acts like a larger batch without its memory; each step takes that many times longer."""
 
-    learning_rate: float = Field(1e-4, title="Strength of learning (learning rate)", gt=0, le=1)
-    """How big each step is. Higher learns faster and breaks sooner; lower is slower and safer. If pictures turn to noise, halve it."""
+    learning_rate: float = Field(1e-4, title="Learning rate", gt=0, le=1)
+    """How big each step is. Higher trains faster and becomes unstable sooner; lower is slower and safer. If samples turn to noise, halve it."""
 
-    text_encoder_learning_rate: float | None = Field(None, title="Strength for the text encoder", gt=0, le=1)
-    """How big each step is for the text encoder, where it learns too. Empty is a tenth of the learning rate; words break sooner than pictures."""
+    text_encoder_learning_rate: float | None = Field(None, title="Text encoder learning rate", gt=0, le=1)
+    """Learning rate of the text encoders, if they are trained. Empty is a tenth of the learning rate, because text encoders overfit sooner."""
 
     optimizer: Annotated[str, OneOf(lambda: optimizers.OPTIMIZERS)] = Field(
         "adamw", title="Optimizer", description=described("How a step is computed from the gradient.", optimizers.OPTIMIZERS)
@@ -41,28 +41,28 @@ class TrainingConfig(BaseModel):
     """How the schedule polynomial falls: 1 in a straight line, above 1 fast at first, below 1 late. The other schedules do not read it."""
 
     lr_warmup_steps: int = Field(0, title="Warm-up steps", ge=0, le=10_000)
-    """The strength of learning grows from zero over this many steps. A few steps avoid a rough start."""
+    """The learning rate grows linearly from zero over this many steps. A short warm-up avoids an unstable start. 0 is off."""
 
-    weight_decay: float = Field(1e-2, title="Pull back to small (weight decay)", ge=0, le=1)
-    """Keeps the learnt numbers small. Higher is more cautious."""
+    weight_decay: float = Field(1e-2, title="Weight decay", ge=0, le=1)
+    """Pulls the trained weights towards zero at every step. Higher regularises more. 0.01 is usual."""
 
-    max_grad_norm: float = Field(1.0, title="Limit of one step (max gradient norm)", gt=0, le=1000)
-    """Caps how far a single odd picture can push. Lower is safer for pictures that differ a lot."""
+    max_grad_norm: float = Field(1.0, title="Max gradient norm", gt=0, le=1000)
+    """Gradients are clipped to this norm, which limits the effect of a single unusual image. Lower is safer for datasets that vary a lot. 1 is usual."""
 
-    min_snr_gamma: float | None = Field(None, title="Even out easy and hard noise (min-SNR gamma)", gt=0, le=100)
-    """Balances coarse and fine noise levels; 5 is usual, and often learns faster. Empty is off."""
+    min_snr_gamma: float | None = Field(None, title="Min-SNR gamma", gt=0, le=100)
+    """Weights the loss of noise levels by their signal-to-noise ratio, which often converges faster. 5 is usual. Empty is off."""
 
-    noise_offset: float = Field(0.0, title="Reach dark and bright (noise offset)", ge=0, le=1)
-    """Lets it learn very dark and very bright pictures; 0.05 to 0.1 is usual for Stable Diffusion, too much greys everything. 0 is off."""
+    noise_offset: float = Field(0.0, title="Noise offset", ge=0, le=1)
+    """Adds a random brightness shift to the noise, so that very dark and very bright images can be learned. 0.05 to 0.1 is usual for Stable Diffusion; too much makes images grey. 0 is off."""
 
-    timestep_density: Literal["uniform", "logit_normal"] | None = Field(None, title="Which noise levels are practised (timestep density)")
-    """uniform practises all alike, logit_normal the middle ones most, where shapes are decided. Empty takes the family's own."""
+    timestep_density: Literal["uniform", "logit_normal"] | None = Field(None, title="Timestep density")
+    """Distribution of the training timesteps. uniform samples all noise levels equally; logit_normal favours the middle ones, where shapes are decided. Empty is the family's default."""
 
-    timestep_shift: float | None = Field(None, title="Towards more noise (timestep shift)", gt=0, le=100)
-    """Above 1 practises noisier pictures, where layout is decided; below 1 cleaner ones, where texture is. Only flow-matching families; empty takes the base's own."""
+    timestep_shift: float | None = Field(None, title="Timestep shift", gt=0, le=100)
+    """Above 1 trains more on high noise levels, where layout is decided; below 1 on low ones, where texture is. Flow-matching families only. Empty is the base's own shift."""
 
-    ema_decay: float | None = Field(None, title="Average the last steps (EMA decay)", gt=0, lt=1)
-    """Saves a running average of the LoRA instead of its last state; 0.99 averages about 100 steps. Smoother, a little behind. Empty is off."""
+    ema_decay: float | None = Field(None, title="EMA decay", gt=0, lt=1)
+    """Saves an exponential moving average of the LoRA weights instead of the last ones. 0.99 averages about 100 steps: smoother, slightly behind. Empty is off."""
 
     seed: int = Field(7, title="Seed", ge=0, le=2**32 - 1)
-    """The number all chance comes from. The same seed and settings on the same machine give the same file, byte for byte."""
+    """Seed of all random numbers. The same seed and settings on the same machine produce the same file, byte for byte."""

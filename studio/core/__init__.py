@@ -1,1 +1,1 @@
-"""What every layer stands on: errors, places on disk, the operating system, access. No torch."""
+"""Foundation for all layers: errors, paths, the operating system, access. No torch."""

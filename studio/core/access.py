@@ -1,6 +1,6 @@
-"""Who may use this studio, whose Workspace a request means, and where a token for publishing may come from.
+"""Access control: modes, the Workspace of a request, login checks, and tokens for publishing.
 
-local: one person at this computer. password: one person, from elsewhere. space: many strangers on a Hugging Face Space.
+local: one user at this computer. password: one user, from other computers. space: many visitors of a Hugging Face Space.
 """
 
 import enum
@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from studio.core.errors import StudioError
 
 VISITOR_HEADER = "x-studio-visitor"
-"""Set by the gate from the visitor's cookie, and taken from every incoming request before that."""
+"""Set by the gate from the visitor's cookie; removed from incoming requests before."""
 
 SHORTEST_PASSWORD = 8
 WRONG_PASSWORDS_A_MINUTE = 10
@@ -32,28 +32,28 @@ class Mode(enum.StrEnum):
 
 
 class HasHeaders(Protocol):
-    """What Gradio's and Starlette's requests have in common."""
+    """Common interface of Gradio's and Starlette's requests."""
 
     headers: Mapping[str, str]
 
 
-class Guesses:
-    """Wrong passwords of the last minute. Past the limit nobody gets in until some are a minute old; who is in already stays in."""
+class FailedLogins:
+    """Rate limit on wrong passwords. Beyond the limit all logins fail until older failures expire after a minute; sessions are not affected."""
 
     def __init__(self, limit: int = WRONG_PASSWORDS_A_MINUTE, clock: Callable[[], float] = time.monotonic):
         self._limit, self._clock = limit, clock
         self._wrong: deque[float] = deque(maxlen=limit)
 
-    def too_many(self) -> bool:
+    def limit_reached(self) -> bool:
         return len(self._wrong) == self._limit and self._clock() - self._wrong[0] < 60
 
-    def wrong(self) -> None:
+    def record(self) -> None:
         self._wrong.append(self._clock())
 
 
 @dataclass(frozen=True)
 class Access:
-    """How this studio is reached. `hosts` are the names besides this computer's own under which the page may be opened."""
+    """Access mode and addresses. `hosts` are the allowed host names besides this computer's own."""
 
     mode: Mode = Mode.local
     hosts: tuple[str, ...] = ()
@@ -62,11 +62,11 @@ class Access:
     password: SecretStr | None = None
     space_id: str = ""
     oauth: bool = False
-    guesses: Guesses = field(default_factory=Guesses, compare=False, repr=False)
+    failed_logins: FailedLogins = field(default_factory=FailedLogins, compare=False, repr=False)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Access":
-        """Read the mode from the environment; StudioError where that would open the studio to strangers."""
+        """Read the mode from the environment; StudioError if it would open the studio to others without a password."""
         port = _port(environ)
         if environ.get("SYSTEM") == "spaces" and environ.get("SPACE_ID"):
             hosts = tuple(host for host in environ.get("SPACE_HOST", "").split(",") if host)
@@ -76,11 +76,11 @@ class Access:
         if password:
             if not host:
                 raise StudioError(
-                    "LORA_STUDIO_PASSWORD opens the studio to other computers, so LORA_STUDIO_HOST must say under which name: "
+                    "LORA_STUDIO_PASSWORD opens the studio to other computers, so LORA_STUDIO_HOST must be set to its host name: "
                     "for example LORA_STUDIO_HOST=my-box.example or 192.168.1.5:7860."
                 )
             if len(password) < SHORTEST_PASSWORD:
-                raise StudioError(f"LORA_STUDIO_PASSWORD has {len(password)} characters; at least {SHORTEST_PASSWORD} are needed.")
+                raise StudioError(f"LORA_STUDIO_PASSWORD has {len(password)} characters; it needs at least {SHORTEST_PASSWORD}.")
             hosts = tuple(_host(name) for name in host.split(","))
             return cls(Mode.password, hosts, "0.0.0.0", port, SecretStr(password))
         for name in ("LORA_STUDIO_HOST", "GRADIO_SERVER_NAME"):
@@ -92,42 +92,42 @@ class Access:
         return cls(Mode.local, (), "127.0.0.1", port)
 
     def owner(self, request: HasHeaders) -> str:
-        """Whose Workspace this request means. It comes from the gate alone, never from anything the caller can name."""
+        """Owner of the Workspace of a request. It comes from the gate only, never from data of the caller."""
         if self.mode is not Mode.space:
             return "local"
         visitor = request.headers.get(VISITOR_HEADER, "")
         if not visitor:
             raise StudioError(
-                f"This browser keeps no cookie from this page, so your things could not be told apart. Open {self.own_tab} in a tab of its own."
+                f"This browser keeps no cookie from this page, so your data cannot be assigned to you. Open {self.own_tab} in its own tab."
             )
         return visitor
 
     @property
     def own_tab(self) -> str:
-        """The page's address outside of the frame on huggingface.co, where browsers accept its cookie."""
+        """The page's address outside the frame on huggingface.co, where browsers accept its cookie."""
         return f"https://{self.hosts[0]}" if self.hosts else "the Space"
 
-    def admits(self, username: str, password: str) -> bool:
-        """For Gradio's login page. There is one owner, so the name does not matter."""
-        if self.password is None or self.guesses.too_many():
+    def check_login(self, username: str, password: str) -> bool:
+        """Check a login for Gradio's login page. There is one owner, so the name is ignored."""
+        if self.password is None or self.failed_logins.limit_reached():
             return False
-        right = hmac.compare_digest(password.encode(), self.password.get_secret_value().encode())
-        if not right:
-            self.guesses.wrong()
-        return right
+        correct = hmac.compare_digest(password.encode(), self.password.get_secret_value().encode())
+        if not correct:
+            self.failed_logins.record()
+        return correct
 
     def machine_token(self) -> SecretStr | None:
-        """The login of this computer (`hf auth login`); never on a Space, where it would be its owner's and not the visitor's."""
+        """The Hub token of this computer (`hf auth login`); None on a Space, where it is the owner's and not the visitor's."""
         if self.mode is Mode.space:
             return None
         token = huggingface_hub.get_token()
         return SecretStr(token) if token else None
 
     def publishing_token(self, given: SecretStr | None) -> SecretStr:
-        """The token to publish with: the one typed in or the visitor's login; else this computer's own."""
+        """The token to publish with: the entered one or the visitor's login, else this computer's."""
         token = given or self.machine_token()
         if token is None and self.mode is Mode.space:
-            raise StudioError("Log in with Hugging Face first: the LoRA goes out under your own name. Without a login, save it as a folder or zip.")
+            raise StudioError("Log in with Hugging Face first; the LoRA is published under your name. Without a login, save it as a folder or zip.")
         if token is None:
             raise StudioError(
                 "Publishing needs a Hugging Face login: paste a token with write access, or run `hf auth login` on this computer once. "
@@ -137,7 +137,7 @@ class Access:
 
 
 def _port(environ: Mapping[str, str]) -> int | None:
-    """LORA_STUDIO_PORT, Gradio's own name for it, or None: the first free one from 7860 on."""
+    """LORA_STUDIO_PORT or Gradio's variable; None means the first free port from 7860."""
     text = environ.get("LORA_STUDIO_PORT") or environ.get("GRADIO_SERVER_PORT") or ""
     if not text:
         return None
@@ -152,8 +152,8 @@ def _is_this_computer(name: str) -> bool:
 
 
 def _host(name: str) -> str:
-    """`my-box.example` or `my-box.example:7860`, as a browser writes it into its Host header."""
+    """Validate `my-box.example` or `my-box.example:7860`, the form of a Host header."""
     plain = name.strip().lower()
     if not plain or any(char in plain for char in "/@?# *"):
-        raise StudioError(f"{name!r} is not the name of a computer; LORA_STUDIO_HOST looks like my-box.example or 192.168.1.5:7860, without http://.")
+        raise StudioError(f"{name!r} is not a host name; LORA_STUDIO_HOST looks like my-box.example or 192.168.1.5:7860, without http://.")
     return plain

@@ -1,4 +1,4 @@
-"""The one error that reaches people: a sentence with what happened, the value, what is allowed, what to do."""
+"""StudioError, the error shown to users: what failed, the value, what is allowed, what to do."""
 
 import traceback
 from typing import TypeVar
@@ -9,15 +9,15 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class StudioError(Exception):
-    """A sentence a user can act on. It is shown as it stands; every other exception is a bug and keeps its traceback."""
+    """An error with a message for the user, shown unchanged; every other exception is a bug and keeps its traceback."""
 
 
 class Overflow(StudioError):
-    """Numbers that are not finite any more; as an image they would be black."""
+    """Values that are not finite; as an image they would be black."""
 
 
 def validated(kind: type[Model], values: dict) -> Model:
-    """Values that a person or a program gave as a model, or a StudioError about the first that does not fit."""
+    """Validate values from a user or program as a model; StudioError about the first invalid one."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -26,8 +26,8 @@ def validated(kind: type[Model], values: dict) -> Model:
         raise StudioError(f"{where}: {repr(first['input'])[:60]} does not fit. {first['msg']}.") from None
 
 
-def without_values(error: BaseException) -> str:
-    """A traceback without the messages: the kind of each error, files, lines and code. Messages quote values, and a value may be a token."""
+def traceback_without_messages(error: BaseException) -> str:
+    """A traceback without exception messages: type of each error, files, lines and code. Messages quote values, and a value may be a token."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)

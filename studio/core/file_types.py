@@ -1,4 +1,4 @@
-"""Suffixes of files that more than one layer must know."""
+"""File suffixes used by several layers."""
 
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-"""Weights in Python's pickle format, which runs code when it is opened: refused by name, never opened."""
+"""Weights in Python's pickle format, which runs code when it is opened: rejected by suffix, never opened."""

@@ -1,6 +1,6 @@
-"""A file of changes, one JSON line each, only ever added to: what was written can be taken back, and a power loss costs half a line.
+"""Append-only journal: one JSON change per line, so that changes can be undone and a power loss costs at most one line.
 
-No locks here; whoever owns the file holds them.
+The owner of the file does the locking.
 """
 
 import json
@@ -10,18 +10,18 @@ from pathlib import Path
 
 
 def read(path: Path) -> Iterator[dict]:
-    """Every change so far, oldest first; none when there is no file yet."""
+    """All changes, oldest first; none if there is no file."""
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
-            # Half a line, left by a power loss in the middle of a write.
+            # An incomplete line after a power loss during a write.
             continue
 
 
 def append(path: Path, change: dict) -> None:
     with open(path, "a+b") as file:
-        # A half line must not swallow the next whole one.
+        # An incomplete line must not merge with the next one.
         if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
             file.write(b"\n")
         file.write(json.dumps(change).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Installed packages against the versions that the tests passed with (requirements.txt). No package is imported to find out."""
+"""Installed package versions compared with the tested ones (requirements.txt). No package is imported."""
 
 import importlib.metadata
 import importlib.util
@@ -18,7 +18,7 @@ def installed(package: str) -> str:
     except importlib.metadata.PackageNotFoundError:
         return ""
     if package == "torch" and "+" not in version:
-        # PyPI's own Linux build carries CUDA without saying so in its version; torch/version.py says which.
+        # PyPI's Linux build includes CUDA without a version tag; torch/version.py has it.
         version += _cuda_of_torch()
     return version
 
@@ -34,14 +34,14 @@ def untested(needed: dict[str, Requirement] | None = None) -> list[str]:
 
 
 def tested(requirements: Path = REQUIREMENTS) -> dict[str, Requirement]:
-    """name -> its line in requirements.txt, of those that this platform needs; empty where that file is missing."""
+    """name -> its line in requirements.txt, for this platform; empty if the file is missing."""
     lines = requirements.read_text(encoding="utf-8").splitlines() if requirements.exists() else []
     found = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip()) and not text.startswith("-")]
     return {requirement.name: requirement for requirement in found if requirement.marker is None or requirement.marker.evaluate()}
 
 
 def _cuda_of_torch() -> str:
-    """`+cu130` or `+cpu` as torch/version.py says, read as text: importing torch takes seconds and 200 MB."""
+    """`+cu130` or `+cpu` from torch/version.py, read as text: importing torch takes seconds and 200 MB."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return ""

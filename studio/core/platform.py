@@ -1,4 +1,4 @@
-"""Child processes, file locks and resource limits: everything that differs between Linux, macOS and Windows, and nothing else.
+"""Child processes, file locks and resource limits: everything that differs between Linux, macOS and Windows.
 
 Children are started from an argument list (never a shell) and outlive their parent; a secret reaches them on stdin only.
 """
@@ -26,10 +26,10 @@ CONTAINER_LIMITS = (
     (CGROUPS, "memory.max", "memory.current"),
     (CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
-"""(folder, file of the limit, file of what is in use): Linux's control groups in their second and first version."""
+"""(folder, limit file, usage file) of Linux control groups, version 2 and 1."""
 
 GLIBC_KEEPS = ((-1, -1), (-4, 0))
-"""mallopt(3): M_TRIM_THRESHOLD never, M_MMAP_MAX none, so that large blocks are not handed back one by one either."""
+"""mallopt(3): M_TRIM_THRESHOLD never, M_MMAP_MAX none, so that large blocks are not returned individually either."""
 
 if WINDOWS:
     import msvcrt
@@ -39,22 +39,22 @@ else:
 
 
 def module_command(module: str, *arguments: str | Path, count: int = 1) -> list[str]:
-    """The argument list that runs one of our modules with this very Python, or `count` processes of it as a team.
+    """Argument list to run one of our modules with this Python, or `count` distributed processes of it.
 
-    accelerate's word for several processes on one computer is multi_gpu, also where they compute on the processor.
+    accelerate calls several processes on one computer multi_gpu, even on the CPU.
     """
-    said = ["-m", module, *map(str, arguments)]
+    module_arguments = ["-m", module, *map(str, arguments)]
     if count == 1:
-        return [sys.executable, *said]
+        return [sys.executable, *module_arguments]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(count)]
-    return [*launcher, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *said]
+    return [*launcher, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *module_arguments]
 
 
 def environment(**extra: str) -> dict[str, str]:
     """The parent's environment, with our modules importable from whatever folder the child starts in.
 
-    OpenMP's threads are to sleep while they wait, not spin: with one busy neighbour on 2 cores a U-Net call takes 0.05 s that way and
-    up to 1 s the other. It is read when torch loads, so it must stand here.
+    OpenMP threads sleep while they wait instead of spinning: with one busy process beside it on 2 cores a U-Net call takes 0.05 s instead
+    of up to 1 s. OpenMP reads the variable when torch is loaded, so it must be set here.
     """
     path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH", "")) if part)
     return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, **extra}
@@ -103,13 +103,13 @@ def _detached() -> dict:
 
 
 def start_mark(pid: int) -> str | None:
-    """When process `pid` began, as a text that no later process with the same number shares; None when no such process lives.
+    """Start time of process `pid` as a string that is unique among processes with the same pid; None if it does not exist.
 
-    On Linux it is the boot id and the kernel's tick count, which no change of the clock can move; elsewhere psutil's time.
+    On Linux it is the boot id and the kernel's tick count, which do not depend on the clock; elsewhere psutil's time.
     """
     if LINUX:
         try:
-            # The command name in brackets may hold spaces and brackets itself: read the fields after the last one.
+            # The command name in brackets may itself contain spaces and brackets: read the fields after the last bracket.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None
@@ -126,7 +126,7 @@ def start_mark(pid: int) -> str | None:
 
 
 def alive(pid: int | None, mark: str | None = None) -> bool:
-    """Whether process `pid` lives and, where a mark is given, is still the same process."""
+    """Whether process `pid` is running and, if a mark is given, is still the same process."""
     if not pid or pid < 0:
         return False
     now = start_mark(pid)
@@ -134,7 +134,7 @@ def alive(pid: int | None, mark: str | None = None) -> bool:
 
 
 def end(pid: int, mark: str | None = None, grace_seconds: float = 3.0) -> None:
-    """Ask the process to end, then make it end. A process that merely inherited the number is left alone."""
+    """Terminate a process: SIGTERM, then SIGKILL. Another process with a reused pid is not touched."""
     if not alive(pid, mark):
         return
     with contextlib.suppress(ProcessLookupError):
@@ -147,7 +147,7 @@ def end(pid: int, mark: str | None = None, grace_seconds: float = 3.0) -> None:
 
 
 def interrupt_main_thread() -> None:
-    """Raise KeyboardInterrupt in the main thread, also out of a blocking read where the system can."""
+    """Raise KeyboardInterrupt in the main thread, even during a blocking read if the system supports it."""
     if WINDOWS:
         _thread.interrupt_main()
     else:
@@ -155,20 +155,20 @@ def interrupt_main_thread() -> None:
 
 
 def be_nice(level: int = 10) -> None:
-    """Let the pages stay quick while this process computes for minutes or hours."""
+    """Lower the priority of this process, so that the web page stays responsive."""
     if not WINDOWS:
         os.nice(level)
 
 
-def be_first_to_die() -> None:
-    """When memory runs out, Linux should end this process rather than the web server."""
+def prefer_as_oom_victim() -> None:
+    """Make Linux kill this process instead of the web server when memory runs out."""
     if LINUX:
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def peak_memory() -> int:
-    """The most bytes of main memory that this process has had so far; 0 where the system does not say."""
+    """Peak RAM of this process in bytes; 0 if the system does not report it."""
     if WINDOWS:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -177,8 +177,8 @@ def peak_memory() -> int:
 
 
 def keep_freed_memory() -> None:
-    """From now on this process keeps what it frees, for what comes next. A step frees and takes again gigabytes; given back to Linux each
-    time, every page of them is made anew. Elsewhere than with glibc nothing happens."""
+    """Make glibc keep freed memory for reuse. A training step frees and allocates gigabytes, and returning them to Linux each time would fault
+    in every page again. Has no effect without glibc."""
     if not LINUX:
         return
     try:
@@ -190,33 +190,33 @@ def keep_freed_memory() -> None:
 
 
 def free_memory() -> int:
-    """Bytes of main memory that this process may still take: of the machine, or of the container that it runs in where that allows less."""
+    """Free RAM in bytes: of the machine, or of the container if that has less."""
     import psutil
 
     free = psutil.virtual_memory().available
     for folder, limit, used in CONTAINER_LIMITS:
         try:
             cached = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines()).get("inactive_file", 0)
-            taken = int((folder / used).read_text()) - int(cached)
-            free = min(free, int((folder / limit).read_text()) - taken)
+            in_use = int((folder / used).read_text()) - int(cached)
+            free = min(free, int((folder / limit).read_text()) - in_use)
         except (OSError, ValueError):
-            # No such limit: the file is missing, or says "max".
+            # No limit: the file is missing, or contains "max".
             continue
     return max(0, free)
 
 
 def limit_self(memory_bytes: int, largest_file_bytes: int) -> None:
-    """Cap this process for good: address space and written files, no core dumps. Nothing on Windows."""
+    """Limit this process permanently: address space, size of written files, no core dumps. No effect on Windows."""
     if not WINDOWS:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file_bytes, largest_file_bytes))
         if LINUX:
-            # macOS refuses to lower the address space of a running process.
+            # macOS does not allow lowering the address space of a running process.
             resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
 def limit_cpu(seconds_from_now: int) -> None:
-    """The kernel ends this process when it has computed that much longer; call again to move the mark. Nothing on Windows."""
+    """Let the kernel kill this process after that much more CPU time; call again to extend it. No effect on Windows."""
     if not WINDOWS:
         used = resource.getrusage(resource.RUSAGE_SELF)
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
@@ -224,9 +224,9 @@ def limit_cpu(seconds_from_now: int) -> None:
 
 
 class FileLock:
-    """A lock that the operating system releases when its holder dies, however it dies. Use it in a `with` block.
+    """A file lock that the operating system releases when its holder ends, even by a crash. Use it in a `with` block.
 
-    `with FileLock(path, "The run 'ink'"):` raises a StudioError that names the holder when it is taken; `wait=True` waits instead.
+    `with FileLock(path, "The run 'ink'"):` raises a StudioError that names the holder if it is locked; `wait=True` waits instead.
     """
 
     def __init__(self, path: Path, title: str, wait: bool = False):
@@ -236,7 +236,7 @@ class FileLock:
         self.file = None
 
     def acquire(self) -> bool:
-        """Try once (or wait); True when it is ours now."""
+        """Try once (or wait); True if acquired."""
         file = open(self.path, "a+b")  # noqa: SIM115 - held until release
         try:
             _lock(file, self.wait)
@@ -250,13 +250,13 @@ class FileLock:
         return True
 
     def holder(self) -> int | None:
-        """The number of the process that has it; None when nobody does."""
+        """The pid of the process that holds the lock; None if it is free."""
         try:
             pid = self.path.read_text(errors="replace").partition(" ")[0]
         except OSError:
-            # There is none; or Windows, which lets nobody read what is locked.
+            # No such file, or Windows, where a locked file cannot be read.
             return None
-        # Tried only where that process lives: a try takes the lock for an instant, in which somebody else would not get it.
+        # Tried only if that process is running: a try holds the lock for an instant, in which others would not get it.
         if not pid.isdigit() or not alive(int(pid)) or self.acquire():
             self.release()
             return None
@@ -283,7 +283,7 @@ class FileLock:
 
 
 if WINDOWS:
-    # msvcrt locks a byte range at the file position; a byte far behind the text keeps the text readable for others.
+    # msvcrt locks a byte range at the file position; a byte far after the text keeps the text readable.
     LOCKED_BYTE = 1 << 30
 
     def _lock(file, wait: bool) -> None:

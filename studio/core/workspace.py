@@ -1,4 +1,4 @@
-"""Where everything lives on disk: one Home per installation, one Workspace per owner, and the only maker of paths.
+"""Paths on disk: one Home per installation, one Workspace per owner. All paths are created here.
 
 Home/studio.db, logs/, owners/<owner>/{datasets,runs,adapters,images,presets,published,trash}/
 """
@@ -26,12 +26,12 @@ def slug(title: str, default: str = "untitled") -> str:
 
 
 def new_id(title: str) -> str:
-    """A readable id that nobody can guess: the title's slug and 128 random bits."""
+    """A readable but unguessable id: the title's slug and 128 random bits."""
     return f"{slug(title)}-{secrets.token_hex(16)}"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write so that a reader sees the old bytes or the new ones, never a mixture, also after a power loss."""
+    """Write a file atomically: readers see the old or the new bytes, even after a power loss."""
     aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     with open(aside, "wb") as file:
         file.write(data)
@@ -51,7 +51,7 @@ def copy_atomically(source: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class Trashed:
-    """Something removed that can still be put back."""
+    """A removed file or folder that can be restored."""
 
     id: str
     original: Path
@@ -60,7 +60,7 @@ class Trashed:
 
 
 class Workspace:
-    """One owner's things. Every path to a dataset, run, adapter or picture is made here and checked here."""
+    """The folders of one owner. Every path to a dataset, run, adapter or image is created and validated here."""
 
     def __init__(self, root: Path, owner: str):
         self.root = root
@@ -95,7 +95,7 @@ class Workspace:
         """Move a file or folder of this workspace to its trash; returns the id that `restore` takes."""
         path = path.resolve()
         if not path.is_relative_to(self.root.resolve()) or not path.exists():
-            raise StudioError(f"{path.name} is not in this workspace any more, so there is nothing to remove.")
+            raise StudioError(f"{path.name} is no longer in this workspace, so there is nothing to remove.")
         trash_id = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         folder = self.trash / trash_id
         folder.mkdir()
@@ -105,10 +105,10 @@ class Workspace:
         return trash_id
 
     def restore(self, trash_id: str) -> Path:
-        """Put something removed back where it was."""
-        folder = self._inside(self.trash, trash_id, "removed thing")
+        """Restore something removed to its place."""
+        folder = self._inside(self.trash, trash_id, "removed item")
         if not (folder / "content").exists():
-            raise StudioError("That was already put back, or removed for good.")
+            raise StudioError("This was already restored or permanently deleted.")
         original = self.root / json.loads((folder / "origin.json").read_text())["original"]
         if original.exists():
             raise StudioError(f"{original.name} exists again; remove or rename that one first.")
@@ -118,14 +118,14 @@ class Workspace:
         return original
 
     def erase(self, trash_id: str) -> None:
-        """Delete something removed for good."""
-        folder = self._inside(self.trash, trash_id, "removed thing")
+        """Permanently delete something removed."""
+        folder = self._inside(self.trash, trash_id, "removed item")
         if not folder.exists():
-            raise StudioError("That was already put back, or removed for good.")
+            raise StudioError("This was already restored or permanently deleted.")
         shutil.rmtree(folder)
 
     def trashed(self) -> list[Trashed]:
-        """What can be put back, newest first."""
+        """What can be restored, newest first."""
         found = []
         for folder in sorted(self.trash.iterdir(), reverse=True):
             if (folder / "origin.json").exists() and (folder / "content").exists():

@@ -1,4 +1,4 @@
-"""The captions of a dataset: one line a change, never rewritten, so that every one can be taken back. No locks here; the dataset holds them."""
+"""Captions of a dataset, as an append-only journal with one change per line, so that every change can be undone. The dataset does the locking."""
 
 import time
 from pathlib import Path
@@ -7,50 +7,50 @@ from studio.core import journal
 from studio.datasets.importing.images import clean_text
 
 KEPT_SOURCES = ("hand", "file")
-"""Captions that people wrote or brought: no captioner overwrites them."""
+"""Sources of captions that a captioner never overwrites: typed by the user or imported from a file."""
 PAUSE_SECONDS = 60
-"""What is typed with shorter pauses is one change to whoever takes it back, though it was saved word by word."""
+"""Edits with shorter pauses between them are undone as one change, although each was saved."""
 
 Caption = tuple[str, str]
-"""Text and source: hand, file (a .txt beside the picture), sample, a captioner's name, or "" for none."""
+"""Text and source: hand, file (a .txt beside the image), sample, a captioner's name, or "" for none."""
 NONE: Caption = ("", "")
 
 
 class Captions:
-    """What the file says, as of now: read once, so ask anew after somebody else may have written."""
+    """The captions in the journal at the time of reading; create a new instance after other writers."""
 
     def __init__(self, path: Path):
         self.path = path
         self._history: dict[str, list[Caption]] = {}
         self._typed: dict[str, float] = {}
-        """picture id -> when its present caption was last typed on."""
+        """image id -> time of the last edit of its current caption."""
         for change in journal.read(path):
-            self._take(change)
+            self._apply(change)
 
-    def of(self, picture_id: str) -> Caption:
-        return self._history.get(picture_id, [NONE])[-1]
+    def of(self, image_id: str) -> Caption:
+        return self._history.get(image_id, [NONE])[-1]
 
-    def is_kept(self, picture_id: str, source: str) -> bool:
-        """Whether a picture's caption stays although `source` brings another: a file never writes over a hand, a captioner over neither."""
-        text, old_source = self.of(picture_id)
-        kept = () if source == "hand" else ("hand",) if source == "file" else KEPT_SOURCES
-        return bool(text) and old_source in kept
+    def is_kept(self, image_id: str, source: str) -> bool:
+        """Whether a caption from `source` must not replace the current one: a file never replaces a typed caption, a captioner neither."""
+        text, old_source = self.of(image_id)
+        protected = () if source == "hand" else ("hand",) if source == "file" else KEPT_SOURCES
+        return bool(text) and old_source in protected
 
-    def set(self, picture_id: str, text: str, source: str, typing: bool = False) -> bool:
-        """False when nothing was written: it is the same, or somebody's words are kept. `typing`: more of it may follow in a moment."""
+    def set(self, image_id: str, text: str, source: str, typing: bool = False) -> bool:
+        """Set a caption; False if it is unchanged or the current one is protected. `typing`: the edit may continue."""
         text = clean_text(text)
-        old_text, old_source = self.of(picture_id)
-        if (text, source) == (old_text, old_source) or (not text and not old_text) or self.is_kept(picture_id, source):
+        old_text, old_source = self.of(image_id)
+        if (text, source) == (old_text, old_source) or (not text and not old_text) or self.is_kept(image_id, source):
             return False
-        self._append({"id": picture_id, "text": text, "source": source, "time": time.time()} | ({"typing": True} if typing else {}))
+        self._append({"id": image_id, "text": text, "source": source, "time": time.time()} | ({"typing": True} if typing else {}))
         return True
 
-    def undo(self, picture_id: str) -> str:
-        """Back to the caption before the last change; returns it."""
-        self._append({"id": picture_id, "undo": True, "time": time.time()})
-        return self.of(picture_id)[0]
+    def undo(self, image_id: str) -> str:
+        """Undo the last change of a caption; returns the restored one."""
+        self._append({"id": image_id, "undo": True, "time": time.time()})
+        return self.of(image_id)[0]
 
-    def _take(self, change: dict) -> None:
+    def _apply(self, change: dict) -> None:
         name, now = change["id"], change["time"]
         stack = self._history.setdefault(name, [NONE])
         typed_on = self._typed.pop(name, None)
@@ -66,4 +66,4 @@ class Captions:
 
     def _append(self, change: dict) -> None:
         journal.append(self.path, change)
-        self._take(change)
+        self._apply(change)

@@ -1,10 +1,10 @@
-"""A dataset: one folder of canonical pictures and their captions, with history and undo. No torch, no decoding.
+"""Dataset: a folder of canonical images with captions and masks, with history and undo. No torch, no decoding.
 
 dataset.json   title, subject, real_person, consent, trigger_word
-pictures.json  what was added, in order; removed pictures stay listed and lie in trash/ until restored
+pictures.json  the images in order of addition; removed ones stay listed and are in trash/ until restored
 pictures/<id>.png  thumbs/<id>.jpg   an id is the sha256 of the pixels
-captions.jsonl one line a change, never rewritten
-masks.jsonl  masks/<sha256>.png  likewise which picture has a mask, and the masks
+captions.jsonl one change per line, append-only
+masks.jsonl  masks/<sha256>.png  the same for masks, and the mask files
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from studio.core.errors import StudioError
 from studio.core.platform import FileLock
 from studio.core.workspace import Workspace, new_id, slug, write_atomically
 from studio.datasets.captions import Captions
-from studio.datasets.importing.images import clean_text, decode_files, need_pictures
-from studio.datasets.importing.mask_names import masked_by, name_for
+from studio.datasets.importing.images import clean_text, decode_files, require_images
+from studio.datasets.importing.mask_names import mask_name, masked_stems
 from studio.datasets.importing.matching import Decoded
 from studio.datasets.masks import Masks
 
@@ -33,8 +33,8 @@ LONGEST_TRIGGER = 60
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of a dataset. caption_source: hand, file (a .txt beside it), sample, a captioner's name, or "" for none."""
+class DatasetImage:
+    """An image of a dataset. caption_source: hand, file (a .txt beside it), sample, a captioner's name, or "" for none."""
 
     id: str
     name: str
@@ -46,9 +46,9 @@ class Picture:
     height: int
     looks_like_photo: bool
     mask: Path | None = None
-    """As large as the picture; its light parts teach. The file's name is the hash of its pixels."""
-    mask_can_go_back: bool = False
-    """Whether there was another mask, or another none, before."""
+    """Mask of the image's size; light parts are trained on. The file's name is the hash of its pixels."""
+    mask_can_undo: bool = False
+    """Whether the last change of the mask can be undone."""
 
 
 class Dataset:
@@ -60,7 +60,7 @@ class Dataset:
     def create(
         cls, workspace: Workspace, title: str, subject: str = "style", real_person: bool = False, consent: str = "", trigger_word: str = ""
     ) -> "Dataset":
-        """A new, empty dataset. Pictures of a real person need their consent in words; it is kept with today's date."""
+        """Create an empty dataset. Images of a real person need a statement of consent, which is stored with today's date."""
         title = clean_text(title, 120) or "My pictures"
         dataset = cls(workspace.dataset_path(new_id(title)))
         facts = {"version": 1, "title": title, "created": time.time(), **_checked(subject, real_person, consent, trigger_word)}
@@ -74,7 +74,7 @@ class Dataset:
     def open(cls, workspace: Workspace, dataset_id: str) -> "Dataset":
         dataset = cls(workspace.dataset_path(dataset_id))
         if not (dataset.path / "dataset.json").exists():
-            raise StudioError("This dataset is not here any more; choose one from the list, or put it back under Removed.")
+            raise StudioError("This dataset no longer exists. Choose one from the list, or restore it under Removed.")
         return dataset
 
     @classmethod
@@ -85,14 +85,14 @@ class Dataset:
 
     @classmethod
     def from_samples(cls, workspace: Workspace, name: str) -> "Dataset":
-        """A new dataset with the sample pictures that ship with the studio: "style" or "character"."""
+        """Create a dataset with the built-in sample images: "style" or "character"."""
         if name not in builtin.SAMPLES:
-            raise StudioError(f"There are no sample pictures {name!r}; known: {', '.join(builtin.SAMPLES)}.")
+            raise StudioError(f"Unknown sample images {name!r}; known: {', '.join(builtin.SAMPLES)}.")
         files = sorted(path for path in builtin.SAMPLES[name].iterdir() if path.suffix in (".png", ".txt"))
         dataset = cls.create(workspace, f"Sample {name}", subject=name, trigger_word=builtin.TRIGGER_WORDS[name])
         with dataset.incoming() as folder:
             decoded = decode_files([{"path": path, "name": path.name} for path in files], folder)
-            need_pictures(decoded)
+            require_images(decoded)
             dataset.add(decoded, folder, source="sample")
         return dataset
 
@@ -114,14 +114,14 @@ class Dataset:
 
     @property
     def consent(self) -> dict | None:
-        """{"text", "date"}: what the user said when asked, or None when no real person is shown."""
+        """{"text", "date"} of the consent statement; None if no real person is shown."""
         return self.facts["consent"]
 
     @property
     def trigger_word(self) -> str:
         return self.facts["trigger_word"]
 
-    def describe(
+    def update_facts(
         self,
         title: str | None = None,
         subject: str | None = None,
@@ -129,92 +129,92 @@ class Dataset:
         consent: str | None = None,
         trigger_word: str | None = None,
     ) -> None:
-        """Change what is said about the dataset; None leaves a fact as it is."""
+        """Change the dataset's facts; None leaves one unchanged."""
         with self._locked():
             facts = self.facts
-            said = facts["consent"]["text"] if facts["consent"] else ""
+            statement = facts["consent"]["text"] if facts["consent"] else ""
             checked = _checked(
                 subject if subject is not None else facts["subject"],
                 real_person if real_person is not None else facts["real_person"],
-                consent if consent is not None else said,
+                consent if consent is not None else statement,
                 trigger_word if trigger_word is not None else facts["trigger_word"],
             )
-            if checked["consent"] and checked["consent"]["text"] == said:
+            if checked["consent"] and checked["consent"]["text"] == statement:
                 checked["consent"] = facts["consent"]
             title = clean_text(title, 120) if title else facts["title"]
             write_atomically(self.path / "dataset.json", json.dumps({**facts, **checked, "title": title}, indent=1).encode())
 
     def set_trigger_word(self, word: str) -> None:
-        self.describe(trigger_word=word)
+        self.update_facts(trigger_word=word)
 
     @property
-    def pictures(self) -> list[Picture]:
-        """The pictures that are in use, in the order they were added."""
+    def images(self) -> list[DatasetImage]:
+        """Images in use, in order of addition."""
         captions, masks = self._captions, self._masks
-        return [self._picture(entry, captions, masks) for entry in self._listing() if not entry["removed"]]
+        return [self._image(entry, captions, masks) for entry in self._listing() if not entry["removed"]]
 
     @property
-    def removed(self) -> list[Picture]:
-        """The pictures in the trash, newest removal first."""
+    def removed(self) -> list[DatasetImage]:
+        """Removed images, latest removal first."""
         captions, masks = self._captions, self._masks
-        gone = sorted((entry for entry in self._listing() if entry["removed"]), key=lambda entry: entry["removed"], reverse=True)
-        return [self._picture(entry, captions, masks) for entry in gone]
+        entries = sorted((entry for entry in self._listing() if entry["removed"]), key=lambda entry: entry["removed"], reverse=True)
+        return [self._image(entry, captions, masks) for entry in entries]
 
     def add(self, decoded: Decoded, folder: Path, source: str = "file") -> dict:
-        """Take decoded pictures (their files are moved out of `folder`), captions and masks in. Returns what happened, as jobs report it.
+        """Add decoded images (their files are moved out of `folder`), captions and masks. Returns a report in the form of a job's result.
 
-        Caption files without a picture among the new ones are given to pictures already here with the same name.
+        Caption files that match no new image are assigned to existing images of the same name.
         """
         notes, added, captions = list(decoded.notes), 0, {}
         with self._locked():
             listing = self._listing()
             known = {entry["id"]: entry for entry in listing}
-            for picture in decoded.pictures:
-                entry = known.get(picture.id)
+            for image in decoded.images:
+                entry = known.get(image.id)
                 if entry is None or entry["removed"]:
-                    os.replace(folder / f"{picture.id}.png", self.path / "pictures" / f"{picture.id}.png")
-                    os.replace(folder / f"{picture.id}.jpg", self.path / "thumbs" / f"{picture.id}.jpg")
+                    os.replace(folder / f"{image.id}.png", self.path / "pictures" / f"{image.id}.png")
+                    os.replace(folder / f"{image.id}.jpg", self.path / "thumbs" / f"{image.id}.jpg")
                     added += 1
                 if entry is None:
-                    name = picture.name.rpartition("/")[2]
-                    facts = {"width": picture.width, "height": picture.height, "looks_like_photo": picture.looks_like_photo}
-                    listing.append({"id": picture.id, "name": name, "removed": None, **facts})
+                    name = image.name.rpartition("/")[2]
+                    facts = {"width": image.width, "height": image.height, "looks_like_photo": image.looks_like_photo}
+                    listing.append({"id": image.id, "name": name, "removed": None, **facts})
                 elif entry["removed"]:
                     entry["removed"] = None
-                    notes.append(f"{picture.name} had been removed; it is back.")
+                    notes.append(f"{image.name} had been removed; it was restored.")
                 else:
-                    notes.append(f"{picture.name} is the same picture as {entry['name']}, which is here already; it was not added again.")
-                if picture.caption:
-                    captions[picture.id] = picture.caption
+                    notes.append(f"{image.name} is the same image as {entry['name']} in this dataset; it was not added again.")
+                if image.caption:
+                    captions[image.id] = image.caption
             by_stem = {entry["name"].rpartition(".")[0]: entry["id"] for entry in listing if not entry["removed"]}
             for stem, text in decoded.captions.items():
-                picture_id = by_stem.get(stem.rpartition("/")[2])
-                if picture_id is None:
-                    notes.append(f"{stem}.txt has no picture with the same name, so its caption was left out.")
+                image_id = by_stem.get(stem.rpartition("/")[2])
+                if image_id is None:
+                    notes.append(f"{stem}.txt matches no image by name; its caption was skipped.")
                 elif text:
-                    captions[picture_id] = text
+                    captions[image_id] = text
             self._write_listing(listing)
-            now = self._captions
-            kept = sum(now.is_kept(picture_id, source) and now.of(picture_id)[0] != clean_text(text) for picture_id, text in captions.items())
-            written = sum(now.set(picture_id, text, source) for picture_id, text in captions.items())
-            masks, said = self._masks.take(decoded.masks, folder, {entry["id"]: entry["name"] for entry in listing if not entry["removed"]})
-            notes += said
+            current = self._captions
+            kept = sum(current.is_kept(image_id, source) and current.of(image_id)[0] != clean_text(text) for image_id, text in captions.items())
+            written = sum(current.set(image_id, text, source) for image_id, text in captions.items())
+            masks, mask_notes = self._masks.add(decoded.masks, folder, {entry["id"]: entry["name"] for entry in listing if not entry["removed"]})
+            notes += mask_notes
         if kept == 1:
-            notes.append("1 caption you wrote by hand was kept; empty it first to take the one in the file.")
+            notes.append("1 caption that you typed was kept. Clear it first to import the one in the file.")
         elif kept:
-            notes.append(f"{kept} captions you wrote by hand were kept; empty them first to take the ones in the files.")
+            notes.append(f"{kept} captions that you typed were kept. Clear them first to import those in the files.")
         return {"added": added, "captions": written, "masks": masks, "refused": decoded.refused, "notes": notes}
 
-    def remove(self, picture_ids: Iterable[str]) -> int:
-        """Move pictures to the trash; their captions and history stay. Returns how many."""
-        return self._move(picture_ids, "pictures", "trash", removed=time.time())
+    def remove(self, image_ids: Iterable[str]) -> int:
+        """Move images to the trash and keep their captions and history. Returns how many."""
+        return self._move(image_ids, "pictures", "trash", removed=time.time())
 
-    def restore(self, picture_ids: Iterable[str]) -> int:
-        """Put removed pictures back to where they were in the order."""
-        return self._move(picture_ids, "trash", "pictures", removed=None)
+    def restore(self, image_ids: Iterable[str]) -> int:
+        """Restore removed images to their former positions. Returns how many."""
+        return self._move(image_ids, "trash", "pictures", removed=None)
 
-    def _move(self, picture_ids: Iterable[str], source: str, target: str, removed: float | None) -> int:
-        wanted, moved = set(picture_ids), 0
+    def _move(self, image_ids: Iterable[str], source: str, target: str, removed: float | None) -> int:
+        wanted, moved = set(image_ids), 0
         with self._locked():
             listing = self._listing()
             for entry in listing:
@@ -225,60 +225,60 @@ class Dataset:
             self._write_listing(listing)
         return moved
 
-    def set_caption(self, picture_id: str, text: str, source: str = "hand", typing: bool = False) -> bool:
-        """Write a caption; False when nothing was written: it is the same, or a captioner met one that a person made."""
+    def set_caption(self, image_id: str, text: str, source: str = "hand", typing: bool = False) -> bool:
+        """Set a caption; False if it is unchanged, or if it is protected from this source."""
         with self._locked():
-            self._check_here(picture_id)
-            # Within the lock: what a person made is looked up and kept in the same breath.
-            return self._captions.set(picture_id, text, source, typing)
+            self._check_exists(image_id)
+            # Within the lock, so that a caption that the user types meanwhile is not overwritten.
+            return self._captions.set(image_id, text, source, typing)
 
-    def undo_caption(self, picture_id: str) -> str:
-        """Back to the caption before the last change; returns it."""
+    def undo_caption(self, image_id: str) -> str:
+        """Undo the last change of a caption; returns the restored one."""
         with self._locked():
-            return self._captions.undo(picture_id)
+            return self._captions.undo(image_id)
 
-    def mask(self, picture_id: str) -> Path | None:
-        """The mask of a picture that is in use; None without one."""
-        return next((picture.mask for picture in self.pictures if picture.id == picture_id), None)
+    def mask(self, image_id: str) -> Path | None:
+        """The mask of an image in use; None without one."""
+        return next((image.mask for image in self.images if image.id == image_id), None)
 
-    def remove_mask(self, picture_id: str) -> bool:
-        """From now on the whole picture teaches; `undo_mask` puts the mask back. False when there is none."""
+    def remove_mask(self, image_id: str) -> bool:
+        """Remove an image's mask, so that it is trained on in full; `undo_mask` restores it. False if there is none."""
         with self._locked():
-            self._check_here(picture_id)
-            return self._masks.set(picture_id, None)
+            self._check_exists(image_id)
+            return self._masks.set(image_id, None)
 
-    def undo_mask(self, picture_id: str) -> Path | None:
-        """Back to before the last change of a picture's mask; returns the mask that then counts."""
+    def undo_mask(self, image_id: str) -> Path | None:
+        """Undo the last change of an image's mask; returns the restored one."""
         with self._locked():
-            self._check_here(picture_id)
-            return self._masks.undo(picture_id)
+            self._check_exists(image_id)
+            return self._masks.undo(image_id)
 
     def sha256(self) -> str:
-        """One hash over every picture, its caption and its mask, whatever their order."""
-        lines = sorted(json.dumps([p.id, p.caption, *([p.mask.stem] if p.mask else [])]) for p in self.pictures)
+        """Hash of all images, captions and masks, independent of their order."""
+        lines = sorted(json.dumps([p.id, p.caption, *([p.mask.stem] if p.mask else [])]) for p in self.images)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def export(self, path: Path) -> Path:
-        """A zip of pictures with a .txt and, where there is one, a mask beside each, as other trainers read them, and dataset.json.
+        """Write a zip with images, a .txt and, if it exists, a mask beside each, as other trainers expect them, and dataset.json.
         The same dataset gives the same bytes."""
         aside = path.with_name(f".{path.name}.part")
         with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(_member("dataset.json"), json.dumps(self.facts, indent=1))
-            for number, picture in enumerate(self.pictures, 1):
-                name = f"{number:03d}-{slug(Path(picture.name).stem, 'picture')}"
-                if masked_by(f"{name}.png"):
-                    # "mask.png" would come back as the mask of a picture called by its number.
+            for number, image in enumerate(self.images, 1):
+                name = f"{number:03d}-{slug(Path(image.name).stem, 'picture')}"
+                if masked_stems(f"{name}.png"):
+                    # "mask.png" would be imported again as the mask of an image named by its number.
                     name += "-picture"
-                archive.writestr(_member(f"{name}.png"), picture.file.read_bytes())
-                archive.writestr(_member(f"{name}.txt"), picture.caption + "\n")
-                if picture.mask:
-                    archive.writestr(_member(name_for(name)), picture.mask.read_bytes())
+                archive.writestr(_member(f"{name}.png"), image.file.read_bytes())
+                archive.writestr(_member(f"{name}.txt"), image.caption + "\n")
+                if image.mask:
+                    archive.writestr(_member(mask_name(name)), image.mask.read_bytes())
         os.replace(aside, path)
         return path
 
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:
-        """A folder for decoding on the same disk, gone afterwards."""
+        """Temporary folder for decoding, on the same disk."""
         folder = self.path / f"incoming-{os.getpid()}-{time.monotonic_ns()}"
         folder.mkdir()
         try:
@@ -289,9 +289,9 @@ class Dataset:
     def _locked(self) -> FileLock:
         return FileLock(self.path / "lock", f"The dataset {self.id!r}", wait=True)
 
-    def _check_here(self, picture_id: str) -> None:
-        if picture_id not in {entry["id"] for entry in self._listing()}:
-            raise StudioError("This picture is not in the dataset any more; reload the page.")
+    def _check_exists(self, image_id: str) -> None:
+        if image_id not in {entry["id"] for entry in self._listing()}:
+            raise StudioError("This image is no longer in the dataset; reload the page.")
 
     def _listing(self) -> list[dict]:
         return json.loads((self.path / "pictures.json").read_text(encoding="utf-8"))
@@ -299,20 +299,20 @@ class Dataset:
     def _write_listing(self, listing: list[dict]) -> None:
         write_atomically(self.path / "pictures.json", json.dumps(listing, indent=1).encode())
 
-    def _picture(self, entry: dict, captions: Captions, masks: Masks) -> Picture:
+    def _image(self, entry: dict, captions: Captions, masks: Masks) -> DatasetImage:
         id = entry["id"]
         text, source = captions.of(id)
         file = self.path / ("trash" if entry["removed"] else "pictures") / f"{id}.png"
         thumb = self.path / "thumbs" / f"{id}.jpg"
         facts = {name: entry[name] for name in ("name", "width", "height", "looks_like_photo")}
-        return Picture(
+        return DatasetImage(
             id,
             file=file,
             thumb=thumb,
             caption=text,
             caption_source=source,
             mask=masks.of(id),
-            mask_can_go_back=masks.can_go_back(id),
+            mask_can_undo=masks.can_undo(id),
             **facts,
         )
 
@@ -327,10 +327,10 @@ class Dataset:
 
 def _checked(subject: str, real_person: bool, consent: str, trigger_word: str) -> dict:
     if subject not in SUBJECTS:
-        raise StudioError(f"A dataset cannot be about {subject!r}; choose one of {', '.join(SUBJECTS)}.")
+        raise StudioError(f"{subject!r} is not a subject; choose one of {', '.join(SUBJECTS)}.")
     consent = clean_text(consent)
     if real_person and not consent:
-        raise StudioError("These pictures show a real person: say that they agreed, or use pictures of someone who did.")
+        raise StudioError("These images show a real person. State that they agreed, or use images of someone who did.")
     return {
         "subject": subject,
         "real_person": bool(real_person),

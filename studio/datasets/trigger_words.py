@@ -1,31 +1,31 @@
-"""The rare word that calls a LoRA: finding it in a text, putting it into one, making one up, and what there is to say about it. No torch."""
+"""Trigger words: find, add, remove, suggest and explain them. No torch."""
 
 import re
 import secrets
 
 PLACEHOLDER = "[trigger]"
-"""Stands for the dataset's own word in the sample prompts of presets."""
+"""Placeholder of the dataset's trigger word in the sample prompts of presets."""
 
 
 def has_word(text: str, word: str) -> bool:
-    """Whether the trigger word (or words) stands in a text as such: "sks" is in "Sks, a dog", not in "two desks"."""
+    """Whether a text contains the trigger word (or words) as a whole word: "sks" is in "Sks, a dog", not in "two desks"."""
     return bool(word.strip()) and bool(_pattern(word).search(text))
 
 
-def without_word(text: str, word: str) -> str:
-    """The text with the trigger word taken out, and what it leaves of commas and spaces tidied."""
+def remove_word(text: str, word: str) -> str:
+    """The text without the trigger word and without the commas and spaces that it leaves."""
     if not has_word(text, word):
         return text
     return re.sub(r"(?:\s*,)+", ",", " ".join(_pattern(word).sub(" ", text).split())).strip(" ,")
 
 
-def spoken(prompt: str, word: str) -> str:
-    """A sample prompt with the dataset's own word in place of "[trigger]", so that a preset's prompts fit every trigger word."""
+def fill_placeholder(prompt: str, word: str) -> str:
+    """A sample prompt with "[trigger]" replaced by the dataset's trigger word."""
     return " ".join(prompt.replace(PLACEHOLDER, word).split())
 
 
-def unspoken(prompt: str, word: str) -> str:
-    """The other way: a prompt written for one trigger word as one that fits every word."""
+def to_placeholder(prompt: str, word: str) -> str:
+    """A prompt with its trigger word replaced by "[trigger]", so that it works with every word."""
     return _pattern(word).sub(lambda match: PLACEHOLDER, prompt) if word.strip() else prompt
 
 
@@ -36,21 +36,21 @@ def _pattern(word: str) -> re.Pattern:
 MEDIUM = re.compile(r"(?:an? |the )?((?:\w+ )?(?:painting|drawing|illustration|photograph|photo|picture|sketch|cartoon|image|rendering)) of (.+)")
 
 
-def with_trigger(caption: str, trigger_word: str, subject: str, looks_like_photo: bool = False, class_noun: str = "") -> str:
-    """The caption with the trigger word where this subject wants it.
+def add_trigger(caption: str, trigger_word: str, subject: str, looks_like_photo: bool = False, class_noun: str = "") -> str:
+    """The caption with the trigger word added at the right place for its subject.
 
     style: "ohwx illustration of a red house" (or "photo of"; the captioner's own medium, "a painting of", is kept): the word qualifies
-    how the picture is made. character and object: the class noun with its article and adjectives becomes the word ("a small dog in the
+    the medium. character and object: the class noun with its article and adjectives becomes the word ("a small dog in the
     snow" -> "sks in the snow") when that noun is known, since whatever else the caption names would not be learned; otherwise the word
-    comes first ("sks, a small dog in the snow"). A caption that already has the word stays as it is.
+    comes first ("sks, a small dog in the snow"). A caption that already has the word is not changed.
     """
     if not trigger_word or has_word(caption, trigger_word):
         return caption
     if not caption:
         return trigger_word
     if subject == "style":
-        named = MEDIUM.fullmatch(caption)
-        medium, rest = named.groups() if named else ("photo" if looks_like_photo else "illustration", caption)
+        match = MEDIUM.fullmatch(caption)
+        medium, rest = match.groups() if match else ("photo" if looks_like_photo else "illustration", caption)
         return f"{trigger_word} {medium} of {rest}"
     if class_noun:
         adjectives = r"(?:(?!(?:and|or|with|of|on|in|at|by|an?|the)\b)\w+ ){0,3}?"
@@ -67,27 +67,27 @@ ENDINGS = ("x", "zk", "q", "v", "kt", "zz", "rx", "vv")
 
 
 def suggest_trigger() -> str:
-    """A word that can be said but hardly exists: two syllables and an ending that no English word has ("vrazokt")."""
+    """A pronounceable word that hardly exists: two syllables and an ending that no English word has ("vrazokt")."""
     syllables = (secrets.choice(ONSETS) + secrets.choice(VOWELS) for _ in range(2))
     return "".join(syllables) + secrets.choice(ENDINGS)
 
 
 NOTES = {
-    "ohwx": "ohwx is a classic: four letters that mean nothing to any base model, so all their meaning will come from your pictures.",
-    "sks": "sks is a classic from the first DreamBooth scripts. It is also the name of a rifle, so a base that knows photos may draw one.",
-    "tok": "TOK, short for token, is what many trainers and diffusers' advanced scripts put in by default. Two LoRAs that share it mix in a stack.",
+    "ohwx": "ohwx is a common choice: four letters that mean nothing to any base model, so all their meaning will come from your images.",
+    "sks": "sks comes from the first DreamBooth scripts. It is also the name of a rifle, so a base trained on photos may generate one.",
+    "tok": "TOK, short for token, is the default of many trainers and of diffusers' advanced scripts. Two LoRAs that share it mix in a stack.",
 }
 
 
 def explain_trigger(word: str) -> str:
-    """A sentence about the word a person typed; never a refusal."""
+    """Advice on the trigger word that the user entered; every word is allowed."""
     plain = word.strip()
     if not plain:
-        return "Without a trigger word the LoRA works on every prompt it is switched on for."
+        return "Without a trigger word the LoRA affects every prompt."
     if plain.lower() in NOTES:
         return NOTES[plain.lower()]
     if " " in plain:
-        return "Several words work too, but one rare word is easier to call and less likely to carry a meaning of its own."
+        return "Several words work too, but one rare word is easier to use and less likely to have a meaning of its own."
     if len(plain) < 3:
-        return "One or two letters mean something in many captions already; three to eight letters are safer."
-    return f"Put {plain!r} into a prompt to call the LoRA. If it is an everyday word, what the base knows of it will mix in."
+        return "One or two letters already have a meaning in many captions; three to eight letters are safer."
+    return f"Put {plain!r} into a prompt to activate the LoRA. If it is a common word, the base's own meaning of it mixes in."

@@ -24,7 +24,7 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
     adapter_parameters = sum(weight.numel() for weight in trainable) + text_encoder_parameters(config, family, base)
     side = config.dataset.resolution
     activations = saved_activation_bytes(family, denoiser, (side, side))
-    family.compute_twice(denoiser)
+    family.enable_gradient_checkpointing(denoiser)
     checkpointed = saved_activation_bytes(family, denoiser, (side, side))
     sizes = [sum(weight.numel() for weight in block.parameters() if not weight.requires_grad) for block in family.blocks(denoiser)]
     return Footprint(base_parameters, adapter_parameters, activations, checkpointed, len(sizes), base_parameters - sum(sizes) + 2 * max(sizes))
@@ -39,7 +39,7 @@ def text_encoder_parameters(config: TrainConfig, family: Family, base: BaseFolde
         sizes = [(part["num_hidden_layers"], part["hidden_size"]) for part in configs]
     else:
         known = family.offer(config.model.base_model)
-        sizes = known.taught_encoders if known else ()
+        sizes = known.trainable_encoders if known else ()
     matrices = sum(layers * width * len(targets) for (layers, width), targets in zip(sizes, family.text_encoder_targets.values()))
     return matrices * (2 * config.lora.rank + (config.lora.method == "dora"))
 

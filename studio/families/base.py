@@ -1,4 +1,4 @@
-"""What a family of base models must say and do. Facts are plain values; torch is imported only by the methods that compute."""
+"""Interface of a family of base models. Facts are plain values; only methods that compute import torch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     Conditions = dict[str, torch.Tensor]
 
 PROMPT = "\0"
-"""Stands for the prompt in a chat that is only looked at for its length."""
+"""Placeholder of the prompt in a chat whose length is measured."""
 
 
 class Family(ABC):
-    """One file per family implements this; the training loop, the stack and the generator know nothing else about it.
+    """Interface that each family implements in one file; the training loop, the stack and the generator use nothing else.
 
     Shapes: B batch, C channels, H and W height and width (of pixels or latents), T tokens, D width of a token.
     """
@@ -30,138 +30,138 @@ class Family(ABC):
     title: str
     offers: tuple[Offer, ...]
     tags: tuple[str, ...]
-    """What the Hub calls LoRAs of this family, for the model card."""
+    """The Hub's tags for LoRAs of this family, for the model card."""
     pipeline_names: tuple[str, ...]
-    """The diffusers classes of its members, as their model_index.json names them."""
+    """The diffusers pipeline classes of its bases, as named in model_index.json."""
     components: tuple[str, ...]
-    """Folders that are fetched; everything else of a repository (safety checker, single-file copies) is left there."""
+    """Folders that are downloaded; the rest of a repository (safety checker, single-file copies) is not."""
     unused: dict[str, Any] = {}
-    """Arguments that keep parts the studio never uses out of memory."""
+    """from_pretrained arguments that skip unused parts."""
     denoiser_name: str = "transformer"
     """Prefix of the denoiser's keys in an adapter file."""
     denoiser_class: str
     """The diffusers class of the denoiser."""
     repeated_blocks: tuple[str, ...]
-    """Classes of the denoiser's blocks that come many times: what is compiled, checkpointed and moved as one."""
+    """Classes of the denoiser's repeated blocks: the units of compilation, gradient checkpointing and offload."""
     text_encoder_names: tuple[str, ...] = ("text_encoder",)
     target_modules: tuple[str, ...]
-    """Ends of the names of layers that learn unless told otherwise."""
+    """Ends of the names of layers that are trained by default."""
     text_encoder_targets: dict[str, tuple[str, ...]] = {}
-    """Text encoders whose LoRA diffusers reads back, and their layers that learn."""
+    """Text encoders whose LoRA diffusers can load -> ends of the names of their trained layers."""
     reads_lokr: bool = False
-    """Whether diffusers reads LoKr files of this family."""
+    """Whether diffusers can load LoKr files of this family."""
     fixed_resolution: int = 1024
     checkpoint_parts: tuple[str, ...] = ()
-    """What a single-file checkpoint of this family holds; empty where diffusers reads none."""
+    """Parts in a single-file checkpoint of this family; empty if diffusers cannot load one."""
 
     def width(self, base: BaseFolder) -> int | None:
-        """A width that tells the members of a family apart, from config.json alone: of the prompt's embedding for a U-Net, of the denoiser's own
-        tokens for a transformer. None where all members take each other's LoRAs."""
+        """A width that distinguishes the bases of a family, from config.json alone: of the prompt embedding for a U-Net, of the denoiser's
+        tokens for a transformer. None if LoRAs work on all bases of the family."""
         return None
 
     def resolution(self, base: BaseFolder) -> int:
-        """The side of the pictures this base was made for, in pixels."""
+        """The native resolution of this base: the side of its images in pixels."""
         return self.fixed_resolution
 
     def bucket_step(self, base: BaseFolder) -> int:
-        """Sides of training pictures are multiples of this: a transformer joins 2 x 2 latents of 8 x 8 pixels to a token."""
+        """Sides of training images are multiples of this: a transformer joins 2 x 2 latents of 8 x 8 pixels to a token."""
         return 16
 
     def uses_negative_prompt(self, index: Mapping[str, Any], denoiser: Mapping[str, Any]) -> bool:
-        """Whether a negative prompt has any effect on a member, from its model_index.json and its denoiser's config. Either may be as short as an
-        offer has it: what is not there is as the class has it."""
+        """Whether a negative prompt has any effect on a base, from its model_index.json and its denoiser's config. Either may be incomplete, as
+        in an offer: missing keys have the defaults of the class."""
         return True
 
     @abstractmethod
     def architecture(self, base: BaseFolder) -> str:
-        """What ModelSpec 1.0.0 calls a LoRA of this base."""
+        """ModelSpec 1.0.0 architecture of a LoRA for this base."""
 
     def prediction_type(self, base: BaseFolder) -> str:
         """What the denoiser predicts: epsilon, v_prediction, or flow (the velocity of flow matching)."""
         return "flow"
 
     def member_title(self, width: int | None) -> str:
-        """The name of the family member of this width, such as Stable Diffusion 1.5; None is the family's own."""
+        """Title of the bases of this width, such as Stable Diffusion 1.5; None gives the family's title."""
         return self.title
 
     def offer(self, base_model: str) -> Offer | None:
-        """The base of this family that the studio proposes under that id."""
+        """The listed base of this family with that id."""
         return next((offer for offer in self.offers if offer.id == base_model), None)
 
     def base_title(self, base: BaseFolder) -> str:
-        """What a base is called in a sentence: one that the studio offers by its name, any other by the member it is."""
+        """Title of a base in messages: a listed base's name, or the title for its width."""
         known = self.offer(base.id)
         return known.name if known else self.member_title(self.width(base))
 
     def checkpoint_offer(self, shapes: Shapes) -> Offer | None:
-        """The offer whose architecture a single file with these tensors has; None when it is none of this family's. The denoiser's names begin
-        at the denoiser, whatever the file puts before them."""
+        """The listed base with the architecture of a single file with these tensors; None for another family. Names of the denoiser's tensors are
+        relative to the denoiser."""
         return None
 
     def load(self, base: BaseFolder, dtype: "torch.dtype", parts: Collection[str] | None = None, quantisation: str = "none") -> "DiffusionPipeline":
-        """The pipeline in eval mode, nothing trainable; safetensors only, no remote code, no network. `parts` are the models that come into memory,
-        None all of them; tokenizers and scheduler always come. `quantisation` packs the denoiser."""
+        """Load the pipeline in eval mode with frozen weights; safetensors only, no remote code, no network. `parts` are the models to load, None
+        for all; tokenizers and scheduler are always loaded. `quantisation` applies to the denoiser."""
         from studio.families.loading import load_pipeline
 
         return load_pipeline(self, base, dtype, parts, quantisation)
 
-    def load_apart(self, base: BaseFolder) -> dict[str, Any]:
-        """Parts that diffusers cannot load as the base names them, by name; the others it loads without these."""
+    def load_separately(self, base: BaseFolder) -> dict[str, Any]:
+        """Parts, by name, that diffusers cannot load from this base and that are loaded here instead."""
         return {}
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The parts that have weights."""
+        """Names of the parts with weights."""
         return (self.denoiser_name, "vae", *self.text_encoder_names)
 
     def objective(self, pipeline: "DiffusionPipeline", device: "torch.device") -> "Objective | FlowMatching":
-        """What its denoiser is asked to predict: the velocity of a flow, shifted as the base's own scheduler says."""
+        """Training objective of the denoiser: flow matching with the shift of the base's own scheduler."""
         from studio.families.objectives import FlowMatching, Shift
 
         return FlowMatching(Shift.of(pipeline.scheduler.config))
 
     def encode_images(self, pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-        """(mean, std) of the latents, shifted and scaled as the denoiser wants them; pixels lie in -1..1."""
+        """(mean, std) of the latents, shifted and scaled for the denoiser; pixels are in -1..1."""
         posterior = pipeline.vae.encode(pixels_BCHW.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist
         scale, shift = pipeline.vae.config.scaling_factor, pipeline.vae.config.shift_factor or 0.0
         return (posterior.mean - shift) * scale, posterior.std * scale
 
     @abstractmethod
     def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
-        """Conditions by name, one row per prompt, always of the same length, so that every step has the same shapes."""
+        """Conditions by name, one row per prompt, of a fixed length, so that every step has the same shapes."""
 
     def unconditional(self, pipeline: "DiffusionPipeline", empty: "Conditions") -> "Conditions":
-        """What the pipeline takes where there is no prompt, from the encoding of an empty one: for guidance, and for captions that are hidden."""
+        """Conditions without a prompt, from the encoding of an empty one: for guidance and for caption dropout."""
         return empty
 
     @abstractmethod
-    def beyond_limit(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
-        """The end of a prompt that the text encoder will not read, empty when all of it fits."""
+    def truncated_text(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
+        """The part of a prompt beyond the text encoder's limit, which is truncated; empty if the prompt fits."""
 
     @abstractmethod
     def predict(self, denoiser: "torch.nn.Module", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
-        """What the denoiser says about noisy latents, of their shape. t_B counts from 0 (clean) to 1000 (noise), in whole numbers only for a
-        discrete schedule. Waits for nothing on the host."""
+        """The denoiser's prediction for noisy latents, of the same shape. t_B is from 0 (clean) to 1000 (noise), integers for a discrete schedule.
+        Does not synchronise with the host."""
 
     def blocks(self, denoiser: "torch.nn.Module") -> "list[torch.nn.Module]":
-        """Its `repeated_blocks`, none inside another."""
+        """The denoiser's `repeated_blocks`, which are not nested."""
         return [module for module in denoiser.modules() if type(module).__name__ in self.repeated_blocks]
 
-    def compute_twice(self, denoiser: "torch.nn.Module") -> None:
-        """Switch gradient checkpointing on (Chen et al. 2016): blocks keep only what goes into them, and compute again on the way back."""
+    def enable_gradient_checkpointing(self, denoiser: "torch.nn.Module") -> None:
+        """Enable gradient checkpointing (Chen et al. 2016): blocks keep only their inputs and recompute activations in the backward pass."""
         denoiser.enable_gradient_checkpointing()
 
     @abstractmethod
     def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-        """Shapes, without the batch, of what `predict` takes for pictures of (height, width): "latents" and every condition, of which
-        those that end in _mask hold yes or no. `config` is the denoiser's, with all its defaults."""
+        """Shapes, without the batch dimension, of the inputs of `predict` for images of (height, width): "latents" and every condition; names that
+        end in _mask are boolean. `config` is the denoiser's, with all defaults."""
 
     @abstractmethod
     def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:
-        """What the pipeline is called with for these conditions, besides size, steps and chance."""
+        """Arguments of a pipeline call for these conditions, besides size, steps and generator."""
 
     def code_arguments(self, guidance_scale: float) -> dict[str, Any]:
-        """The same in the words of the code that a card prints: what plain diffusers is called with besides the prompt, steps and chance."""
+        """Arguments of a plain diffusers call in a model card's code snippet, besides the prompt, steps and generator."""
         return {"guidance_scale": guidance_scale}
 
     def draw(
@@ -175,15 +175,15 @@ class Family(ABC):
         generator: "torch.Generator",
         on_step: Callable[[int, int], None],
     ) -> "Image.Image":
-        """One picture; size is (width, height). Overflow where its numbers are not finite: diffusers would make that a black one."""
+        """Generate one image; size is (width, height). Overflow if values are not finite, which diffusers would turn into a black image."""
         import numpy
         import torch
 
         def after_step(_, step, timestep, kept):
             on_step(step + 1, num_inference_steps)
-            # What overflows mostly does so at once. Asking after each step would make the host wait for each.
+            # Overflow mostly happens in the first step. A check after each step would synchronise with the host each time.
             if step in (0, num_inference_steps - 1) and not torch.isfinite(kept["latents"]).all():
-                raise Overflow(f"The image holds numbers that are not finite after step {step + 1} of {num_inference_steps}.")
+                raise Overflow(f"The latents are not finite after step {step + 1} of {num_inference_steps}.")
             return kept
 
         image_HWC = pipeline(
@@ -196,42 +196,42 @@ class Family(ABC):
             output_type="np",
         ).images[0]
         if not numpy.isfinite(image_HWC).all():
-            raise Overflow("The image holds numbers that are not finite once it is decoded.")
+            raise Overflow("The decoded image contains values that are not finite.")
         return pipeline.image_processor.numpy_to_pil(image_HWC)[0]
 
-    def foreign_layers(self, tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
-        """Keys of other trainers in the spelling of diffusers and PEFT (<part>.<module>.lora_A.weight); alphas are folded already."""
-        from studio.families.loading import convert_foreign
+    def convert_keys(self, tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+        """Convert other trainers' keys to those of diffusers and PEFT (<part>.<module>.lora_A.weight); alphas are already folded."""
+        from studio.families.loading import convert_with_diffusers
 
-        return convert_foreign(self, tensors)
+        return convert_with_diffusers(self, tensors)
 
 
-def cut_end(tokenizer, prompt: str, room: int) -> str:
-    """The end of a prompt that does not fit into `room` tokens; the marks around a text are not counted."""
+def text_beyond(tokenizer, prompt: str, room: int) -> str:
+    """The part of a prompt beyond `room` tokens; special tokens are not counted."""
     ids = tokenizer(prompt, truncation=False, add_special_tokens=False, verbose=False).input_ids
     return tokenizer.decode(ids[room:]).strip() if len(ids) > room else ""
 
 
 def encode_frame(pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-    """`Family.encode_images` for the autoencoder of Qwen-Image, which was made for video: a picture is a film of one frame, and every channel of
-    the latents has a shift and a scale of its own."""
+    """`Family.encode_images` for Qwen-Image's video autoencoder: an image is a video of one frame, and every latent channel has its own shift
+    and scale."""
     import torch
 
     vae = pipeline.vae
     posterior = vae.encode(pixels_BCHW.to(vae.device, vae.dtype).unsqueeze(2)).latent_dist
     mean_BCHW, std_BCHW = posterior.mean.squeeze(2), posterior.std.squeeze(2)
-    shift_C11, scale_C11 = (torch.tensor(numbers).view(-1, 1, 1).to(mean_BCHW) for numbers in (vae.config.latents_mean, vae.config.latents_std))
+    shift_C11, scale_C11 = (torch.tensor(values).view(-1, 1, 1).to(mean_BCHW) for values in (vae.config.latents_mean, vae.config.latents_std))
     return (mean_BCHW - shift_C11) / scale_C11, std_BCHW / scale_C11
 
 
-def cut_chat_end(tokenizer, chat: list[dict], prompt: str, longest: int) -> str:
-    """The end of a prompt that is beyond `longest` tokens once it is spoken in a chat; in `chat`, PROMPT stands in its place."""
+def chat_text_beyond(tokenizer, chat: list[dict], prompt: str, longest: int) -> str:
+    """The part of a prompt beyond `longest` tokens of a chat; `chat` contains PROMPT in its place."""
     before = tokenizer.apply_chat_template(chat, tokenize=False).partition(PROMPT)[0]
-    return cut_end(tokenizer, prompt, longest - len(tokenizer(before, add_special_tokens=False).input_ids))
+    return text_beyond(tokenizer, prompt, longest - len(tokenizer(before, add_special_tokens=False).input_ids))
 
 
-def token_places(*counts: int, device: "torch.device") -> "torch.Tensor":
-    """Where each token stands on as many axes as there are counts, (tokens, axes). Made on the device, so that nothing waits for the host."""
+def token_positions(*counts: int, device: "torch.device") -> "torch.Tensor":
+    """Position of each token on one axis per count: (tokens, axes). Created on the device, without a copy from the host."""
     import torch
 
     return torch.cartesian_prod(*(torch.arange(count, device=device) for count in counts))

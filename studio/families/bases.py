@@ -1,6 +1,6 @@
-"""What is known of a base model from its name alone: family, how it is drawn with, which sizes it draws, whose LoRAs it takes. Nothing is fetched.
+"""Facts of a base model from its name alone: family, sampling defaults, sizes, compatible LoRAs. Nothing is downloaded.
 
-An offer says it of itself; a folder on this computer is looked into; of anything else nothing is known before it is here. No torch.
+They come from the list of bases or from a local folder; of any other base nothing is known before it is downloaded. No torch.
 """
 
 import math
@@ -11,18 +11,18 @@ from typing import TypeVar
 from studio import families
 from studio.core.errors import StudioError
 from studio.families.base import Family
-from studio.families.facts import BaseFolder, Drawing, Offer
+from studio.families.facts import BaseFolder, Offer, SamplingDefaults
 
 Fact = TypeVar("Fact")
 SIDE_STEP = 64
-"""Suits every family, for a base whose own step cannot be looked up yet."""
+"""Multiple that suits every family, for a base whose own is not known yet."""
 PORTRAIT = 2 / 3
-"""Width to height, as printed photographs have it."""
+"""Aspect ratio, width to height, of photo prints."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """One base model that somebody may choose; `family` is None where only fetching it would tell."""
+    """A base model; `family` is None if it is only known after a download."""
 
     base_model: str
     family: Family | None
@@ -31,7 +31,7 @@ class Base:
 
     @property
     def title(self) -> str:
-        """In a sentence."""
+        """Name in messages."""
         if self.offer:
             return self.offer.name
         if self.folder:
@@ -40,28 +40,28 @@ class Base:
         return file.name if file else self.base_model
 
     @property
-    def here(self) -> bool:
-        """Whether its weights are on this computer, so that nothing has to be fetched."""
+    def is_local(self) -> bool:
+        """Whether all weights are on this computer, so that nothing has to be downloaded."""
         if not (self.folder and self.family):
             return False
         in_the_file = self.family.checkpoint_parts if self.folder.checkpoint else ()
         return all(part in in_the_file or any((self.folder.path / part).glob("*.safetensors")) for part in self.family.models)
 
     @property
-    def drawing(self) -> Drawing:
-        """Of the makers; for somebody's own base those of the base that its family is known by."""
+    def sampling(self) -> SamplingDefaults:
+        """Sampling settings that the publisher recommends; for the user's own base those of the first Hub base of its family."""
         if self.offer:
-            return self.offer.drawing
+            return self.offer.sampling
         if like := self.folder and families.offer(self.folder.reference):
-            return like.drawing
+            return like.sampling
         known_by = next((offer for offer in self.family.offers if not offer.folder), None) if self.family else None
-        return known_by.drawing if known_by else Drawing()
+        return known_by.sampling if known_by else SamplingDefaults()
 
-    def drawn(self, num_inference_steps: int | None, guidance_scale: float | None) -> dict:
-        """A recipe's two numbers: those that somebody gave, else the makers'."""
-        usual = self.drawing
-        steps = usual.num_inference_steps if num_inference_steps is None else num_inference_steps
-        return {"num_inference_steps": steps, "guidance_scale": usual.guidance_scale if guidance_scale is None else guidance_scale}
+    def sampling_settings(self, num_inference_steps: int | None, guidance_scale: float | None) -> dict:
+        """Steps and guidance scale of a recipe: the given values, else the recommended ones."""
+        recommended = self.sampling
+        steps = recommended.num_inference_steps if num_inference_steps is None else num_inference_steps
+        return {"num_inference_steps": steps, "guidance_scale": recommended.guidance_scale if guidance_scale is None else guidance_scale}
 
     @property
     def uses_negative_prompt(self) -> bool:
@@ -74,17 +74,17 @@ class Base:
 
     @property
     def width(self) -> int | None:
-        """What tells its LoRAs from those of the other members of its family."""
+        """The width that distinguishes its LoRAs from those of other bases of its family."""
         return self.offer.width if self.offer else self._read(self.family.width, None) if self.family else None
 
     @property
     def resolution(self) -> int | None:
-        """The side of the pictures it was made for."""
+        """Its native resolution: the side of its images in pixels."""
         return self.offer.resolution if self.offer else self._read(self.family.resolution, None) if self.family else None
 
     @property
     def sizes(self) -> dict[str, tuple[int, int]]:
-        """(width, height) by what it is called, each of about as many pixels as the base was made for; empty while that is not known."""
+        """Format -> (width, height), each with about the base's native number of pixels; empty while that is unknown."""
         side = self.resolution
         if side is None or self.family is None:
             return {}
@@ -94,26 +94,26 @@ class Base:
         return {"square": (side, side), "portrait": (narrow, tall), "landscape": (tall, narrow)}
 
     def fits(self, family: str, width: int | None) -> bool | None:
-        """Whether a LoRA of this family and width does something on this base; None where that cannot be told yet."""
+        """Whether a LoRA of this family and width works on this base; None while that is unknown."""
         if self.family is None:
             return None
         return family == self.family.name and (None in (width, self.width) or width == self.width)
 
     def _read(self, fact: Callable[[BaseFolder], Fact], otherwise: Fact) -> Fact:
-        """A fact from its folder. Of a base that is only half fetched some parts are not there yet."""
+        """A fact from its folder; `otherwise` while a download is incomplete."""
         try:
             return fact(self.folder) if self.folder else otherwise
         except (StudioError, KeyError):
             return otherwise
 
 
-def look_up(base_model: str, revision: str | None = None) -> Base:
+def get_base(base_model: str, revision: str | None = None) -> Base:
     name = (base_model or "").strip()
-    return Base(name, families.of(name, revision), families.offer(name), families.locate_base(name, revision))
+    return Base(name, families.detect(name, revision), families.offer(name), families.locate_base(name, revision))
 
 
-def suggested(family: str, width: int | None, stated: str = "") -> Offer | None:
-    """The offer that a LoRA of this family and width is best drawn with: the one that it says it was made for, one that is here, any."""
-    fitting = [offer for known in families.FAMILIES for offer in known.offers if look_up(offer.id).fits(family, width)]
-    first = [offer for offer in fitting if offer.id == stated] or [offer for offer in fitting if look_up(offer.id).here] or fitting
+def suggest_offer(family: str, width: int | None, stated: str = "") -> Offer | None:
+    """The listed base to use a LoRA of this family and width with: the one stated in the LoRA, else a local one, else any."""
+    fitting = [offer for known in families.FAMILIES for offer in known.offers if get_base(offer.id).fits(family, width)]
+    first = [offer for offer in fitting if offer.id == stated] or [offer for offer in fitting if get_base(offer.id).is_local] or fitting
     return first[0] if first else None

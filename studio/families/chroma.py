@@ -1,18 +1,18 @@
-"""Chroma (lodestones): FLUX.1 [schnell] retrained without distillation, its modulation made by one small network, with T5's words alone."""
+"""Chroma (lodestones): FLUX.1 [schnell] retrained without distillation, with modulation from one small network and T5 as the only text encoder."""
 
-from studio.families.base import Family, cut_end, token_places
-from studio.families.facts import Drawing, Offer
+from studio.families.base import Family, text_beyond, token_positions
+from studio.families.facts import Offer, SamplingDefaults
 from studio.families.flux import LONGEST_PROMPT, Flux
 from studio.families.licences import APACHE
 
 CHROMA_HD = Offer(
-    "lodestones/Chroma1-HD", "Chroma HD", "Chroma1-HD", APACHE, Drawing(40, 3.0), denoiser={}, denoiser_billions=8.9, encoder_billions=4.8
+    "lodestones/Chroma1-HD", "Chroma HD", "Chroma1-HD", APACHE, SamplingDefaults(40, 3.0), denoiser={}, denoiser_billions=8.9, encoder_billions=4.8
 )
 
 
-class _WithMask:
-    """How blocks are computed twice. diffusers 0.42 leaves the mask away from single blocks then; the double blocks that come before them in
-    every forward have it as their last input."""
+class _CheckpointWithMask:
+    """Gradient checkpointing that passes the attention mask. diffusers 0.42 omits it for single blocks; the double blocks before them get it as
+    their last input."""
 
     mask_BL = None
 
@@ -45,15 +45,15 @@ class Chroma(Family):
         return CHROMA_HD if "distilled_guidance_layer.in_proj.weight" in shapes else None
 
     def encode_prompts(self, pipeline, prompts):
-        """The mask leaves one word of padding to be seen, as the model was trained."""
+        """The mask leaves one padding token visible, as in the model's training."""
         words_BTD, _, mask_BT, *_ = pipeline.encode_prompt(
             prompts, device=pipeline.text_encoder.device, do_classifier_free_guidance=False, max_sequence_length=LONGEST_PROMPT
         )
-        # As numbers, diffusers 0.42 adds the mask to what it should hide (its issue 13619). As yes and no it is the mask the base was trained with.
+        # A float mask is added to the attention scores by diffusers 0.42 (its issue 13619). A boolean mask is the one the base was trained with.
         return {"prompt_embeds": words_BTD, "prompt_attention_mask": mask_BT.bool()}
 
-    def beyond_limit(self, pipeline, prompt):
-        return cut_end(pipeline.tokenizer, prompt, LONGEST_PROMPT - 1)
+    def truncated_text(self, pipeline, prompt):
+        return text_beyond(pipeline.tokenizer, prompt, LONGEST_PROMPT - 1)
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
         import torch
@@ -62,19 +62,19 @@ class Chroma(Family):
         batch, channels, height, width = noisy_BCHW.shape
         words_BTD, mask_BT = conditions["prompt_embeds"], conditions["prompt_attention_mask"].bool()
         packed = ChromaPipeline._pack_latents(noisy_BCHW, batch, channels, height, width)
-        said = denoiser(
+        predicted = denoiser(
             hidden_states=packed,
             timestep=t_B.to(packed.dtype) / 1000,
             encoder_hidden_states=words_BTD,
             txt_ids=torch.zeros(words_BTD.shape[1], 3, device=packed.device, dtype=packed.dtype),
-            img_ids=token_places(1, height // 2, width // 2, device=packed.device).to(packed.dtype),
+            img_ids=token_positions(1, height // 2, width // 2, device=packed.device).to(packed.dtype),
             attention_mask=torch.cat([mask_BT, mask_BT.new_ones(packed.shape[:2])], dim=1),
             return_dict=False,
         )[0]
-        return ChromaPipeline._unpack_latents(said, height * 8, width * 8, 8)
+        return ChromaPipeline._unpack_latents(predicted, height * 8, width * 8, 8)
 
-    def compute_twice(self, denoiser):
-        denoiser.enable_gradient_checkpointing(_WithMask())
+    def enable_gradient_checkpointing(self, denoiser):
+        denoiser.enable_gradient_checkpointing(_CheckpointWithMask())
 
     def input_shapes(self, config, size):
         return {
@@ -84,7 +84,7 @@ class Chroma(Family):
         }
 
     def call_arguments(self, positive, negative, guidance_scale):
-        """The masks as the pipeline makes them, numbers and all: a studio's picture is the one that plain diffusers draws."""
+        """Float masks, as the pipeline makes them, so that images match those of plain diffusers."""
         return {
             "prompt_embeds": positive["prompt_embeds"],
             "prompt_attention_mask": positive["prompt_attention_mask"].to(positive["prompt_embeds"].dtype),

@@ -1,4 +1,4 @@
-"""Facts about base models as plain values: licences, recommended settings, offers, and a base model's folder. No torch."""
+"""Facts about base models as plain values: licences, sampling defaults, listed bases, and a base model's folder. No torch."""
 
 import json
 from collections.abc import Mapping
@@ -12,36 +12,36 @@ Shapes = dict[str, tuple[int, ...]]
 
 STUDIO = Path(__file__).resolve().parents[2]
 AUTOENCODER_BILLIONS = 0.1
-"""Parameters of any base's autoencoder, roughly: 0.08 to 0.13."""
+"""Approximate parameters of any base's autoencoder: 0.08 to 0.13 billion."""
 
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence as the model's own page states it."""
+    """A licence, as stated on the model's page."""
 
     id: str
-    """The Hub's word for it; "other" for one that the Hub has no word for."""
+    """The Hub's licence id; "other" for a licence without one."""
     title: str
     link: str
     commercial: bool
-    """Whether pictures and LoRAs made with the base may be sold."""
+    """Whether images and LoRAs made with the base may be sold."""
     words: str
-    """What it asks for, in one plain sentence."""
+    """Summary of its conditions in one sentence."""
     name: str = ""
-    """What a card calls a licence whose id is "other"."""
+    """`license_name` on a model card, for a licence whose id is "other"."""
     binds: Literal["nothing", "uses", "all"] = "nothing"
-    """What of it a LoRA keeps that was made from such a base: nothing, its list of forbidden uses, or all of it."""
+    """What a LoRA of such a base inherits: nothing, the list of forbidden uses, or the whole licence."""
     capped: bool = False
-    """Whether commercial use ends at some yearly revenue."""
+    """Whether commercial use is limited to some yearly revenue."""
     says: str = ""
-    """Words that have to stand where the LoRA is passed on."""
+    """Text that has to accompany the LoRA when it is distributed."""
     begins: str = ""
-    """What the name of a LoRA has to begin with."""
+    """Required prefix of a LoRA's name."""
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What the makers of a base recommend for drawing with it."""
+class SamplingDefaults:
+    """Sampling settings that the publisher of a base recommends."""
 
     num_inference_steps: int = 20
     guidance_scale: float = 5.0
@@ -49,42 +49,42 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Offer:
-    """A base model the studio proposes by name; any other of the same layout works too. What is particular about one stands here."""
+    """A listed base model with its particular facts; any other base of the same layout works too."""
 
     id: str
     title: str
-    """In a list of bases."""
+    """Title in a list of bases."""
     name: str
-    """In a sentence, also one that is read far from the studio."""
+    """Full name, in messages and on model cards."""
     licence: Licence
-    drawing: Drawing = Drawing()
+    sampling: SamplingDefaults = SamplingDefaults()
     denoiser: dict[str, Any] | None = field(default=None, hash=False)
-    """How its denoiser differs from the defaults of its class; None where its folder is at hand. What memory and file sizes are computed from
-    before anything is fetched."""
+    """How its denoiser's config differs from the defaults of its class; None for the built-in base. Memory and file sizes are computed from it
+    before a download."""
     denoiser_billions: float = 0.0
-    """Parameters of that denoiser, so that nobody has to build it to know."""
+    """Parameters of the denoiser, so that it need not be built to count them."""
     encoder_billions: float = 0.0
-    """Parameters of its text encoders, which are in memory only while prompts are encoded."""
-    taught_encoders: tuple[tuple[int, int], ...] = ()
-    """(layers, width) of each text encoder that can learn."""
+    """Parameters of the text encoders, which are in memory only while prompts are encoded."""
+    trainable_encoders: tuple[tuple[int, int], ...] = ()
+    """(layers, width) of each text encoder that can be trained."""
     stored: tuple[int, int] = (2, 2)
-    """Bytes a number of denoiser and text encoders takes on the Hub, in the files that are fetched."""
+    """Bytes per parameter of denoiser and text encoders in the downloaded files."""
     width: int | None = None
-    """What `Family.width` says of it."""
+    """Its `Family.width`."""
     resolution: int = 1024
-    """What `Family.resolution` says of it."""
+    """Its `Family.resolution`."""
     gated: bool = False
-    """Whether the Hub asks for a login and a click on its page."""
+    """Whether the Hub requires a login and acceptance of terms."""
     folder: Path | None = None
-    """Where it lies, for one that ships with the studio; the others are fetched from the Hub under their id."""
+    """Folder of the built-in base; the others are downloaded from the Hub by their id."""
     shapes_only: bool = False
-    """It draws simple shapes and nothing like a photograph."""
+    """It can generate simple shapes only, nothing like a photograph."""
     note: str = ""
-    """What a person should know before choosing it, in one sentence."""
+    """Advice on choosing it, in one sentence."""
 
     @property
     def gigabytes(self) -> float:
-        """How much is fetched; nothing for one that ships."""
+        """Download size; 0 for the built-in base."""
         if self.folder:
             return 0.0
         denoiser, encoders = self.stored
@@ -96,28 +96,28 @@ class Offer:
 
     @property
     def hint(self) -> str:
-        """Where others find one that ships: its folder among the studio's own files. Empty for one on the Hub."""
+        """Path of the built-in base inside the repository, for others to find it. Empty for a base on the Hub."""
         return self.folder.relative_to(STUDIO).as_posix() if self.folder else ""
 
 
 @dataclass(frozen=True)
 class BaseFolder:
-    """A base model on this disk: its folder, the exact commit it came from (None for a local folder), its name for people, and the
-    name that may go into a file that others see: an id, or a local folder's or file's bare name."""
+    """A local base model: its folder, commit (None for a local folder), title for messages, and the id for published files: a Hub id, or
+    the name of a local folder or file without its path."""
 
     path: Path
     revision: str | None
     title: str
     id: str
     checkpoint: Path | None = None
-    """A single file that holds the weights (all of them, or the denoiser's alone). `path` then has the rest, and `revision` is the rest's."""
+    """A single file with the weights (all, or the denoiser's only). `path` and `revision` are then those of the other parts."""
     reference: str = ""
-    """The base on the Hub that the rest of a single file is taken from; empty where it lies beside the file."""
+    """The Hub base that the other parts of a single file come from; empty if they are beside the file."""
     schedule: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """What a single file says otherwise than the rest's scheduler config."""
+    """Scheduler settings in the single file's header that override the scheduler config."""
 
     def component_config(self, component: str, file: str = "config.json") -> dict:
-        """The config of one part, or StudioError when the folder is not a model of this layout."""
+        """The config of one part; StudioError if the folder is not a model of this layout."""
         try:
             config = json.loads((self.path / component / file).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -132,5 +132,5 @@ class BaseFolder:
 
     @property
     def pipeline_name(self) -> str:
-        """The diffusers class that its model_index.json names."""
+        """The diffusers class in its model_index.json."""
         return str(self.component_config("", "model_index.json").get("_class_name"))

@@ -1,24 +1,24 @@
-"""FLUX.1 (Black Forest Labs): a flow-matching transformer over 2 x 2 patches of latents, with CLIP's summary and T5's words."""
+"""FLUX.1 (Black Forest Labs): a flow-matching transformer over 2 x 2 patches of latents, conditioned on CLIP's pooled embedding and T5's tokens."""
 
-from studio.families.base import Family, cut_end, token_places
-from studio.families.facts import Drawing, Offer
+from studio.families.base import Family, text_beyond, token_positions
+from studio.families.facts import Offer, SamplingDefaults
 from studio.families.licences import APACHE, FLUX_DEV
 
 LONGEST_PROMPT = 512
 """Tokens of T5 that the pipeline keeps by default."""
 GUIDANCE = 1.0
-"""What the distilled guidance is told while it learns. At 1 a LoRA learns what the pictures show; higher values belong to drawing."""
+"""Value of the distilled guidance embedding during training. At 1 a LoRA learns what the images show; higher values are for sampling."""
 
 DEV = Offer(
     "black-forest-labs/FLUX.1-dev",
     "FLUX.1 dev",
     "FLUX.1 [dev]",
     FLUX_DEV,
-    Drawing(28, 3.5),
+    SamplingDefaults(28, 3.5),
     denoiser={"guidance_embeds": True},
     denoiser_billions=11.9,
     encoder_billions=4.9,
-    taught_encoders=((12, 768),),
+    trainable_encoders=((12, 768),),
     gated=True,
 )
 SCHNELL = Offer(
@@ -26,12 +26,12 @@ SCHNELL = Offer(
     "FLUX.1 schnell",
     "FLUX.1 [schnell]",
     APACHE,
-    Drawing(4, 0.0),
+    SamplingDefaults(4, 0.0),
     denoiser={},
     denoiser_billions=11.9,
     encoder_billions=4.9,
-    taught_encoders=((12, 768),),
-    note="Made to draw in four steps; training loosens that, so draw with more steps afterwards, or train on FLUX.1 dev.",
+    trainable_encoders=((12, 768),),
+    note="Distilled for four steps. Training weakens that: use more steps with the LoRA, or train on FLUX.1 dev.",
 )
 
 
@@ -61,7 +61,7 @@ class Flux(Family):
         return "flux-1-dev/lora" if base.component_config("transformer").get("guidance_embeds") else "flux-1-schnell/lora"
 
     def checkpoint_offer(self, shapes):
-        # Chroma and FLUX.2 have blocks of the same names, but no summary of the words.
+        # Chroma and FLUX.2 have blocks of the same names, but no pooled text embedding.
         if not {"double_blocks.0.img_attn.qkv.weight", "txt_in.weight", "vector_in.in_layer.weight"} <= shapes.keys():
             return None
         return DEV if "guidance_in.in_layer.weight" in shapes else SCHNELL
@@ -70,8 +70,8 @@ class Flux(Family):
         embeddings_BTD, pooled_BD, _ = pipeline.encode_prompt(prompts, prompts, pipeline.text_encoder.device, max_sequence_length=LONGEST_PROMPT)
         return {"prompt_embeds": embeddings_BTD, "pooled_prompt_embeds": pooled_BD}
 
-    def beyond_limit(self, pipeline, prompt):
-        return cut_end(pipeline.tokenizer_2, prompt, LONGEST_PROMPT - 1)
+    def truncated_text(self, pipeline, prompt):
+        return text_beyond(pipeline.tokenizer_2, prompt, LONGEST_PROMPT - 1)
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
         import torch
@@ -80,17 +80,17 @@ class Flux(Family):
         batch, channels, height, width = noisy_BCHW.shape
         words_BTD = conditions["prompt_embeds"]
         packed = FluxPipeline._pack_latents(noisy_BCHW, batch, channels, height, width)
-        said = denoiser(
+        predicted = denoiser(
             hidden_states=packed,
             timestep=t_B.to(packed.dtype) / 1000,
             guidance=torch.full_like(t_B, GUIDANCE) if denoiser.config.guidance_embeds else None,
             pooled_projections=conditions["pooled_prompt_embeds"],
             encoder_hidden_states=words_BTD,
             txt_ids=torch.zeros(words_BTD.shape[1], 3, device=packed.device, dtype=packed.dtype),
-            img_ids=token_places(1, height // 2, width // 2, device=packed.device).to(packed.dtype),
+            img_ids=token_positions(1, height // 2, width // 2, device=packed.device).to(packed.dtype),
             return_dict=False,
         )[0]
-        return FluxPipeline._unpack_latents(said, height * 8, width * 8, 8)
+        return FluxPipeline._unpack_latents(predicted, height * 8, width * 8, 8)
 
     def input_shapes(self, config, size):
         return {

@@ -1,51 +1,51 @@
-"""FLUX.2 (Black Forest Labs): a flow-matching transformer over latents that the autoencoder's statistics have made even, 2 x 2 of them a token.
+"""FLUX.2 (Black Forest Labs): a flow-matching transformer over latents normalised by the autoencoder's statistics, 2 x 2 of them per token.
 
-dev reads prompts with Mistral 3 and was distilled to be told its guidance; klein reads them with Qwen 3 and, as a base, is guided the classic way.
+dev encodes prompts with Mistral 3 and is guidance-distilled; klein encodes them with Qwen 3, and its base models use classifier-free guidance.
 """
 
-from studio.families.base import PROMPT, Family, cut_chat_end, token_places
-from studio.families.facts import Drawing, Offer
+from studio.families.base import PROMPT, Family, chat_text_beyond, token_positions
+from studio.families.facts import Offer, SamplingDefaults
 from studio.families.licences import APACHE, FLUX_2
 
 LONGEST_PROMPT = 512
-"""Tokens of the chat that a prompt is spoken in, as the pipelines keep by default."""
+"""Tokens of the chat around a prompt, the pipelines' default."""
 GUIDANCE = 1.0
-"""What dev's distilled guidance is told while it learns, as for FLUX.1."""
+"""Value of dev's guidance embedding during training, as for FLUX.1."""
 MEMBERS = {6144: "FLUX.2 [dev]", 3072: "FLUX.2 [klein] 4B", 4096: "FLUX.2 [klein] 9B"}
 MOST_SINGLE_BLOCKS = 48
-"""dev has them; klein has 20 or 24."""
+"""Number in dev; klein has 20 or 24."""
 
 KLEIN_4B = Offer(
     "black-forest-labs/FLUX.2-klein-base-4B",
     "FLUX.2 klein 4B",
     "FLUX.2 [klein] 4B Base",
     APACHE,
-    Drawing(50, 4.0),
+    SamplingDefaults(50, 4.0),
     denoiser={"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680, "guidance_embeds": False},
     denoiser_billions=3.9,
     width=3072,
     encoder_billions=4.0,
-    note="This is the base, which its makers recommend for training; FLUX.2 [klein] 4B without Base is a fast version of it, for drawing.",
+    note="The base model, which its publisher recommends for training. FLUX.2 [klein] 4B without Base is the distilled version, for fast sampling.",
 )
 KLEIN_9B = Offer(
     "black-forest-labs/FLUX.2-klein-base-9B",
     "FLUX.2 klein 9B",
     "FLUX.2 [klein] 9B Base",
     FLUX_2,
-    Drawing(50, 4.0),
+    SamplingDefaults(50, 4.0),
     denoiser={"num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288, "guidance_embeds": False},
     denoiser_billions=9.1,
     width=4096,
     encoder_billions=8.2,
     gated=True,
-    note="This is the base, which its makers recommend for training; FLUX.2 [klein] 9B without Base is a fast version of it, for drawing.",
+    note="The base model, which its publisher recommends for training. FLUX.2 [klein] 9B without Base is the distilled version, for fast sampling.",
 )
 DEV = Offer(
     "black-forest-labs/FLUX.2-dev",
     "FLUX.2 dev",
     "FLUX.2 [dev]",
     FLUX_2,
-    Drawing(50, 4.0),
+    SamplingDefaults(50, 4.0),
     denoiser={},
     denoiser_billions=32.2,
     width=6144,
@@ -53,7 +53,7 @@ DEV = Offer(
     gated=True,
 )
 OFFERS = {3072: KLEIN_4B, 4096: KLEIN_9B, 6144: DEV}
-"""Width of a token -> the offer that is as wide."""
+"""Token width -> listed base."""
 
 
 class Flux2(Family):
@@ -69,7 +69,7 @@ class Flux2(Family):
         *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
         "attn.to_qkv_mlp_proj",
-        # By their whole names: in the other blocks `attn.to_out` is a list, which cannot learn.
+        # Full names: in the other blocks `attn.to_out` is a ModuleList, which cannot be trained.
         *(f"single_transformer_blocks.{index}.attn.to_out" for index in range(MOST_SINGLE_BLOCKS)),
     )
     reads_lokr = True
@@ -80,22 +80,22 @@ class Flux2(Family):
         return denoiser["num_attention_heads"] * denoiser["attention_head_dim"]
 
     def uses_negative_prompt(self, index, denoiser):
-        # dev is told its guidance, and the fast versions of klein have theirs learnt in.
-        return not (_is_told_guidance(denoiser) or index.get("is_distilled"))
+        # dev has a guidance embedding, and the fast versions of klein are distilled.
+        return not (_takes_guidance(denoiser) or index.get("is_distilled"))
 
     def architecture(self, base):
-        if _is_told_guidance(base.component_config("transformer")):
+        if _takes_guidance(base.component_config("transformer")):
             return "Flux.2-dev/lora"
         return "Flux.2-klein-9b/lora" if self.width(base) == 4096 else "Flux.2-klein-4b/lora"
 
     def member_title(self, width):
-        return self.title if width is None else MEMBERS.get(width, f"a FLUX.2 model {width} wide")
+        return self.title if width is None else MEMBERS.get(width, f"a FLUX.2 model of width {width}")
 
     def checkpoint_offer(self, shapes):
         return OFFERS.get(shapes.get("double_stream_modulation_img.lin.weight", (0, 0))[1])
 
-    def load_apart(self, base):
-        # dev's is named a processor of words and pictures, which insists on torchvision; for words alone its tokenizer gives the same tokens.
+    def load_separately(self, base):
+        # dev's tokenizer is declared as a multimodal processor, which requires torchvision; for text its tokenizer gives the same tokens.
         if base.pipeline_name != "Flux2Pipeline":
             return {}
         from transformers import AutoTokenizer
@@ -105,7 +105,7 @@ class Flux2(Family):
     def objective(self, pipeline, device):
         from studio.families.objectives import FlowMatching, Shift
 
-        # The pipelines move their noise levels further the fewer steps they draw with; this is their line for 200 steps.
+        # The pipelines shift noise levels further for fewer inference steps; this is their line for 200 steps.
         return FlowMatching(Shift.of(pipeline.scheduler.config), patch=1)
 
     def encode_images(self, pipeline, pixels_BCHW):
@@ -119,7 +119,7 @@ class Flux2(Family):
         return (Flux2Pipeline._patchify_latents(posterior.mean) - mean_C11) / std_C11, Flux2Pipeline._patchify_latents(posterior.std) / std_C11
 
     def encode_prompts(self, pipeline, prompts):
-        """`guidance` comes along for dev alone, by which the others know it."""
+        """Only dev has the condition `guidance`, which identifies it below."""
         import torch
         from diffusers import Flux2Pipeline
 
@@ -129,29 +129,29 @@ class Flux2(Family):
             conditions["guidance"] = torch.full((len(prompts),), GUIDANCE, device=embeddings_BTD.device)
         return conditions
 
-    def beyond_limit(self, pipeline, prompt):
+    def truncated_text(self, pipeline, prompt):
         from diffusers import Flux2Pipeline
         from diffusers.pipelines.flux2.pipeline_flux2 import format_input
 
         dev = isinstance(pipeline, Flux2Pipeline)
         chat = format_input([PROMPT], pipeline.system_message)[0] if dev else [{"role": "user", "content": PROMPT}]
-        return cut_chat_end(pipeline.tokenizer, chat, prompt, LONGEST_PROMPT)
+        return chat_text_beyond(pipeline.tokenizer, chat, prompt, LONGEST_PROMPT)
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
         from diffusers import Flux2Pipeline
 
         height, width = noisy_BCHW.shape[2:]
         words_BTD = conditions["prompt_embeds"]
-        said_BTC = denoiser(
+        predicted_BTC = denoiser(
             hidden_states=Flux2Pipeline._pack_latents(noisy_BCHW),
             timestep=t_B.to(noisy_BCHW.dtype) / 1000,
             guidance=conditions.get("guidance"),
             encoder_hidden_states=words_BTD,
-            txt_ids=token_places(1, 1, 1, words_BTD.shape[1], device=noisy_BCHW.device),
-            img_ids=token_places(1, height, width, 1, device=noisy_BCHW.device),
+            txt_ids=token_positions(1, 1, 1, words_BTD.shape[1], device=noisy_BCHW.device),
+            img_ids=token_positions(1, height, width, 1, device=noisy_BCHW.device),
             return_dict=False,
         )[0]
-        return said_BTC.transpose(1, 2).unflatten(2, (height, width))
+        return predicted_BTC.transpose(1, 2).unflatten(2, (height, width))
 
     def input_shapes(self, config, size):
         shapes = {
@@ -164,13 +164,13 @@ class Flux2(Family):
         arguments = {"prompt_embeds": positive["prompt_embeds"], "guidance_scale": guidance_scale}
         return arguments if "guidance" in positive else arguments | {"negative_prompt_embeds": negative["prompt_embeds"]}
 
-    def foreign_layers(self, tensors):
-        # diffusers takes every lora_down for a file of kohya's and loses the layers of those that name blocks as ComfyUI does.
+    def convert_keys(self, tensors):
+        # diffusers treats every lora_down file as kohya's and drops the layers of files with ComfyUI's block names.
         if not any(name.startswith("lora_unet_") for name in tensors):
             tensors = {name.replace(".lora_down.", ".lora_A.").replace(".lora_up.", ".lora_B."): tensor for name, tensor in tensors.items()}
-        return super().foreign_layers(tensors)
+        return super().convert_keys(tensors)
 
 
-def _is_told_guidance(denoiser) -> bool:
-    # dev's own config is older than the word for it, which is what its class takes for granted.
+def _takes_guidance(denoiser) -> bool:
+    # dev's config predates the key; the default of its class is True.
     return denoiser.get("guidance_embeds", True)

@@ -1,40 +1,40 @@
-"""Krea 2 (Krea): a flow-matching transformer over one row of words and 2 x 2 patches of latents; the words come from twelve layers of Qwen3-VL."""
+"""Krea 2 (Krea): a flow-matching transformer over text tokens and 2 x 2 latent patches; the text comes from twelve layers of Qwen3-VL."""
 
 import math
 
-from studio.families.base import Family, cut_end, encode_frame
-from studio.families.facts import Drawing, Offer
+from studio.families.base import Family, encode_frame, text_beyond
+from studio.families.facts import Offer, SamplingDefaults
 from studio.families.licences import KREA_COMMUNITY
 
 LONGEST_PROMPT = 256
-"""Tokens after the template's opening. The pipeline's default is 512, but padding is masked and takes no position, so a prompt means the same at
-any length, and at twelve layers a token this one takes 16 MB a caption in half precision."""
+"""Tokens after the template's prefix. The pipeline's default is 512, but padding is masked and has no position, so the length does not change a
+prompt's meaning; with twelve layers per token this one takes 16 MB per caption in half precision."""
 DISTILLED_MU = 1.15
-"""Logarithm of the shift that the pipeline uses for the distilled checkpoint, whatever the picture's size."""
+"""Logarithm of the pipeline's shift for the distilled checkpoint, at any image size."""
 
 RAW = Offer(
     "krea/Krea-2-Raw",
     "Krea 2 Raw",
     "Krea 2 Raw",
     KREA_COMMUNITY,
-    Drawing(52, 3.5),
+    SamplingDefaults(52, 3.5),
     denoiser={},
     denoiser_billions=12.8,
     encoder_billions=4.4,
     gated=True,
-    note="The one to train on; its makers advise to draw with Krea 2 Turbo, which takes its LoRAs.",
+    note="The base for training. Its publisher recommends Krea 2 Turbo for sampling; it takes the same LoRAs.",
 )
 TURBO = Offer(
     "krea/Krea-2-Turbo",
     "Krea 2 Turbo",
     "Krea 2 Turbo",
     KREA_COMMUNITY,
-    Drawing(8, 0.0),
+    SamplingDefaults(8, 0.0),
     denoiser={},
     denoiser_billions=12.8,
     encoder_billions=4.4,
     gated=True,
-    note="The one to draw with, in eight steps; train on Krea 2 Raw and use the LoRA here.",
+    note="For sampling in eight steps. Train on Krea 2 Raw and use the LoRA here.",
 )
 
 
@@ -47,7 +47,7 @@ class Krea2(Family):
     components = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     denoiser_class = "Krea2Transformer2DModel"
     repeated_blocks = ("Krea2TransformerBlock",)
-    # The few blocks that fuse the encoder's layers have the same names and learn too, as in diffusers' training script.
+    # The blocks that fuse the encoder's layers have the same names and are trained too, as in diffusers' training script.
     target_modules = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.to_gate", "ff.up", "ff.down")
     checkpoint_parts = ("transformer",)
 
@@ -61,7 +61,7 @@ class Krea2(Family):
         from studio.families.objectives import FlowMatching, Shift
 
         shift = Shift(math.exp(DISTILLED_MU)) if pipeline.config.is_distilled else Shift.of(pipeline.scheduler.config)
-        # Noise levels evenly, then shifted, is how Krea's own code trains LoRAs.
+        # Uniform noise levels, then shifted, as in Krea's own LoRA training code.
         return FlowMatching(shift, density="uniform")
 
     def encode_images(self, pipeline, pixels_BCHW):
@@ -71,18 +71,18 @@ class Krea2(Family):
         words_BTLD, mask_BT = pipeline.encode_prompt(prompts, pipeline.text_encoder.device, max_sequence_length=LONGEST_PROMPT)
         return {"prompt_embeds": words_BTLD, "prompt_embeds_mask": mask_BT}
 
-    def beyond_limit(self, pipeline, prompt):
-        opening = len(pipeline.tokenizer(pipeline.prompt_template_encode_prefix).input_ids)
+    def truncated_text(self, pipeline, prompt):
+        prefix = len(pipeline.tokenizer(pipeline.prompt_template_encode_prefix).input_ids)
         kept = LONGEST_PROMPT + pipeline.prompt_template_encode_start_idx - pipeline.prompt_template_encode_num_suffix_tokens
-        return cut_end(pipeline.tokenizer, prompt, kept - opening)
+        return text_beyond(pipeline.tokenizer, prompt, kept - prefix)
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
         from diffusers import Krea2Pipeline, QwenImagePipeline
 
         batch, channels, height, width = noisy_BCHW.shape
         words_BTLD = conditions["prompt_embeds"]
-        said = denoiser(
-            # Qwen-Image packs the same way, and its packing needs no pipeline in memory.
+        predicted = denoiser(
+            # Qwen-Image packs latents the same way, and its method needs no pipeline instance.
             hidden_states=QwenImagePipeline._pack_latents(noisy_BCHW, batch, channels, height, width),
             encoder_hidden_states=words_BTLD,
             timestep=(t_B / 1000).to(noisy_BCHW.dtype),
@@ -90,7 +90,7 @@ class Krea2(Family):
             encoder_attention_mask=conditions["prompt_embeds_mask"],
             return_dict=False,
         )[0]
-        return QwenImagePipeline._unpack_latents(said, height * 8, width * 8, 8)[:, :, 0]
+        return QwenImagePipeline._unpack_latents(predicted, height * 8, width * 8, 8)[:, :, 0]
 
     def input_shapes(self, config, size):
         return {
@@ -100,7 +100,7 @@ class Krea2(Family):
         }
 
     def call_arguments(self, positive, negative, guidance_scale):
-        """Guidance is Krea's own: cond + guidance_scale * (cond - uncond), off at 0; elsewhere that is 1 more, and off at 1."""
+        """Krea's guidance is cond + guidance_scale * (cond - uncond), off at 0; other families' scale is 1 higher, and off at 1."""
         return {
             "prompt_embeds": positive["prompt_embeds"],
             "prompt_embeds_mask": positive["prompt_embeds_mask"],

@@ -1,6 +1,4 @@
-"""The licences of bases and those a LoRA may be given, as their makers state them, each with what it means in plain words. Looked up, never from
-memory.
-"""
+"""Licences of bases and of LoRAs, each with a plain summary, taken from the licence texts."""
 
 from studio.families.facts import Licence
 
@@ -23,35 +21,35 @@ CC0 = Licence(
     "CC0 1.0",
     "https://creativecommons.org/publicdomain/zero/1.0/",
     commercial=True,
-    words="Everything is allowed; there are no conditions.",
+    words="Any use is allowed, without conditions.",
 )
 CC_BY = Licence(
     "cc-by-4.0",
     "CC BY 4.0",
     "https://creativecommons.org/licenses/by/4.0/",
     commercial=True,
-    words="Commercial use is allowed; the maker must be named.",
+    words="Commercial use is allowed; attribution is required.",
 )
 CC_BY_SA = Licence(
     "cc-by-sa-4.0",
     "CC BY-SA 4.0",
     "https://creativecommons.org/licenses/by-sa/4.0/",
     commercial=True,
-    words="Commercial use is allowed; the maker must be named, and what is made from it shared alike.",
+    words="Commercial use is allowed; attribution and share-alike are required.",
 )
 CC_BY_NC = Licence(
     "cc-by-nc-4.0",
     "CC BY-NC 4.0",
     "https://creativecommons.org/licenses/by-nc/4.0/",
     commercial=False,
-    words="Nothing commercial; the maker must be named.",
+    words="Non-commercial use only; attribution is required.",
 )
 OPENRAIL = Licence(
     "creativeml-openrail-m",
     "CreativeML Open RAIL-M",
     "https://huggingface.co/spaces/CompVis/stable-diffusion-license",
     commercial=True,
-    words="Commercial use is allowed; a list of harmful uses is not, and whoever passes it on must say the same.",
+    words="Commercial use is allowed; a list of harmful uses is forbidden, and redistribution must keep that list.",
     binds="uses",
 )
 OPENRAIL_PLUS = Licence(
@@ -59,7 +57,7 @@ OPENRAIL_PLUS = Licence(
     "CreativeML Open RAIL++-M",
     "https://huggingface.co/stabilityai/stable-diffusion-2/blob/main/LICENSE-MODEL",
     commercial=True,
-    words="Commercial use is allowed; a list of harmful uses is not, and whoever passes it on must say the same.",
+    words="Commercial use is allowed; a list of harmful uses is forbidden, and redistribution must keep that list.",
     binds="uses",
 )
 
@@ -68,7 +66,7 @@ OPENRAIL_XL = Licence(
     "CreativeML Open RAIL++-M",
     "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md",
     commercial=True,
-    words="Commercial use is allowed; a list of harmful uses is not, and whoever passes it on must say the same.",
+    words="Commercial use is allowed; a list of harmful uses is forbidden, and redistribution must keep that list.",
     binds="uses",
 )
 FLUX_DEV = Licence(
@@ -76,7 +74,7 @@ FLUX_DEV = Licence(
     "FLUX.1 [dev] Non-Commercial License",
     "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
     commercial=False,
-    words="The model and LoRAs made from it are for non-commercial use; what its outputs may be used for, its text says.",
+    words="The model and LoRAs made from it are for non-commercial use; the licence text says what outputs may be used for.",
     name="flux-1-dev-non-commercial-license",
     binds="all",
 )
@@ -86,7 +84,7 @@ STABILITY_COMMUNITY = Licence(
     "https://huggingface.co/stabilityai/stable-diffusion-3.5-large/blob/main/LICENSE.md",
     commercial=True,
     words="Commercial use is free up to one million US dollars of yearly revenue, after registering with Stability AI; "
-    "whoever passes it on adds its text and the words “Powered by Stability AI”.",
+    "redistribution must include the licence text and “Powered by Stability AI”.",
     name="stabilityai-ai-community",
     binds="all",
     capped=True,
@@ -97,8 +95,8 @@ KREA_COMMUNITY = Licence(
     "Krea 2 Community License",
     "https://www.krea.ai/krea-2-licensing",
     commercial=True,
-    words="Commercial use is free below one million US dollars of yearly revenue; whoever passes it on adds its text, begins the name "
-    "with “Krea” and keeps harmful pictures out.",
+    words="Commercial use is free below one million US dollars of yearly revenue; redistribution must include the licence text, begin the "
+    "name with “Krea” and prevent harmful images.",
     name="krea-2-community-license",
     binds="all",
     capped=True,
@@ -109,7 +107,7 @@ FLUX_2 = Licence(
     "FLUX Non-Commercial License",
     "https://huggingface.co/black-forest-labs/FLUX.2-dev/blob/main/LICENSE.md",
     commercial=False,
-    words="The model and LoRAs made from it are for non-commercial use; what its outputs may be used for, its text says.",
+    words="The model and LoRAs made from it are for non-commercial use; the licence text says what outputs may be used for.",
     name="flux-non-commercial-license",
     binds="all",
 )

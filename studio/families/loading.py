@@ -1,4 +1,4 @@
-"""From a folder or a single file to a pipeline in memory, the same way for every family; and foreign LoRAs through diffusers' converters."""
+"""Pipeline loading from a folder or a single file, and conversion of other trainers' LoRAs through diffusers."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from studio.families.base import Family
     from studio.families.facts import BaseFolder
 
-PACKERS = {"nf4": "bitsandbytes", "int8": "bitsandbytes", "fp8": "torchao"}
+QUANTISATION_PACKAGES = {"nf4": "bitsandbytes", "int8": "bitsandbytes", "fp8": "torchao"}
 """quantisation -> the package it needs."""
 
 
@@ -26,15 +26,15 @@ def load_pipeline(
 
     kind = pipeline_class(family, base)
     _check_tokenizers(family, base)
-    apart = family.load_apart(base)
-    absent = dict.fromkeys([*(name for name in family.models if parts is not None and name not in parts), *apart])
+    separate = family.load_separately(base)
+    absent = dict.fromkeys([*(name for name in family.models if parts is not None and name not in parts), *separate])
     given: dict[str, Any] = dict(absent)
-    packed = packing(quantisation) if quantisation != "none" and family.denoiser_name not in absent else None
+    quantization = quantisation_config(quantisation) if quantisation != "none" and family.denoiser_name not in absent else None
     for name in family.checkpoint_parts if base.checkpoint else ():
         if name not in absent:
-            given[name] = load_from_file(family, base, name, dtype, packed if name == family.denoiser_name else None)
-    if packed and family.denoiser_name not in given:
-        given["quantization_config"] = PipelineQuantizationConfig(quant_mapping={family.denoiser_name: packed})
+            given[name] = load_from_file(family, base, name, dtype, quantization if name == family.denoiser_name else None)
+    if quantization and family.denoiser_name not in given:
+        given["quantization_config"] = PipelineQuantizationConfig(quant_mapping={family.denoiser_name: quantization})
     pipeline = kind.from_pretrained(
         base.path,
         dtype=dtype,
@@ -44,9 +44,9 @@ def load_pipeline(
         **family.unused,
         **given,
     )
-    pipeline.register_modules(**apart)
+    pipeline.register_modules(**separate)
     if base.schedule:
-        pipeline.register_modules(scheduler=rescheduled(pipeline.scheduler, base))
+        pipeline.register_modules(scheduler=apply_schedule(pipeline.scheduler, base))
     pipeline.set_progress_bar_config(disable=True)
     for name in family.models:
         if isinstance(pipeline.components[name], torch.nn.Module):
@@ -55,16 +55,16 @@ def load_pipeline(
 
 
 def _has_half_only(base: "BaseFolder", parts: Collection[str]) -> bool:
-    """Whether one of these parts lies there in 16 bits alone: its files then carry that in their names, and are only found when asked for so."""
+    """Whether one of these parts has fp16 files only, which diffusers finds only with the variant."""
     weights = [list((base.path / part).glob("*.safetensors")) for part in parts]
     return any(files and all(".fp16" in file.stem for file in files) for files in weights)
 
 
 def load_from_file(
-    family: "Family", base: "BaseFolder", part: str, dtype: "torch.dtype", packed: "QuantizationConfigMixin | None"
+    family: "Family", base: "BaseFolder", part: str, dtype: "torch.dtype", quantization: "QuantizationConfigMixin | None"
 ) -> "torch.nn.Module":
-    """One model out of a single file: its tensors alone are read, renamed by diffusers' converters, and must fill the model that the folder's
-    config describes."""
+    """Load one model from a single file: only its tensors are read, renamed by diffusers' converters, and must fill the model of the folder's
+    config."""
     import diffusers
     from diffusers.loaders.single_file_utils import SingleFileComponentError, create_diffusers_clip_model_from_ldm
     from safetensors import SafetensorError
@@ -74,33 +74,33 @@ def load_from_file(
         tensors = _tensors(family, base, part)
         if part in family.text_encoder_names:
             module = create_diffusers_clip_model_from_ldm(_clip_class(base, part), tensors, torch_dtype=dtype, **where)
-        elif packed:
-            # Unlike from_pretrained, this one leaves packed weights where it is told to.
-            module = denoiser_class(family).from_single_file(tensors, dtype=dtype, quantization_config=packed, device=_accelerator(), **where)
+        elif quantization:
+            # Unlike from_pretrained, this method needs the device of quantised weights.
+            module = denoiser_class(family).from_single_file(tensors, dtype=dtype, quantization_config=quantization, device=_accelerator(), **where)
         else:
             kind = denoiser_class(family) if part == family.denoiser_name else diffusers.AutoencoderKL
             module = kind.from_single_file(tensors, dtype=dtype, **where)
     except (SingleFileComponentError, SafetensorError, KeyError, IndexError, ValueError, RuntimeError) as error:
-        # Too little memory, or no card to pack on, is not the file's fault.
-        if isinstance(error, RuntimeError) and (packed or "memory" in str(error)):
+        # Out-of-memory errors and a missing GPU for quantisation are not caused by the file.
+        if isinstance(error, RuntimeError) and (quantization or "memory" in str(error)):
             raise
-        raise StudioError(_unlike(base, part)) from error
-    # What the file does not have stays without numbers.
+        raise StudioError(_mismatch_message(base, part)) from error
+    # Parameters missing in the file stay on the meta device.
     if any(weight.is_meta for weight in module.parameters()):
-        raise StudioError(_unlike(base, part))
+        raise StudioError(_mismatch_message(base, part))
     return module
 
 
 def _tensors(family: "Family", base: "BaseFolder", part: str) -> "dict[str, torch.Tensor]":
-    """The weights of one part by the names that the converters know. Opened by safetensors itself: diffusers unpickles what is called otherwise."""
+    """The weights of one part under the names that the converters expect. Opened by safetensors: diffusers unpickles files with other suffixes."""
     from safetensors import safe_open
 
     with safe_open(base.checkpoint, framework="pt") as file:
-        return {wanted: file.get_tensor(name) for name, wanted in single_file.names_of(part, family, file.keys()).items()}
+        return {wanted: file.get_tensor(name) for name, wanted in single_file.part_names(part, family, file.keys()).items()}
 
 
 def _clip_class(base: "BaseFolder", part: str) -> type:
-    """By its name in the model_index.json, which is a downloaded file: only these two are looked up."""
+    """The text encoder class in model_index.json; a downloaded file, so only these two are accepted."""
     import transformers
 
     known = {"CLIPTextModel": transformers.CLIPTextModel, "CLIPTextModelWithProjection": transformers.CLIPTextModelWithProjection}
@@ -110,16 +110,16 @@ def _clip_class(base: "BaseFolder", part: str) -> type:
     return known[named[-1]]
 
 
-def _unlike(base: "BaseFolder", part: str) -> str:
+def _mismatch_message(base: "BaseFolder", part: str) -> str:
     like = base.reference or f"the folder {base.path.name!r}"
     return (
-        f"The {part} in {base.id} does not fit the settings of {like}: the file is incomplete, or a variant of another size. Get it again, or "
-        "choose another base."
+        f"The {part} in {base.id} does not match the config of {like}: the file is incomplete or of another size. Download it again, or choose "
+        "another base."
     )
 
 
-def rescheduled(scheduler: "SchedulerMixin", base: "BaseFolder") -> "SchedulerMixin":
-    """The folder's scheduler with what the single file says otherwise; DDIM for noise up to the end, which not all of them know."""
+def apply_schedule(scheduler: "SchedulerMixin", base: "BaseFolder") -> "SchedulerMixin":
+    """The folder's scheduler with the single file's overrides; DDIM for zero terminal SNR, which not all schedulers support."""
     from diffusers import DDIMScheduler
 
     kind = DDIMScheduler if "rescale_betas_zero_snr" in base.schedule else type(scheduler)
@@ -133,20 +133,20 @@ def _accelerator() -> "torch.device | None":
 
 
 def _check_tokenizers(family: "Family", base: "BaseFolder") -> None:
-    """StudioError with what to install for a tokenizer in the older format, which transformers translates with two more packages."""
+    """StudioError with what to install for a SentencePiece tokenizer, which transformers converts with two more packages."""
     from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
     for folder in (base.path / name for name in family.components if name.startswith("tokenizer")):
         older = any(folder.glob("*.model")) and not (folder / "tokenizer.json").exists()
         if older and not (is_sentencepiece_available() and is_protobuf_available()):
             raise StudioError(
-                f"The base model {base.title!r} splits prompts into words with the packages sentencepiece and protobuf, which are not installed. "
+                f"The base model {base.title!r} needs the packages sentencepiece and protobuf for its tokenizer, and they are not installed. "
                 "Run: pip install sentencepiece protobuf"
             )
 
 
 def pipeline_class(family: "Family", base: "BaseFolder") -> type:
-    """The diffusers class of a base. Its name comes from a downloaded file, so only those that the family lists are looked up."""
+    """The diffusers class of a base. Its name comes from a downloaded file, so only the family's own are accepted."""
     import diffusers
 
     if base.pipeline_name not in family.pipeline_names:
@@ -160,22 +160,20 @@ def denoiser_class(family: "Family") -> type:
     return getattr(diffusers, family.denoiser_class)
 
 
-def packing(quantisation: str) -> "QuantizationConfigMixin":
-    """How diffusers packs a denoiser's layers; StudioError with what to install when the package is not here."""
+def quantisation_config(quantisation: str) -> "QuantizationConfigMixin":
+    """The diffusers quantisation config of a denoiser; StudioError with what to install if the package is missing."""
     import importlib.util
 
     import torch
     from diffusers import BitsAndBytesConfig, TorchAoConfig
 
-    package = PACKERS[quantisation]
+    package = QUANTISATION_PACKAGES[quantisation]
     if package == "bitsandbytes" and not torch.cuda.is_available():
-        raise StudioError(
-            f"Packing the base as {quantisation} needs a graphics card, and this computer shows none. Choose no packing (quantisation none)."
-        )
+        raise StudioError(f"Quantisation {quantisation} needs a GPU, and none was found. Choose quantisation none.")
     if importlib.util.find_spec(package) is None:
         raise StudioError(
-            f"Packing the base as {quantisation} needs the package {package}, which is not installed. Run: pip install {package}. "
-            "Or choose no packing (quantisation none)."
+            f"Quantisation {quantisation} needs the package {package}, which is not installed. Run: pip install {package}. "
+            "Or choose quantisation none."
         )
     if quantisation == "nf4":
         return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
@@ -186,8 +184,8 @@ def packing(quantisation: str) -> "QuantizationConfigMixin":
     return TorchAoConfig(Float8WeightOnlyConfig())
 
 
-def convert_foreign(family: "Family", tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
-    """Through the pipeline's own `lora_state_dict`. Some converters insist on kohya's alphas, which are folded in already: rank is given back."""
+def convert_with_diffusers(family: "Family", tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """Convert keys with the pipeline's `lora_state_dict`. Some converters require kohya's alphas, which are already folded: they get the rank."""
     import diffusers
     import torch
 
@@ -205,13 +203,13 @@ def convert_foreign(family: "Family", tensors: "dict[str, torch.Tensor]") -> "di
 
 
 def convert_text_encoder(part: str, tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
-    """The layers of one text encoder as PEFT names them, without the part's name; the converters of whole files leave older spellings there."""
+    """The layers of one text encoder under PEFT's names, without the part's name; whole-file converters leave older names there."""
     from diffusers.utils import convert_state_dict_to_peft
 
     found = {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
     if not found or any(".lora_A." in name for name in found):
         return found
-    # convert_state_dict_to_diffusers would do this, but knows old spellings by to_out_lora alone (diffusers 0.42); not all files have it.
+    # convert_state_dict_to_diffusers recognises old names only by to_out_lora (diffusers 0.42), which not all files have.
     for old, new in {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}.items():
         found = {name.replace(f".{old}_lora.", f".{new}.lora_linear_layer."): tensor for name, tensor in found.items()}
     return convert_state_dict_to_peft(found)

@@ -1,6 +1,6 @@
-"""What a denoiser is asked to predict, and how a mistake is weighed. Pure tensors.
+"""Training objectives: noising, targets and loss weights of discrete diffusion and flow matching. Pure tensors.
 
-Shapes: B batch, C channels, H and W latent height and width, T training timesteps. Timesteps count from 0 (clean) to 1000 (noise).
+Shapes: B batch, C channels, H and W latent height and width, T training timesteps. Timesteps are from 0 (clean) to 1000 (noise).
 """
 
 import math
@@ -13,7 +13,7 @@ from studio.core.errors import StudioError
 
 TIMESTEPS = 1000
 CLEANEST, NOISIEST = 1e-4, 1 - 1e-4
-"""Ends of the noise levels practised: the logit of 0 and 1 is infinite."""
+"""Bounds of the noise levels: the logit of 0 and 1 is infinite."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Objective:
 
     def __post_init__(self):
         if self.prediction_type not in ("epsilon", "v_prediction"):
-            raise StudioError(f"This base predicts {self.prediction_type!r}; the studio can train epsilon and v_prediction. Choose another base.")
+            raise StudioError(f"This base predicts {self.prediction_type!r}; supported are epsilon and v_prediction. Choose another base.")
 
     def timesteps(self, uniform_B: Tensor, size: tuple[int, int]) -> Tensor:
-        """Whole timesteps from numbers in 0..1, by the density; `size` (latents' height and width) makes no difference here."""
-        return (practised(uniform_B, self.density) * len(self.alphas_cumprod_T)).long().clamp(max=len(self.alphas_cumprod_T) - 1)
+        """Integer timesteps from uniform numbers in 0..1, by the density; `size` (height and width of the latents) is not used."""
+        return (sample_noise_levels(uniform_B, self.density) * len(self.alphas_cumprod_T)).long().clamp(max=len(self.alphas_cumprod_T) - 1)
 
     def add_noise(self, latents_BCHW: Tensor, noise_BCHW: Tensor, t_B: Tensor) -> Tensor:
         """q(x_t | x_0), equation 4 of Ho et al. 2020 (Denoising Diffusion Probabilistic Models)."""
@@ -55,7 +55,7 @@ class Objective:
         return snr_B.clamp(max=self.min_snr_gamma) / divisor
 
     def losses(self, prediction_BCHW: Tensor, latents_BCHW: Tensor, noise_BCHW: Tensor, t_B: Tensor, mask_B1HW: Tensor | None = None) -> Tensor:
-        """Weighted mean squared error of each example: (B,). A mask says how much each place counts."""
+        """Weighted mean squared error of each example: (B,). A mask weights each position."""
         return self.weights(t_B) * squared_error(prediction_BCHW, self.target(latents_BCHW, noise_BCHW, t_B), mask_B1HW)
 
     def _rates(self, t_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,9 +65,9 @@ class Objective:
 
 @dataclass(frozen=True)
 class Shift:
-    """How far a base moves its noise levels towards noise: by a constant, or by the size of the picture.
+    """Shift of a base's noise levels towards noise: a constant, or a function of the image size.
 
-    The picture's is exp(mu), mu linear between (smallest tokens, base_shift) and (largest tokens, max_shift), as FLUX and its relatives do it.
+    The latter is exp(mu), mu linear between (smallest tokens, base_shift) and (largest tokens, max_shift), as in FLUX and similar models.
     """
 
     constant: float = 1.0
@@ -79,7 +79,7 @@ class Shift:
 
     @classmethod
     def of(cls, scheduler_config) -> "Shift":
-        """As the base's own FlowMatchEulerDiscreteScheduler is set."""
+        """From the config of the base's FlowMatchEulerDiscreteScheduler."""
         return cls(
             scheduler_config.shift,
             bool(scheduler_config.use_dynamic_shifting),
@@ -98,9 +98,9 @@ class Shift:
 
 @dataclass(frozen=True)
 class FlowMatching:
-    """Rectified flow: a straight line from the picture to the noise (Liu et al. 2022; Lipman et al. 2022). The denoiser predicts its velocity.
+    """Rectified flow: a straight line from the image to the noise (Liu et al. 2022; Lipman et al. 2022). The denoiser predicts the velocity.
 
-    `patch` is the side of the square of latents that becomes one token.
+    `patch` is the side of the square of latents per token.
     """
 
     shift: Shift
@@ -110,10 +110,10 @@ class FlowMatching:
     prediction_type = "flow"
 
     def timesteps(self, uniform_B: Tensor, size: tuple[int, int]) -> Tensor:
-        """Timesteps (fractions allowed) from numbers in 0..1: by the density (Esser et al. 2024, section 3.1), then shifted towards noise by
+        """Timesteps, not rounded, from uniform numbers in 0..1: by the density (Esser et al. 2024, section 3.1), then shifted towards noise by
         sigma' = s sigma / (1 + (s - 1) sigma) (its equation 23)."""
         factor = self.shift.factor(size[0] * size[1] // self.patch**2)
-        sigma_B = practised(uniform_B, self.density)
+        sigma_B = sample_noise_levels(uniform_B, self.density)
         return (TIMESTEPS * factor * sigma_B / (1 + (factor - 1) * sigma_B)).float()
 
     def add_noise(self, latents_BCHW: Tensor, noise_BCHW: Tensor, t_B: Tensor) -> Tensor:
@@ -126,22 +126,22 @@ class FlowMatching:
         return noise_BCHW - latents_BCHW
 
     def losses(self, prediction_BCHW: Tensor, latents_BCHW: Tensor, noise_BCHW: Tensor, t_B: Tensor, mask_B1HW: Tensor | None = None) -> Tensor:
-        """Mean squared error of each example: (B,). A mask says how much each place counts."""
+        """Mean squared error of each example: (B,). A mask weights each position."""
         return squared_error(prediction_BCHW, self.target(latents_BCHW, noise_BCHW, t_B), mask_B1HW)
 
     def _sigma(self, t_B: Tensor) -> Tensor:
         return (t_B / TIMESTEPS).view(-1, 1, 1, 1)
 
 
-def practised(uniform_B: Tensor, density: str) -> Tensor:
-    """Noise levels in 0..1 from evenly spread numbers: as they are, or by the inverse of the logit-normal's cumulative distribution."""
+def sample_noise_levels(uniform_B: Tensor, density: str) -> Tensor:
+    """Noise levels in 0..1 from uniform numbers: unchanged, or through the inverse of the logit-normal's cumulative distribution."""
     if density == "uniform":
         return uniform_B
     return torch.sigmoid(torch.special.ndtri(uniform_B.clamp(CLEANEST, NOISIEST)))
 
 
 def squared_error(prediction_BCHW: Tensor, target_BCHW: Tensor, mask_B1HW: Tensor | None) -> Tensor:
-    """Mean over an example's numbers, in float32. A mask keeps the scale: where it is half dark, the other half counts twice."""
+    """Mean squared error of each example, in float32. The loss is normalised by the mask's mean, so that a mask keeps its scale."""
     error_BCHW = (prediction_BCHW.float() - target_BCHW.float()).square()
     if mask_B1HW is None:
         return error_BCHW.mean(dim=(1, 2, 3))

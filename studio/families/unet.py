@@ -1,14 +1,14 @@
-"""What the families with a U-Net have in common: its layout, a discrete schedule of noise, and CLIP's tokenizer."""
+"""Common base class of the U-Net families: layout, discrete noise schedule and CLIP's tokenizer."""
 
-from studio.families.base import Family, cut_end
+from studio.families.base import Family, text_beyond
 
 
 class UNetFamily(Family):
     denoiser_name = "unet"
     denoiser_class = "UNet2DConditionModel"
     repeated_blocks = ("BasicTransformerBlock",)
-    # Attention and feed-forward of every transformer block. proj_in and proj_out are linear in 2.x and in ours but convolutions
-    # in 1.x, so they stay out: one list for all members.
+    # Attention and feed-forward of every transformer block. proj_in and proj_out are linear in 2.x and the built-in base but convolutions
+    # in 1.x, so they are left out: one list for all bases.
     target_modules = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
 
     def width(self, base):
@@ -19,7 +19,7 @@ class UNetFamily(Family):
         return base.component_config("unet")["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
 
     def bucket_step(self, base):
-        """So that every level of the U-Net halves evenly."""
+        """Makes sides divisible at every level of the U-Net."""
         vae, unet = base.component_config("vae"), base.component_config("unet")
         return 2 ** (len(vae["block_out_channels"]) - 1 + len(unet["block_out_channels"]) - 1)
 
@@ -32,10 +32,10 @@ class UNetFamily(Family):
         return Objective(pipeline.scheduler.alphas_cumprod.float().to(device), pipeline.scheduler.config.prediction_type)
 
     def encode_images(self, pipeline, pixels_BCHW):
-        # Unlike the later autoencoders, this one's config may say a shift that its pipeline never applies.
+        # Unlike for later autoencoders, the config may contain a shift that the pipeline never applies.
         posterior = pipeline.vae.encode(pixels_BCHW.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist
         scale = pipeline.vae.config.scaling_factor
         return posterior.mean * scale, posterior.std * scale
 
-    def beyond_limit(self, pipeline, prompt):
-        return cut_end(pipeline.tokenizer, prompt, pipeline.tokenizer.model_max_length - 2)
+    def truncated_text(self, pipeline, prompt):
+        return text_beyond(pipeline.tokenizer, prompt, pipeline.tokenizer.model_max_length - 2)

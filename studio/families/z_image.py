@@ -1,25 +1,27 @@
-"""Z-Image (Tongyi-MAI, arXiv 2511.22699): one stream of picture and words for a flow-matching transformer, the words read by Qwen 3."""
+"""Z-Image (Tongyi-MAI, arXiv 2511.22699): a single-stream flow-matching transformer over image and text tokens, with Qwen 3 as text encoder."""
 
-from studio.families.base import PROMPT, Family, cut_chat_end, token_places
-from studio.families.facts import Drawing, Offer
+from studio.families.base import PROMPT, Family, chat_text_beyond, token_positions
+from studio.families.facts import Offer, SamplingDefaults
 from studio.families.licences import APACHE
 
 LONGEST_PROMPT = 512
-"""Tokens of the chat that a prompt is spoken in, as the pipeline keeps by default. Every prompt is filled up to it and masked."""
+"""Tokens of the chat around a prompt, the pipeline's default. Every prompt is padded to it and masked."""
 MOST_LAYERS = 30
 
-Z_IMAGE = Offer("Tongyi-MAI/Z-Image", "Z-Image", "Z-Image", APACHE, Drawing(50, 4.0), denoiser={}, denoiser_billions=6.2, encoder_billions=4.0)
+Z_IMAGE = Offer(
+    "Tongyi-MAI/Z-Image", "Z-Image", "Z-Image", APACHE, SamplingDefaults(50, 4.0), denoiser={}, denoiser_billions=6.2, encoder_billions=4.0
+)
 TURBO = Offer(
     "Tongyi-MAI/Z-Image-Turbo",
     "Z-Image Turbo",
     "Z-Image-Turbo",
     APACHE,
-    Drawing(9, 0.0),
+    SamplingDefaults(9, 0.0),
     denoiser={},
     denoiser_billions=6.2,
     encoder_billions=4.0,
     stored=(4, 2),
-    note="Made to draw in eight steps, which training soon undoes; train on Z-Image and keep Turbo for drawing.",
+    note="Distilled for eight steps, which training soon undoes. Train on Z-Image and use Turbo for sampling.",
 )
 
 
@@ -32,7 +34,7 @@ class ZImage(Family):
     components = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     denoiser_class = "ZImageTransformer2DModel"
     repeated_blocks = ("ZImageTransformerBlock",)
-    # By their whole names: the ends alone would also find the two refiners, which see words or picture only.
+    # Full names: the ends alone would also match the two refiners, which process only text or only image tokens.
     target_modules = tuple(f"layers.{index}.attention.{name}" for index in range(MOST_LAYERS) for name in ("to_q", "to_k", "to_v", "to_out.0"))
     reads_lokr = True
     checkpoint_parts = ("transformer",)
@@ -41,13 +43,13 @@ class ZImage(Family):
         return "Z-Image/lora"
 
     def checkpoint_offer(self, shapes):
-        # Lumina Image 2 has layers of the same names, but nothing to fill its texts with.
+        # Lumina Image 2 has layers of the same names, but no padding token for text.
         return Z_IMAGE if "cap_pad_token" in shapes else None
 
     def encode_prompts(self, pipeline, prompts):
         import torch
 
-        # A copy: the pipeline writes the chat it makes of each prompt back into the list.
+        # A copy: the pipeline overwrites the list with the chats that it makes of the prompts.
         rows, _ = pipeline.encode_prompt(
             list(prompts), pipeline.text_encoder.device, do_classifier_free_guidance=False, max_sequence_length=LONGEST_PROMPT
         )
@@ -55,23 +57,23 @@ class ZImage(Family):
         lengths_B1 = torch.tensor([[len(row_TD)] for row_TD in rows], device=words_BTD.device)
         return {"prompt_embeds": words_BTD, "prompt_mask": torch.arange(LONGEST_PROMPT, device=words_BTD.device) < lengths_B1}
 
-    def beyond_limit(self, pipeline, prompt):
-        return cut_chat_end(pipeline.tokenizer, [{"role": "user", "content": PROMPT}], prompt, LONGEST_PROMPT)
+    def truncated_text(self, pipeline, prompt):
+        return chat_text_beyond(pipeline.tokenizer, [{"role": "user", "content": PROMPT}], prompt, LONGEST_PROMPT)
 
     def predict(self, denoiser, noisy_BCHW, t_B, conditions):
-        """What ZImageTransformer2DModel.forward computes. That takes lists of any length and asks the host for them; here all shapes are fixed."""
+        """ZImageTransformer2DModel.forward with fixed shapes; the original takes lists of any length and synchronises with the host."""
         import torch
         from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 
-        def through(layer, *inputs):
-            again = denoiser.gradient_checkpointing and torch.is_grad_enabled()
-            return denoiser._gradient_checkpointing_func(layer, *inputs) if again else layer(*inputs)
+        def run(layer, *inputs):
+            recompute = denoiser.gradient_checkpointing and torch.is_grad_enabled()
+            return denoiser._gradient_checkpointing_func(layer, *inputs) if recompute else layer(*inputs)
 
         batch, channels, height, width = noisy_BCHW.shape
         rows, columns, device = height // 2, width // 2, noisy_BCHW.device
         time_BD = denoiser.t_embedder((1000 - t_B) / 1000 * denoiser.t_scale).type_as(noisy_BCHW)
 
-        # Each text is filled up to a multiple of 32 with a learnt token, and takes as many places; the picture stands behind it.
+        # Each text is padded to a multiple of 32 positions with a learned token; the image tokens follow.
         mask_BT = conditions["prompt_mask"].bool()
         count = mask_BT.shape[1]
         filled_B1 = (mask_BT.sum(1, keepdim=True) + SEQ_MULTI_OF - 1) // SEQ_MULTI_OF * SEQ_MULTI_OF
@@ -81,28 +83,28 @@ class ZImage(Family):
         text_turns_BTF = denoiser.rope_embedder(text_places_T3).expand(batch, -1, -1)
         words_BTD = torch.where(mask_BT[..., None], denoiser.cap_embedder(conditions["prompt_embeds"]), denoiser.cap_pad_token)
         for layer in denoiser.context_refiner:
-            words_BTD = through(layer, words_BTD, seen_BT, text_turns_BTF)
+            words_BTD = run(layer, words_BTD, seen_BT, text_turns_BTF)
 
         spare = -(rows * columns) % SEQ_MULTI_OF
         patches = noisy_BCHW.reshape(batch, channels, rows, 2, columns, 2).permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, 4 * channels)
         tokens_BND = denoiser.all_x_embedder["2-1"](patches)
         tokens_BND = torch.cat([tokens_BND, denoiser.x_pad_token.to(tokens_BND).expand(batch, spare, -1)], dim=1)
-        grid_N3 = token_places(1, rows, columns, device=device)
+        grid_N3 = token_positions(1, rows, columns, device=device)
         behind_B13 = torch.nn.functional.pad(filled_B1 + 1, (0, 2))[:, None]
         places_BN3 = torch.nn.functional.pad(grid_N3 + behind_B13, (0, 0, 0, spare))
         turns_BNF = denoiser.rope_embedder(places_BN3.flatten(0, 1)).unflatten(0, (batch, -1))
         for layer in denoiser.noise_refiner:
-            tokens_BND = through(layer, tokens_BND, None, turns_BNF, time_BD)
+            tokens_BND = run(layer, tokens_BND, None, turns_BNF, time_BD)
 
         stream_BSD = torch.cat([tokens_BND, words_BTD], dim=1)
         stream_turns_BSF = torch.cat([turns_BNF, text_turns_BTF], dim=1)
         stream_seen_BS = torch.cat([seen_BT.new_ones(tokens_BND.shape[:2]), seen_BT], dim=1)
         for layer in denoiser.layers:
-            stream_BSD = through(layer, stream_BSD, stream_seen_BS, stream_turns_BSF, time_BD)
+            stream_BSD = run(layer, stream_BSD, stream_seen_BS, stream_turns_BSF, time_BD)
 
-        said = denoiser.all_final_layer["2-1"](stream_BSD, c=time_BD)[:, : rows * columns]
-        # Its clean pictures are at time 1 and it says which way they lie, so the velocity towards noise is the other way round.
-        return -said.reshape(batch, rows, columns, 2, 2, channels).permute(0, 5, 1, 3, 2, 4).reshape(noisy_BCHW.shape)
+        predicted = denoiser.all_final_layer["2-1"](stream_BSD, c=time_BD)[:, : rows * columns]
+        # Its time is 1 at clean images and it predicts the velocity towards them, so the velocity towards noise is the negative.
+        return -predicted.reshape(batch, rows, columns, 2, 2, channels).permute(0, 5, 1, 3, 2, 4).reshape(noisy_BCHW.shape)
 
     def input_shapes(self, config, size):
         return {
@@ -113,12 +115,12 @@ class ZImage(Family):
 
     def call_arguments(self, positive, negative, guidance_scale):
         return {
-            "prompt_embeds": _unfilled(positive),
-            "negative_prompt_embeds": _unfilled(negative),
+            "prompt_embeds": _without_padding(positive),
+            "negative_prompt_embeds": _without_padding(negative),
             "guidance_scale": guidance_scale,
         }
 
 
-def _unfilled(conditions) -> list:
-    """Each prompt at its own length, as the pipeline takes them."""
+def _without_padding(conditions) -> list:
+    """Each prompt at its own length, as the pipeline expects."""
     return [row_TD[mask_T.bool()] for row_TD, mask_T in zip(conditions["prompt_embeds"], conditions["prompt_mask"], strict=True)]

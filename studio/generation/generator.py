@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from studio.adapters.format import Adapter, load_adapter, refuse_other_base
+from studio.adapters.format import Adapter, check_base_compatibility, load_adapter
 from studio.adapters.stack import Report, Stack
 from studio.config.recipe import Recipe
 from studio.core.errors import Overflow, StudioError
@@ -68,7 +68,7 @@ class Generator:
     def _explain_overflow(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> str:
         """Find the cause of non-finite values: generate again with every layer monitored, which is too slow for normal use, then without LoRAs."""
         advice = "Choose a smaller weight, or get another version of this LoRA."
-        with self.stack.watched() as seen, contextlib.suppress(Overflow):
+        with self.stack.measuring() as seen, contextlib.suppress(Overflow):
             self._generate(recipe, stack, on_step)
         if overflowing := next((each for each in seen if math.isinf(each.times)), None):
             return f"{overflowing.title}: layer {overflowing.layer} overflows. {advice}"
@@ -100,7 +100,7 @@ class Generator:
         key = (path, stat.st_mtime_ns, stat.st_size)
         if key not in self._adapters:
             adapter = load_adapter(path, self.family)
-            refuse_other_base(path.name, adapter.fingerprint, self.family, self.base)
+            check_base_compatibility(path.name, adapter.fingerprint, self.family, self.base)
             while len(self._adapters) >= ADAPTERS_KEPT:
                 self._adapters.pop(next(iter(self._adapters)))
             self._adapters[key] = adapter
@@ -127,5 +127,5 @@ class Generator:
             for title, names in report.unmatched.items()
         ]
         for prompt in (recipe.prompt, recipe.negative_prompt):
-            if lost := self.family.beyond_limit(self.pipeline, prompt):
+            if lost := self.family.truncated_text(self.pipeline, prompt):
                 self.notes.append(f"The prompt is longer than the text encoder's limit; the end was ignored: “{lost}”.")

@@ -58,7 +58,7 @@ class ModelCache:
             self.generators[key] = self.generators.pop(key)
         else:
             base = families.resolve_base(recipe.base_model, recipe.revision)
-            family = families.of_folder(base, recipe.family)
+            family = families.from_folder(base, recipe.family)
             if self.device == "cuda":
                 self.captioners.clear()
             while len(self.generators) >= BASES_KEPT[self.device]:

@@ -1,7 +1,7 @@
-"""The one place that talks to the Hugging Face Hub: the client, who a token belongs to, and downloads.
+"""Client for the Hugging Face Hub: accounts and downloads. No other module calls the Hub, except for publishing.
 
-Every failure leaves as a StudioError that says what happened and what to do (refusals.py). A token is a SecretStr from the moment it is
-read, so that no repr, log line or traceback shows it.
+Every failure becomes a StudioError with what happened and what to do (errors.py). A token is a SecretStr as soon as it is read, so that no repr,
+log line or traceback shows it.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ from pydantic import SecretStr
 from studio.core.access import Access
 from studio.core.errors import StudioError
 from studio.core.file_types import PICKLE_SUFFIXES
-from studio.hub.errors import HUB_ERRORS, endpoint, sentences
+from studio.hub.errors import HUB_ERRORS, endpoint, translated_errors
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all)."""
+"""Called with (bytes done, total bytes)."""
 
 SECONDS_TO_CONNECT = 10
 SECONDS_OF_SILENCE = 60
@@ -36,7 +36,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def _client() -> httpx.Client:
-    """huggingface_hub 2.4 waits for an answer for ever; a Hub that says nothing must become a sentence instead."""
+    """HTTP client with timeouts; huggingface_hub 2.4 has none and would wait forever."""
     client = default_client_factory()
     client.timeout = httpx.Timeout(SECONDS_OF_SILENCE, connect=SECONDS_TO_CONNECT)
     return client
@@ -47,28 +47,28 @@ set_client_factory(_client)
 
 @dataclass(frozen=True)
 class Account:
-    """Who a token belongs to. `role` is what the Hub calls it: read, write, fineGrained, or "" where it does not say."""
+    """Owner and rights of a token. `role` is the Hub's: read, write, fineGrained, or "" if unknown."""
 
     name: str
     organisations: tuple[str, ...]
     role: str
     writable: tuple[str, ...] | None
-    """Namespaces a fine-grained token may write to; None when the Hub does not list them."""
+    """Namespaces a fine-grained token may write to; None if the Hub does not list them."""
 
     def refusal(self, namespace: str) -> str:
-        """Why this token cannot write to a namespace; empty when nothing is known against it."""
+        """Why this token cannot write to a namespace; empty if no reason is known."""
         if namespace not in (self.name, *self.organisations):
             known = ", ".join((self.name, *self.organisations))
             return f"The token belongs to {self.name}, who cannot write to {namespace!r}; choose one of: {known}."
         if self.role == "read" or (self.writable is not None and namespace not in self.writable):
             where = f"{endpoint()}/settings/tokens"
-            return f"This token can read but not write to {namespace!r}. Make one with write access at {where} and use that."
+            return f"This token can read but not write to {namespace!r}. Create one with write access at {where}."
         return ""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A model's folder on this computer and the exact commit it is."""
+    """A downloaded model: its folder and exact commit."""
 
     path: Path
     revision: str
@@ -76,7 +76,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Download:
-    """One adapter file fetched from the Hub, its bytes checked, and what its card says about it."""
+    """A downloaded and verified adapter file, with facts from its model card."""
 
     path: Path
     repo_id: str
@@ -90,25 +90,25 @@ class Download:
 
 
 def api(token: SecretStr | None = None) -> HfApi:
-    """A client that uses this token or none at all, never one that happens to lie on the machine."""
+    """An API client with this token or none; never with a token stored on the machine."""
     return HfApi(endpoint=endpoint(), token=token.get_secret_value() if token else False, library_name="lora-studio")
 
 
 def read_token(text: str) -> SecretStr:
-    """What a person typed or pasted. Refused here if it could not be a header: the HTTP client would quote it in its error."""
+    """A token that the user entered. Invalid header values are rejected here, because the HTTP client would quote them in its error."""
     plain = text.strip()
     if not re.fullmatch(r"[\x21-\x7e]{8,4096}", plain):
-        raise StudioError(f"That is not a Hub token: one starts with hf_ and has no spaces. Copy it again from {endpoint()}/settings/tokens.")
+        raise StudioError(f"This is not a Hub token: tokens start with hf_ and contain no spaces. Copy it again from {endpoint()}/settings/tokens.")
     return SecretStr(plain)
 
 
 def machine_login() -> SecretStr | None:
-    """The login of this computer, for bases whose terms its owner accepted; none on a Space, where it would not be the visitor's."""
+    """The Hub login of this computer, for gated bases; None on a Space, where it would not be the visitor's."""
     return Access.from_environment(os.environ).machine_token()
 
 
 def check_repo_id(repo_id: str) -> str:
-    """`owner/name`, before anything is sent."""
+    """Validate an id `owner/name` before a request."""
     plain = repo_id.strip()
     try:
         validate_repo_id(plain)
@@ -120,13 +120,13 @@ def check_repo_id(repo_id: str) -> str:
 
 
 def whoami(token: SecretStr) -> Account:
-    """Who this token belongs to and where it may write."""
-    with sentences("Asking the Hub who you are"):
+    """Owner and write access of a token."""
+    with translated_errors("Asking the Hub who you are"):
         return account(api(token).whoami())
 
 
 def account(facts: dict) -> Account:
-    """The Hub's answer to whoami, read."""
+    """Parse the Hub's whoami response."""
     access = facts.get("auth", {}).get("accessToken", {})
     organisations = tuple(org["name"] for org in facts.get("orgs", []) if org.get("roleInOrg") != "read")
     writable = None
@@ -137,18 +137,18 @@ def account(facts: dict) -> Account:
 
 
 def resolve(repo_id: str, revision: str | None = None, token: SecretStr | None = None) -> str:
-    """The 40-digit commit behind a branch, a tag or nothing. Without a network: the one that is on this computer."""
-    with sentences(f"Looking up {repo_id}", repo_id):
+    """The commit hash of a branch, tag or the default branch; offline, the cached one."""
+    with translated_errors(f"Looking up {repo_id}", repo_id):
         return api(token).resolve_revision(check_repo_id(repo_id), revision=revision or None).resolved
 
 
 def download_model(
     repo_id: str, patterns: Iterable[str], revision: str | None = None, token: SecretStr | None = None, on_progress: Progress | None = None
 ) -> Snapshot:
-    """The files of a repository that match, at one exact commit. Files already here are not fetched again."""
+    """Download the matching files of a repository at one exact commit. Cached files are not downloaded again."""
     sha, patterns = resolve(repo_id, revision, token), list(patterns)
-    _refuse_what_does_not_fit(check_repo_id(repo_id), sha, patterns, token)
-    with sentences(f"Fetching {repo_id}", repo_id):
+    _check_disk_space(check_repo_id(repo_id), sha, patterns, token)
+    with translated_errors(f"Fetching {repo_id}", repo_id):
         folder = huggingface_hub.snapshot_download(
             check_repo_id(repo_id),
             revision=sha,
@@ -160,8 +160,8 @@ def download_model(
     return Snapshot(Path(folder), sha)
 
 
-def _refuse_what_does_not_fit(repo_id: str, sha: str, patterns: list[str], token: SecretStr | None) -> None:
-    """StudioError when the files that are not here yet would fill the disk. Asks the Hub only when something is missing."""
+def _check_disk_space(repo_id: str, sha: str, patterns: list[str], token: SecretStr | None) -> None:
+    """StudioError if the missing files would fill the disk. Queries the Hub only if files are missing."""
     try:
         huggingface_hub.snapshot_download(repo_id, revision=sha, allow_patterns=patterns, local_files_only=True)
         return
@@ -170,7 +170,7 @@ def _refuse_what_does_not_fit(repo_id: str, sha: str, patterns: list[str], token
     try:
         files = api(token).model_info(repo_id, revision=sha, files_metadata=True).siblings or []
     except HUB_ERRORS:
-        # The download that follows meets the same, and says what it means.
+        # The download that follows fails the same way and reports it.
         return
     names = set(filter_repo_objects([file.rfilename for file in files], allow_patterns=patterns))
     missing = [f for f in files if f.rfilename in names and not isinstance(try_to_load_from_cache(repo_id, f.rfilename, revision=sha), str)]
@@ -179,8 +179,8 @@ def _refuse_what_does_not_fit(repo_id: str, sha: str, patterns: list[str], token
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
     if needed > free - KEPT_FREE:
         raise StudioError(
-            f"{repo_id} takes {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free, of which {KEPT_FREE / 1e9:.0f} GB stay free "
-            "for the studio's own work. Free some space, or choose a smaller model."
+            f"{repo_id} takes {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB are free, of which {KEPT_FREE / 1e9:.0f} GB are reserved "
+            "for the studio. Free some space, or choose a smaller model."
         )
 
 
@@ -191,18 +191,18 @@ def download_adapter(
     token: SecretStr | None = None,
     on_progress: Progress | None = None,
 ) -> Download:
-    """One .safetensors of a repository, at one exact commit, its bytes compared with what the Hub says they are."""
+    """Download one .safetensors file of a repository at one exact commit and verify its checksum."""
     repo_id = check_repo_id(repo_id)
-    with sentences(f"Looking up {repo_id}", repo_id):
+    with translated_errors(f"Looking up {repo_id}", repo_id):
         info = api(token).model_info(repo_id, revision=revision or None, files_metadata=True)
     files = {file.rfilename: file for file in info.siblings or []}
     chosen = _choose(repo_id, list(files), filename)
     size = files[chosen].size or 0
     if size > LARGEST_ADAPTER:
-        raise StudioError(f"{chosen} in {repo_id} is {size / 1e9:.1f} GB; a LoRA is at most {LARGEST_ADAPTER / 1e9:.0f} GB, so it is a whole model.")
+        raise StudioError(f"{chosen} in {repo_id} is {size / 1e9:.1f} GB; a LoRA has at most {LARGEST_ADAPTER / 1e9:.0f} GB, so it is a full model.")
 
     def fetch(again: bool) -> Path:
-        with sentences(f"Fetching {repo_id}", repo_id):
+        with translated_errors(f"Fetching {repo_id}", repo_id):
             return Path(
                 huggingface_hub.hf_hub_download(
                     repo_id,
@@ -216,10 +216,10 @@ def download_adapter(
             )
 
     path = fetch(again=False)
-    if not _is_that(path, files[chosen]):
+    if not _matches(path, files[chosen]):
         path = fetch(again=True)
-        if not _is_that(path, files[chosen]):
-            raise StudioError(f"{chosen} from {repo_id} arrived damaged twice (its checksum differs); it was not added. Try again later.")
+        if not _matches(path, files[chosen]):
+            raise StudioError(f"{chosen} from {repo_id} was damaged twice in transfer (wrong checksum) and was not added. Try again later.")
     card = info.card_data.to_dict() if info.card_data else {}
     base = card.get("base_model") or ""
     return Download(
@@ -236,7 +236,7 @@ def download_adapter(
 
 
 def git_blob_id(data: bytes) -> str:
-    """What git, and so the Hub, calls a regular file with these bytes."""
+    """The git blob id of a file with these bytes, which the Hub uses for regular files."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
@@ -251,13 +251,13 @@ def _choose(repo_id: str, names: list[str], filename: str | None) -> str:
     if len(loras) == 1:
         return loras[0]
     if loras:
-        raise StudioError(f"{repo_id} has {len(loras)} files; say which one: {', '.join(loras[:8])}{' ...' if len(loras) > 8 else ''}.")
+        raise StudioError(f"{repo_id} has {len(loras)} files; choose one: {', '.join(loras[:8])}{' ...' if len(loras) > 8 else ''}.")
     if any(name.endswith(PICKLE_SUFFIXES) for name in names):
-        raise StudioError(f"{repo_id} has only pickle files, which can run programs when opened; the studio opens .safetensors only.")
-    raise StudioError(f"{repo_id} has no .safetensors file, so there is no LoRA in it to add.")
+        raise StudioError(f"{repo_id} has only pickle files, which can run code when opened; the studio opens only .safetensors files.")
+    raise StudioError(f"{repo_id} has no .safetensors file, so it contains no LoRA to add.")
 
 
-def _is_that(path: Path, listed: huggingface_hub.hf_api.RepoSibling) -> bool:
+def _matches(path: Path, listed: huggingface_hub.hf_api.RepoSibling) -> bool:
     if listed.lfs is not None:
         return _sha256(path) == listed.lfs.sha256
     return git_blob_id(path.read_bytes()) == listed.blob_id
@@ -269,12 +269,12 @@ def _sha256(path: Path) -> str:
 
 
 def _counter(on_progress: Progress | None) -> type[hub_tqdm]:
-    """A progress bar that draws nothing and reports bytes. snapshot_download makes several; only bars in bytes count."""
+    """A tqdm class that displays nothing and reports bytes. snapshot_download creates several; only those in bytes count."""
 
     class Counter(hub_tqdm):
         def __init__(self, *args, unit: str = "it", name: str | None = None, disable: bool | None = None, **kwargs):
             super().__init__(*args, unit=unit, disable=True, **kwargs)
-            # A disabled bar keeps neither; "transfer" counts network bytes, which would count every byte twice.
+            # A disabled bar keeps neither. "transfer" counts network bytes and would count every byte twice.
             self.counts = unit == "B" and not (name or "").endswith(".transfer")
             self.total, self.n = kwargs.get("total") or 0, kwargs.get("initial") or 0
 

@@ -1,4 +1,4 @@
-"""What the Hub's refusals and the network's failures mean: one sentence each, with what to do. The only table of its kind."""
+"""Messages for errors of the Hub and the network, each with what to do."""
 
 import os
 import re
@@ -23,21 +23,21 @@ HUB_ERRORS = (
 
 
 def endpoint() -> str:
-    """Where the Hub is, read when asked: huggingface_hub's own constant is frozen at its import."""
+    """The Hub's address, read at each call: huggingface_hub's own constant is fixed at import."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
 @contextmanager
-def sentences(doing: str, repo_id: str = "") -> Iterator[None]:
-    """Turn whatever the Hub or the network says inside this block into one sentence, begun with what was being done."""
+def translated_errors(doing: str, repo_id: str = "") -> Iterator[None]:
+    """Convert errors of the Hub and the network inside this block to a StudioError that starts with `doing`."""
     try:
         yield
     except HUB_ERRORS as error:
-        raise StudioError(f"{doing} did not work. {explain(error, repo_id)}") from error
+        raise StudioError(f"{doing} failed. {explain(error, repo_id)}") from error
 
 
 def explain(error: Exception, repo_id: str = "") -> str:
-    """What a failure means and what to do about it. Subclasses come before their bases: gated is also "not found"."""
+    """The cause of an error and what to do. Subclasses are checked before their bases: gated is also "not found"."""
     named = repo_id or "The repository"
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.RevisionResolutionError)) and isinstance(error.__cause__, HUB_ERRORS):
@@ -45,7 +45,7 @@ def explain(error: Exception, repo_id: str = "") -> str:
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "The studio is set to work offline (HF_HUB_OFFLINE=1); start it without that to use the Hub."
     if isinstance(error, errors.LocalEntryNotFoundError):
-        return f"The Hub ({endpoint()}) cannot be reached and {named} is not on this computer yet; try again with a network."
+        return f"The Hub ({endpoint()}) cannot be reached and {named} is not on this computer; try again when you are online."
     if isinstance(error, httpx.TimeoutException):
         return f"The Hub ({endpoint()}) did not answer in time; nothing is lost, try again in a minute."
     if isinstance(error, (httpx.TransportError, errors.RevisionResolutionError)):
@@ -65,34 +65,34 @@ def explain(error: Exception, repo_id: str = "") -> str:
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"{named} is not on the Hub under that name, or it is private and your token cannot see it; check the spelling, or {LOG_IN}."
     if status == 401:
-        return f"The Hub does not accept this token (expired or mistyped); make a new one at {endpoint()}/settings/tokens and use that."
+        return f"The Hub does not accept this token (expired or mistyped); create a new one at {endpoint()}/settings/tokens."
     if status == 402:
-        return "The Hub asks for a paid plan for this; choose a public repository or free some space there."
+        return "The Hub requires a paid plan for this; choose a public repository or free some space there."
     if status == 403:
         return f"The token has no right to do this with {named}; it needs write access: {endpoint()}/settings/tokens."
     if status == 409:
         return f"{named} already exists; choose another name."
     if status == 412:
-        return f"{named} was changed by somebody else at the same moment; nothing was overwritten. Look at it and publish again."
+        return f"{named} was changed at the same time by another upload; nothing was overwritten. Look at it and publish again."
     if status == 413:
-        return "The Hub says that this is too large."
+        return "The Hub rejected the upload as too large."
     if status == 429:
-        return f"The Hub asks to wait{_wait_hint(error)} (too many requests); try again then."
+        return f"The Hub requires a wait of{_wait_hint(error)} (too many requests); try again then."
     if status >= 500:
-        return f"The Hub has a problem of its own (error {status}); nothing is lost, try again in a few minutes."
-    said = " ".join(str(getattr(error, "server_message", None) or "").split())[:200]
-    return f"The Hub refused (error {status}){': ' + said if said else ''}."
+        return f"The Hub has an internal problem (error {status}); nothing is lost, try again in a few minutes."
+    message = " ".join(str(getattr(error, "server_message", None) or "").split())[:200]
+    return f"The Hub rejected the request (error {status}){': ' + message if message else ''}."
 
 
-def is_passing(error: Exception) -> bool:
-    """True for failures that may be gone in a moment: the network, a timeout, 408, 429 and 5xx."""
+def is_transient(error: Exception) -> bool:
+    """Whether a retry may help: network errors, timeouts, 408, 429 and 5xx."""
     if isinstance(error, errors.HfHubHTTPError):
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
     return isinstance(error, httpx.TransportError)
 
 
 def seconds_to_wait(error: Exception) -> int | None:
-    """How long a 429 asks to wait, from RateLimit or Retry-After; None when it does not say."""
+    """Seconds to wait after a 429, from RateLimit or Retry-After; None if not given."""
     if not isinstance(error, errors.HfHubHTTPError):
         return None
     headers = error.response.headers
@@ -102,4 +102,4 @@ def seconds_to_wait(error: Exception) -> int | None:
 
 def _wait_hint(error: errors.HfHubHTTPError) -> str:
     seconds = seconds_to_wait(error)
-    return f" {seconds} seconds" if seconds else " a little"
+    return f" {seconds} seconds" if seconds else " a moment"

@@ -1,4 +1,4 @@
-"""How far an upload is: a percentage that only grows, counted where the bytes are read."""
+"""Upload progress: a percentage that never decreases, counted where bytes are read."""
 
 import io
 import threading
@@ -9,13 +9,13 @@ from typing import BinaryIO
 from huggingface_hub import CommitOperationAdd
 
 OnProgress = Callable[[int, int, str], None]
-"""Called with (done, in all, what is being done)."""
+"""Called with (done, total, message)."""
 
 BEFORE_UPLOAD, AFTER_UPLOAD = 10, 85
 
 
 class Progress:
-    """Where publishing is, in percent, so that a wait in between changes the words and not the bar. Uploads report from several threads."""
+    """Progress of publishing in percent; a wait changes the message only. Thread-safe, because uploads report from several threads."""
 
     def __init__(self, on_progress: OnProgress):
         self._on_progress = on_progress
@@ -31,12 +31,12 @@ class Progress:
         self._on_progress(self._percent, 100, message)
 
     def sending(self, total_bytes: int) -> None:
-        """A new try: nothing of it is sent yet."""
+        """Start an upload attempt."""
         self._sent, self._to_send = 0, total_bytes
 
     def sent(self, new_bytes: int) -> None:
         with self._lock:
-            # The client reads a file again when it tries again.
+            # The client reads a file again on a retry.
             self._sent = min(self._sent + new_bytes, self._to_send)
             share = self._sent / max(1, self._to_send)
             self._percent = int(BEFORE_UPLOAD + (AFTER_UPLOAD - BEFORE_UPLOAD) * share)
@@ -45,7 +45,7 @@ class Progress:
 
 
 class CountedAdd(CommitOperationAdd):
-    """A file that says how much of it has been read for the upload. (Xet reads by itself; there the bar waits.)"""
+    """A file that reports how much of it has been read for the upload. (Xet reads files itself and reports nothing.)"""
 
     def counted_by(self, progress: Progress) -> "CountedAdd":
         self._progress = progress
@@ -58,7 +58,7 @@ class CountedAdd(CommitOperationAdd):
 
 
 class _CountedFile(io.BufferedIOBase):
-    """As much of a file as an HTTP client needs."""
+    """The part of the file interface that the HTTP client needs."""
 
     def __init__(self, file: BinaryIO, progress: Progress):
         self._file = file

@@ -70,7 +70,7 @@ def estimate_job(home: Home, job: Job, report: ProgressReporter, secret: bytes |
 
     config = TrainConfig.model_validate(job.payload["config"])
     base = families.locate_base(config.model.base_model, config.model.revision)
-    family = families.of_folder(base, config.model.family) if base else families.get(config.model.family)
+    family = families.from_folder(base, config.model.family) if base else families.get(config.model.family)
     # Without alpha, which follows the rank.
     measured = [measure(fields.replace(config, {"lora.rank": rank, "lora.alpha": None}), family, base) for rank in RANKS]
     if measured[1] is None:

@@ -28,7 +28,7 @@ def import_images(home: Home, job: Job, report: ProgressReporter, secret: bytes 
     """
     dataset = Dataset.open(home.workspace(job.owner), job.payload["dataset"])
     with dataset.incoming() as folder:
-        decoded = decode_files(job.payload["files"], folder, report, dataset.pictures)
+        decoded = decode_files(job.payload["files"], folder, report, dataset.images)
         report(len(job.payload["files"]), len(job.payload["files"]), "Adding the images")
         return dataset.add(decoded, folder)
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from studio import __version__, families
 from studio.adapters.header import read_header
 from studio.config import TrainConfig
-from studio.config.recipe import bare_png, read_recipe
+from studio.config.recipe import read_recipe, strip_metadata
 from studio.core import hashes
 from studio.core.errors import StudioError
 from studio.core.workspace import Home, Workspace, new_id, slug
@@ -262,11 +262,11 @@ def _samples(run: Run, step: int, chosen: list[int] | None) -> tuple[tuple[Sampl
         if not 0 <= index < len(columns[step]):
             raise StudioError(f"There is no sample image {index}; choose from 0 to {len(columns[step]) - 1}.")
         png = columns[step][index].read_bytes()
-        images.append(PlannedFile(f"images/{index + 1}.png", bare_png(png)))
+        images.append(PlannedFile(f"images/{index + 1}.png", strip_metadata(png)))
         before = None
         if index < len(columns.get(0, [])):
             before = f"images/base-{index + 1}.png"
-            images.append(PlannedFile(before, bare_png(columns[0][index].read_bytes())))
+            images.append(PlannedFile(before, strip_metadata(columns[0][index].read_bytes())))
         # Not the prompt of the config, where the trigger word is still a placeholder.
         samples.append(Sample(read_recipe(png).prompt, f"images/{index + 1}.png", before))
     return tuple(samples), tuple(images), ()
@@ -283,7 +283,7 @@ def _base(config: TrainConfig, family: Family, facts: dict, stated: str) -> Base
     if known and known.folder:
         return Base(known.name, id=known.id, licence=licence, folder=str(known.folder), hint=known.hint)
     if file := families.as_file(name):
-        whole, parts = single_file.holds_all(family), facts.get("base_parts") or {}
+        whole, parts = single_file.is_full_checkpoint(family), facts.get("base_parts") or {}
         loader_class = family.pipeline_names[0] if whole else family.denoiser_class
         part, schedule = "" if whole else family.denoiser_name, tuple(parts.get("schedule", {}).items())
         single = SingleFile(loader_class, part, parts.get("id", ""), parts.get("revision") or "", schedule)

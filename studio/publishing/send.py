@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from studio.core.errors import StudioError
 from studio.core.workspace import Home
 from studio.hub import client
-from studio.hub.errors import HUB_ERRORS, explain, is_passing, seconds_to_wait
+from studio.hub.errors import HUB_ERRORS, explain, is_transient, seconds_to_wait
 from studio.hub.upload import AFTER_UPLOAD, BEFORE_UPLOAD, CountedAdd, OnProgress, Progress
 from studio.jobs.progress import ProgressReporter
 from studio.jobs.queue import Job
@@ -110,7 +110,7 @@ def _with_retries(action: Callable, progress: Progress, doing: str, repo_id: str
 def _wait_or_raise(error: Exception, attempt: int, progress: Progress, doing: str, repo_id: str) -> None:
     requested = seconds_to_wait(error)
     seconds = 2**attempt if requested is None else requested + 1
-    if attempt == TRIES - 1 or not is_passing(error) or seconds > LONGEST_WAIT_SECONDS:
+    if attempt == TRIES - 1 or not is_transient(error) or seconds > LONGEST_WAIT_SECONDS:
         raise StudioError(f"{doing} failed. {explain(error, repo_id)}") from error
     for left in range(seconds, 0, -1):
         progress.say(f"The Hub is busy; retrying in {left} s")

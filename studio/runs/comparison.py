@@ -7,7 +7,7 @@ from typing import Any
 from studio.config import fields
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
-from studio.datasets.trigger_words import unspoken
+from studio.datasets.trigger_words import to_placeholder
 from studio.runs.run import Run
 
 FEWEST, MOST = 2, 6
@@ -77,6 +77,6 @@ def prompts_in_common(runs: Sequence[Run]) -> list[tuple[str, tuple[int, ...]]]:
     rows = []
     for run in runs:
         config = run.config
-        prompts = [unspoken(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
+        prompts = [to_placeholder(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
         rows.append({prompt: prompts.index(prompt) for prompt in prompts})
     return [(prompt, tuple(each[prompt] for each in rows)) for prompt in rows[0] if all(prompt in each for each in rows)]

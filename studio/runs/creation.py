@@ -11,7 +11,7 @@ from studio.config import TrainConfig
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace, copy_atomically, new_id, write_atomically
 from studio.datasets.dataset import Dataset
-from studio.datasets.importing.mask_names import name_for
+from studio.datasets.importing.mask_names import mask_name
 from studio.families import bases
 from studio.runs import library
 from studio.runs.run import Run
@@ -19,7 +19,7 @@ from studio.runs.run import Run
 
 def create_run(workspace: Workspace, config: TrainConfig, dataset: Dataset, title: str = "") -> Run:
     """Write the config and a snapshot of the dataset; later edits of the dataset do not affect this run."""
-    images = dataset.pictures
+    images = dataset.images
     if not images:
         raise StudioError(f"The dataset {dataset.title!r} has no images; add 10 to 50.")
     uncaptioned = sum(1 for image in images if not image.caption.strip())
@@ -33,8 +33,8 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: Dataset, titl
         _link_or_copy(image.file, run.dataset_dir / "pictures" / name)
         listing.append({"sha256": image.id, "file": name, "caption": image.caption, "width": image.width, "height": image.height})
         if image.mask:
-            listing[-1]["mask"] = name_for(image.id)
-            _link_or_copy(image.mask, run.dataset_dir / "pictures" / name_for(image.id))
+            listing[-1]["mask"] = mask_name(image.id)
+            _link_or_copy(image.mask, run.dataset_dir / "pictures" / mask_name(image.id))
     snapshot = {
         "title": title or dataset.title,
         "dataset": dataset.id,
@@ -87,7 +87,7 @@ def _start_file(workspace: Workspace, config: TrainConfig) -> Path | None:
     if not lora.start_from:
         return None
     adapter = library.find(workspace, lora.start_from)
-    if bases.look_up(config.model.base_model, config.model.revision).fits(adapter.family, adapter.width) is False:
+    if bases.get_base(config.model.base_model, config.model.revision).fits(adapter.family, adapter.width) is False:
         raise StudioError(f"{adapter.title} was trained for a base of another family or size; choose such a base, or another LoRA to start from.")
     if adapter.rank != lora.rank:
         raise StudioError(

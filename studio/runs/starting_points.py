@@ -8,12 +8,12 @@ from pathlib import Path
 from studio import config as configs
 from studio import families
 from studio.config import Preset, TrainConfig, fields, shipped_presets, toml
-from studio.config.foreign import OF_THE_PICTURES
+from studio.config.foreign import DATASET_SETTINGS
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace, slug, write_atomically
 from studio.datasets.dataset import Dataset
 from studio.datasets.importing.images import clean_text
-from studio.datasets.trigger_words import unspoken
+from studio.datasets.trigger_words import to_placeholder
 from studio.runs.run import Run
 
 MINE, RUN = "mine:", "run:"
@@ -25,7 +25,7 @@ def build_config(workspace: Workspace, dataset: Dataset, name: str = "", *overri
     """Config for this dataset from a starting point (shipped, mine:<name>, run:<id>; empty: the fitting shipped preset)."""
     if not name.startswith((MINE, RUN)):
         return configs.for_dataset(dataset, name, *overrides, overlay=memory)
-    return configs.tailored(find(workspace, name), dataset, *overrides, overlay=memory)
+    return configs.fit_to_dataset(find(workspace, name), dataset, *overrides, overlay=memory)
 
 
 def find(workspace: Workspace, name: str) -> Preset:
@@ -33,7 +33,7 @@ def find(workspace: Workspace, name: str) -> Preset:
         return _load_saved(workspace.preset_path(name.removeprefix(MINE)))
     if name.startswith(RUN):
         return _from_run(Run.open(workspace, name.removeprefix(RUN)))
-    return shipped_presets.named(name)
+    return shipped_presets.get(name)
 
 
 def saved_presets(workspace: Workspace) -> list[Preset]:
@@ -52,8 +52,8 @@ def list_choices(workspace: Workspace, subject: str, base_model: str = "") -> li
 
     For a base of unknown family, the shipped presets of every family, so that the user can choose the family.
     """
-    fitting = shipped_presets.named(configs.fitting_preset(subject, base_model))
-    known = not base_model or families.of(base_model) or fitting.base_model == base_model
+    fitting = shipped_presets.get(configs.fitting_preset(subject, base_model))
+    known = not base_model or families.detect(base_model) or fitting.base_model == base_model
     shipped = [p for p in configs.presets() if p.subject == subject and (not known or p.name in (fitting.name, fitting.name + shipped_presets.QUICK))]
     runs = [(f"Settings of the run {run.title}, {_format_date(run)}", RUN + run.id) for run in Run.all(workspace)[:RUNS_SHOWN]]
     return [*((p.title, p.name) for p in shipped), *((f"{p.title} (yours)", p.name) for p in saved_presets(workspace)), *runs]
@@ -80,11 +80,11 @@ def save(workspace: Workspace, title: str, config: TrainConfig, images: int = 0,
     if suggest or (images and config.training.max_train_steps == configs.suggested_steps(config, images)):
         del values[shipped_presets.STEPS]
     if config.samples.prompts:
-        values["samples.prompts"] = [unspoken(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
+        values["samples.prompts"] = [to_placeholder(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
     offer = families.offer(config.model.base_model)
     header = {"title": title, "description": f"Your own settings for {offer.name if offer else config.model.base_model}.", "measured": "estimated"}
-    text = toml.document(
-        {"preset": header, **fields.nested(values)}, "Preset saved in LoRA Studio; contains only values that differ from the defaults."
+    text = toml.dumps(
+        {"preset": header, **fields.unflatten(values)}, "Preset saved in LoRA Studio; contains only values that differ from the defaults."
     )
     write_atomically(path, text.encode())
     return _load_saved(path)
@@ -103,7 +103,7 @@ def non_default_values(config: TrainConfig) -> dict:
     for leaf in fields.leaves(config):
         value = fields.get(config, leaf.path)
         follows_rank = leaf.path == "lora.alpha" and value == config.lora.rank
-        if value != leaf.default and not follows_rank and (leaf.path not in OF_THE_PICTURES or leaf.path == "dataset.subject"):
+        if value != leaf.default and not follows_rank and (leaf.path not in DATASET_SETTINGS or leaf.path == "dataset.subject"):
             found[leaf.path] = value
     return found
 
@@ -120,19 +120,19 @@ def _load_saved(path: Path) -> Preset:
     values = shipped_presets.read(path)
     about = tomllib.loads(path.read_text(encoding="utf-8")).get("preset", {})
     values.pop("version", None)
-    return shipped_presets.described(MINE + path.stem, path, about, values)
+    return shipped_presets.from_tables(MINE + path.stem, path, about, values)
 
 
 def _from_run(run: Run) -> Preset:
     """A run's requested settings, without automatic choices; its prompts without its trigger word."""
     values = fields.flatten(run.requested.model_dump(exclude={"version"}))
-    values["samples.prompts"] = [unspoken(prompt, run.requested.dataset.trigger_word) for prompt in run.requested.samples.prompts]
+    values["samples.prompts"] = [to_placeholder(prompt, run.requested.dataset.trigger_word) for prompt in run.requested.samples.prompts]
     about = {
         "title": f"Settings of the run {run.title}",
         "description": f"As in the run {run.title}, {_format_date(run)}.",
         "measured": "those of that run",
     }
-    return shipped_presets.described(RUN + run.id, run.path, about, fields.nested(values))
+    return shipped_presets.from_tables(RUN + run.id, run.path, about, fields.unflatten(values))
 
 
 def _format_date(run: Run) -> str:

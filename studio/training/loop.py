@@ -85,7 +85,7 @@ def train(run: Run, disk: Disk, team: Team | None = None) -> None:
     if offload:
         offload.begin()
     if config.runtime.gradient_checkpointing:
-        family.compute_twice(denoiser)
+        family.enable_gradient_checkpointing(denoiser)
     learner = Learner(working, training, {name for name in working if not name.startswith(f"{family.denoiser_name}.")})
     if begin := start_tensors(run, config, family, working):
         learner.start_from(begin)
@@ -229,7 +229,7 @@ def encode(run: Run, encodings: Encodings, config: TrainConfig, pictures: list[d
 
 def too_long(family: Family, pipeline: DiffusionPipeline, captions: list[str]) -> list[str]:
     """One sentence when captions are longer than the base can read, with the first that is cut."""
-    cut = {caption: lost for caption in captions if (lost := family.beyond_limit(pipeline, caption))}
+    cut = {caption: lost for caption in captions if (lost := family.truncated_text(pipeline, caption))}
     if not cut:
         return []
     caption, lost = next(iter(cut.items()))
@@ -285,7 +285,7 @@ def main(argv: list[str]) -> int:
     """Exit status 0 when finished or stopped, 1 when it failed; the reason is the run's last event, a bug's traceback is in the log."""
     run = PatientRun(Path(argv[0]))
     platform.be_nice()
-    platform.be_first_to_die()
+    platform.prefer_as_oom_victim()
     team = Team(run.config.runtime.processes)
     if not team.first:
         # The first process has the run's lock and its last word, and writes.

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from studio.adapters.format import adapter_metadata, adapter_tensors, load_adapter, serialise, spell
+from studio.adapters.format import adapter_metadata, adapter_tensors, canonical_name, load_adapter, serialise
 from studio.adapters.layers import inject, peft_config
 from studio.config import TrainConfig, fields
 from studio.core import hashes
@@ -53,7 +53,7 @@ def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family,
                     weight.data.copy_(torch.from_numpy(values))
                 elif ".lora_B." in name or ".lokr_w1" in name:
                     weight.data.zero_()
-                working[spell(f"{part}.{_in_file(name)}")] = weight
+                working[canonical_name(f"{part}.{_in_file(name)}")] = weight
             index += 1
     return working
 

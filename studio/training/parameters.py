@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from studio.adapters.format import spell
+from studio.adapters.format import canonical_name
 from studio.config import optimizers
 from studio.config.training import TrainingConfig
 from studio.training.optimizers import make_optimizer, text_share
@@ -124,8 +124,8 @@ class Learner:
     def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
         """Go back to what `state` gave, in an earlier version too, which named the layers of text encoders otherwise. In place where the
         optimizer has tensors already: a recorded step reads them there."""
-        tensors = {spell(name): tensor for name, tensor in tensors.items()}
-        stated = {spell(name): numbers for name, numbers in facts["numbers"].items()}
+        tensors = {canonical_name(name): tensor for name, tensor in tensors.items()}
+        stated = {canonical_name(name): numbers for name, numbers in facts["numbers"].items()}
         states: dict[str, dict] = {name: dict(stated.get(name, {})) for name in self.masters}
         for key, value in tensors.items():
             kind, _, rest = key.partition("/")

@@ -31,7 +31,7 @@ def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
         team.wait()
     config = run.config
     base = families.resolve_base(config.model.base_model, config.model.revision)
-    family = families.of_folder(base, config.model.family)
+    family = families.from_folder(base, config.model.family)
     if config.lora.method == "lokr" and not family.reads_lokr:
         raise StudioError(f"diffusers reads no LoKr files of {family.title}; choose lora or dora.")
     check_optimizer(config.training)

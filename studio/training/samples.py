@@ -16,7 +16,7 @@ from studio.config import TrainConfig
 from studio.config.recipe import Recipe, StackEntry, add_recipe
 from studio.core import hashes
 from studio.core.errors import Overflow
-from studio.datasets.trigger_words import spoken
+from studio.datasets.trigger_words import fill_placeholder
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 from studio.generation.generator import Generator
@@ -29,7 +29,7 @@ from studio.training.lora import targets
 class Film:
     def __init__(self, run: Run, config: TrainConfig, base: BaseFolder, family: Family, encodings: Encodings, disk: Disk):
         self.run, self.config, self.base, self.family, self.encodings, self.disk = run, config, base, family, encodings, disk
-        self.prompts = [spoken(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
+        self.prompts = [fill_placeholder(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
         self.seconds_per_column = 0.0
         self.conditions: dict[str, Conditions] = {}
         self.generator: Generator | None = None

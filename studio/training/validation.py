@@ -9,7 +9,7 @@ from studio.training.rng import Purpose, draw
 from studio.training.step import Update
 
 LEVELS = (0.125, 0.375, 0.625, 0.875)
-"""Quantiles of the noise levels practised, the middle of each quarter: a mean over them wavers less than over random ones."""
+"""Quantiles of the noise levels to measure at, the middle of each quarter: their mean varies less than that of random ones."""
 
 
 class Validation:

@@ -111,7 +111,7 @@ def launch_arguments(studio: Studio, browser: bool = False) -> dict:
         "server_port": access.port,
         "inbrowser": browser,
         "run_history": False,
-        "auth": access.admits if access.mode == "password" else None,
+        "auth": access.check_login if access.mode == "password" else None,
         "auth_message": "<b>LoRA Studio</b><br>Any name will do; the password is the one this studio was started with.",
         "share": False,
         "show_error": False,

@@ -58,11 +58,11 @@ def find(workspace: Workspace, parts: list[str]) -> Path:
         case ["image", image_id]:
             return workspace.image_path(image_id)
         case ["picture" | "thumb" as size, dataset_id, sha]:
-            for picture in Dataset.open(workspace, dataset_id).pictures:
+            for picture in Dataset.open(workspace, dataset_id).images:
                 if picture.id == sha:
                     return picture.file if size == "picture" else picture.thumb
         case ["mask", dataset_id, sha]:
-            for picture in Dataset.open(workspace, dataset_id).pictures:
+            for picture in Dataset.open(workspace, dataset_id).images:
                 if picture.mask and picture.mask.stem == sha:
                     return picture.mask
         case ["dataset", dataset_id]:

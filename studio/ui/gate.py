@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from urllib.parse import urlsplit
 
 from studio.core.access import VISITOR_HEADER
-from studio.core.errors import without_values
+from studio.core.errors import traceback_without_messages
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class _Body:
         """Log where the app failed, without a value, and answer unless that was begun. An app that hangs up on a too large body is right."""
         if self._too_large:
             return
-        log.error("a request failed\n%s", without_values(error))
+        log.error("a request failed\n%s", traceback_without_messages(error))
         if protocol == "http" and not self._answered:
             self._answered = True
             await _answer(self._send, 500, f"The studio could not answer this request ({type(error).__name__}); its log says where it failed.")

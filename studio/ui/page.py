@@ -12,7 +12,7 @@ from gradio.blocks import BlockFunction
 from gradio.components.api_component import Api
 from gradio.utils import get_function_params
 
-from studio.core.errors import without_values
+from studio.core.errors import traceback_without_messages
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Page(gr.Blocks):
             error.print_exception = False
             raise
         except Exception as error:  # noqa: BLE001 - raised by anything behind the page, and printed by Gradio if it went on
-            log.error("/%s failed\n%s", block_fn.api_name, without_values(error))
+            log.error("/%s failed\n%s", block_fn.api_name, traceback_without_messages(error))
             advice = "Check that each value is of the kind that the API's page asks for; the server's log says where it failed."
             message = f"/{block_fn.api_name} failed ({type(error).__name__}). {advice}"
             raise gr.Error(message, visible=False, print_exception=False) from None

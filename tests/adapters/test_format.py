@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from studio import builtin
 from studio.adapters import info
-from studio.adapters.format import _StatedAlphas, adapter_metadata, fingerprint, load_adapter, read_header, refuse_other_base, serialise
+from studio.adapters.format import _StatedAlphas, adapter_metadata, check_base_compatibility, fingerprint, load_adapter, read_header, serialise
 from studio.core.errors import StudioError
 from studio.families import BUILTIN_ID, FAMILIES, resolve_base
 from tests.tiny import FAMILY, lora_tensors, save_lora, tiny_base, tiny_pipeline  # noqa: F401 - fixtures
@@ -190,7 +190,7 @@ KINDS_BY_THEIR_START = {
     "pickle": "is a pickle",
     "pickle of protocol 4": "is a pickle",
     "git-lfs pointer": "git-lfs pointer",
-    "html": "not a whole .safetensors file",
+    "html": "not a complete .safetensors file",
 }
 
 
@@ -212,10 +212,10 @@ def test_a_header_whose_length_begins_like_a_pickle_or_a_zip_is_read(length, tmp
 
 
 REFUSED = {
-    "one half": ({"unet.a.to_q.lora_A.weight": torch.ones(4, 8)}, "second half"),
+    "one half": ({"unet.a.to_q.lora_A.weight": torch.ones(4, 8)}, "no counterpart"),
     "other half": ({"unet.a.to_q.lora_B.weight": torch.ones(4, 8)}, "no LoRA layers"),
-    "one axis": ({"unet.a.to_q.lora_A.weight": torch.ones(4), "unet.a.to_q.lora_B.weight": torch.ones(4)}, "do not fit together"),
-    "two ranks": ({"unet.a.to_q.lora_A.weight": torch.ones(4, 8), "unet.a.to_q.lora_B.weight": torch.ones(8, 2)}, "do not fit together"),
+    "one axis": ({"unet.a.to_q.lora_A.weight": torch.ones(4), "unet.a.to_q.lora_B.weight": torch.ones(4)}, "do not match"),
+    "two ranks": ({"unet.a.to_q.lora_A.weight": torch.ones(4, 8), "unet.a.to_q.lora_B.weight": torch.ones(8, 2)}, "do not match"),
     "rank 600": ({"unet.a.to_q.lora_A.weight": torch.ones(600, 8), "unet.a.to_q.lora_B.weight": torch.ones(8, 600)}, "rank 600"),
     "int8": ({"unet.a.to_q.lora_A.weight": torch.ones(4, 8, dtype=torch.int8), "unet.a.to_q.lora_B.weight": torch.ones(8, 4)}, "stored as I8"),
     "DoRA of another size": ({**PAIR, "unet.a.attn2.to_k.lora_magnitude_vector": torch.ones(7)}, "magnitude of shape \\[7\\]"),
@@ -227,7 +227,7 @@ REFUSED = {
     ),
     "LoKr of convolutions": ({"a.lokr_w1": torch.ones(4, 4), "a.lokr_w2": torch.ones(4, 4, 3, 3)}, "convolutions"),
     "whole model": ({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(4, 4)}, "no LoRA layers"),
-    "stranger": ({"audio.blocks.0.lora_A.weight": torch.ones(4, 8), "audio.blocks.0.lora_B.weight": torch.ones(8, 4)}, "does not know"),
+    "stranger": ({"audio.blocks.0.lora_A.weight": torch.ones(4, 8), "audio.blocks.0.lora_B.weight": torch.ones(8, 4)}, "an unknown model family"),
 }
 
 
@@ -372,10 +372,10 @@ def test_a_wrong_base_is_refused_with_both_names(tmp_path, tiny_base):  # noqa: 
     with pytest.raises(StudioError, match="made for SDXL; the chosen base is Stable Diffusion"):
         load_adapter(sdxl, FAMILY)
     sd15 = fingerprint(read_header(saved(tmp_path / "sd.safetensors", FAMILIES_OF_FILES["SD 1.5"][0])))
-    with pytest.raises(StudioError, match="made for Stable Diffusion 1.5; the chosen base is a Stable Diffusion model with prompts 32 wide"):
-        refuse_other_base("sd", sd15, FAMILY, tiny_base)
+    with pytest.raises(StudioError, match="the chosen base is a Stable Diffusion model with prompt embeddings of width 32"):
+        check_base_compatibility("sd", sd15, FAMILY, tiny_base)
     with pytest.raises(StudioError, match="made for Stable Diffusion 1.5; the chosen base is LoRA Studio's small world[.]"):
-        refuse_other_base("sd", sd15, FAMILY, resolve_base(BUILTIN_ID))
+        check_base_compatibility("sd", sd15, FAMILY, resolve_base(BUILTIN_ID))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -429,7 +429,7 @@ def test_a_lora_whose_numbers_overflow_once_scaled_is_refused_by_its_layer(kind,
     dtype, size, stated = TOO_LARGE[kind]
     tensors = {name: tensor.to(dtype) * size for name, tensor in lora_tensors(tiny_pipeline).items()}
     path = saved(tmp_path / "loud.safetensors", tensors, {"lora_adapter_metadata": json.dumps(stated)})
-    with pytest.raises(StudioError, match=r"loud.*layer unet\.down_blocks.*overflow.*Get another version"):
+    with pytest.raises(StudioError, match=r"loud.*layer unet\.down_blocks.*overflow.*Use another version"):
         load_adapter(path, FAMILY)
 
 

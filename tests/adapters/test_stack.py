@@ -165,7 +165,7 @@ def test_the_layer_and_the_lora_that_overflow_while_drawing_are_found():
     calm = Adapter("calm", loud(0.1).layers, None)
     stack.set([(calm, 1.0), (loud(60_000.0), 1.0)])
     x = torch.full((1, 4), 10.0, dtype=torch.float16)
-    with stack.watched() as seen:
+    with stack.measuring() as seen:
         root.to_q(x)
         root.to_q(torch.full_like(x, float("nan")))
     assert [(each.layer, each.title) for each in seen] == [("unet.to_q", "calm"), ("unet.to_q", "loud")], "broken input is no fault of the layer"

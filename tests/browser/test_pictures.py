@@ -46,7 +46,7 @@ def test_bring_pictures_edit_them_and_find_them_again(open_page, keep, app, file
     page.get_by_label("A character or person").check()
     page.get_by_label("The pictures show a real person").check()
     page.get_by_role("button", name="Create dataset").click()
-    expect(form).to_contain_text("say that they agreed")
+    expect(form).to_contain_text("State that they agreed")
     keep(page, "pictures-consent")
     page.get_by_label("This person agreed").check()
     page.get_by_role("button", name="Create dataset").click()
@@ -80,7 +80,7 @@ def test_bring_pictures_edit_them_and_find_them_again(open_page, keep, app, file
     expect(page.locator(".captioned textarea").first).to_have_value("sks, tiny, on white <b>paper</b>")
     newest = Dataset.all(app.home.workspace("local"))[0]
     assert newest.real_person and newest.consent["text"]
-    assert [picture.caption for picture in newest.pictures] == ["sks, tiny, on white <b>paper</b>", "a large sks"]
+    assert [picture.caption for picture in newest.images] == ["sks, tiny, on white <b>paper</b>", "a large sks"]
 
     with page.expect_download() as download:
         page.get_by_role("link", name="Export zip").click()
@@ -99,7 +99,7 @@ def test_pictures_dropped_anywhere_on_the_page_come_in(open_page, app):
     expect(page.locator("#captions")).to_contain_text("No pictures yet")
     drop(page, "#captions", {path.name: path.read_bytes() for path in sorted(builtin.SAMPLES["character"].glob("*.png"))[:2]})
     expect(page.locator(".captioned")).to_have_count(2)
-    assert len(dataset.pictures) == 2
+    assert len(dataset.images) == 2
 
 
 def half(size: int) -> bytes:
@@ -118,18 +118,18 @@ def test_a_mask_is_dropped_seen_taken_off_and_put_back(open_page, keep, app, tmp
     expect(page.locator("#captions")).to_contain_text("No pictures yet")
     drop(page, "#captions", {path.name: path.read_bytes() for path in sorted(builtin.SAMPLES["character"].glob("*.png"))[:2]})
     expect(page.locator(".captioned")).to_have_count(2)
-    dataset.set_caption(dataset.pictures[0].id, "sks", "file")
+    dataset.set_caption(dataset.images[0].id, "sks", "file")
 
     # Over the strip, whatever it is called; a second one is chosen.
     drop(page, ".captioned:nth-child(1) .droplet", {"untitled.png": half(128)})
-    expect(page.locator("#dataset-said")).to_contain_text("1 picture got a mask. Only the light parts teach.")
+    expect(page.locator("#dataset-said")).to_contain_text("1 image got a mask. Only the light parts are trained on.")
     expect(page.locator(".captioned")).to_have_count(2)
     (tmp_path / "other.png").write_bytes(half(64))
     page.locator(".captioned").nth(1).locator("input[type=file]").set_input_files(tmp_path / "other.png")
-    expect(page.locator("#dataset-said")).to_contain_text("1 mask was not as large as its picture and was scaled.")
+    expect(page.locator("#dataset-said")).to_contain_text("1 mask differed in size from its image and was scaled.")
     expect(page.locator(".look")).to_have_count(2)
     expect(page.locator("#dataset-work")).to_contain_text("Every picture has a mask.")
-    assert [picture.caption_source for picture in dataset.pictures] == ["file", ""], "choosing a mask is not typing"
+    assert [picture.caption_source for picture in dataset.images] == ["file", ""], "choosing a mask is not typing"
 
     expect(page.locator(".veil").first).to_be_hidden()
     page.locator(".look").first.click()
@@ -139,10 +139,10 @@ def test_a_mask_is_dropped_seen_taken_off_and_put_back(open_page, keep, app, tmp
     page.get_by_role("button", name="Take the mask of").first.click()
     expect(page.locator(".look")).to_have_count(1)
     expect(page.locator("#dataset-work")).to_contain_text("1 of 2 pictures has a mask: the others teach as a whole.")
-    assert dataset.pictures[0].mask is None
+    assert dataset.images[0].mask is None
     page.get_by_role("button", name="Put the mask of").click()
     expect(page.locator(".look")).to_have_count(2)
-    assert dataset.pictures[0].mask is not None
+    assert dataset.images[0].mask is not None
 
 
 def test_a_caption_that_is_being_typed_stays_while_others_are_written(open_page, app):
@@ -158,7 +158,7 @@ def test_a_caption_that_is_being_typed_stays_while_others_are_written(open_page,
     boxes.nth(1).fill("")
     for index, word in enumerate(("sks ", "in ", "a ", "boat")):
         boxes.nth(1).press_sequentially(word, delay=40)
-        dataset.set_caption(dataset.pictures[5].id, f"caption {index}", "builtin")
+        dataset.set_caption(dataset.images[5].id, f"caption {index}", "builtin")
         report(index, 4, f"Picture {index}")
         expect(boxes.nth(5)).to_have_value(f"caption {index}")
     expect(boxes.nth(1)).to_have_value("sks in a boat")
@@ -166,4 +166,4 @@ def test_a_caption_that_is_being_typed_stays_while_others_are_written(open_page,
     jobs.finish(job.id, {})
     expect(page.locator("#dataset-progress")).to_be_empty()
     expect(boxes.nth(1)).to_have_value("sks in a boat")
-    assert dataset.pictures[1].caption == "sks in a boat"
+    assert dataset.images[1].caption == "sks in a boat"

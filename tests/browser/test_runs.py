@@ -17,7 +17,7 @@ def test_stop_resume_remove_and_put_back(open_page, keep, app):
     page.get_by_label("Name of this run").fill("Stop and go")
     page.locator("#steps input").fill("30")
     page.get_by_role("radio", name="64", exact=True).check()
-    expect(page.get_by_label("Push (alpha)")).to_have_value("64")
+    expect(page.get_by_label("LoRA alpha")).to_have_value("64")
     page.locator("#start-training").click()
     head = page.locator("#run-head")
     expect(head).to_contain_text("Stop and go")

@@ -15,15 +15,15 @@ def pick(page, list_id: str, name: str) -> None:
 
 def test_goals_follow_the_base_and_settings_are_kept_and_brought(open_page, keep, app, tmp_path):
     workspace = app.home.workspace("local")
-    pictures = len(Dataset.from_samples(workspace, "style").pictures)
+    pictures = len(Dataset.from_samples(workspace, "style").images)
     page = open_page()
     page.get_by_role("tab", name="Train").click()
     goal, steps, said = page.locator("#preset input"), page.locator("#steps"), page.locator("#keep-said")
     expect(goal).to_have_value("Style, best (built-in model, two minutes)")
     pick(page, "base", "Stable Diffusion XL")
     expect(goal).to_have_value("Style, best (Stable Diffusion XL)")
-    expect(steps).to_contain_text(f"{pictures} pictures: 1,200 steps suggested")
-    pick(page, "preset", "Style, quick look (Stable Diffusion XL)")
+    expect(steps).to_contain_text(f"{pictures} images: 1,200 steps suggested")
+    pick(page, "preset", "Style, quick (Stable Diffusion XL)")
     expect(steps.locator("input")).to_have_value("600")
 
     page.locator("button:visible", has_text="Save and import settings").click()
@@ -37,7 +37,7 @@ def test_goals_follow_the_base_and_settings_are_kept_and_brought(open_page, keep
     page.get_by_test_id("Import settings from a file-upload-button").set_input_files(brought)
     expect(said).to_contain_text("clip_skip = 2")
     expect(steps.locator("input")).to_have_value("1234")
-    expect(page.get_by_label("Push (alpha)")).to_have_value("16")
+    expect(page.get_by_label("LoRA alpha")).to_have_value("16")
     keep(page, "train-imported-settings")
 
     pick(page, "preset", "Ink, quick")

@@ -193,7 +193,7 @@ def test_a_removed_dataset_is_listed_and_put_back(studio, workspace):
     trashed = workspace.remove(dataset.path)
     assert trashed in studio("show", "removed")
     assert studio("restore", trashed).strip() == dataset.id
-    assert len(dataset.pictures) == 16 and "No removed items" in studio("show", "removed")
+    assert len(dataset.images) == 16 and "No removed items" in studio("show", "removed")
 
 
 def test_several_pictures_are_saved_side_by_side_each_with_its_recipe(studio, answered, tmp_path):
@@ -231,7 +231,7 @@ def test_pictures_can_be_added_to_a_dataset_that_is_there(studio, workspace, tmp
     (tmp_path / "odd.png").write_bytes(b"no picture")
     printed = studio("add", made, tmp_path / "a.png", tmp_path / "a.txt", tmp_path / "odd.png")
     assert "1 images and 1 captions added." in printed and "not used: odd.png" in printed
-    assert [picture.caption for picture in Dataset.open(workspace, made).pictures] == ["a grey card"]
+    assert [picture.caption for picture in Dataset.open(workspace, made).images] == ["a grey card"]
     (tmp_path / "a-mask.png").write_bytes(png(200, size=64))
     printed = studio("add", made, tmp_path / "a-mask.png")
     assert "0 images and 0 captions, 1 masks added." in printed and "Only the light parts teach." in printed
@@ -331,7 +331,7 @@ def test_bringing_pictures_says_what_was_not_used_and_what_is_worth_knowing(stud
         (("generate", "a cat", "--seed", "-1"), "seed: -1 does not fit"),
         (("generate", "a cat", "--lora", "starter:style=much"), "'much' is not a valid weight"),
         (("save", "run:gone", "out", "--licence", "l" * 100), "licence: '.* does not fit"),
-        (("train", "gone"), "not here any more"),
+        (("train", "gone"), "no longer exists"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_sentence(studio, words, sentence):

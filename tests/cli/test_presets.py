@@ -57,7 +57,7 @@ def test_a_training_takes_a_preset_of_ones_own_and_a_card(studio, workspace, mon
         studio("train", dataset.id, "training.seed=3", "--preset", "mine:ink", "--memory", "8gb")
     (run,) = Run.all(workspace)
     assert (run.config.lora.rank, run.config.training.seed, run.config.runtime.quantisation) == (12, 3, "int8")
-    with pytest.raises(StudioError, match="choose one of 8gb"):
+    with pytest.raises(StudioError, match="Choose one of 8gb"):
         studio("train", dataset.id, "--memory", "9gb")
     assert len(Run.all(workspace)) == 1
 
@@ -67,7 +67,7 @@ def test_a_runs_config_is_a_settings_file(studio, workspace):
     run = create_run(workspace, configs.for_dataset(dataset, "", "lora.rank=6", "runtime.threads=3"), dataset)
     done = studio("settings", run.path / "config.json", "--save", "Again")
     kept = starting_points.find(workspace, "mine:again")
-    assert "runtime.threads = 3: this machine chooses anew" in done.stderr
+    assert "runtime.threads = 3: it is chosen again" in done.stderr
     assert kept.values["lora"]["rank"] == 6 and kept.subject == "character" and "trigger_word" not in json.dumps(kept.values)
 
 

@@ -1,4 +1,4 @@
-"""Settings of other trainers come in with what they mean there, and everything that was not taken is named."""
+"""Settings of other trainers are imported with their meaning there, and every skipped setting is reported."""
 
 import json
 import textwrap
@@ -53,26 +53,26 @@ config:
 
 
 @pytest.fixture
-def brought(tmp_path):
-    """Reads a text as a file of this name."""
+def imported(tmp_path):
+    """Imports a text as a file of this name."""
 
-    def bring(text: str, name: str = "settings.toml", pictures: int = 0):
+    def import_text(text: str, name: str = "settings.toml", image_count: int = 0):
         path = tmp_path / name
         path.write_text(textwrap.dedent(text), encoding="utf-8")
-        return foreign.read(path, pictures=pictures)
+        return foreign.read(path, image_count=image_count)
 
-    return bring
+    return import_text
 
 
 def why(found, name: str) -> str:
-    return next(left.why for left in found.left if left.name == name)
+    return next(skipped.why for skipped in found.skipped if skipped.name == name)
 
 
 # kohya
 
 
-def test_kohyas_settings_are_taken_under_our_names(brought):
-    found = brought(
+def test_kohyas_settings_are_mapped_to_ours(imported):
+    found = imported(
         SDXL
         + """
         learning_rate = 1e-4
@@ -138,29 +138,29 @@ def test_kohyas_settings_are_taken_under_our_names(brought):
         "runtime.quantisation": "fp8",
         "runtime.offload": True,
     }
-    assert found.values == expected and [left.name for left in found.left] == ["learning_rate"]
+    assert found.values == expected and [skipped.name for skipped in found.skipped] == ["learning_rate"]
 
 
-def test_what_a_kohya_file_does_not_say_is_what_kohya_does(brought):
-    found = brought('network_module = "networks.lora"\npretrained_model_name_or_path = "stable-diffusion-v1-5/stable-diffusion-v1-5"')
-    said = {path: found.values[path] for path in ("lora.rank", "lora.alpha", "training.learning_rate", "training.max_train_steps")}
-    assert said == {"lora.rank": 4, "lora.alpha": 1.0, "training.learning_rate": 2e-6, "training.max_train_steps": 1600}
+def test_kohyas_defaults_are_used_for_missing_settings(imported):
+    found = imported('network_module = "networks.lora"\npretrained_model_name_or_path = "stable-diffusion-v1-5/stable-diffusion-v1-5"')
+    values = {path: found.values[path] for path in ("lora.rank", "lora.alpha", "training.learning_rate", "training.max_train_steps")}
+    assert values == {"lora.rank": 4, "lora.alpha": 1.0, "training.learning_rate": 2e-6, "training.max_train_steps": 1600}
     assert found.values["lora.text_encoder"] is True and found.values["training.text_encoder_learning_rate"] == 2e-6
 
 
-def test_an_alpha_of_zero_is_the_rank(brought):
-    assert brought(SDXL.replace("network_alpha = 16", "network_alpha = 0")).values["lora.alpha"] == 32
+def test_an_alpha_of_zero_is_the_rank(imported):
+    assert imported(SDXL.replace("network_alpha = 16", "network_alpha = 0")).values["lora.alpha"] == 32
 
 
-def test_epochs_become_steps_once_the_pictures_are_known(brought):
+def test_epochs_are_converted_to_steps_when_the_number_of_images_is_known(imported):
     text = SDXL + "max_train_epochs = 10\ntrain_batch_size = 3\ngradient_accumulation_steps = 2\nlr_warmup_steps = 0.1\n"
     dataset = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'\nnum_repeats = 5\n"
-    found = brought(text + dataset, pictures=20)
-    # 100 pictures a round in batches of 3 are 34, two of them a step.
+    found = imported(text + dataset, image_count=20)
+    # 100 images per epoch in batches of 3 are 34 batches, two per step.
     assert found.values["training.max_train_steps"] == 170 and found.values["training.lr_warmup_steps"] == 17
-    unknown = brought(text + dataset)
-    assert "training.max_train_steps" not in unknown.values and "depends on the pictures" in why(unknown, "max_train_epochs")
-    assert why(found, "max_train_steps") == "max_train_epochs goes before it."
+    unknown = imported(text + dataset)
+    assert "training.max_train_steps" not in unknown.values and "depends on the dataset" in why(unknown, "max_train_epochs")
+    assert why(found, "max_train_steps") == "max_train_epochs takes precedence."
 
 
 @pytest.mark.parametrize(
@@ -253,19 +253,19 @@ def test_schedulers_are_called_by_our_words(brought):
         ('network_module = "networks.lora"\npretrained_model_name_or_path = "runwayml/stable-diffusion-v1-5"\nresolution = 768', "stable-diffusion"),
     ],
 )
-def test_the_family_is_told_and_brings_a_base_that_it_has(brought, words, family):
-    found = brought(words)
+def test_the_family_is_recognised_and_given_a_base(imported, words, family):
+    found = imported(words)
     assert found.values["model.family"] == family
     base = found.values["model.base_model"]
     assert any(preset.family == family and preset.base_model == base for preset in configs.presets())
-    assert not [left for left in found.left if left.name == "dit" and "choose the base here" not in left.why]
+    assert not [skipped for skipped in found.skipped if skipped.name == "dit" and "choose the base here" not in skipped.why]
 
 
-def test_a_file_of_somebodys_computer_is_not_taken_for_a_base(brought):
-    found = brought(SDXL.replace("stabilityai/stable-diffusion-xl-base-1.0", "D:/models/sd_xl_base_1.0.safetensors"))
+def test_a_path_on_another_computer_is_not_used_as_a_base(imported):
+    found = imported(SDXL.replace("stabilityai/stable-diffusion-xl-base-1.0", "D:/models/sd_xl_base_1.0.safetensors"))
     assert found.values["model.base_model"] == "stabilityai/stable-diffusion-xl-base-1.0"
     assert "choose the base here" in why(found, "pretrained_model_name_or_path")
-    other = brought(SDXL.replace("stabilityai/stable-diffusion-xl-base-1.0", "somebody/their-xl"))
+    other = imported(SDXL.replace("stabilityai/stable-diffusion-xl-base-1.0", "somebody/their-xl"))
     assert (other.values["model.base_model"], other.values["model.family"]) == ("somebody/their-xl", "sdxl")
 
 
@@ -280,8 +280,8 @@ def test_a_file_of_somebodys_computer_is_not_taken_for_a_base(brought):
         ('timestep_sampling = "sigma"\nweighting_scheme = "logit_normal"', "logit_normal", 3.0),
     ],
 )
-def test_noise_levels_of_flows_are_practised_as_there(brought, words, density, shift):
-    found = brought(f'network_module = "networks.lora_flux"\n{words}')
+def test_timestep_sampling_of_flow_matching_is_converted(imported, words, density, shift):
+    found = imported(f'network_module = "networks.lora_flux"\n{words}')
     assert (found.values["training.timestep_density"], found.values.get("training.timestep_shift")) == (density, shift)
 
 
@@ -293,26 +293,26 @@ def test_noise_levels_of_flows_are_practised_as_there(brought, words, density, s
         ('network_module = "lycoris.kohya"\nnetwork_args = ["algo=locon"]', "lora"),
     ],
 )
-def test_kinds_of_adapter_are_told_from_their_arguments(brought, words, method):
-    found = brought(f"resolution = 512\n{words}")
-    assert found.values["lora.method"] == method and not [left for left in found.left if left.matters]
+def test_the_adapter_type_is_recognised_from_its_arguments(imported, words, method):
+    found = imported(f"resolution = 512\n{words}")
+    assert found.values["lora.method"] == method and not [skipped for skipped in found.skipped if skipped.matters]
 
 
-def test_a_kind_of_adapter_the_studio_lacks_is_named(brought):
-    found = brought('resolution = 512\nnetwork_module = "lycoris.kohya"\nnetwork_args = ["algo=loha", "conv_dim=8"]')
+def test_an_unsupported_adapter_type_is_reported(imported):
+    found = imported('resolution = 512\nnetwork_module = "lycoris.kohya"\nnetwork_args = ["algo=loha", "conv_dim=8"]')
     assert found.values["lora.method"] == "lora" and "not loha" in why(found, "network_module") and "conv_dim=8" in why(found, "network_args")
 
 
-def test_only_the_unet_learns_when_the_file_says_so(brought):
-    found = brought(SDXL + "network_train_unet_only = true\ntext_encoder_lr = 5e-5")
+def test_only_the_unet_is_trained_when_the_file_requests_it(imported):
+    found = imported(SDXL + "network_train_unet_only = true\ntext_encoder_lr = 5e-5")
     assert found.values["lora.text_encoder"] is False and "training.text_encoder_learning_rate" not in found.values
-    assert brought(SDXL + "text_encoder_lr = 0").values["lora.text_encoder"] is False
-    two = brought(SDXL + "text_encoder_lr = [1e-5, 2e-5]")
-    assert two.values["training.text_encoder_learning_rate"] == 1e-5 and "one rate" in why(two, "text_encoder_lr")
+    assert imported(SDXL + "text_encoder_lr = 0").values["lora.text_encoder"] is False
+    two = imported(SDXL + "text_encoder_lr = [1e-5, 2e-5]")
+    assert two.values["training.text_encoder_learning_rate"] == 1e-5 and "one learning rate" in why(two, "text_encoder_lr")
 
 
-def test_a_dataset_file_alone_changes_only_how_pictures_are_shown(brought):
-    found = brought(
+def test_a_dataset_file_alone_changes_only_dataset_settings(imported):
+    found = imported(
         """
         [general]
         shuffle_caption = true
@@ -344,17 +344,17 @@ def test_a_dataset_file_alone_changes_only_how_pictures_are_shown(brought):
         "dataset.resolution": 624,
         "prior.prompt": "a dog",
     }
-    assert why(found, "subsets[1].num_repeats") == why(found, "datasets[1].resolution") == "only the settings of the first one are taken."
+    assert why(found, "subsets[1].num_repeats") == why(found, "datasets[1].resolution") == "only the settings of the first one are imported."
 
 
-def test_nothing_is_dropped_silently(brought):
+def test_nothing_is_dropped_silently(imported):
     text = SDXL + 'frobnicate = 3\nclip_skip = 2\nxformers = true\nzero_terminal_snr = false\nnetwork_dropout = "lots"\noutput_dir = "out"\n'
-    found = brought(text)
-    told = {taken.name for taken in found.taken} | {left.name for left in found.left}
+    found = imported(text)
+    reported = {applied.name for applied in found.applied} | {skipped.name for skipped in found.skipped}
     named = {"frobnicate", "clip_skip", "xformers", "zero_terminal_snr", "network_dropout", "output_dir", "network_dim", "resolution"}
-    assert named <= told
-    assert {left.name for left in found.left if left.matters} == {"frobnicate", "clip_skip", "network_dropout"}
-    assert str(next(left for left in found.left if left.name == "frobnicate")) == "frobnicate = 3: unknown here."
+    assert named <= reported
+    assert {skipped.name for skipped in found.skipped if skipped.matters} == {"frobnicate", "clip_skip", "network_dropout"}
+    assert str(next(skipped for skipped in found.skipped if skipped.name == "frobnicate")) == "frobnicate = 3: unknown here."
     assert why(found, "network_dropout") == "'lots' is not a number."
 
 
@@ -363,30 +363,30 @@ def test_nothing_is_dropped_silently(brought):
     [
         ("network_dim = 9999", "network_dim", "512"),
         ('network_dim = "big"', "network_dim", "'big' is not a number."),
-        ("network_dim = 8.5", "network_dim", "a whole number is needed."),
-        ("network_dim = true", "network_dim", "a number is needed."),
-        ("flip_aug = 1", "flip_aug", "true or false is needed."),
+        ("network_dim = 8.5", "network_dim", "it must be an integer."),
+        ("network_dim = true", "network_dim", "it must be a number."),
+        ("flip_aug = 1", "flip_aug", "it must be true or false."),
         ("resolution = [1, 2, 3]", "resolution", "one or two sides"),
         ("resolution = 'wide'", "resolution", "'wide' is not a number."),
         ("network_args = 5", "network_args", "a list such as"),
-        ("seed = inf", "seed", "a number is needed."),
+        ("seed = inf", "seed", "it must be a number."),
         ("caption_dropout_rate = 1.0", "caption_dropout_rate", "0.9"),
         ('mixed_precision = "fp16"', "mixed_precision", "bfloat16 or float32"),
         ("datasets = 3", "datasets", "unknown here."),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_a_sentence_and_spoils_nothing_else(brought, line, name, reason):
+def test_a_value_of_the_wrong_type_is_reported_and_affects_nothing_else(imported, line, name, reason):
     lines = [each for each in SDXL.splitlines() if not each.startswith(line.partition(" ")[0])]
-    found = brought("\n".join([*lines, line]))
+    found = imported("\n".join([*lines, line]))
     assert reason in why(found, name) and found.values["model.family"] == "sdxl"
-    assert foreign.onto(TrainConfig(), found).training.max_train_steps == 2000
+    assert foreign.apply(TrainConfig(), found).training.max_train_steps == 2000
 
 
 # ai-toolkit
 
 
-def test_ai_toolkits_settings_are_taken_under_our_names(brought):
-    found = brought(FLUX_YAML, "job.yaml")
+def test_ai_toolkits_settings_are_mapped_to_ours(imported):
+    found = imported(FLUX_YAML, "job.yaml")
     expected = {
         "dataset.trigger_word": "p3r5on",
         "model.base_model": "black-forest-labs/FLUX.1-dev",
@@ -413,14 +413,14 @@ def test_ai_toolkits_settings_are_taken_under_our_names(brought):
         "runtime.gradient_checkpointing": True,
     }
     assert expected.items() <= found.values.items()
-    matters = {left.name for left in found.left if left.matters}
-    assert matters == {"datasets.resolution", "sample.walk_seed"} and "1024, was taken" in why(found, "datasets.resolution")
+    matters = {skipped.name for skipped in found.skipped if skipped.matters}
+    assert matters == {"datasets.resolution", "sample.walk_seed"} and "1024, is used" in why(found, "datasets.resolution")
 
 
-def test_what_an_ai_toolkit_file_does_not_say_is_what_it_does(brought):
-    found = brought("config: {process: [{model: {name_or_path: x/y, arch: sdxl}}]}", "job.yaml")
-    said = {path: found.values[path] for path in ("lora.rank", "lora.alpha", "training.learning_rate", "training.max_train_steps")}
-    assert said == {"lora.rank": 4, "lora.alpha": 1.0, "training.learning_rate": 1e-6, "training.max_train_steps": 1000}
+def test_ai_toolkits_defaults_are_used_for_missing_settings(imported):
+    found = imported("config: {process: [{model: {name_or_path: x/y, arch: sdxl}}]}", "job.yaml")
+    values = {path: found.values[path] for path in ("lora.rank", "lora.alpha", "training.learning_rate", "training.max_train_steps")}
+    assert values == {"lora.rank": 4, "lora.alpha": 1.0, "training.learning_rate": 1e-6, "training.max_train_steps": 1000}
     assert (found.values["model.family"], found.values["dataset.resolution"]) == ("sdxl", 512) and "training.timestep_density" not in found.values
 
 
@@ -435,26 +435,26 @@ def test_what_an_ai_toolkit_file_does_not_say_is_what_it_does(brought):
         ("sd3", "sd3"),
     ],
 )
-def test_architectures_are_families_here(brought, architecture, family):
-    found = brought(f"config: {{process: [{{model: {{arch: '{architecture}'}}}}]}}", "job.yaml")
+def test_architectures_are_mapped_to_families(imported, architecture, family):
+    found = imported(f"config: {{process: [{{model: {{arch: '{architecture}'}}}}]}}", "job.yaml")
     assert found.values["model.family"] == family
     assert found.values["model.base_model"] == configs.preset(f"{family}-style").model.base_model
 
 
-def test_an_architecture_the_studio_lacks_is_named(brought):
-    found = brought("config: {process: [{model: {arch: wan21, name_or_path: a/b}}]}", "job.yaml")
-    assert "no such family" in why(found, "model.arch") and "model.family" not in found.values
+def test_an_unsupported_architecture_is_reported(imported):
+    found = imported("config: {process: [{model: {arch: wan21, name_or_path: a/b}}]}", "job.yaml")
+    assert "does not support this family" in why(found, "model.arch") and "model.family" not in found.values
 
 
-def test_its_older_accumulation_counted_every_batch(brought):
-    found = brought("config: {process: [{train: {steps: 1000, gradient_accumulation_steps: 4}}]}", "job.yaml")
+def test_ai_toolkits_older_accumulation_counts_every_batch(imported):
+    found = imported("config: {process: [{train: {steps: 1000, gradient_accumulation_steps: 4}}]}", "job.yaml")
     assert (found.values["training.max_train_steps"], found.values["training.gradient_accumulation_steps"]) == (250, 4)
-    newer = brought("config: {process: [{train: {steps: 1000, gradient_accumulation: 4}}]}", "job.yaml")
+    newer = imported("config: {process: [{train: {steps: 1000, gradient_accumulation: 4}}]}", "job.yaml")
     assert (newer.values["training.max_train_steps"], newer.values["training.gradient_accumulation_steps"]) == (1000, 4)
 
 
-def test_its_prodigy_reads_a_small_rate_as_one_and_its_linear_schedule_is_not_ours(brought):
-    found = brought("config: {process: [{train: {optimizer: prodigy, lr: 1e-4, lr_scheduler: linear}}]}", "job.yaml")
+def test_ai_toolkits_prodigy_reads_a_small_rate_as_one_and_its_linear_schedule_has_no_counterpart(imported):
+    found = imported("config: {process: [{train: {optimizer: prodigy, lr: 1e-4, lr_scheduler: linear}}]}", "job.yaml")
     assert found.values["training.learning_rate"] == 1.0 and found.values["training.lr_scheduler"] == "constant"
     assert "constant is used" in why(found, "train.lr_scheduler")
 
@@ -497,35 +497,35 @@ def test_its_restarts_are_a_cosine_and_a_polynomial_brings_its_power(brought):
 
 
 @pytest.mark.parametrize(("kind", "ours"), [("qfloat8", "fp8"), ("int8", "int8"), ("uint4", "nf4"), ("uint3|somebody/weights.safetensors", "nf4")])
-def test_packed_bases_stay_packed(brought, kind, ours):
-    found = brought(f"config: {{process: [{{model: {{quantize: true, qtype: '{kind}'}}}}]}}", "job.yaml")
+def test_quantised_bases_stay_quantised(imported, kind, ours):
+    found = imported(f"config: {{process: [{{model: {{quantize: true, qtype: '{kind}'}}}}]}}", "job.yaml")
     assert found.values["runtime.quantisation"] == ours
 
 
-def test_prompts_of_its_page_come_in_as_well_and_too_many_are_cut_aloud(brought):
+def test_sample_prompts_of_the_ui_are_imported_and_extra_ones_are_reported(imported):
     samples = ", ".join(f"{{prompt: 'picture {number}'}}" for number in range(14))
-    found = brought(f"config: {{process: [{{sample: {{samples: [{samples}]}}}}]}}", "job.yaml")
+    found = imported(f"config: {{process: [{{sample: {{samples: [{samples}]}}}}]}}", "job.yaml")
     assert found.values["samples.prompts"] == [f"picture {number}" for number in range(12)]
-    assert "12 rows at most" in why(found, "sample.samples")
+    assert "12 sample prompts" in why(found, "sample.samples")
 
 
-def test_its_json_is_read_like_its_yaml(brought):
+def test_ai_toolkits_json_is_read_like_its_yaml(imported):
     values = {"config": {"process": [{"network": {"linear": 8, "linear_alpha": 8}}]}}
-    assert brought(json.dumps(values), "job.json").values["lora.rank"] == 8
+    assert imported(json.dumps(values), "job.json").values["lora.rank"] == 8
 
 
 # The tables
 
 
 @pytest.mark.parametrize("names", [kohya_names, ai_toolkit_names], ids=lambda names: names.__name__.rpartition(".")[2])
-def test_every_foreign_name_leads_to_a_setting_of_ours_and_stands_in_one_table(names):
+def test_every_foreign_name_maps_to_an_existing_setting_and_is_in_one_table(names):
     known = {leaf.path for leaf in fields.leaves(TrainConfig())}
     assert {term.path for term in names.TABLE.values()} | {path for path, _ in names.DEFAULTS.values()} <= known
     for path, value in names.DEFAULTS.values():
         fields.replace(TrainConfig(), {path: value})
-    tables = [set(names.TABLE), set(names.NEEDLESS), set(names.UNSUPPORTED)]
+    tables = [set(names.TABLE), set(names.UNNEEDED), set(names.UNSUPPORTED)]
     assert sum(map(len, tables)) == len(set.union(*tables))
-    assert all(reason.endswith(".") for reason in (*names.NEEDLESS.values(), *names.UNSUPPORTED.values()))
+    assert all(reason.endswith(".") for reason in (*names.UNNEEDED.values(), *names.UNSUPPORTED.values()))
 
 
 @pytest.mark.parametrize("entry", [*optimizers.OPTIMIZERS, *schedules.SCHEDULES], ids=lambda entry: entry.name)
@@ -543,40 +543,40 @@ def test_every_optimizer_and_schedule_is_found_by_each_of_its_foreign_names(brou
 # Our own
 
 
-def test_a_runs_config_comes_in_without_what_its_machine_chose(brought):
+def test_a_runs_config_is_imported_without_its_machine_settings(imported):
     config = configs.build({}, "lora.rank=24", "runtime.device=cuda", "runtime.threads=12", "dataset.id=ink-1", "dataset.trigger_word=ohwx")
-    found = brought(configs.dump(config).decode(), "config.json")
-    again = foreign.onto(TrainConfig(), found)
+    found = imported(configs.dump(config).decode(), "config.json")
+    again = foreign.apply(TrainConfig(), found)
     assert (again.lora.rank, again.lora.alpha, again.runtime.device, again.dataset.id) == (24, 24, None, "")
-    assert "chooses anew" in why(found, "runtime.device")
+    assert "chosen again" in why(found, "runtime.device")
 
 
-def test_a_preset_comes_in_and_keeps_what_it_says_of_the_machine(brought):
-    found = brought('[preset]\ntitle = "Ink"\n[lora]\nrank = 32\n[runtime]\nquantisation = "nf4"\n[quick]\nlora.rank = 8\n')
-    again = foreign.onto(TrainConfig(), found)
-    assert (again.lora.rank, again.lora.alpha, again.runtime.quantisation) == (32, 32, "nf4") and not found.left
+def test_a_preset_is_imported_with_its_machine_settings(imported):
+    found = imported('[preset]\ntitle = "Ink"\n[lora]\nrank = 32\n[runtime]\nquantisation = "nf4"\n[quick]\nlora.rank = 8\n')
+    again = foreign.apply(TrainConfig(), found)
+    assert (again.lora.rank, again.lora.alpha, again.runtime.quantisation) == (32, 32, "nf4") and not found.skipped
 
 
-def test_settings_this_version_does_not_have_are_named(brought):
-    found = brought('{"version": 1, "lora": {"rank": 8, "colour": 3}, "wishes": 1, "training": {"learning_rate": 99}}', "config.json")
+def test_settings_of_other_versions_are_reported(imported):
+    found = imported('{"version": 1, "lora": {"rank": 8, "colour": 3}, "wishes": 1, "training": {"learning_rate": 99}}', "config.json")
     assert found.values == {"lora.rank": 8, "lora.alpha": 8.0}
-    assert {left.name for left in found.left} == {"lora.colour", "wishes", "training.learning_rate"}
+    assert {skipped.name for skipped in found.skipped} == {"lora.colour", "wishes", "training.learning_rate"}
     with pytest.raises(StudioError, match="newer studio"):
-        brought('{"version": 99, "lora": {"rank": 8}}', "config.json")
+        imported('{"version": 99, "lora": {"rank": 8}}', "config.json")
 
 
-def test_the_header_of_a_lora_made_here_brings_its_settings(tmp_path):
+def test_settings_are_imported_from_the_header_of_a_lora(tmp_path):
     config = configs.build({}, "lora.rank=4", "lora.alpha=2", "training.max_train_steps=77", "model.base_model=maker/base")
     write_tiny_adapter(tmp_path / "ink.safetensors", {"trigger_word": "ohwx", "config": config.model_dump(mode="json")})
     found = foreign.read(tmp_path / "ink.safetensors")
-    again = foreign.onto(TrainConfig(), found)
+    again = foreign.apply(TrainConfig(), found)
     assert (again.lora.alpha, again.training.max_train_steps, again.model.base_model) == (2, 77, "maker/base")
 
 
-def test_a_lora_from_elsewhere_says_that_it_carries_none(tmp_path):
+def test_a_lora_of_another_program_is_refused_because_it_has_no_settings(tmp_path):
     for facts in ({}, {"config": "none"}):
         write_tiny_adapter(tmp_path / "ink.safetensors", facts)
-        with pytest.raises(StudioError, match="does not say how it was trained"):
+        with pytest.raises(StudioError, match="contains no training settings"):
             foreign.read(tmp_path / "ink.safetensors")
 
 
@@ -597,8 +597,8 @@ def bomb() -> str:
         ("a.yaml", "[" * 5000, "too deep"),
         ("a.yaml", "a: [1, 2", "cannot be read as yaml"),
         ("a.yaml", "a: 2024-99-99", "cannot be read as yaml"),
-        ("a.yaml", "- 1\n- 2", "holds no settings by name"),
-        ("a.yaml", "", "holds no settings by name"),
+        ("a.yaml", "- 1\n- 2", "contains no named settings"),
+        ("a.yaml", "", "contains no named settings"),
         ("a.yaml", "\n".join("- x" for _ in range(60_000)), "too long"),
         ("a.json", "[" * 100_000, "too deep"),
         ("a.json", '{"a": ' * 900 + "1" + "}" * 900, "too deep"),
@@ -607,37 +607,37 @@ def bomb() -> str:
         ("a.toml", "a = " + "[" * 5000, "too deep"),
         ("a.toml", "a = " + "9" * 5000, "cannot be read as toml"),
         ("a.toml", "[x]\ny = ", "cannot be read as toml"),
-        ("a.toml", "colour = 'red'", "belong to no trainer"),
-        ("a.json", '{"learning_rate": 3e-4, "epochs": 100}', "belong to no trainer"),
-        ("a.json", '{"LoRA_type": "Standard", "network_dim": 8}', "page of kohya_ss"),
+        ("a.toml", "colour = 'red'", "of an unknown trainer"),
+        ("a.json", '{"learning_rate": 3e-4, "epochs": 100}', "of an unknown trainer"),
+        ("a.json", '{"LoRA_type": "Standard", "network_dim": 8}', "kohya_ss GUI"),
         ("a.yaml", "config: {process: []}", "no config.process"),
         ("a.yaml", "config: {process: [5]}", "no config.process"),
-        ("a.toml", "x = 1\n" * 200_000, "smaller than 1024 kB"),
+        ("a.toml", "x = 1\n" * 200_000, "at most 1024 kB"),
         ("a.txt", "network_dim = 4", "not a settings file"),
     ],
 )
-def test_a_file_that_is_no_settings_file_is_refused_in_a_sentence(brought, name, text, sentence):
+def test_a_file_that_is_not_a_settings_file_is_refused_with_a_message(imported, name, text, sentence):
     with pytest.raises(StudioError, match=sentence) as refused:
-        brought(text, name)
+        imported(text, name)
     assert len(str(refused.value)) < 400
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"\x80\x04\x95pickle", b"\x00" * 100])
-def test_bytes_that_are_no_text_are_refused(tmp_path, data):
+def test_bytes_that_are_not_text_are_refused(tmp_path, data):
     for name in ("a.toml", "a.yaml", "a.json", "a.safetensors"):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(StudioError):
             foreign.read(tmp_path / name)
 
 
-def test_odd_shapes_in_a_known_file_never_break_the_reader(brought):
+def test_unexpected_types_in_a_known_file_do_not_crash_the_reader(imported):
     for value in ("5", "[]", "{}", "null", "[1, {a: 2}]", "'x'", "{a: {b: [1]}}", "true"):
         for section in ("network", "train", "datasets", "model", "sample", "save", "trigger_word", "type", "1"):
-            brought(f"config: {{process: [{{{section}: {value}}}]}}", "job.yaml")
+            imported(f"config: {{process: [{{{section}: {value}}}]}}", "job.yaml")
         for key in ai_toolkit_names.TABLE:
             section, _, name = key.partition(".")
-            brought(f"config: {{process: [{{{section}: {{{name.partition('.')[0] or 'x'}: {value}}}}}]}}", "job.yaml")
+            imported(f"config: {{process: [{{{section}: {{{name.partition('.')[0] or 'x'}: {value}}}}}]}}", "job.yaml")
     for value in ("5", "[]", "{}", "[1, {a = 2}]", "'x'", "true", "[[1], [2]]"):
-        for name in (*kohya_names.TABLE, *kohya_names.TRAINING, *kohya_names.NEEDLESS, *kohya_names.UNSUPPORTED, "datasets", "network_args"):
+        for name in (*kohya_names.TABLE, *kohya_names.TRAINING, *kohya_names.UNNEEDED, *kohya_names.UNSUPPORTED, "datasets", "network_args"):
             if name not in ("network_module", "resolution"):
-                brought(f'network_module = "networks.lora_flux"\nresolution = 512\n{name} = {value}\n', pictures=9)
+                imported(f'network_module = "networks.lora_flux"\nresolution = 512\n{name} = {value}\n', image_count=9)

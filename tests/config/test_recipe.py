@@ -21,7 +21,7 @@ def png(size=(8, 8)) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_recipe_comes_back_out_of_its_png_and_the_picture_is_unchanged():
+def test_a_recipe_is_read_back_from_its_png_and_the_image_is_unchanged():
     carried = add_recipe(png(), RECIPE)
     assert read_recipe(carried) == RECIPE
     assert Image.open(io.BytesIO(carried)).convert("RGB").tobytes() == Image.open(io.BytesIO(png())).convert("RGB").tobytes()
@@ -37,29 +37,29 @@ def test_the_same_recipe_gives_the_same_bytes_and_replaces_an_older_one():
     ("data", "sentence"),
     [
         (b"GIF89a", "not a PNG"),
-        (png(), "carries no recipe"),
-        (add_recipe(png(), RECIPE)[:60], "cut off"),
+        (png(), "contains no recipe"),
+        (add_recipe(png(), RECIPE)[:60], "truncated"),
         (add_recipe(png(), RECIPE).replace(b'"seed":11', b'"seed":-1'), "seed"),
     ],
 )
-def test_a_picture_without_a_usable_recipe_is_refused_in_words(data, sentence):
+def test_an_image_without_a_usable_recipe_is_refused_with_a_message(data, sentence):
     with pytest.raises(StudioError, match=sentence):
         read_recipe(data)
 
 
 @pytest.mark.parametrize("name", ["seed", "num_inference_steps", "guidance_scale"])
-def test_the_samples_of_a_training_are_drawn_as_pictures_are(name):
+def test_samples_of_a_run_have_the_same_defaults_as_images(name):
     here, there = Recipe.model_fields[name], SamplesConfig.model_fields[name]
     assert (here.default, bounds(here)) == (there.default, bounds(there)) and bounds(there)
 
 
-def test_the_base_that_ships_is_named_in_one_place():
+def test_the_built_in_base_is_named_in_one_place():
     assert Recipe().base_model == ModelConfig().base_model == BUILTIN_ID
     house = Path(studio.__file__).parent
     naming = {path.relative_to(house).as_posix() for path in house.rglob("*.py") if BUILTIN_ID in path.read_text(encoding="utf-8")}
     assert {name for name in naming if not name.startswith("families/")} == set()
 
 
-def test_every_part_of_a_recipe_that_a_person_chooses_says_what_it_does():
+def test_every_recipe_field_that_users_set_has_a_help_text():
     silent = {name for name, field in Recipe.model_fields.items() if not field.description}
     assert silent == set()

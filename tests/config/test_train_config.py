@@ -24,20 +24,20 @@ def test_overrides_are_read_like_toml_or_as_plain_words():
 
 
 @pytest.mark.parametrize("word", ["42", "true", "", "ohwx", 'a "b" \\ ü 🦊'])
-def test_a_datasets_trigger_word_stays_the_word_it_is(word):
+def test_a_datasets_trigger_word_stays_a_string(word):
     about = SimpleNamespace(id="ink-1", subject="character", trigger_word=word)
     built = config.for_dataset(about, "", "lora.rank=8")
     assert (built.dataset.id, built.dataset.subject, built.dataset.trigger_word, built.lora.rank) == ("ink-1", "character", word, 8)
 
 
 @pytest.mark.parametrize("subject", ["style", "character", "object"])
-def test_every_subject_has_a_preset_for_the_base_that_ships(subject):
+def test_every_subject_has_a_preset_for_the_built_in_base(subject):
     fitting = config.preset(config.fitting_preset(subject))
     assert (fitting.dataset.subject, fitting.model.base_model) == (subject, TrainConfig().model.base_model)
 
 
 def test_a_wrong_value_names_the_setting_the_value_and_what_is_allowed():
-    with pytest.raises(StudioError, match=r"Detail it can hold \(rank\): 9999 does not fit.*512"):
+    with pytest.raises(StudioError, match=r"LoRA rank: 9999 does not fit.*512"):
         config.build({}, "lora.rank=9999")
 
 
@@ -54,12 +54,12 @@ def test_a_config_reads_back_as_it_was_written(tmp_path):
     assert config.load(tmp_path / "config.json") == built
 
 
-def test_a_config_from_the_future_is_refused():
+def test_a_config_of_a_newer_version_is_refused():
     with pytest.raises(StudioError, match="newer studio"):
         config.migrate({"version": 99})
 
 
-def test_a_run_that_began_with_math_attention_keeps_it():
+def test_a_run_started_with_math_attention_keeps_it():
     began = {"device": "cuda", "dtype": "bfloat16", "threads": 3, "exact": True}
     assert config.migrate({"version": 1, "runtime": began})["runtime"]["attention"] == "math"
     assert "attention" not in config.migrate({"version": 2, "runtime": began})["runtime"]
@@ -68,13 +68,13 @@ def test_a_run_that_began_with_math_attention_keeps_it():
 
 
 @pytest.mark.parametrize("leaf", fields.leaves(TrainConfig()), ids=lambda leaf: leaf.path)
-def test_every_setting_says_in_words_what_turning_it_up_does(leaf):
+def test_every_setting_has_a_label_and_a_help_text(leaf):
     assert leaf.title and leaf.title[0].isupper()
     assert len(leaf.help.split()) >= 8 and leaf.help.endswith(".")
 
 
 @pytest.mark.parametrize("preset", config.presets(), ids=lambda preset: preset.name)
-def test_every_preset_loads_and_says_for_whom_and_where_it_was_measured(preset):
+def test_every_preset_loads_and_has_a_description_and_a_source(preset):
     loaded = config.preset(preset.name)
     assert loaded.dataset.subject == preset.subject
     assert preset.title and preset.description

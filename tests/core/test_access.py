@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from studio.core import access
-from studio.core.access import Access, Guesses, Mode
+from studio.core.access import Access, FailedLogins, Mode
 from studio.core.errors import StudioError
 
 
@@ -17,36 +17,36 @@ def request(**headers: str) -> SimpleNamespace:
 def test_without_any_wish_it_is_one_person_at_this_computer():
     found = Access.from_environment({})
     assert (found.mode, found.server_name, found.hosts, found.port) == (Mode.local, "127.0.0.1", (), None)
-    assert found.owner(request()) == "local" and not found.admits("x", "")
+    assert found.owner(request()) == "local" and not found.check_login("x", "")
 
 
 def test_a_password_and_a_name_open_it_to_other_computers():
     found = Access.from_environment({"LORA_STUDIO_PASSWORD": "correct horse", "LORA_STUDIO_HOST": "Box.example, 192.168.1.5:7860"})
     assert (found.mode, found.server_name) == (Mode.password, "0.0.0.0") and found.hosts == ("box.example", "192.168.1.5:7860")
-    assert found.admits("anybody", "correct horse") and not found.admits("anybody", "correct hors") and not found.admits("", "")
+    assert found.check_login("anybody", "correct horse") and not found.check_login("anybody", "correct hors") and not found.check_login("", "")
     assert "horse" not in repr(found)
 
 
 def test_guessing_the_password_is_slow():
     now = [0.0]
-    found = Access(Mode.password, password=SecretStr("correct horse"), guesses=Guesses(clock=lambda: now[0]))
-    assert not any(found.admits("", f"guess {number}") for number in range(access.WRONG_PASSWORDS_A_MINUTE))
-    assert not found.admits("", "correct horse")
+    found = Access(Mode.password, password=SecretStr("correct horse"), failed_logins=FailedLogins(clock=lambda: now[0]))
+    assert not any(found.check_login("", f"guess {number}") for number in range(access.WRONG_PASSWORDS_A_MINUTE))
+    assert not found.check_login("", "correct horse")
     now[0] = 61
-    assert found.admits("", "correct horse")
+    assert found.check_login("", "correct horse")
 
 
 @pytest.mark.parametrize(
     ("environ", "sentence"),
     [
-        ({"LORA_STUDIO_PASSWORD": "correct horse"}, "LORA_STUDIO_HOST must say"),
+        ({"LORA_STUDIO_PASSWORD": "correct horse"}, "LORA_STUDIO_HOST must be set"),
         ({"LORA_STUDIO_PASSWORD": "short", "LORA_STUDIO_HOST": "box"}, "at least 8"),
         ({"LORA_STUDIO_HOST": "box.example"}, "without a password"),
         ({"LORA_STUDIO_HOST": "0.0.0.0"}, "without a password"),
         ({"GRADIO_SERVER_NAME": "0.0.0.0"}, "without a password"),
         ({"GRADIO_SERVER_NAME": "192.168.1.5"}, "without a password"),
         ({"LORA_STUDIO_PASSWORD": "correct horse", "LORA_STUDIO_HOST": "http://box"}, "without http"),
-        ({"LORA_STUDIO_PASSWORD": "correct horse", "LORA_STUDIO_HOST": "*"}, "not the name of a computer"),
+        ({"LORA_STUDIO_PASSWORD": "correct horse", "LORA_STUDIO_HOST": "*"}, "not a host name"),
         ({"LORA_STUDIO_PORT": "99999"}, "not a port"),
         ({"LORA_STUDIO_PORT": "-1"}, "not a port"),
     ],

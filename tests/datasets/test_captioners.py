@@ -12,7 +12,7 @@ from studio import builtin
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.datasets import captioners
-from studio.datasets.captioners import CAPTIONERS, caption_dataset, tidy
+from studio.datasets.captioners import CAPTIONERS, caption_dataset, clean_caption
 from studio.jobs.progress import Cancelled
 from tests.trained import captioned_dataset
 
@@ -116,7 +116,7 @@ def test_without_a_network_a_sentence_says_what_works(monkeypatch, tmp_path):
     code = "from studio.datasets import captioners\ntry: captioners.load('blip')\nexcept captioners.StudioError as error: print(error)"
     env = platform.environment(HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), HF_ENDPOINT="http://127.0.0.1:9")
     said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("BLIP has to be fetched once from the Hub (about 990 MB).") and "The built-in captioner works without it." in said
+    assert said.startswith("BLIP has to be downloaded once from the Hub (about 990 MB).") and "The built-in captioner needs no download." in said
 
 
 def test_shipped_defaults_name_commits_where_the_newest_would_not_do_and_unknown_names_are_refused():
@@ -147,42 +147,42 @@ class Parrot(captioners.Captioner):
 @pytest.fixture
 def dataset(workspace):
     dataset = captioned_dataset(workspace, "style", "")
-    for picture, (text, source) in zip(dataset.pictures, [("mine", "hand"), ("", "hand"), ("", "hand")], strict=True):
+    for picture, (text, source) in zip(dataset.images, [("mine", "hand"), ("", "hand"), ("", "hand")], strict=True):
         dataset.set_caption(picture.id, text, source)
-    dataset.set_caption(dataset.pictures[2].id, "an older machine's", "blip-large")
+    dataset.set_caption(dataset.images[2].id, "an older machine's", "blip-large")
     return dataset
 
 
 def test_only_empty_captions_are_filled_and_hand_made_ones_always_stay(dataset):
     assert caption_dataset(dataset, "blip", Parrot(2), True, Quiet()) == {"captioned": 1, "kept": 2, "failed": 0}
-    assert [p.caption for p in dataset.pictures] == ["mine", "picture 1", "an older machine's"]
+    assert [p.caption for p in dataset.images] == ["mine", "picture 1", "an older machine's"]
     assert caption_dataset(dataset, "florence-2", Parrot(2), False, Quiet()) == {"captioned": 2, "kept": 1, "failed": 0}
-    assert [p.caption for p in dataset.pictures] == ["mine", "picture 1", "picture 2"]
-    assert [p.caption_source for p in dataset.pictures] == ["hand", "florence-2", "florence-2"]
+    assert [p.caption for p in dataset.images] == ["mine", "picture 1", "picture 2"]
+    assert [p.caption_source for p in dataset.images] == ["hand", "florence-2", "florence-2"]
 
 
 def test_a_stopped_captioning_keeps_what_it_wrote(dataset):
     with pytest.raises(Cancelled):
         caption_dataset(dataset, "blip", Parrot(1), False, Quiet(after=1))
-    assert [p.caption for p in dataset.pictures] == ["mine", "picture 1", "an older machine's"]
+    assert [p.caption for p in dataset.images] == ["mine", "picture 1", "an older machine's"]
 
 
 def test_what_a_person_types_while_the_captioner_looks_wins(dataset):
     class Slow(Parrot):
         def describe(self, pictures):
-            dataset.set_caption(dataset.pictures[1].id, "typed just now", "hand")
+            dataset.set_caption(dataset.images[1].id, "typed just now", "hand")
             return super().describe(pictures)
 
     assert caption_dataset(dataset, "blip", Slow(4), True, Quiet()) == {"captioned": 0, "kept": 3, "failed": 0}
-    assert dataset.pictures[1].caption == "typed just now"
+    assert dataset.images[1].caption == "typed just now"
 
 
 def test_a_picture_file_that_was_lost_does_not_stop_the_others(dataset):
-    dataset.pictures[1].file.unlink()
+    dataset.images[1].file.unlink()
     assert caption_dataset(dataset, "blip", Parrot(4), False, Quiet())["failed"] == 1
-    assert dataset.pictures[2].caption == "picture 1"
+    assert dataset.images[2].caption == "picture 1"
 
 
 def test_what_decoders_leave_behind_is_removed():
-    assert tidy("[DEC] there is arafed dog on a hill.") == "dog on a hill"
-    assert tidy("</s><s>A dog.</s><pad><pad>") == "A dog"
+    assert clean_caption("[DEC] there is arafed dog on a hill.") == "dog on a hill"
+    assert clean_caption("</s><s>A dog.</s><pad><pad>") == "A dog"

@@ -52,7 +52,7 @@ def dataset(workspace, decoded_once):
 
 
 def test_pictures_keep_their_order_name_size_and_caption(dataset):
-    red, green, blue = dataset.pictures
+    red, green, blue = dataset.images
     assert [p.name for p in (red, green, blue)] == ["red.png", "green.png", "blue.png"]
     assert (red.caption, red.caption_source, red.width, red.height) == ("a red card", "file", 48, 32)
     assert (green.caption, green.caption_source) == ("", "")
@@ -63,71 +63,71 @@ def test_pictures_keep_their_order_name_size_and_caption(dataset):
 def test_a_picture_that_is_there_already_is_said_and_not_added_twice(dataset, tmp_path):
     again = draw(tmp_path, "copy of red.png", "red")
     result = bring(dataset, again)
-    assert result["added"] == 0 and len(dataset.pictures) == 3
-    assert "copy of red.png is the same picture as red.png" in result["notes"][0]
+    assert result["added"] == 0 and len(dataset.images) == 3
+    assert "copy of red.png is the same image as red.png" in result["notes"][0]
 
 
 def test_removed_pictures_can_be_restored_with_their_captions(dataset):
-    red = dataset.pictures[0]
+    red = dataset.images[0]
     assert dataset.remove([red.id]) == 1
-    assert [p.name for p in dataset.pictures] == ["green.png", "blue.png"]
+    assert [p.name for p in dataset.images] == ["green.png", "blue.png"]
     assert [p.name for p in dataset.removed] == ["red.png"] and dataset.removed[0].file.exists()
     assert dataset.restore([red.id]) == 1
-    assert dataset.pictures[0] == red and red.file.exists()
+    assert dataset.images[0] == red and red.file.exists()
 
 
 def test_bringing_a_removed_picture_again_restores_it(dataset, tmp_path):
-    red = dataset.pictures[0]
+    red = dataset.images[0]
     dataset.remove([red.id])
     result = bring(dataset, draw(tmp_path, "red.png", "red"))
-    assert "had been removed; it is back" in result["notes"][0]
-    assert len(dataset.pictures) == 3 and dataset.removed == [] and dataset.pictures[0].file.exists()
+    assert "had been removed; it was restored" in result["notes"][0]
+    assert len(dataset.images) == 3 and dataset.removed == [] and dataset.images[0].file.exists()
 
 
 def test_a_caption_file_finds_the_picture_that_came_earlier(dataset, tmp_path):
     (tmp_path / "green.txt").write_text("a green card")
     (tmp_path / "nobody.txt").write_text("lost")
     result = bring(dataset, tmp_path / "green.txt", tmp_path / "nobody.txt")
-    assert dataset.pictures[1].caption == "a green card"
-    assert result["captions"] == 1 and "nobody.txt has no picture with the same name" in result["notes"][0]
+    assert dataset.images[1].caption == "a green card"
+    assert result["captions"] == 1 and "nobody.txt matches no image by name" in result["notes"][0]
 
 
 def test_a_caption_file_never_writes_over_a_hand_and_that_is_said(dataset, tmp_path):
-    red, green, blue = dataset.pictures
+    red, green, blue = dataset.images
     dataset.set_caption(red.id, "my words")
     dataset.set_caption(green.id, "my green")
     for name, text in (("red", "a red card"), ("green", "my  green"), ("blue", "a blue card")):
         (tmp_path / f"{name}.txt").write_text(text)
     result = bring(dataset, *(tmp_path / f"{name}.txt" for name in ("red", "green", "blue")))
-    assert [(p.caption, p.caption_source) for p in dataset.pictures] == [("my words", "hand"), ("my green", "hand"), ("a blue card", "file")]
-    assert result["captions"] == 1 and result["notes"] == ["1 caption you wrote by hand was kept; empty it first to take the one in the file."]
+    assert [(p.caption, p.caption_source) for p in dataset.images] == [("my words", "hand"), ("my green", "hand"), ("a blue card", "file")]
+    assert result["captions"] == 1 and result["notes"] == ["1 caption that you typed was kept. Clear it first to import the one in the file."]
     dataset.set_caption(red.id, "")
     dataset.set_caption(blue.id, "my blue")
     dataset.set_caption(green.id, "my other green")
     result = bring(dataset, *(tmp_path / f"{name}.txt" for name in ("red", "green", "blue")))
-    assert [p.caption for p in dataset.pictures] == ["a red card", "my other green", "my blue"]
-    assert result["notes"] == ["2 captions you wrote by hand were kept; empty them first to take the ones in the files."]
+    assert [p.caption for p in dataset.images] == ["a red card", "my other green", "my blue"]
+    assert result["notes"] == ["2 captions that you typed were kept. Clear them first to import those in the files."]
 
 
 def test_a_captioner_never_writes_over_what_a_person_made(dataset):
-    red, green, blue = dataset.pictures
+    red, green, blue = dataset.images
     assert not dataset.set_caption(red.id, "machine words", "blip"), "it came in a file"
     assert dataset.set_caption(green.id, "my words", "hand")
     assert not dataset.set_caption(green.id, "machine words", "blip")
     assert dataset.set_caption(blue.id, "machine words", "builtin")
     assert dataset.set_caption(blue.id, "better machine words", "blip")
     assert dataset.set_caption(blue.id, "my own", "hand")
-    assert [p.caption for p in dataset.pictures] == ["a red card", "my words", "my own"]
+    assert [p.caption for p in dataset.images] == ["a red card", "my words", "my own"]
 
 
 def test_a_caption_emptied_by_hand_may_be_filled_again(dataset):
-    red = dataset.pictures[0]
+    red = dataset.images[0]
     dataset.set_caption(red.id, "", "hand")
     assert dataset.set_caption(red.id, "machine words", "blip")
 
 
 def test_undo_walks_back_through_every_change(dataset):
-    green = dataset.pictures[1].id
+    green = dataset.images[1].id
     for text in ("one", "two", "three"):
         dataset.set_caption(green, text)
     assert [dataset.undo_caption(green) for _ in range(4)] == ["two", "one", "", ""]
@@ -139,13 +139,13 @@ def race(path, source, count, start):
     dataset = Dataset(path)
     start.wait()
     for n in range(count):
-        for picture in dataset.pictures:
+        for picture in dataset.images:
             dataset.set_caption(picture.id, f"{source} {n}", source)
 
 
 def test_typing_and_captioning_at_the_same_time_loses_no_line_and_the_hand_wins(dataset):
     context = multiprocessing.get_context("fork")
-    for picture in dataset.pictures:
+    for picture in dataset.images:
         dataset.set_caption(picture.id, "", "hand")
     start = context.Barrier(4)
     racers = [context.Process(target=race, args=(dataset.path, source, 15, start)) for source in ("hand", "blip", "blip", "hand")]
@@ -154,25 +154,25 @@ def test_typing_and_captioning_at_the_same_time_loses_no_line_and_the_hand_wins(
     for racer in racers:
         racer.join()
     changes = [json.loads(line) for line in (dataset.path / "captions.jsonl").read_text().splitlines()]
-    for picture in dataset.pictures:
+    for picture in dataset.images:
         sources = [change["source"] for change in changes if change["id"] == picture.id and change["text"]]
         sources = sources[1:] if sources[0] == "file" else sources
         assert "blip" not in sources[sources.index("hand") :], "the look and the write are one"
-    assert all(p.caption_source == "hand" and p.caption == "hand 14" for p in dataset.pictures)
+    assert all(p.caption_source == "hand" and p.caption == "hand 14" for p in dataset.images)
 
 
 def test_a_line_cut_in_two_by_a_power_loss_costs_only_itself(dataset):
-    green = dataset.pictures[1].id
+    green = dataset.images[1].id
     dataset.set_caption(green, "kept")
     with open(dataset.path / "captions.jsonl", "ab") as file:
         file.write(b'{"id": "half')
-    assert dataset.pictures[1].caption == "kept"
+    assert dataset.images[1].caption == "kept"
     dataset.set_caption(green, "after")
-    assert dataset.pictures[1].caption == "after"
+    assert dataset.images[1].caption == "after"
 
 
 def test_a_caption_is_saved_quickly_enough_for_every_pause_in_typing(dataset):
-    ids = [p.id for p in dataset.pictures]
+    ids = [p.id for p in dataset.images]
     history = dataset._captions
     for n in range(500):
         history._append({"id": ids[n % 3], "text": f"long history {n}", "source": "hand", "time": 0})
@@ -194,9 +194,9 @@ def test_a_caption_is_saved_quickly_enough_for_every_pause_in_typing(dataset):
     ],
 )
 def test_captions_are_one_visible_line(dataset, typed, kept):
-    green = dataset.pictures[1].id
+    green = dataset.images[1].id
     dataset.set_caption(green, typed)
-    assert dataset.pictures[1].caption == kept
+    assert dataset.images[1].caption == kept
 
 
 def test_the_hash_follows_captions_and_pictures_but_not_their_order(dataset):
@@ -204,10 +204,10 @@ def test_the_hash_follows_captions_and_pictures_but_not_their_order(dataset):
     listing = json.loads((dataset.path / "pictures.json").read_text())
     (dataset.path / "pictures.json").write_text(json.dumps(listing[::-1]))
     assert dataset.sha256() == before
-    dataset.set_caption(dataset.pictures[0].id, "other words")
+    dataset.set_caption(dataset.images[0].id, "other words")
     changed = dataset.sha256()
     assert changed != before
-    dataset.remove([dataset.pictures[0].id])
+    dataset.remove([dataset.images[0].id])
     assert dataset.sha256() not in (before, changed)
 
 
@@ -223,14 +223,14 @@ def test_the_export_is_what_other_trainers_read_and_comes_back_the_same(dataset,
 
 
 def test_a_real_person_needs_consent_in_words_and_it_is_kept_with_the_date(workspace):
-    with pytest.raises(StudioError, match="say that they agreed"):
+    with pytest.raises(StudioError, match="State that they agreed"):
         Dataset.create(workspace, "Ada", "character", real_person=True)
     dataset = Dataset.create(workspace, "Ada", "character", real_person=True, consent="Ada agreed by letter")
     assert dataset.consent == {"text": "Ada agreed by letter", "date": time.strftime("%Y-%m-%d")}
-    dataset.describe(title="Ada L.")
+    dataset.update_facts(title="Ada L.")
     assert dataset.title == "Ada L." and dataset.consent["text"] == "Ada agreed by letter"
     with pytest.raises(StudioError, match="choose one of style, character, object"):
-        dataset.describe(subject="weapon")
+        dataset.update_facts(subject="weapon")
 
 
 def test_only_plain_ids_open_a_dataset(workspace):

@@ -18,7 +18,7 @@ from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.datasets.importing import matching
 from studio.datasets.importing.images import decode_files
-from studio.datasets.importing.mask_names import masked_by
+from studio.datasets.importing.mask_names import masked_stems
 from studio.datasets.masks import Masks
 from studio.runs.creation import create_run
 
@@ -48,18 +48,18 @@ def zipped(members):
     return data.getvalue()
 
 
-def decode_all(tmp_path, named_bytes, here=(), **extra):
+def decode_all(tmp_path, named_bytes, existing=(), **extra):
     files = []
     for index, (name, data) in enumerate(named_bytes.items()):
         path = tmp_path / f"upload-{index}"
         path.write_bytes(data)
         files.append({"path": str(path), "name": name, **extra})
-    return decode_files(files, tmp_path / "out", here=here)
+    return decode_files(files, tmp_path / "out", existing=existing)
 
 
 def pairs(decoded):
     """name of each picture that came -> name of its mask."""
-    names = {picture.id: picture.name for picture in decoded.pictures}
+    names = {picture.id: picture.name for picture in decoded.images}
     return {names[id]: mask.name for id, mask in decoded.masks.items()}
 
 
@@ -78,7 +78,7 @@ def bring(tmp_path):
                 path = tmp_path / f"brought-{index}"
                 path.write_bytes(data)
                 files.append({"path": str(path), "name": name, **extra})
-            return dataset.add(decode_files(files, folder, here=dataset.pictures), folder)
+            return dataset.add(decode_files(files, folder, existing=dataset.images), folder)
 
     return bring
 
@@ -89,7 +89,7 @@ def dataset(workspace, bring):
     dataset = Dataset.create(workspace, "Cards")
     came = bring(dataset, {"red.png": card("red"), "red-mask.png": half(), "blue.png": card("blue")})
     assert (came["added"], came["masks"], came["refused"]) == (2, 1, [])
-    assert came["notes"] == ["1 picture got a mask. Only the light parts teach."]
+    assert came["notes"] == ["1 image got a mask. Only the light parts are trained on."]
     return dataset
 
 
@@ -119,7 +119,7 @@ def dataset(workspace, bring):
     ],
 )
 def test_a_name_or_a_folder_in_an_archive_says_what_is_a_mask(name, stems):
-    assert masked_by(name) == stems
+    assert masked_stems(name) == stems
 
 
 def test_every_usual_name_finds_its_picture(tmp_path):
@@ -127,7 +127,7 @@ def test_every_usual_name_finds_its_picture(tmp_path):
     files |= {"red-masklabel.png": half(), "lime.mask.png": half(), "BLUE-mask.jpg": encoded(Image.open(io.BytesIO(half())), "JPEG")}
     files |= {"white_mask.png": half(mode="RGB")}
     decoded = decode_all(tmp_path, files)
-    assert decoded.refused == [] and len(decoded.pictures) == 4
+    assert decoded.refused == [] and len(decoded.images) == 4
     assert pairs(decoded) == {"red.png": "red-masklabel.png", "lime.png": "lime.mask.png", "blue.png": "BLUE-mask.jpg", "white.png": "white_mask.png"}
 
 
@@ -154,21 +154,21 @@ def test_a_folder_of_masks_in_an_archive_belongs_to_the_pictures_beside_it(tmp_p
 def test_a_mask_in_one_archive_finds_a_picture_in_another_and_one_that_came_earlier(tmp_path, dataset):
     decoded = decode_all(tmp_path, {"a.zip": zipped({"lime.png": card("lime")}), "b.zip": zipped({"masks/lime.png": half()})})
     assert pairs(decoded) == {"a.zip/lime.png": "b.zip/masks/lime.png"}
-    blue = dataset.pictures[1]
-    assert list(decode_all(tmp_path, {"blue-mask.png": half()}, here=dataset.pictures).masks) == [blue.id]
+    blue = dataset.images[1]
+    assert list(decode_all(tmp_path, {"blue-mask.png": half()}, existing=dataset.images).masks) == [blue.id]
 
 
 def test_a_mask_that_could_belong_to_several_pictures_is_refused_and_not_guessed(tmp_path):
     members = {"a/rex.png": card("red"), "b/rex.png": card("blue"), "c/masks/rex.png": half()}
     decoded = decode_all(tmp_path, {"set.zip": zipped(members)})
-    assert decoded.masks == {} and len(decoded.pictures) == 2
-    assert "could be the mask of set.zip/a/rex.png or set.zip/b/rex.png" in decoded.refused[0]["reason"]
+    assert decoded.masks == {} and len(decoded.images) == 2
+    assert "it matches set.zip/a/rex.png or set.zip/b/rex.png" in decoded.refused[0]["reason"]
 
 
 def test_a_picture_has_one_mask_however_many_come(tmp_path):
     decoded = decode_all(tmp_path, {"red.png": card(), "red-mask.png": half(), "red.mask.png": half()})
     assert pairs(decoded) == {"red.png": "red-mask.png"}
-    assert decoded.refused == [{"name": "red.mask.png", "reason": "red.mask.png: red.png has a mask already: red-mask.png."}]
+    assert decoded.refused == [{"name": "red.mask.png", "reason": "red.mask.png: red.png already has the mask red-mask.png."}]
 
 
 def test_the_mask_of_a_picture_that_came_twice_is_not_lost(tmp_path):
@@ -181,10 +181,10 @@ def test_the_mask_of_a_picture_that_came_twice_is_not_lost(tmp_path):
 
 def test_every_mask_that_cannot_be_used_has_one_reason_and_the_rest_goes_on(tmp_path):
     bad = {
-        "nobody-mask.png": (half(), "there is no picture nobody. If it is a picture, rename it."),
-        "black-mask.png": (encoded(Image.new("L", (64, 48), 0)), "dark everywhere, so nothing would teach"),
+        "nobody-mask.png": (half(), "there is no image nobody. If it is a training image, rename it."),
+        "black-mask.png": (encoded(Image.new("L", (64, 48), 0)), "completely dark, so nothing would be trained on"),
         "speck-mask.png": (speck(), "dark everywhere"),
-        "cut-mask.png": (half()[:60], "cut off or damaged"),
+        "cut-mask.png": (half()[:60], "truncated or damaged"),
         "page-mask.png": (b"<html>", "web page"),
         "empty-mask.png": (b"", "the file is empty"),
         "wide-mask.png": (half((96, 48)), "96 x 48 pixels and wide.png 64 x 48, another shape"),
@@ -197,7 +197,7 @@ def test_every_mask_that_cannot_be_used_has_one_reason_and_the_rest_goes_on(tmp_
     assert sorted(reasons) == sorted(bad) and len(decoded.refused) == len(bad)
     for name, (_, words) in bad.items():
         assert reasons[name].startswith(f"{name}: ") and words in reasons[name], reasons[name]
-    assert len(decoded.pictures) == len(bad) and pairs(decoded) == {"red.png": "red-mask.png"}
+    assert len(decoded.images) == len(bad) and pairs(decoded) == {"red.png": "red-mask.png"}
 
 
 def speck():
@@ -227,7 +227,7 @@ def test_names_and_kinds_in_an_archive_are_as_harmless_for_masks(tmp_path):
 def test_a_long_path_in_front_does_not_turn_a_mask_into_a_picture(tmp_path):
     deep = "x" * 150
     decoded = decode_all(tmp_path, {"set.zip": zipped({f"{deep}/rex.png": card(), f"masks/{deep}/rex.png": half()})})
-    assert len(decoded.pictures) == 1 and len(decoded.masks) == 1
+    assert len(decoded.images) == 1 and len(decoded.masks) == 1
 
 
 def test_two_hundred_mutated_masks_give_two_hundred_answers(tmp_path):
@@ -240,7 +240,7 @@ def test_two_hundred_mutated_masks_give_two_hundred_answers(tmp_path):
             data[rng.randrange(len(data))] = rng.randrange(256)
         files[f"{index}-mask.png"] = bytes(data[: rng.randrange(20, len(data))] if rng.random() < 0.3 else data)
     decoded = decode_all(tmp_path, files)
-    assert len(decoded.pictures) == 1 and len(decoded.refused) == 200
+    assert len(decoded.images) == 1 and len(decoded.refused) == 200
 
 
 # As large as the picture, grey, the right way up.
@@ -252,15 +252,15 @@ def test_a_mask_is_kept_grey_and_as_large_as_its_picture(tmp_path):
     kept = seen(tmp_path, mask)
     assert (kept.mode, kept.size, kept.info) == ("L", (64, 48), {})
     assert (kept.getpixel((3, 20)), kept.getpixel((60, 20))) == (255, 0)
-    assert decoded.notes == ["1 mask was not as large as its picture and was scaled."]
+    assert decoded.notes == ["1 mask differed in size from its image and was scaled."]
 
 
 def test_the_decoders_death_while_it_scales_a_mask_refuses_that_mask_only(tmp_path, monkeypatch):
-    dies = "import os, sys; from studio.datasets.importing import decoder; decoder.fit_mask = lambda *_: os.abort(); decoder.main()"
+    dies = "import os, sys; from studio.datasets.importing import decoder; decoder.scale_mask = lambda *_: os.abort(); decoder.main()"
     monkeypatch.setattr(platform, "module_command", lambda module, *arguments: [sys.executable, "-c", dies, *map(str, arguments)])
     files = {"red.png": card("red"), "red-mask.png": half((128, 96)), "blue.png": card("blue"), "blue-mask.png": half()}
     decoded = decode_all(tmp_path, files)
-    assert pairs(decoded) == {"blue.png": "blue-mask.png"} and len(decoded.pictures) == 2
+    assert pairs(decoded) == {"blue.png": "blue-mask.png"} and len(decoded.images) == 2
     assert [item["name"] for item in decoded.refused] == ["red-mask.png"] and decoded.notes == []
 
 
@@ -305,8 +305,8 @@ def glass(holes=True, size=(64, 48)):
 def test_what_is_transparent_does_not_teach_and_that_is_said(workspace, bring):
     dataset = Dataset.create(workspace, "Glass")
     came = bring(dataset, {"glass.png": encoded(glass()), "opaque.png": encoded(glass(holes=False))})
-    assert came["masks"] == 1 and came["notes"][0].startswith("1 picture is transparent in places. Transparent parts do not teach")
-    first, second = dataset.pictures
+    assert came["masks"] == 1 and came["notes"][0].startswith("1 image has transparent parts. They are not trained on")
+    first, second = dataset.images
     assert second.mask is None
     with Image.open(first.file) as picture, Image.open(first.mask) as mask:
         assert (picture.getpixel((60, 5)), picture.getpixel((3, 5))) == ((255, 255, 255), (255, 0, 0))
@@ -325,20 +325,20 @@ def test_rounding_is_no_transparency_and_a_picture_of_nothing_keeps_no_mask(tmp_
     nearly = glass(holes=False)
     nearly.putalpha(254)
     decoded = decode_all(tmp_path, {"nearly.png": encoded(nearly), "clear.png": encoded(Image.new("RGBA", (64, 48), (0, 0, 0, 0)))})
-    assert decoded.masks == {} and len(decoded.pictures) == 2
-    assert decoded.notes == ["clear.png: it is transparent everywhere, so no mask was made of that."]
+    assert decoded.masks == {} and len(decoded.images) == 2
+    assert decoded.notes == ["clear.png: it is fully transparent, so its alpha channel is not used as a mask."]
 
 
 def test_a_mask_file_counts_more_than_transparency(tmp_path):
     decoded = decode_all(tmp_path, {"glass.png": encoded(glass()), "glass-mask.png": encoded(Image.new("L", (64, 48), 255))})
     assert pairs(decoded) == {"glass.png": "glass-mask.png"}
-    assert decoded.notes == ["glass.png is transparent in places and has a mask, glass-mask.png; the mask counts."]
+    assert decoded.notes == ["glass.png has transparent parts and the mask glass-mask.png; the mask file is used."]
 
 
 def test_transparency_does_not_come_back_after_its_mask_was_taken_off(workspace, bring):
     dataset = Dataset.create(workspace, "Glass")
     bring(dataset, {"glass.png": encoded(glass())})
-    picture = dataset.pictures[0]
+    picture = dataset.images[0]
     dataset.remove_mask(picture.id)
     bring(dataset, {"glass.png": encoded(glass())})
     assert dataset.mask(picture.id) is None
@@ -350,7 +350,7 @@ def test_transparency_does_not_come_back_after_its_mask_was_taken_off(workspace,
 
 
 def test_a_mask_brought_for_one_picture_is_its_mask_whatever_it_is_called(dataset, bring):
-    red, blue = dataset.pictures
+    red, blue = dataset.images
     came = bring(dataset, {"untitled.png": half()}, mask_of=blue.id)
     assert (came["added"], came["masks"], came["refused"]) == (0, 1, []) and dataset.mask(blue.id) == dataset.mask(red.id)
     dataset.set_caption(red.id, "mine", "file")
@@ -359,11 +359,11 @@ def test_a_mask_brought_for_one_picture_is_its_mask_whatever_it_is_called(datase
         came = bring(dataset, files, mask_of=blue.id)
         assert (came["added"], came["masks"], dataset.sha256()) == (0, 0, before)
     gone = bring(dataset, {"untitled.png": half()}, mask_of="0" * 64)
-    assert "not in the dataset any more" in gone["refused"][0]["reason"]
+    assert "no longer in the dataset" in gone["refused"][0]["reason"]
 
 
 def test_a_mask_goes_and_comes_back_with_its_picture(dataset):
-    red = dataset.pictures[0]
+    red = dataset.images[0]
     dataset.remove([red.id])
     assert dataset.mask(red.id) is None
     dataset.restore([red.id])
@@ -371,26 +371,26 @@ def test_a_mask_goes_and_comes_back_with_its_picture(dataset):
 
 
 def test_a_mask_that_was_taken_off_or_replaced_can_be_put_back(dataset, bring):
-    red = dataset.pictures[0]
+    red = dataset.images[0]
     first = red.mask
     bring(dataset, {"red-mask.png": encoded(Image.new("L", (64, 48), 200))})
     second = dataset.mask(red.id)
     assert second != first and dataset.remove_mask(red.id) and not dataset.remove_mask(red.id)
-    assert dataset.mask(red.id) is None and dataset.pictures[0].mask_can_go_back
+    assert dataset.mask(red.id) is None and dataset.images[0].mask_can_undo
     assert [dataset.undo_mask(red.id) for _ in range(4)] == [second, first, None, None]
-    with pytest.raises(Exception, match="not in the dataset any more"):
+    with pytest.raises(Exception, match="no longer in the dataset"):
         dataset.remove_mask("0" * 64)
 
 
 def test_the_same_mask_again_is_said_and_changes_nothing(dataset, bring):
     before = (dataset.path / "masks.jsonl").read_bytes()
     came = bring(dataset, {"red-mask.png": half()})
-    assert came["masks"] == 0 and came["notes"] == ["red-mask.png is the mask that red.png has already."]
+    assert came["masks"] == 0 and came["notes"] == ["red.png already has the mask red-mask.png."]
     assert (dataset.path / "masks.jsonl").read_bytes() == before
 
 
 def test_half_a_line_of_the_masks_history_costs_only_itself(dataset):
-    red = dataset.pictures[0]
+    red = dataset.images[0]
     with open(dataset.path / "masks.jsonl", "ab") as file:
         file.write(b'{"id": "ha')
     assert Masks(dataset.path).of(red.id) == red.mask
@@ -399,7 +399,7 @@ def test_half_a_line_of_the_masks_history_costs_only_itself(dataset):
 
 
 def test_the_hash_follows_the_masks(dataset, bring):
-    red, blue = dataset.pictures
+    red, blue = dataset.images
     masked = dataset.sha256()
     dataset.remove_mask(red.id)
     bare = dataset.sha256()
@@ -423,7 +423,7 @@ def test_an_export_carries_masks_under_onetrainers_name_and_comes_back_the_same(
 
 
 def test_a_run_keeps_its_masks_when_the_dataset_changes(dataset, workspace):
-    red, blue = dataset.pictures
+    red, blue = dataset.images
     for picture in (red, blue):
         dataset.set_caption(picture.id, "a card")
     run = create_run(workspace, config.build({}), dataset)
@@ -440,16 +440,16 @@ def test_a_run_keeps_its_masks_when_the_dataset_changes(dataset, workspace):
 def test_an_older_dataset_without_masks_has_the_hash_it_had(tmp_path):
     dataset = Dataset.from_samples(Workspace(tmp_path / "owner", "owner"), "style")
     assert not (dataset.path / "masks.jsonl").exists()
-    lines = sorted(json.dumps([picture.id, picture.caption]) for picture in dataset.pictures)
+    lines = sorted(json.dumps([picture.id, picture.caption]) for picture in dataset.images)
     assert dataset.sha256() == hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def test_a_thousand_masks_find_a_thousand_pictures_quickly():
-    found = matching.Found()
+    found = matching.BatchCollector()
     for index in range(1000):
         facts = {"width": 64, "height": 48, "looks_like_photo": False, "mask": None}
-        found.take({"kind": "picture", "name": f"set.zip/images/{index}.png", "id": f"{index:064x}", **facts})
+        found.add({"kind": "picture", "name": f"set.zip/images/{index}.png", "id": f"{index:064x}", **facts})
         size = {"width": 64, "height": 48}
-        found.take({"kind": "mask", "name": f"set.zip/masks/{index}.png", "id": f"m{index}", "of": [f"set.zip/{index}"], **size})
+        found.add({"kind": "mask", "name": f"set.zip/masks/{index}.png", "id": f"m{index}", "of": [f"set.zip/{index}"], **size})
     began = time.perf_counter()
     assert found.pair([]) == [] and len(found.decoded.masks) == 1000 and time.perf_counter() - began < 1

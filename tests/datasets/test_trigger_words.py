@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from studio.datasets.trigger_words import explain_trigger, has_word, spoken, suggest_trigger, with_trigger, without_word
+from studio.datasets.trigger_words import add_trigger, explain_trigger, fill_placeholder, has_word, remove_word, suggest_trigger
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,15 @@ def test_a_trigger_word_is_found_as_a_word_and_not_as_a_part_of_one(text, word, 
 
 
 def test_taking_a_word_out_leaves_a_prompt_that_reads_well():
-    assert without_word("ohwx illustration of a cat", "ohwx") == "illustration of a cat"
-    assert without_word("sks, a small dog", "sks") == "a small dog"
-    assert without_word("a dog, Zorvex Dragon, at night", "zorvex dragon") == "a dog, at night"
-    assert without_word("two desks", "sks") == "two desks"
+    assert remove_word("ohwx illustration of a cat", "ohwx") == "illustration of a cat"
+    assert remove_word("sks, a small dog", "sks") == "a small dog"
+    assert remove_word("a dog, Zorvex Dragon, at night", "zorvex dragon") == "a dog, at night"
+    assert remove_word("two desks", "sks") == "two desks"
 
 
 def test_the_trigger_word_replaces_its_place_in_sample_prompts():
-    assert spoken("a [trigger] cat", "ohwx") == "a ohwx cat"
-    assert spoken("[trigger] cat", "") == "cat"
+    assert fill_placeholder("a [trigger] cat", "ohwx") == "a ohwx cat"
+    assert fill_placeholder("[trigger] cat", "") == "cat"
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def test_the_trigger_word_replaces_its_place_in_sample_prompts():
     ],
 )
 def test_the_trigger_word_stands_where_the_subject_wants_it(caption, subject, noun, photo, expected):
-    assert with_trigger(caption, "ohwx", subject, photo, noun) == expected
-    assert with_trigger(caption, "", subject, photo, noun) == caption
+    assert add_trigger(caption, "ohwx", subject, photo, noun) == expected
+    assert add_trigger(caption, "", subject, photo, noun) == caption
 
 
 def test_suggested_words_can_be_said_and_every_word_is_explained_and_none_refused():
     words = {suggest_trigger() for _ in range(200)}
     assert len(words) > 150 and all(re.fullmatch(r"[a-z]{5,10}", word) and re.search("[aeiou]", word) for word in words)
-    assert "rifle" in explain_trigger("sks") and "classic" in explain_trigger("ohwx") and "token" in explain_trigger("TOK")
+    assert "rifle" in explain_trigger("sks") and "common" in explain_trigger("ohwx") and "token" in explain_trigger("TOK")
     assert all(explain_trigger(word) for word in ("", "x", "two words", "zorvex"))

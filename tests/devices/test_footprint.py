@@ -41,7 +41,7 @@ def test_text_encoders_that_learn_count(family, method, tmp_path):
     config = configs.build({"model": {"base_model": str(base.path)}, **asked})
     working = add_lora(family.load(base, torch.float32), config, family, torch.float32)
     assert measure(config, family, base).adapter_parameters == sum(weight.numel() for weight in working.values())
-    assert all(len(offer.taught_encoders) == len(family.text_encoder_targets) for offer in family.offers if not offer.folder)
+    assert all(len(offer.trainable_encoders) == len(family.text_encoder_targets) for offer in family.offers if not offer.folder)
 
 
 def test_stable_diffusions_text_encoder_adds_what_people_know():

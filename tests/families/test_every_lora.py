@@ -7,7 +7,7 @@ import torch
 from peft import LoKrConfig
 from safetensors.torch import load_file
 
-from studio.adapters.format import fingerprint, load_adapter, read_header, refuse_other_base, write_adapter
+from studio.adapters.format import check_base_compatibility, fingerprint, load_adapter, read_header, write_adapter
 from studio.adapters.stack import Stack
 from studio.core.errors import StudioError
 from studio.families import FAMILIES
@@ -97,4 +97,4 @@ def test_a_lora_of_another_family_is_refused_by_name_whatever_it_says_it_is(kind
     write_adapter(tmp_path / "bare.safetensors", tensors, {})
     for path in (stated, tmp_path / "bare.safetensors"):
         with pytest.raises(StudioError, match=f"made for {owner}; the chosen base is {member.family.title}[.]"):
-            refuse_other_base("a", fingerprint(read_header(path)), member.family, member.base)
+            check_base_compatibility("a", fingerprint(read_header(path)), member.family, member.base)

@@ -129,14 +129,14 @@ def learning(member):
 
 def test_blocks_that_are_computed_twice_learn_the_same(learning):
     once = gradients(learning)
-    learning.family.compute_twice(learning.denoiser)
+    learning.family.enable_gradient_checkpointing(learning.denoiser)
     assert any(gradient.abs().sum() > 0 for gradient in once.values())
     torch.testing.assert_close(gradients(learning), once)
 
 
 def test_blocks_that_wait_in_main_memory_are_there_when_they_compute(learning):
     picture, once, blocks = draw(learning), gradients(learning), learning.family.blocks(learning.denoiser)
-    learning.family.compute_twice(learning.denoiser)
+    learning.family.enable_gradient_checkpointing(learning.denoiser)
     offload, seen = Offload(learning.denoiser, blocks, torch.device("cpu")), []
     offload.begin()
     watching = [block.register_forward_pre_hook(lambda *_: seen.append(sum(members.is_whole(block) for block in blocks))) for block in blocks]

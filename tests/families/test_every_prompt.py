@@ -67,10 +67,10 @@ def test_conditions_are_kept_on_the_disk_as_they_are(member, tmp_path):
 
 def test_what_is_cut_off_a_prompt_is_what_changes_nothing(member):
     prompt = TOO_LONG.get(member.family.name, UNBROKEN)
-    cut = member.family.beyond_limit(member.pipeline, prompt)
+    cut = member.family.truncated_text(member.pipeline, prompt)
     read = prompt.removesuffix(cut)
     assert cut and read != prompt
-    assert member.family.beyond_limit(member.pipeline, read) == "" and member.family.beyond_limit(member.pipeline, "a cat") == ""
+    assert member.family.truncated_text(member.pipeline, read) == "" and member.family.truncated_text(member.pipeline, "a cat") == ""
     whole, kept, less = (spoken(member, text) for text in (prompt, read, read.rstrip()[:-1]))
     assert all(torch.equal(whole[name], kept[name]) for name in whole)
     assert not torch.equal(whole["prompt_embeds"], less["prompt_embeds"])

@@ -8,7 +8,7 @@ import torch
 from diffusers import Flux2Pipeline
 from safetensors.torch import save_file
 
-from studio.adapters.format import fingerprint, read_header, refuse_other_base
+from studio.adapters.format import check_base_compatibility, fingerprint, read_header
 from studio.core.errors import StudioError
 from studio.families import get, resolve_base
 from tests.families import members
@@ -45,9 +45,9 @@ def test_members_are_told_by_their_width_and_refuse_each_others_loras(tiny, tmp_
     }
     found = fingerprint(read_header(members.save_lora(tiny("flux2"), tmp_path / "a.safetensors", tensors)))
     assert (found.family, found.width) == ("flux2", 32)
-    refuse_other_base("a", found, FAMILY, klein)
-    with pytest.raises(StudioError, match="made for a FLUX.2 model 32 wide; the chosen base is a FLUX.2 model 48 wide"):
-        refuse_other_base("a", found, FAMILY, dev)
+    check_base_compatibility("a", found, FAMILY, klein)
+    with pytest.raises(StudioError, match="made for a FLUX.2 model of width 32; the chosen base is a FLUX.2 model of width 48"):
+        check_base_compatibility("a", found, FAMILY, dev)
 
 
 @pytest.mark.parametrize("kind", ["flux2", "flux2: dev"])

@@ -117,13 +117,13 @@ def test_its_facts_are_those_of_the_folder(layout, pairs):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_only_the_parts_that_were_asked_for_are_read(layout, pairs, monkeypatch):
     pair, read = pairs(layout), []
-    family, names_of = pair.family, single_file.names_of
+    family, part_names = pair.family, single_file.part_names
 
     def noted(part, *more):
         read.append(part)
-        return names_of(part, *more)
+        return part_names(part, *more)
 
-    monkeypatch.setattr(single_file, "names_of", noted)
+    monkeypatch.setattr(single_file, "part_names", noted)
     base = pair.single
     for parts in ((), ("vae",), (family.denoiser_name,), family.text_encoder_names):
         read.clear()
@@ -230,7 +230,7 @@ def wider(name: str):
 def test_a_file_of_another_size_is_refused_by_name_and_nothing_is_left_unset(layout, change, part, pairs, tmp_path):
     pair = pairs(layout)
     base = resolve_base(str(rewritten(pair, tmp_path / "other", change)))
-    with pytest.raises(StudioError, match=f"The {part} in mine.safetensors does not fit the settings of the folder 'other'"):
+    with pytest.raises(StudioError, match=f"The {part} in mine.safetensors does not match the config of the folder 'other'"):
         pair.family.load(base, torch.float32)
 
 
@@ -276,8 +276,8 @@ LIKE = {"stable-diffusion": "stable-diffusion-v1-5/stable-diffusion-v1-5", "stab
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_family_and_the_base_it_is_like_are_told_from_the_header_alone(layout, pairs):
     family, file = pairs(layout).family, pairs(layout).file
-    assert families.of(str(file)) is family
-    assert single_file.identify(file, FAMILIES) == (family, families.offer(LIKE.get(layout, family.offers[0].id)))
+    assert families.detect(str(file)) is family
+    assert single_file.detect_family(file, FAMILIES) == (family, families.offer(LIKE.get(layout, family.offers[0].id)))
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_a_denoiser_is_not_located_while_other_weights_are_missing(fake_hub, flu
 def test_a_folder_of_its_kind_around_it_makes_the_network_needless(fake_hub, beside):
     base = resolve_base(str(beside))
     assert (base.path, base.revision, base.reference, base.checkpoint) == (beside.parent, None, "", beside)
-    assert locate_base(str(beside)) == base and families.of(str(beside)) is SD
+    assert locate_base(str(beside)) == base and families.detect(str(beside)) is SD
     assert SD.load(base, torch.float32).vae is not None and fake_hub.seen == []
 
 
@@ -151,7 +151,7 @@ def test_a_rest_that_lacks_something_is_named(beside, flux_file, flux_folder, tm
 def test_terms_to_accept_are_said_with_the_page_and_the_way_around(fake_hub, alone, tiny_base):  # noqa: F811
     fake_hub.seed_repo(SD15.id, tiny_base.path, gated=True)
     page = f"{fake_hub.endpoint}/{SD15.id}"
-    with pytest.raises(StudioError, match=f"My Dream.safetensors needs the settings of .* open {page}, accept them.* Without a network"):
+    with pytest.raises(StudioError, match=f"My Dream.safetensors needs the settings of .* open {page}, accept them.* To use it offline"):
         resolve_base(str(alone))
 
 
@@ -165,7 +165,7 @@ def test_a_file_is_found_however_its_path_is_written(spelling, beside, monkeypat
     monkeypatch.chdir(beside.parents[1])
     monkeypatch.setenv("HOME", str(beside.parents[1]))
     name = spelling.format(path=beside)
-    assert resolve_base(name).checkpoint == beside and families.of(name) is SD
+    assert resolve_base(name).checkpoint == beside and families.detect(name) is SD
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_a_file_is_found_however_its_path_is_written(spelling, beside, monkeypat
 def test_a_file_on_another_computer_is_refused_before_anything_is_opened(share, monkeypatch):
     monkeypatch.setattr(families, "Path", None)
     monkeypatch.setattr(families.os.path, "isfile", None)
-    assert locate_base(share) is None and families.of(share) is None
-    with pytest.raises(StudioError, match="another computer"):
+    assert locate_base(share) is None and families.detect(share) is None
+    with pytest.raises(StudioError, match="network path"):
         resolve_base(share)
 
 
@@ -185,9 +185,9 @@ def test_a_file_on_another_computer_is_refused_before_anything_is_opened(share, 
 @pytest.mark.parametrize("name", ["a.ckpt", "a.pt", "a.bin", "a.pth", "a.CKPT"])
 def test_a_pickle_is_refused_unopened(name, tmp_path, fake_hub):
     for path in (tmp_path / name, Path(name)):
-        with pytest.raises(StudioError, match="is a pickle, which can run code when opened; only .safetensors files are used"):
+        with pytest.raises(StudioError, match="is a pickle, which can run code when opened. Only .safetensors files are supported"):
             resolve_base(str(path))
-        assert locate_base(str(path)) is None and families.of(str(path)) is None
+        assert locate_base(str(path)) is None and families.detect(str(path)) is None
     assert fake_hub.seen == []
 
 
@@ -204,11 +204,14 @@ def test_a_lora_is_called_one_and_shown_its_place(tiny_pipeline, tmp_path):  # n
 
 
 NOT_BASES = {
-    "nothing of it is known": ({"foo.weight": torch.zeros(2)}, "no base model that the studio can use from one file .it begins with 'foo.weight'"),
-    "nothing in it": ({}, "it begins with 'nothing at all'"),
-    "for painting into pictures": (lambda whole: whole | {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 9, 3, 3)}, "no base model"),
+    "nothing of it is known": ({"foo.weight": torch.zeros(2)}, "not a supported single-file base model .its first tensor is 'foo.weight'"),
+    "nothing in it": ({}, "first tensor is 'nothing at all'"),
+    "for painting into pictures": (
+        lambda whole: whole | {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 9, 3, 3)},
+        "not a supported",
+    ),
     "no autoencoder": (lambda whole: {k: t for k, t in whole.items() if "first_stage" not in k}, "Stable Diffusion model without its vae"),
-    "packed": (lambda whole: whole | {"model.diffusion_model.out.2.scale_weight": torch.zeros(())}, "is packed .* bf16 or fp16"),
+    "packed": (lambda whole: whole | {"model.diffusion_model.out.2.scale_weight": torch.zeros(())}, "is quantised .* bf16 or fp16"),
 }
 
 
@@ -230,7 +233,7 @@ def test_packed_parts_that_are_not_used_do_not_matter(flux_file, flux_folder, tm
 
 def test_one_part_of_several_leads_to_the_folder(tmp_path):
     save_file({"transformer_blocks.0.txt_mlp.net.0.proj.weight": torch.zeros(2)}, tmp_path / "diffusion_pytorch_model-00001-of-00009.safetensors")
-    with pytest.raises(StudioError, match="one part of a model that is stored in several; choose the folder"):
+    with pytest.raises(StudioError, match="one shard of a model; choose the folder"):
         resolve_base(str(tmp_path / "diffusion_pytorch_model-00001-of-00009.safetensors"))
 
 
@@ -267,7 +270,7 @@ def test_a_header_may_be_as_large_as_a_base_needs_and_no_larger(tmp_path, monkey
         text = json.dumps({f"t{index}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for index in range(count)}).encode() + b" " * room
         path.write_bytes(struct.pack("<Q", len(text)) + text)
 
-    for count, room, words in ((30, 0, "no base model"), (31, 0, "holds 31 tensors; a base model has at most 30"), (1, 10_000, "is not a whole")):
+    for count, room, words in ((30, 0, "not a supported"), (31, 0, "has 31 tensors; a base model has at most 30"), (1, 10_000, "is not a complete")):
         write(count, room)
         with pytest.raises(StudioError, match=words):
             resolve_base(str(path))
@@ -278,12 +281,12 @@ def test_only_the_header_is_read_and_once(made, monkeypatch):
     monkeypatch.setattr(headers, "read_header", lambda path, limits: counted.append(path) or read(path, limits))
     copy = made.with_name("another.safetensors")
     shutil.copy(made, copy)
-    assert families.of(str(copy)) is families.of(str(copy)) is SD and len(counted) == 1
+    assert families.detect(str(copy)) is families.detect(str(copy)) is SD and len(counted) == 1
 
 
 def test_it_is_recognised_without_torch(beside):
     code = (
-        f"import sys; from studio.families import *; b = resolve_base({str(beside)!r}); f = of({str(beside)!r});"
+        f"import sys; from studio.families import *; b = resolve_base({str(beside)!r}); f = detect({str(beside)!r});"
         "f.width(b); f.architecture(b); assert b.checkpoint and not {'torch', 'diffusers', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -367,14 +370,14 @@ def test_a_run_keeps_the_commit_of_its_rest(fake_hub, workspace, alone, tiny_bas
 
 
 def test_a_file_that_is_chosen_is_known_by_its_header_and_is_here_once_its_rest_is(fake_hub, alone, beside, tiny_base):  # noqa: F811
-    whole, lacking = bases.look_up(str(beside)), bases.look_up(str(alone))
-    assert (whole.family, whole.here, whole.title, whole.offer) == (SD, True, "My Dream", None)
-    assert (lacking.family, lacking.here, lacking.title, lacking.drawing) == (SD, False, "My Dream.safetensors", SD15.drawing)
+    whole, lacking = bases.get_base(str(beside)), bases.get_base(str(alone))
+    assert (whole.family, whole.is_local, whole.title, whole.offer) == (SD, True, "My Dream", None)
+    assert (lacking.family, lacking.is_local, lacking.title, lacking.sampling) == (SD, False, "My Dream.safetensors", SD15.sampling)
     assert "one file" in base_list.about(str(beside), None) and "fetched from the Hub" in base_list.about(str(alone), None)
     assert "no base model" in base_list.about(str(alone.parent / "gone.safetensors"), None) and fake_hub.seen == []
     fake_hub.seed_repo(SD15.id, tiny_base.path)
     resolve_base(str(alone))
-    assert bases.look_up(str(alone)).here
+    assert bases.get_base(str(alone)).is_local
 
 
 # On the card

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from studio.families.z_image import _unfilled
+from studio.families.z_image import _without_padding
 from tests.families import members
 from tests.families.members import noise
 
@@ -20,7 +20,7 @@ def test_a_batch_of_long_and_short_texts_is_what_the_model_computes_from_lists(z
     with torch.no_grad():
         conditions = family.encode_prompts(pipeline, ["a", "a cat " * 20, "b" * 600])
         ours = family.predict(pipeline.transformer, noisy, t, conditions)
-        theirs = pipeline.transformer(list(noisy.unsqueeze(2)), (1000 - t) / 1000, _unfilled(conditions), return_dict=False)[0]
+        theirs = pipeline.transformer(list(noisy.unsqueeze(2)), (1000 - t) / 1000, _without_padding(conditions), return_dict=False)[0]
     torch.testing.assert_close(ours, -torch.stack(theirs).squeeze(2), atol=1e-5, rtol=1e-5)
 
 
@@ -29,7 +29,7 @@ def test_behind_the_mask_prompts_are_the_pipelines_own(z_image):
     with torch.no_grad():
         conditions = z_image.family.encode_prompts(z_image.pipeline, prompts)
         theirs, _ = z_image.pipeline.encode_prompt(list(prompts), do_classifier_free_guidance=False)
-    assert all(torch.equal(ours, row) for ours, row in zip(_unfilled(conditions), theirs, strict=True))
+    assert all(torch.equal(ours, row) for ours, row in zip(_without_padding(conditions), theirs, strict=True))
 
 
 def test_the_refiners_are_left_alone(z_image):

@@ -185,7 +185,7 @@ def fill_datasets(studio: Studio) -> Dataset:
     job = studio.jobs.submit("local", "caption", {"dataset": dataset.id, "captioner": "builtin", "only_empty": True})
     studio.work()
     studio.checked(job, "done")
-    ids = {picture.name: picture.id for picture in dataset.pictures}
+    ids = {picture.name: picture.id for picture in dataset.images}
     for name in ("house", "tree", "cat"):
         dataset.set_caption(ids[f"{name}.png"], f"ohwx a red {name}")
         dataset.set_caption(ids[f"{name}.png"], f"ohwx a blue {name}")
@@ -328,7 +328,7 @@ def installed() -> Iterator[tuple[str, str]]:
 def read_dataset(dataset: Dataset) -> dict:
     """What is there now, and last what undo brings back, on a copy."""
     facts = {key: dataset.facts[key] for key in ("title", "subject", "real_person", "consent", "trigger_word")}
-    pictures = {picture.id: read_picture(picture) for picture in dataset.pictures}
+    pictures = {picture.id: read_picture(picture) for picture in dataset.images}
     facts |= {"sha256": dataset.sha256(), "pictures": pictures, "removed": [picture.name for picture in dataset.removed]}
     with tempfile.TemporaryDirectory() as folder:
         copy = Dataset(shutil.copytree(dataset.path, Path(folder) / dataset.id))

@@ -48,7 +48,7 @@ def test_an_older_revision_stays_what_it_was(fake_hub):
 @pytest.mark.parametrize(
     ("files", "filename", "sentence"),
     [
-        (["a.safetensors", "b.safetensors"], None, "say which one: a.safetensors, b.safetensors"),
+        (["a.safetensors", "b.safetensors"], None, "choose one: a.safetensors, b.safetensors"),
         (["a.safetensors"], "c.safetensors", "it has: a.safetensors"),
         (["a.safetensors", "a.bin"], "a.bin", "it has: a.safetensors"),
         (["pytorch_lora_weights.bin"], None, "only pickle files"),
@@ -65,7 +65,7 @@ def test_a_repository_without_one_clear_lora_is_refused_with_its_files(fake_hub,
 def test_a_whole_model_is_not_fetched_as_a_lora(fake_hub, monkeypatch):
     monkeypatch.setattr(client, "LARGEST_ADAPTER", 1000)
     fake_hub.seed_files("ana/ink", {"a.safetensors": WEIGHTS})
-    with pytest.raises(StudioError, match="whole model"):
+    with pytest.raises(StudioError, match="full model"):
         client.download_adapter("ana/ink")
     assert not any("/resolve/" in seen.path for seen in fake_hub.seen)
 
@@ -79,7 +79,7 @@ def test_bytes_that_were_changed_on_the_way_are_fetched_again(fake_hub):
 def test_bytes_that_stay_wrong_are_refused(fake_hub):
     fake_hub.seed_files("ana/ink", {"a.safetensors": WEIGHTS})
     fake_hub.fault("corrupt", path="/resolve/", method="GET", times=9)
-    with pytest.raises(StudioError, match="arrived damaged"):
+    with pytest.raises(StudioError, match="damaged twice in transfer"):
         client.download_adapter("ana/ink")
 
 
@@ -118,7 +118,7 @@ def test_a_model_that_would_fill_the_disk_is_refused_before_it_is_fetched(fake_h
         monkeypatch.setattr(client.shutil, "disk_usage", lambda folder: SimpleNamespace(free=client.KEPT_FREE + size))
 
     free(len(WEIGHTS) - 1)
-    with pytest.raises(StudioError, match="big/base takes 0.0 GB of disk and 2.0 GB is free, of which 2 GB stay free"):
+    with pytest.raises(StudioError, match="big/base takes 0.0 GB of disk and 2.0 GB are free, of which 2 GB are reserved"):
         client.download_model("big/base", ["unet/*"])
     assert not any("/resolve/" in seen.path for seen in fake_hub.seen)
     free(len(WEIGHTS))
@@ -166,12 +166,12 @@ def test_a_revision_that_is_none_is_named(fake_hub):
         (402, "paid plan"),
         (403, "no right"),
         (409, "already exists"),
-        (412, "changed by somebody else"),
+        (412, "changed at the same time by another upload"),
         (413, "too large"),
-        (418, "refused"),
-        (429, "asks to wait 7 seconds"),
-        (500, "problem of its own"),
-        (503, "problem of its own"),
+        (418, "rejected"),
+        (429, "requires a wait of 7 seconds"),
+        (500, "internal problem"),
+        (503, "internal problem"),
         ("reset", "cannot be reached"),
         ("timeout", "did not answer in time"),
     ],

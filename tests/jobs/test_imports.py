@@ -38,7 +38,7 @@ def test_pictures_are_imported_by_a_process_of_their_own(jobs, workspace, tmp_pa
     job = done(jobs, "import", {"dataset": dataset.id, "files": files})
     assert job.state == "done", job.error
     assert (job.result["added"], job.result["captions"], [r["name"] for r in job.result["refused"]]) == (1, 1, ["bad.png"])
-    assert dataset.pictures[0].caption == "a grey card"
+    assert dataset.images[0].caption == "a grey card"
     assert not list(dataset.path.glob("incoming-*"))
 
 

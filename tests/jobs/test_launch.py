@@ -63,7 +63,7 @@ def test_sixteen_clicks_at_once_are_one_run(workspace, jobs, dataset):
 def test_the_same_again_is_a_new_run_once_the_first_is_over_or_anything_differs(workspace, jobs, dataset):
     first = launch.train(workspace, jobs, dataset, wanted(dataset, 8))[0][0]
     assert launch.train(workspace, jobs, dataset, wanted(dataset, 16))[0][0].id != first.id
-    dataset.set_caption(dataset.pictures[0].id, "ohwx illustration of something else", "hand")
+    dataset.set_caption(dataset.images[0].id, "ohwx illustration of something else", "hand")
     assert launch.train(workspace, jobs, dataset, wanted(dataset, 8))[0][0].id != first.id
     for job in jobs.list():
         jobs.cancel(job.id)

@@ -349,7 +349,7 @@ def test_an_old_recipe_finds_the_save_it_was_drawn_with(home, jobs, workspace, t
         ("generate", {"recipe": '{"prompt": 7}'}, "recipe cannot be used"),
         ("generate", {}, "a bug in the studio (KeyError)"),
         ("generate", {"recipe": Recipe(base_model="/nowhere/at/all").to_json()}, "model_index.json"),
-        ("caption", {"dataset": "gone"}, "not here any more"),
+        ("caption", {"dataset": "gone"}, "no longer exists"),
         ("train", {"run": "../../etc"}, "is not the id of a run"),
     ],
 )
@@ -373,13 +373,13 @@ def test_a_cancelled_drawing_stops_at_the_next_step(home, jobs):
 
 def test_captions_are_written_by_the_resident_captioner(home, jobs, workspace):
     dataset = captioned_dataset(workspace, "style", "")
-    first = dataset.pictures[0]
+    first = dataset.images[0]
     dataset.set_caption(first.id, "", "hand")
     dataset.set_trigger_word("ohwx")
     job = jobs.submit("local", "caption", {"dataset": dataset.id, "captioner": "builtin", "only_empty": False})
     turn_until(Worker(home), over(jobs, job))
     assert jobs.get(job.id).result == {"captioned": 1, "kept": 2, "failed": 0}, jobs.get(job.id).error
-    assert dataset.pictures[0].caption.startswith("ohwx ") and dataset.pictures[0].caption_source == "builtin"
+    assert dataset.images[0].caption.startswith("ohwx ") and dataset.images[0].caption_source == "builtin"
 
 
 # The real process.

@@ -107,7 +107,7 @@ def test_an_earlier_step_is_published_with_its_own_images(workspace, run):
     release = plan.plan(workspace, publish_request(run, adapter=f"run:{run.id}@100"))
     assert release.adapter == run.adapter_at(100) and "100 steps of 200 planned" in release.card
     before, after = release.images[1].read(), release.images[0].read()
-    assert after != before and after == plan.bare_png(run.samples()[100][0].read_bytes())
+    assert after != before and after == plan.strip_metadata(run.samples()[100][0].read_bytes())
 
 
 def test_the_training_time_of_a_resumed_run_covers_all_sessions(workspace, run):
@@ -509,7 +509,7 @@ def test_the_code_snippet_generates_the_studios_image_in_a_fresh_plain_pipeline(
 def test_the_code_snippet_generates_the_sample_of_the_training_run(workspace, tiny_base, tmp_path, monkeypatch):  # noqa: F811
     """Trained at 96 pixels on a base of 64: the sample, its recipe and plain diffusers agree on the size, and so on every pixel."""
     monkeypatch.setattr(platform, "be_nice", lambda: None)
-    monkeypatch.setattr(platform, "be_first_to_die", lambda: None)
+    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
     run = tiny_run(workspace, tiny_base, "dataset.resolution=96", "training.learning_rate=2e-2")
     assert loop.main([str(run.path)]) == 0
     release = plan.plan(workspace, publish_request(run, repo=""))

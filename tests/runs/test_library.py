@@ -70,5 +70,5 @@ def test_a_damaged_file_hides_no_other(workspace, starter):
     shutil.copy(starter.path, workspace.adapter_path("good"))
     workspace.adapter_path("bad").write_bytes(b"no LoRA at all")
     assert [card.ref for card in library.list_adapters(workspace) if card.source == "file"] == ["file:good"]
-    with pytest.raises(StudioError, match="not a whole .safetensors file"):
+    with pytest.raises(StudioError, match="not a complete .safetensors file"):
         library.find(workspace, "file:bad")

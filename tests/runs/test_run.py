@@ -27,15 +27,15 @@ def run(workspace, dataset) -> Run:
 def test_a_run_holds_everything_to_train_again(run, dataset):
     assert run.config.dataset.id == dataset.id
     listed = run.snapshot["pictures"]
-    assert [entry["sha256"] for entry in listed] == sorted(picture.id for picture in dataset.pictures)
+    assert [entry["sha256"] for entry in listed] == sorted(picture.id for picture in dataset.images)
     assert all((run.dataset_dir / "pictures" / entry["file"]).exists() and entry["caption"] for entry in listed)
     assert run.snapshot["sha256"] == dataset.sha256()
 
 
 def test_later_edits_of_the_dataset_do_not_reach_the_run(run, dataset):
     before = run.snapshot
-    dataset.set_caption(dataset.pictures[0].id, "something else", "hand")
-    dataset.remove([dataset.pictures[1].id])
+    dataset.set_caption(dataset.images[0].id, "something else", "hand")
+    dataset.remove([dataset.images[1].id])
     assert run.snapshot == before
     assert all((run.dataset_dir / "pictures" / entry["file"]).exists() for entry in before["pictures"])
 
@@ -47,7 +47,7 @@ def test_a_run_needs_pictures(workspace):
 
 
 def test_a_run_needs_a_caption_for_every_picture(workspace, dataset):
-    dataset.set_caption(dataset.pictures[3].id, " ", "hand")
+    dataset.set_caption(dataset.images[3].id, " ", "hand")
     with pytest.raises(StudioError, match="1 of 16 images have no caption"):
         create_run(workspace, config.build({}), dataset)
 

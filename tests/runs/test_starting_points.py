@@ -19,7 +19,7 @@ SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 
 def pictures(count: int, subject: str = "style", word: str = "ohwx"):
-    return SimpleNamespace(id="ink-1", subject=subject, trigger_word=word, pictures=[None] * count)
+    return SimpleNamespace(id="ink-1", subject=subject, trigger_word=word, images=[None] * count)
 
 
 # What ships
@@ -64,12 +64,12 @@ FOR_WHOM = ("model.base_model", "dataset.subject")
 def test_a_preset_says_only_what_would_be_otherwise_without_it(preset):
     said = fields.flatten(preset.values)
     for path in said:
-        without = fields.nested({name: value for name, value in said.items() if name != path})
+        without = fields.unflatten({name: value for name, value in said.items() if name != path})
         assert path in FOR_WHOM or configs.build(without) != configs.build(preset.values), path
 
 
 def test_samples_are_drawn_as_the_makers_of_the_base_recommend_unless_said():
-    sd15 = families.offer(SD15).drawing
+    sd15 = families.offer(SD15).sampling
     built = configs.preset("stable-diffusion-style")
     assert (built.samples.num_inference_steps, built.samples.guidance_scale) == (sd15.num_inference_steps, sd15.guidance_scale)
     assert configs.preset("stable-diffusion-style", "samples.num_inference_steps=7").samples.num_inference_steps == 7
@@ -124,8 +124,8 @@ def test_more_pictures_suggest_more_steps_within_limits():
 
 
 def test_pictures_seen_together_need_fewer_steps_but_never_too_few():
-    assert suggestions.steps(25, "style", at_once=4) == 380
-    assert suggestions.steps(25, "style", "quick", at_once=64) == suggestions.FEWEST_STEPS
+    assert suggestions.steps(25, "style", effective_batch=4) == 380
+    assert suggestions.steps(25, "style", "quick", effective_batch=64) == suggestions.FEWEST_STEPS
 
 
 def test_steps_are_suggested_where_neither_the_preset_nor_the_person_says_them():
@@ -137,8 +137,8 @@ def test_steps_are_suggested_where_neither_the_preset_nor_the_person_says_them()
 
 
 def test_the_page_can_say_why():
-    assert suggestions.because(25, 1500).startswith("25 pictures: 1,500 steps suggested.")
-    assert suggestions.because(1, 600).startswith("1 picture: ")
+    assert suggestions.explain_steps(25, 1500).startswith("25 images: 1,500 steps suggested.")
+    assert suggestions.explain_steps(1, 600).startswith("1 image: ")
 
 
 # Cards
@@ -191,7 +191,7 @@ def test_picture_size_and_batch_are_limits_and_a_smaller_batch_is_made_up_for():
 
 def test_a_card_is_named_by_its_memory_and_an_unknown_one_is_refused_with_the_known_ones():
     assert configs.preset("flux-style", overlay="12 GB") == configs.preset("flux-style", overlay="12gb") != configs.preset("flux-style")
-    with pytest.raises(StudioError, match="'7gb'; choose one of 8gb, 12gb, 16gb, 24gb, 48gb"):
+    with pytest.raises(StudioError, match="'7gb'. Choose one of 8gb, 12gb, 16gb, 24gb, 48gb"):
         configs.preset("flux-style", overlay="7gb")
 
 
@@ -213,8 +213,8 @@ def test_any_text_and_number_survives_the_way_through_toml():
             "whole": rng.randrange(-(2**40), 2**40),
             "small": rng.random() * 10 ** rng.randrange(-9, 9),
         }
-        assert tomllib.loads(toml.document({"preset": table, "empty": {}}, "a comment")) == {"preset": table}
-    assert tomllib.loads(toml.document({"a": {"rate": 1e-05, "size": 1e16}})) == {"a": {"rate": 1e-05, "size": 1e16}}
+        assert tomllib.loads(toml.dumps({"preset": table, "empty": {}}, "a comment")) == {"preset": table}
+    assert tomllib.loads(toml.dumps({"a": {"rate": 1e-05, "size": 1e16}})) == {"a": {"rate": 1e-05, "size": 1e16}}
 
 
 def test_what_was_saved_comes_back_for_other_pictures_with_their_word(workspace):

@@ -34,7 +34,7 @@ TWELVE = ("training.max_train_steps=12", "samples.every=6", "saving.checkpoint_e
 @pytest.fixture(autouse=True)
 def keep_our_priority(monkeypatch):
     monkeypatch.setattr(platform, "be_nice", lambda: None)
-    monkeypatch.setattr(platform, "be_first_to_die", lambda: None)
+    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
 
 
 def result(run: Run) -> bytes:
@@ -220,7 +220,7 @@ def test_it_starts_from_another_lora_and_refuses_one_of_another_rank(workspace, 
     [
         ("training.timestep_shift=3", "timestep shift 3 belongs to flow-matching"),
         ("lora.method=lokr", "reads no LoKr files of Stable Diffusion"),
-        ("runtime.quantisation=nf4", "as nf4 needs a graphics card"),
+        ("runtime.quantisation=nf4", "nf4 needs a GPU"),
         ("runtime.offload=true", "is for a graphics card"),
         ("runtime.processes=2", "made for 2 processes and 1 were started"),
     ],

@@ -40,7 +40,7 @@ def run(workspace, tiny_base):  # noqa: F811
 @pytest.fixture(autouse=True)
 def keep_our_priority(monkeypatch):
     monkeypatch.setattr(platform, "be_nice", lambda: None)
-    monkeypatch.setattr(platform, "be_first_to_die", lambda: None)
+    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
 
 
 def kinds(run: Run) -> list[str]:
@@ -98,7 +98,7 @@ def test_the_family_of_a_base_is_settled_with_the_base(run):
 
 def test_a_family_that_the_base_is_not_of_is_refused_in_a_sentence(workspace, tiny_base):  # noqa: F811
     run = tiny_run(workspace, tiny_base, "model.family=flux")
-    assert "'tiny-model' belongs to the family 'stable-diffusion', and these settings say 'flux'" in main(run)
+    assert "'tiny-model' belongs to the family 'stable-diffusion', but the settings have 'flux'" in main(run)
 
 
 @pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)

@@ -18,7 +18,7 @@ from tests.training.test_engine import TWELVE, result, stop_at
 def waiting(monkeypatch):
     """From now on the processor is the card: what waits and what comes are both in main memory, and blocks are empty in between."""
     monkeypatch.setattr(platform, "be_nice", lambda: None)
-    monkeypatch.setattr(platform, "be_first_to_die", lambda: None)
+    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
     begun = []
 
     def instead(denoiser, family, config, device):

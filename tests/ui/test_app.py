@@ -71,7 +71,7 @@ def test_our_route_serves_what_is_the_callers_and_nothing_else(page):
     server, _, studio = page
     workspace = studio.home.workspace("local")
     dataset = Dataset.from_samples(workspace, "character")
-    picture = dataset.pictures[0]
+    picture = dataset.images[0]
     client = TestClient(server, base_url=page[1])
 
     def fetch(*parts: object):

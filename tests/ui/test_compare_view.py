@@ -11,7 +11,7 @@ def test_table_curves_and_samples_speak_of_the_same_runs(workspace):
             run.append({"kind": "step", "step": step, "loss": 1 / (step + run.config.lora.rank), "seconds_per_step": 0.1})
     for part in (compare_view.table(runs), compare_view.curves(runs), compare_view.samples(runs, 100)):
         assert '<i class="mark c1">1</i> &lt;Ink&gt; 8' in part and '<i class="mark c2">2</i> &lt;Ink&gt; 32' in part
-    assert "Detail it can hold (rank)<small>lora.rank</small>" in compare_view.table(runs)
+    assert "LoRA rank<small>lora.rank</small>" in compare_view.table(runs)
     drawn = compare_view.samples(runs, 100)
     assert drawn.count("<img") == 6 and f"sample/{runs[1].id}/100/2" in drawn and "All from the seed" in drawn
 

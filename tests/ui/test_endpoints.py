@@ -144,7 +144,7 @@ def test_a_caption_edited_by_a_program_counts_as_one_made_by_hand(page, ask):
     assert ask("/edit_caption", made["id"], first["id"], "ohwx, a boat at sea") == {"changed": False}
     now = ask("/pictures", made["id"])[0]
     assert (now["caption"], now["caption_source"]) == ("ohwx, a boat at sea", "hand")
-    with pytest.raises(Exception, match="not in the dataset any more"):
+    with pytest.raises(Exception, match="no longer in the dataset"):
         ask("/edit_caption", made["id"], "0" * 64, "x")
 
 
@@ -168,7 +168,7 @@ def test_a_file_that_was_not_sent_along_is_never_read(page, ask, tmp_path, disgu
     dataset = Dataset.create(made, "Cards")
     # gradio_client would upload what says of itself that it is a file; a stranger's program need not.
     answer = call(page, "add_pictures", [dataset.id, [asked]])
-    assert answer["success"] is False and dataset.pictures == []
+    assert answer["success"] is False and dataset.images == []
     assert not [job for job in studio.jobs.list(kinds=("import",)) if job.payload["dataset"] == dataset.id]
 
 
@@ -183,7 +183,7 @@ def test_a_program_fetches_a_lora_from_the_hub(page, ask, fake_hub, monkeypatch,
     assert (added["title"], added["source"], added["rank"]) == ("ink", "hub", 4)
     card = library.find(studio.home.workspace("local"), added["ref"])
     assert (card.origin["revision"], card.origin["file"]) == (old, "a.safetensors")
-    with pytest.raises(Exception, match="say which one"):
+    with pytest.raises(Exception, match="choose one"):
         ask("/add_lora", "maker/ink")
 
 
@@ -257,7 +257,7 @@ def test_a_program_compares_runs(page, ask):
     _, _, studio = page
     runs = [finished_run(studio.home.workspace("local"), f"lora.rank={rank}") for rank in (8, 32)]
     told = ask("/compare_runs", [run.id for run in runs])
-    assert told["settings"] == [{"setting": "lora.rank", "title": "Detail it can hold (rank)", "values": ["8", "32"]}]
+    assert told["settings"] == [{"setting": "lora.rank", "title": "LoRA rank", "values": ["8", "32"]}]
     assert told["step"] == 200 and told["loss"] == [0.1, 0.1]
     assert told["samples"]["a house"] == [f"/studio/file/sample/{run.id}/200/1" for run in runs]
     with pytest.raises(Exception, match="choose 2 to 6"):
@@ -272,7 +272,7 @@ def test_a_program_may_name_a_pace_and_a_card(page, ask, idle):
     config = Run.open(studio.home.workspace("local"), started["run"]).config
     assert (config.model.family, config.runtime.quantisation, config.training.max_train_steps) == ("sdxl", "int8", 600)
     ask("/stop_run", started["run"])
-    with pytest.raises(Exception, match="choose one of 8gb"):
+    with pytest.raises(Exception, match="Choose one of 8gb"):
         ask("/train", made["id"], memory="9gb")
 
 
@@ -309,7 +309,7 @@ def test_what_belongs_to_another_visitor_cannot_be_reached(home, idle, name):
     def named(value):
         match value:
             case str():
-                return value.format(dataset=dataset.id, run=run.id, picture=dataset.pictures[0].id)
+                return value.format(dataset=dataset.id, run=run.id, picture=dataset.images[0].id)
             case dict():
                 return {key: named(each) for key, each in value.items()}
             case list():

@@ -77,7 +77,7 @@ def break_by_cutting(path):
 BROKEN = {
     break_as_pointer: "is a git-lfs pointer",
     break_by_a_dangling_link: "cannot be opened",
-    break_by_cutting: "is not a whole .safetensors file",
+    break_by_cutting: "is not a complete .safetensors file",
 }
 
 

@@ -149,7 +149,7 @@ def submitted(handler, monkeypatch, **form) -> Recipe:
 @pytest.mark.parametrize(("base", "kept"), [(PRESENT, "fog"), (FLUX, ""), (KLEIN, "fog")])
 def test_a_negative_prompt_goes_only_to_a_base_that_hears_it(handler, monkeypatch, base, kept):
     recipe = submitted(handler, monkeypatch, base=base, negative=" fog ")
-    assert (recipe.negative_prompt, recipe.family) == (kept, bases.look_up(base).family.name)
+    assert (recipe.negative_prompt, recipe.family) == (kept, bases.get_base(base).family.name)
 
 
 @pytest.mark.parametrize(

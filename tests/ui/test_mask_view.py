@@ -39,21 +39,21 @@ def half() -> bytes:
 def test_what_has_a_mask_shows_it_and_what_has_none_takes_one(workspace, tmp_path):
     dataset = masked(workspace, tmp_path, 90, 120)
     with_mask, without = caption_grid.grid(dataset).split('<div class="captioned"')[1:]
-    address = files.url("mask", dataset.id, dataset.pictures[0].mask.stem)
+    address = files.url("mask", dataset.id, dataset.images[0].mask.stem)
     assert address in with_mask and "Only the light parts teach" in with_mask and "Take the mask of 90.png off" in with_mask
     assert 'class="veil"' not in without and "Add a mask to 120.png" in without and "put_mask_back" not in without
-    dataset.remove_mask(dataset.pictures[0].id)
+    dataset.remove_mask(dataset.images[0].id)
     assert "Put the mask of 90.png back" in caption_grid.grid(dataset) and 'class="veil"' not in caption_grid.grid(dataset)
 
 
 def test_how_many_pictures_have_a_mask_is_said_in_words(workspace, tmp_path):
     dataset = masked(workspace, tmp_path, 90, 120, 150)
-    assert mask_view.finding(dataset.pictures) == "1 of 3 pictures has a mask: the others teach as a whole."
+    assert mask_view.finding(dataset.images) == "1 of 3 pictures has a mask: the others teach as a whole."
     assert "1 of 3 pictures has a mask" in caption_grid.summary(dataset)
-    dataset.remove([picture.id for picture in dataset.pictures[1:]])
-    assert mask_view.finding(dataset.pictures) == "Every picture has a mask. Only the light parts teach."
-    dataset.remove_mask(dataset.pictures[0].id)
-    assert mask_view.finding(dataset.pictures) == ""
+    dataset.remove([picture.id for picture in dataset.images[1:]])
+    assert mask_view.finding(dataset.images) == "Every picture has a mask. Only the light parts teach."
+    dataset.remove_mask(dataset.images[0].id)
+    assert mask_view.finding(dataset.images) == ""
 
 
 def test_a_name_that_is_markup_stays_text(workspace, tmp_path):
@@ -63,7 +63,7 @@ def test_a_name_that_is_markup_stays_text(workspace, tmp_path):
         dataset.add(decode_files([{"path": tmp_path / "a", "name": '"><img src=x onerror=alert(1)>.png'}], folder), folder)
     for _ in range(2):
         assert "<img src=x" not in caption_grid.grid(dataset)
-        dataset._masks.set(dataset.pictures[0].id, "0" * 64)
+        dataset._masks.set(dataset.images[0].id, "0" * 64)
 
 
 def test_a_mask_is_served_to_its_owner_only(page, tmp_path):
@@ -75,10 +75,10 @@ def test_a_mask_is_served_to_its_owner_only(page, tmp_path):
     def fetch(*parts):
         return client.get("/" + files.url(*parts))
 
-    mask = dataset.pictures[0].mask
+    mask = dataset.images[0].mask
     assert fetch("mask", dataset.id, mask.stem).content == mask.read_bytes()
-    assert fetch("mask", theirs.id, theirs.pictures[0].mask.stem).status_code == 404
-    dataset.remove_mask(dataset.pictures[0].id)
+    assert fetch("mask", theirs.id, theirs.images[0].mask.stem).status_code == 404
+    dataset.remove_mask(dataset.images[0].id)
     assert fetch("mask", dataset.id, mask.stem).status_code == 404
 
 
@@ -97,10 +97,10 @@ def test_a_mask_cannot_be_read_from_anywhere_or_given_to_anybody(home, tmp_path)
     class Visitor:
         headers = {"x-studio-visitor": mine}
 
-    first = dataset.pictures[0].id
+    first = dataset.images[0].id
     with pytest.raises(gr.Error, match="not a file that was sent along"):
         asyncio.run(handlers["give_mask"](dataset.id, Visitor(), Event(id=first, path=str(tmp_path / "90-mask.png"))))
     for name in ("take_mask_off", "put_mask_back"):
-        with pytest.raises(gr.Error, match="not here any more"):
+        with pytest.raises(gr.Error, match="no longer exists"):
             handlers[name](dataset.id, Visitor(), Event(id=first))
     assert dataset.sha256() == before and Jobs(home.database).list(mine) == []

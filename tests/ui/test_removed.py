@@ -28,7 +28,7 @@ def test_what_was_deleted_for_good_leaves_no_bytes(workspace):
     workspace.erase(trashed)
     assert not list(workspace.trash.iterdir()) and not dataset.path.exists()
     for action in (workspace.erase, workspace.restore):
-        with pytest.raises(StudioError, match="already put back"):
+        with pytest.raises(StudioError, match="already restored"):
             action(trashed)
 
 

@@ -136,7 +136,7 @@ def test_what_no_endpoint_knows_prints_nothing(server):
 
 
 def test_a_fault_in_a_handler_is_logged_by_its_place_and_never_by_its_values(capfd, caplog):
-    def look_up(name: str) -> str:
+    def get_base(name: str) -> str:
         return {}[name]
 
     def convert(name: str) -> str:
@@ -147,19 +147,19 @@ def test_a_fault_in_a_handler_is_logged_by_its_place_and_never_by_its_values(cap
 
     with Page(analytics_enabled=False) as app:
         chosen, number, answer = gr.Dropdown(["a"]), gr.Number(), gr.Textbox()
-        gr.Button().click(look_up, chosen, answer, api_name="choose")
-        gr.Button().click(look_up, number, answer, api_name="number")
-        gr.api(look_up, api_name="look_up")
+        gr.Button().click(get_base, chosen, answer, api_name="choose")
+        gr.Button().click(get_base, number, answer, api_name="number")
+        gr.api(get_base, api_name="get_base")
         gr.api(convert, api_name="convert")
     app.launch(prevent_thread_lock=True, quiet=True, app_kwargs={"middleware": [Middleware(Gate)]}, run_history=False)
     try:
-        answers = {name: call(app.server_port, name, [TOKEN]) for name in ("choose", "number", "look_up", "convert")}
+        answers = {name: call(app.server_port, name, [TOKEN]) for name in ("choose", "number", "get_base", "convert")}
     finally:
         app.close()
     printed = "".join(capfd.readouterr()) + caplog.text
     assert TOKEN not in printed
-    assert "KeyError" in printed and "in look_up" in printed and "return {}[name]" in printed
+    assert "KeyError" in printed and "in get_base" in printed and "return {}[name]" in printed
     assert "ValueError" in printed and "in convert" in printed
     assert all(answer.startswith("event: error") for answer in answers.values())
     assert "is not in the list of choices" in answers["choose"]
-    assert "KeyError" in answers["look_up"] and "/look_up" in answers["look_up"]
+    assert "KeyError" in answers["get_base"] and "/get_base" in answers["get_base"]

@@ -82,7 +82,7 @@ def test_a_base_of_another_size_brings_its_own_numbers(page, dataset, base):
     shown = page.call("take_base", dataset.id, page.value("preset"), base, "")
     expected = configs.for_dataset(dataset, "", f"model.base_model={base}")
     assert shown["base"] == base and shown["preset"] == configs.fitting_preset("style", base)
-    assert shown["steps"] == expected.training.max_train_steps and shown["Picture size (resolution)"] == expected.dataset.resolution
+    assert shown["steps"] == expected.training.max_train_steps and shown["Resolution"] == expected.dataset.resolution
     back = page.call("take_base", dataset.id, shown["preset"], BUILTIN_ID, "")
     assert back["steps"] == configs.for_dataset(dataset).training.max_train_steps
 
@@ -96,7 +96,7 @@ def test_between_two_bases_of_a_size_what_was_typed_stays(page, dataset):
 
 def test_steps_come_from_the_number_of_pictures_and_the_page_says_why(page, dataset):
     page.call("take_base", dataset.id, "small-world-style", SD15, "")
-    assert page.value("steps") == 1200 and page.words["steps"].startswith("16 pictures: 1,200 steps suggested.")
+    assert page.value("steps") == 1200 and page.words["steps"].startswith("16 images: 1,200 steps suggested.")
     page.call("take_goal", dataset.id, "stable-diffusion-style-quick", "")
     assert page.value("steps") == 600
     page.call("take_base", dataset.id, page.value("preset"), BUILTIN_ID, "")
@@ -105,7 +105,7 @@ def test_steps_come_from_the_number_of_pictures_and_the_page_says_why(page, data
 
 def test_a_larger_batch_needs_fewer_steps_unless_they_were_typed(page, dataset):
     page.call("take_base", dataset.id, "small-world-style", SD15, "")
-    batch = next(each for each in page.now if key(each) == "Pictures at a time (batch size)")
+    batch = next(each for each in page.now if key(each) == "Batch size")
     page.now[batch] = 2
     assert page.call("suggest")["steps"] == 600
     steps = next(each for each in page.now if key(each) == "steps")
@@ -115,13 +115,13 @@ def test_a_larger_batch_needs_fewer_steps_unless_they_were_typed(page, dataset):
 
 def test_more_pictures_change_the_suggestion_when_the_tab_is_opened_again(page, dataset, monkeypatch):
     page.call("take_base", dataset.id, "small-world-style", SD15, "")
-    more = dataset.pictures * 2
-    monkeypatch.setattr(Dataset, "pictures", more)
+    more = dataset.images * 2
+    monkeypatch.setattr(Dataset, "images", more)
     shown = page.call("look_again", dataset.id)
     assert shown["steps"] == configs.suggested_steps(configs.preset("stable-diffusion-style"), len(more)) > 1200
     steps = next(each for each in page.now if key(each) == "steps")
     page.now[steps] = 50
-    monkeypatch.setattr(Dataset, "pictures", more * 2)
+    monkeypatch.setattr(Dataset, "images", more * 2)
     assert "steps" not in page.call("look_again", dataset.id)
 
 
@@ -140,10 +140,10 @@ def test_a_card_changes_what_makes_the_base_fit_and_leaves_what_was_typed(page, 
     page.now[rank] = 64
     shown = page.call("take_card", dataset.id, page.value("preset"), "memory-8gb")
     expected = configs.for_dataset(dataset, "krea-2-style", overlay="memory-8gb")
-    assert shown["Pack the base (quantisation)"] == expected.runtime.quantisation == "nf4" and shown["Picture size (resolution)"] == 768
+    assert shown["Quantisation"] == expected.runtime.quantisation == "nf4" and shown["Resolution"] == 768
     assert "rank" not in shown and page.value("rank") == 64
     shown = page.call("take_card", dataset.id, page.value("preset"), "")
-    assert shown["Pack the base (quantisation)"] == "" and shown["Picture size (resolution)"] == 1024
+    assert shown["Quantisation"] == "" and shown["Resolution"] == 1024
 
 
 def test_the_run_gets_the_family_of_its_base(page, dataset, home, monkeypatch):
@@ -193,7 +193,7 @@ def test_a_file_of_another_trainer_fills_the_form_and_what_was_left_is_listed(pa
         'frobnicate = "<script>"\nxformers = true\n'
     )
     shown = page.call("bring", dataset.id, str(file))
-    assert (shown["rank"], shown["Push (alpha)"], shown["base"], shown["preset"], shown["steps"]) == (48, 1.0, SDXL, None, 160)
+    assert (shown["rank"], shown["LoRA alpha"], shown["base"], shown["preset"], shown["steps"]) == (48, 1.0, SDXL, None, 160)
     said = shown["keep-said"]
     assert "clip_skip = 2" in said and "frobnicate = &lt;script&gt;" in said and "<script>" not in said
     assert said.index("clip_skip") < said.index("xformers")
@@ -213,7 +213,7 @@ def test_photographs_before_a_base_of_shapes_are_said_for_the_base_that_is_chose
     class Photo:
         looks_like_photo = True
 
-    monkeypatch.setattr(Dataset, "pictures", [Photo()])
+    monkeypatch.setattr(Dataset, "images", [Photo()])
     assert "draws simple shapes only" in train_sheet.warn(dataset, BUILTIN_ID)
     assert "draws simple shapes only" not in train_sheet.warn(dataset, SD15)
 
@@ -238,7 +238,7 @@ def test_several_values_make_whole_configs_that_are_checked_before_any_is_queued
     kept = train_sweep.plan(dataset, config, "", True, [("lora.rank", "8,32"), ("", "")])
     assert [each.config.lora.alpha for each in kept] == [config.lora.alpha] * 2 and kept[0].title == "Sample style, rank 8"
     assert train_sweep.plan(dataset, config, "", False, [("lora.rank", " "), ("", "")]) == []
-    with pytest.raises(StudioError, match="batch size.: 'many' does not fit"):
+    with pytest.raises(StudioError, match="Batch size: 'many' does not fit"):
         train_sweep.plan(dataset, config, "", False, [("training.train_batch_size", "1, many")])
 
 
@@ -280,7 +280,7 @@ def test_a_runs_settings_fill_the_form_with_its_own_pictures(fill, workspace, da
     run = create_run(workspace, config, other, "Pim")
     run.write_config(config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": 1})}))
     form = fill("copy", run, dataset.id)
-    assert (form["Pictures"], form["Steps"], form["Push (alpha)"], form["Processor threads"]) == (other.id, 77, 2, None)
+    assert (form["Pictures"], form["Steps"], form["LoRA alpha"], form["CPU threads"]) == (other.id, 77, 2, None)
     workspace.remove(other.path)
     assert fill("copy", run, dataset.id)["Pictures"] == dataset.id
 
@@ -288,4 +288,4 @@ def test_a_runs_settings_fill_the_form_with_its_own_pictures(fill, workspace, da
 def test_starting_from_a_lora_keeps_the_chosen_pictures_and_takes_its_shape(fill, workspace, dataset):
     run = finished_run(workspace, "lora.rank=4")
     form = fill("begin", run, dataset.id)
-    assert (form["Pictures"], form["Detail it can hold (rank)"], form["Start from a LoRA"]) == (dataset.id, 4, f"run:{run.id}@200")
+    assert (form["Pictures"], form["LoRA rank"], form["Start from a LoRA"]) == (dataset.id, 4, f"run:{run.id}@200")

@@ -1,6 +1,6 @@
-"""What ostris' ai-toolkit calls things, as paths into its first process, and what those are here. The one table for its names."""
+"""Mapping of ostris' ai-toolkit's setting names, as paths into its first process, to the studio's."""
 
-from studio.config.foreign.border import Term, number, one_of, optional, whole, word, yes
+from studio.config.foreign.reader import Target, boolean, integer, number, one_of, optional, text
 
 ARCHITECTURES = {
     **dict.fromkeys(("sd1", "sd15", "sd2"), "stable-diffusion"),
@@ -23,37 +23,37 @@ PRECISIONS = {
     **dict.fromkeys(("bfloat16", "bf16"), "bfloat16"),
     **dict.fromkeys(("float32", "fp32", "float"), "float32"),
 }
-PRECISION = "the studio computes in bfloat16 or float32; what suits this machine is used."
-PACKINGS = {**dict.fromkeys(("qfloat8", "float8"), "fp8"), **dict.fromkeys(("qint8", "int8"), "int8"), "nf4": "nf4"}
+PRECISION = "the studio trains in bfloat16 or float32; the one that suits this machine is used."
+QUANTISATIONS = {**dict.fromkeys(("qfloat8", "float8"), "fp8"), **dict.fromkeys(("qint8", "int8"), "int8"), "nf4": "nf4"}
 TIMESTEPS = {"sigmoid": ("logit_normal", 1.0), "linear": ("uniform", 1.0), "weighted": ("uniform", 1.0)}
 MOST_PROMPTS = 12
 SHIFTED = ("shift", "flux_shift", "lumina2_shift")
-"""As the base's own scheduler spreads them when it draws."""
+"""Types that use the timestep shift of the base's own scheduler."""
 
 TABLE = {
-    "trigger_word": Term("dataset.trigger_word", word),
-    "network.type": Term("lora.method", one_of({"lora": "lora", "locon": "lora", "lokr": "lokr"})),
-    "network.dropout": Term("lora.dropout", number),
-    "save.dtype": Term("saving.dtype", one_of(PRECISIONS)),
-    "datasets.caption_dropout_rate": Term("dataset.caption_dropout", number),
-    "datasets.shuffle_tokens": Term("dataset.caption_shuffle", yes),
-    "datasets.keep_tokens": Term("dataset.caption_keep", whole),
-    "datasets.flip_x": Term("dataset.flip", yes),
-    "datasets.num_repeats": Term("dataset.repeats", whole),
-    "datasets.mask_min_value": Term("dataset.mask_floor", number),
-    "train.batch_size": Term("training.train_batch_size", whole),
-    "train.min_snr_gamma": Term("training.min_snr_gamma", optional(number)),
-    "train.snr_gamma": Term("training.min_snr_gamma", optional(number)),
-    "train.noise_offset": Term("training.noise_offset", number),
-    "train.max_grad_norm": Term("training.max_grad_norm", number),
-    "train.optimizer_params.weight_decay": Term("training.weight_decay", number),
-    "train.lr_scheduler_params.power": Term("training.lr_power", number),
-    "train.gradient_checkpointing": Term("runtime.gradient_checkpointing", yes),
-    "train.reg_weight": Term("prior.weight", number),
-    "train.dtype": Term("runtime.dtype", one_of({name: kind for name, kind in PRECISIONS.items() if kind != "float16"}, PRECISION)),
-    "sample.seed": Term("samples.seed", whole),
-    "sample.sample_steps": Term("samples.num_inference_steps", whole),
-    "sample.guidance_scale": Term("samples.guidance_scale", number),
+    "trigger_word": Target("dataset.trigger_word", text),
+    "network.type": Target("lora.method", one_of({"lora": "lora", "locon": "lora", "lokr": "lokr"})),
+    "network.dropout": Target("lora.dropout", number),
+    "save.dtype": Target("saving.dtype", one_of(PRECISIONS)),
+    "datasets.caption_dropout_rate": Target("dataset.caption_dropout", number),
+    "datasets.shuffle_tokens": Target("dataset.caption_shuffle", boolean),
+    "datasets.keep_tokens": Target("dataset.caption_keep", integer),
+    "datasets.flip_x": Target("dataset.flip", boolean),
+    "datasets.num_repeats": Target("dataset.repeats", integer),
+    "datasets.mask_min_value": Target("dataset.mask_floor", number),
+    "train.batch_size": Target("training.train_batch_size", integer),
+    "train.min_snr_gamma": Target("training.min_snr_gamma", optional(number)),
+    "train.snr_gamma": Target("training.min_snr_gamma", optional(number)),
+    "train.noise_offset": Target("training.noise_offset", number),
+    "train.max_grad_norm": Target("training.max_grad_norm", number),
+    "train.optimizer_params.weight_decay": Target("training.weight_decay", number),
+    "train.lr_scheduler_params.power": Target("training.lr_power", number),
+    "train.gradient_checkpointing": Target("runtime.gradient_checkpointing", boolean),
+    "train.reg_weight": Target("prior.weight", number),
+    "train.dtype": Target("runtime.dtype", one_of({name: kind for name, kind in PRECISIONS.items() if kind != "float16"}, PRECISION)),
+    "sample.seed": Target("samples.seed", integer),
+    "sample.sample_steps": Target("samples.num_inference_steps", integer),
+    "sample.guidance_scale": Target("samples.guidance_scale", number),
 }
 DEFAULTS = {
     "network.linear": ("lora.rank", 4),
@@ -73,12 +73,12 @@ DEFAULTS = {
     "datasets.keep_tokens": ("dataset.caption_keep", 0),
 }
 
-PLACE = "it names a place on the computer that this was written on."
-OWN = "the studio sees to this by itself."
-NEEDLESS = {
+PLACE = "it is a path on the computer where these settings were written."
+OWN = "the studio handles this automatically."
+UNNEEDED = {
     **dict.fromkeys(("training_folder", "sqlite_db_path", "device", "network.transformer_only"), OWN),
     **dict.fromkeys(("performance_log_every", "save.max_step_saves_to_keep", "save.save_format", "save.push_to_hub"), OWN),
-    **dict.fromkeys(("save.hf_repo_id", "save.hf_private"), "publish under Publish, once the LoRA is good."),
+    **dict.fromkeys(("save.hf_repo_id", "save.hf_private"), "publish the LoRA on the Publish tab."),
     **dict.fromkeys(("datasets.folder_path", "datasets.dataset_path", "datasets.mask_path", "datasets.caption_ext", "datasets.type"), PLACE),
     **dict.fromkeys(("datasets.cache_latents", "datasets.cache_latents_to_disk", "datasets.cache_text_embeddings", "datasets.buckets"), OWN),
     **dict.fromkeys(("datasets.bucket_tolerance", "datasets.num_workers", "datasets.shrink_video_to_frames", "datasets.fps"), OWN),
@@ -91,31 +91,35 @@ NEEDLESS = {
     **dict.fromkeys(("model.qtype", "model.quantize_te", "model.qtype_te", "model.low_vram", "model.compile", "model.block_compile"), OWN),
     **dict.fromkeys(("model.layer_offloading_transformer_percent", "model.layer_offloading_text_encoder_percent"), OWN),
     **dict.fromkeys(("sample.sampler", "sample.sample_start_step", "sample.num_frames", "sample.fps", "sample.format"), OWN),
-    **dict.fromkeys(("sample.width", "sample.height"), "the film is drawn at the base's own size."),
+    **dict.fromkeys(("sample.width", "sample.height"), "samples have the base's own resolution; see Sample resolution."),
     **dict.fromkeys(("job", "meta.version", "process.type", "logging.log_every", "logging.use_wandb", "logging.verbose"), OWN),
     **dict.fromkeys(("logging.use_ui_logger", "logging.project_name", "logging.run_name"), OWN),
     **dict.fromkeys(("config.name", "meta.name"), "name the run under More settings."),
-    "save.save_every": "a LoRA is kept with every column of the film.",
-    "network.conv_alpha": "it belongs to conv.",
+    "save.save_every": "a LoRA is saved with every column of the sample grid.",
+    "network.conv_alpha": "it only affects conv.",
 }
-ROUGHER = "the studio has nothing like it; without it the result may differ."
+NO_COUNTERPART = "the studio has no counterpart; results may differ."
 UNSUPPORTED = {
-    **dict.fromkeys(("embedding", "adapter", "decorator", "slider", "network.all_layers", "train.short_and_long_captions"), ROUGHER),
-    **dict.fromkeys(("datasets.random_scale", "datasets.random_crop", "datasets.flip_y", "datasets.token_dropout_rate"), ROUGHER),
-    **dict.fromkeys(("datasets.augmentations", "datasets.augments", "datasets.controls", "datasets.control_path", "datasets.is_reg"), ROUGHER),
-    **dict.fromkeys(("datasets.network_weight", "datasets.loss_multiplier", "datasets.invert_mask", "datasets.alpha_mask"), ROUGHER),
-    **dict.fromkeys(("datasets.num_frames", "datasets.square_crop", "datasets.scale", "datasets.default_caption"), ROUGHER),
-    **dict.fromkeys(("train.content_or_style", "train.loss_type", "train.linear_timesteps", "train.learnable_snr_gos", "train.train_unet"), ROUGHER),
-    **dict.fromkeys(("train.diff_output_preservation", "train.blank_prompt_preservation", "train.prompt_dropout_prob"), ROUGHER),
-    **dict.fromkeys(("train.do_differential_guidance", "train.do_guidance_loss", "train.do_cfg", "train.train_turbo"), ROUGHER),
-    **dict.fromkeys(("train.min_denoising_steps", "train.max_denoising_steps", "train.noise_multiplier", "train.start_step"), ROUGHER),
-    **dict.fromkeys(("train.inverted_mask_prior", "train.single_item_batching", "train.standardize_images"), ROUGHER),
-    **dict.fromkeys(("model.assistant_lora_path", "model.lora_path", "model.vae_path", "model.unet_path", "model.refiner_name_or_path"), ROUGHER),
-    **dict.fromkeys(("sample.neg", "sample.network_multiplier", "sample.guidance_rescale"), "the film is drawn without it."),
-    "network.conv": "the studio does not teach convolutions; only U-Nets have them.",
-    "network.lokr_full_rank": "here a rank is always kept; choose it under Detail it can hold.",
-    "network.pretrained_lora_path": "bring that LoRA into the library and name it under Start from a LoRA.",
-    "sample.walk_seed": "every sample of the film is drawn from the same seed.",
+    **dict.fromkeys(("embedding", "adapter", "decorator", "slider", "network.all_layers", "train.short_and_long_captions"), NO_COUNTERPART),
+    **dict.fromkeys(("datasets.random_scale", "datasets.random_crop", "datasets.flip_y", "datasets.token_dropout_rate"), NO_COUNTERPART),
+    **dict.fromkeys(("datasets.augmentations", "datasets.augments", "datasets.controls", "datasets.control_path", "datasets.is_reg"), NO_COUNTERPART),
+    **dict.fromkeys(("datasets.network_weight", "datasets.loss_multiplier", "datasets.invert_mask", "datasets.alpha_mask"), NO_COUNTERPART),
+    **dict.fromkeys(("datasets.num_frames", "datasets.square_crop", "datasets.scale", "datasets.default_caption"), NO_COUNTERPART),
+    **dict.fromkeys(
+        ("train.content_or_style", "train.loss_type", "train.linear_timesteps", "train.learnable_snr_gos", "train.train_unet"), NO_COUNTERPART
+    ),
+    **dict.fromkeys(("train.diff_output_preservation", "train.blank_prompt_preservation", "train.prompt_dropout_prob"), NO_COUNTERPART),
+    **dict.fromkeys(("train.do_differential_guidance", "train.do_guidance_loss", "train.do_cfg", "train.train_turbo"), NO_COUNTERPART),
+    **dict.fromkeys(("train.min_denoising_steps", "train.max_denoising_steps", "train.noise_multiplier", "train.start_step"), NO_COUNTERPART),
+    **dict.fromkeys(("train.inverted_mask_prior", "train.single_item_batching", "train.standardize_images"), NO_COUNTERPART),
+    **dict.fromkeys(
+        ("model.assistant_lora_path", "model.lora_path", "model.vae_path", "model.unet_path", "model.refiner_name_or_path"), NO_COUNTERPART
+    ),
+    **dict.fromkeys(("sample.neg", "sample.network_multiplier", "sample.guidance_rescale"), "samples do not use it."),
+    "network.conv": "the studio does not train convolutions; only U-Nets have them.",
+    "network.lokr_full_rank": "the studio always uses a rank; see LoRA rank.",
+    "network.pretrained_lora_path": "import that LoRA into the library and choose it under Start from a LoRA.",
+    "sample.walk_seed": "all samples use the same seed.",
 }
 USUAL = {
     "train.train_unet": True,

@@ -1,7 +1,6 @@
 """Settings of kohya's trainers (sd-scripts and, for newer bases, musubi-tuner): TOML for training, for datasets, or both in one file.
 
-What they do where a file says nothing was read in sd-scripts v0.10.1: rank 4, alpha 1, learning rate 2e-6, 1,600 steps, and text encoders learn
-unless told not to.
+Their defaults are those of sd-scripts v0.10.1: rank 4, alpha 1, learning rate 2e-6, 1,600 steps, text encoders trained.
 """
 
 import math
@@ -9,40 +8,40 @@ from typing import Any
 
 from studio import families
 from studio.config import optimizers, shipped_presets
-from studio.config.foreign import kohya_names as there
-from studio.config.foreign.border import Border, Imported, Unfit, literal, number, pairs, whole, word
+from studio.config.foreign import kohya_names as names
 from studio.config.foreign.learning import differing, leave_text_encoder_rate, take_optimizer, take_schedule
+from studio.config.foreign.reader import OFF, Imported, SettingsReader, Unsupported, integer, literal, number, pairs, text
 from studio.families.stable_diffusion import SD21
 
 SOURCE = "kohya's sd-scripts"
 TRAINER = "kohya"
 
 
-def recognises(values: dict[str, Any]) -> bool:
-    return any(name in there.SIGNS for name in _flat(values)) or isinstance(values.get("datasets"), list)
+def is_kohya(values: dict[str, Any]) -> bool:
+    return any(name in names.SIGNS for name in _flat(values)) or isinstance(values.get("datasets"), list)
 
 
 def read(values: dict[str, Any], pictures: int = 0) -> Imported:
-    """`pictures` turns epochs into steps; 0 where nobody knows how many there are."""
-    border = Border(_flat(values))
-    border.translate(there.TABLE)
-    _resolution(border)
-    _how_often(border)
-    if any(border.get(name) is not None for name in there.TRAINING):
-        family = _family(border)
-        _network(border)
-        _optimizer(border)
-        defaults = _steps(border, pictures)
-        _rates(border, family)
-        _noise(border, family)
-        _memory(border)
-        border.assume(defaults)
-    _validation(border, pictures)
-    return border.finish(SOURCE, there.UNSUPPORTED, there.NEEDLESS, there.USUAL)
+    """`pictures` turns epochs into steps; 0 where nobody knows how many names are."""
+    reader = SettingsReader(_flat(values))
+    reader.translate(names.TABLE)
+    _resolution(reader)
+    _intervals(reader)
+    if any(reader.get(name) is not None for name in names.TRAINING):
+        family = _family(reader)
+        _network(reader)
+        _optimizer(reader)
+        defaults = _steps(reader, pictures)
+        _rates(reader, family)
+        _noise(reader, family)
+        _memory(reader)
+        reader.apply_defaults(defaults)
+    _validation(reader, pictures)
+    return reader.finish(SOURCE, names.UNSUPPORTED, names.UNNEEDED, names.USUAL)
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    """All sections in one, as the trainer reads them; of several datasets the first, whose own settings go before those of [general]."""
+    """All sections merged into one table, as the trainer does. Of several datasets the first is used; its settings override [general]."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
@@ -58,141 +57,141 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(subsets, list) or not all(isinstance(each, dict) for each in subsets):
             own["subsets"], subsets = subsets, []
         regularisation = [each for each in subsets if each.get("is_reg") is True]
-        teaching = [each for each in subsets if each.get("is_reg") is not True]
+        training = [each for each in subsets if each.get("is_reg") is not True]
         if number_ == 0:
-            found |= own | (teaching[0] if teaching else {})
+            found |= own | (training[0] if training else {})
             if regularisation and regularisation[0].get("class_tokens"):
                 found["class_tokens_of_regularisation"] = regularisation[0]["class_tokens"]
-            others = [("subsets", index, each) for index, each in enumerate(teaching) if index]
+            others = [("subsets", index, each) for index, each in enumerate(training) if index]
         else:
-            others = [("datasets", number_, own), *(("subsets", index, each) for index, each in enumerate(teaching))]
+            others = [("datasets", number_, own), *(("subsets", index, each) for index, each in enumerate(training))]
         for noun, index, table in others:
-            found |= {f"{noun}[{index}].{name}": value for name, value in table.items() if name not in there.PICTURES_OF_A_FOLDER}
+            found |= {f"{noun}[{index}].{name}": value for name, value in table.items() if name not in names.DATASET_PATHS}
     return found
 
 
-def _resolution(border: Border) -> None:
-    asked = border.read("resolution", _sides)
-    if asked:
-        width, height = asked
+def _resolution(reader: SettingsReader) -> None:
+    sides = reader.read("resolution", _sides)
+    if sides:
+        width, height = sides
         side = round(math.sqrt(width * height) / 8) * 8
-        border.take("resolution", "dataset.resolution", side, str(side) if width == height else f"{width} x {height}, the area of {side} x {side}")
+        reader.set("resolution", "dataset.resolution", side, str(side) if width == height else f"{width} x {height}, the area of {side} x {side}")
 
 
 def _sides(value: Any) -> tuple[int, int]:
     """512, "512", "768,512" or [768, 512]."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
-    sides = [whole(part) for part in parts]
+    sides = [integer(part) for part in parts]
     if len(sides) not in (1, 2) or min(sides) < 1:
-        raise Unfit("one or two sides in pixels are needed.")
+        raise Unsupported("it must be one or two sides in pixels.")
     return sides[0], sides[-1]
 
 
-def _how_often(border: Border) -> None:
-    """Here every column of the film is saved, so one number says both."""
+def _intervals(reader: SettingsReader) -> None:
+    """Sample and save intervals are one setting here: a LoRA is saved with every column of the sample grid."""
     for name in ("sample_every_n_steps", "save_every_n_steps"):
-        every = border.read(name, whole)
-        if every and "samples.every" not in border.values:
-            border.take(name, "samples.every", every)
+        every = reader.read(name, integer)
+        if every and "samples.every" not in reader.values:
+            reader.set(name, "samples.every", every)
         elif every:
-            border.leave(name, f"a LoRA is kept with every column of the film, each {border.values['samples.every']} steps.", matters=False)
+            reader.skip(name, f"a LoRA is saved with every column of the sample grid, every {reader.values['samples.every']} steps.", matters=False)
     for name in ("sample_every_n_epochs", "save_every_n_epochs"):
-        if border.said(name):
-            border.leave(name, "the studio counts in steps; see Draw samples every.", matters=False)
+        if reader.has(name):
+            reader.skip(name, "the studio counts in steps; see Sample every N steps.", matters=False)
 
 
-def _family(border: Border) -> str:
-    """Told by the network's module, else by the base; an SDXL file says so only between the lines."""
-    module, base = border.get("network_module", ""), str(border.get("pretrained_model_name_or_path", border.get("dit", "")))
-    known = families.of(there.ALIASES.get(base, base)) if "/" in base else None
-    large = border.values.get("dataset.resolution", 512) >= 768
-    if border.get("model_type") == "chroma":
+def _family(reader: SettingsReader) -> str:
+    """The family, from the network module or the base; SDXL can only be guessed, from the base's name or the resolution."""
+    module, base = reader.get("network_module", ""), str(reader.get("pretrained_model_name_or_path", reader.get("dit", "")))
+    known = families.detect(names.ALIASES.get(base, base)) if "/" in base else None
+    large = reader.values.get("dataset.resolution", 512) >= 768
+    if reader.get("model_type") == "chroma":
         family = "chroma"
-    elif module in there.MODULES:
-        family = there.MODULES[module]
+    elif module in names.MODULES:
+        family = names.MODULES[module]
     elif known:
         family = known.name
-    elif border.get("clip_g") is not None:
+    elif reader.get("clip_g") is not None:
         family = "sd3"
     else:
-        family = "sdxl" if not border.get("v2") and ("xl" in base.lower() or large) else "stable-diffusion"
-    name = "dit" if border.get("dit") is not None and border.get("pretrained_model_name_or_path") is None else "pretrained_model_name_or_path"
-    border.take_base(name, family, there.ALIASES)
-    if "model.base_model" not in border.values:
-        border.values["model.base_model"] = SD21.id if border.get("v2") else shipped_presets.named(f"{family}-style").base_model
+        family = "sdxl" if not reader.get("v2") and ("xl" in base.lower() or large) else "stable-diffusion"
+    name = "dit" if reader.get("dit") is not None and reader.get("pretrained_model_name_or_path") is None else "pretrained_model_name_or_path"
+    reader.set_base(name, family, names.ALIASES)
+    if "model.base_model" not in reader.values:
+        reader.values["model.base_model"] = SD21.id if reader.get("v2") else shipped_presets.get(f"{family}-style").base_model
     return family
 
 
-def _network(border: Border) -> None:
-    module = str(border.get("network_module", ""))
-    arguments = border.read("network_args", lambda value: pairs(value) if value else {}, {})
+def _network(reader: SettingsReader) -> None:
+    module = str(reader.get("network_module", ""))
+    arguments = reader.read("network_args", lambda value: pairs(value) if value else {}, {})
     algorithm = arguments.pop("algo", module.rpartition(".")[2]).lower()
     dora = arguments.pop("dora_wd", "false").lower() in ("true", "1")
-    plain = module in there.MODULES or algorithm in there.PLAIN
+    plain = module in names.MODULES or algorithm in names.PLAIN
     method = "lokr" if algorithm == "lokr" else "dora" if dora and plain else "lora"
-    if border.said("network_module"):
+    if reader.has("network_module"):
         if plain or method == "lokr":
-            border.take("network_module", "lora.method", method, f"{module}, {algorithm}" if "lycoris" in module else module)
+            reader.set("network_module", "lora.method", method, f"{module}, {algorithm}" if "lycoris" in module else module)
         else:
-            border.leave("network_module", f"the studio has lora, dora and lokr, not {algorithm}; lora is used.")
-            border.values["lora.method"] = "lora"
+            reader.skip("network_module", f"the studio has lora, dora and lokr, not {algorithm}; lora is used.")
+            reader.values["lora.method"] = "lora"
     if arguments:
         odd = ", ".join(f"{name}={value}" for name, value in arguments.items())
-        border.leave("network_args", f"not taken: {odd}. The studio teaches attention and feed-forward alike.")
-    border.used("network_args")
-    alpha = border.read("network_alpha", number)
+        reader.skip("network_args", f"not imported: {odd}. The studio trains attention and feed-forward layers alike.")
+    reader.mark_used("network_args")
+    alpha = reader.read("network_alpha", number)
     if alpha == 0:
-        # There, as here, no alpha means the rank.
-        border.take("network_alpha", "lora.alpha", float(border.values.get("lora.rank", there.DEFAULTS["network_dim"][1])), "0, which is the rank")
+        # In both trainers a missing alpha equals the rank.
+        reader.set("network_alpha", "lora.alpha", float(reader.values.get("lora.rank", names.DEFAULTS["network_dim"][1])), "0, which means the rank")
     elif alpha is not None:
-        border.take("network_alpha", "lora.alpha", float(alpha))
+        reader.set("network_alpha", "lora.alpha", float(alpha))
 
 
-def _optimizer(border: Border) -> None:
-    asked = border.read("optimizer_type", word, "").lower().rpartition(".")[2]
+def _optimizer(reader: SettingsReader) -> None:
+    asked = reader.read("optimizer_type", text, "").lower().rpartition(".")[2]
     setting = "optimizer_type"
-    for flag, name in there.OPTIMIZER_FLAGS.items():
-        if border.get(flag) is True:
+    for flag, name in names.OPTIMIZER_FLAGS.items():
+        if reader.get(flag) is True:
             setting, asked = flag, name
-    given = border.read("optimizer_args", lambda value: pairs(value) if value else {}, {})
+    given = reader.read("optimizer_args", lambda value: pairs(value) if value else {}, {})
     decay = given.pop("weight_decay", None)
-    arguments = there.OPTIMIZER_ARGUMENTS.get(asked, {}) | {name: literal(value) for name, value in given.items()}
-    entry = take_optimizer(border, TRAINER, setting, asked, arguments) if asked else optimizers.get(there.DEFAULTS["optimizer_type"][1])
-    border.used("optimizer_type", *there.OPTIMIZER_FLAGS)
+    arguments = names.OPTIMIZER_ARGUMENTS.get(asked, {}) | {name: literal(value) for name, value in given.items()}
+    entry = take_optimizer(reader, TRAINER, setting, asked, arguments) if asked else optimizers.get(names.DEFAULTS["optimizer_type"][1])
+    reader.mark_used("optimizer_type", *names.OPTIMIZER_FLAGS)
     if decay is not None:
         try:
-            border.take("optimizer_args", "training.weight_decay", number(decay), f"weight_decay={decay}")
-        except Unfit as error:
-            border.leave("optimizer_args", f"weight_decay: {error}")
+            reader.set("optimizer_args", "training.weight_decay", number(decay), f"weight_decay={decay}")
+        except Unsupported as error:
+            reader.skip("optimizer_args", f"weight_decay: {error}")
     odd = [name for name, differs in differing(entry, arguments).items() if differs]
     if odd:
-        border.leave("optimizer_args", f"not taken: {', '.join(f'{name}={given.get(name, arguments[name])}' for name in odd)}.")
-    border.used("optimizer_args")
-    border.assume({"weight_decay": ("training.weight_decay", entry.weight_decay)})
-    take_schedule(border, TRAINER, entry, "lr_scheduler", "lr_warmup_steps")
+        reader.skip("optimizer_args", f"not taken: {', '.join(f'{name}={given.get(name, arguments[name])}' for name in odd)}.")
+    reader.mark_used("optimizer_args")
+    reader.apply_defaults({"weight_decay": ("training.weight_decay", entry.weight_decay)})
+    take_schedule(reader, TRAINER, entry, "lr_scheduler", "lr_warmup_steps")
 
 
-def _steps(border: Border, pictures: int) -> dict[str, tuple[str, Any]]:
-    """Epochs go before steps, as there: one is all batches of all repeats, and accumulation makes one step of several. Returns what is assumed
-    of the rest: not the usual number of steps where epochs could not be counted."""
-    defaults = dict(there.DEFAULTS)
-    epochs, steps = border.read("max_train_epochs", whole), border.read("max_train_steps", whole)
-    if epochs and not pictures:
-        border.leave("max_train_epochs", "how many steps that is depends on the pictures; the suggested number is set.")
+def _steps(reader: SettingsReader, image_count: int) -> dict[str, tuple[str, Any]]:
+    """Epochs override steps, as in sd-scripts: an epoch is all batches of all repeats, and accumulation combines several into a step. Returns
+    the defaults for the other settings, without the default number of steps if epochs could not be converted."""
+    defaults = dict(names.DEFAULTS)
+    epochs, steps = reader.read("max_train_epochs", integer), reader.read("max_train_steps", integer)
+    if epochs and not image_count:
+        reader.skip("max_train_epochs", "the number of steps depends on the dataset; the suggested number is used.")
         del defaults["max_train_steps"]
     elif epochs:
-        batch, together = (border.values.get(f"training.{name}", 1) for name in ("train_batch_size", "gradient_accumulation_steps"))
-        batches = math.ceil(pictures * border.values.get("dataset.repeats", 1) / batch)
-        counted = epochs * math.ceil(batches / together)
-        border.take("max_train_epochs", "training.max_train_steps", counted, f"{epochs}, with {pictures} pictures {counted:,} steps")
+        batch, accumulation = (reader.values.get(f"training.{name}", 1) for name in ("train_batch_size", "gradient_accumulation_steps"))
+        batches = math.ceil(image_count * reader.values.get("dataset.repeats", 1) / batch)
+        total = epochs * math.ceil(batches / accumulation)
+        reader.set("max_train_epochs", "training.max_train_steps", total, f"{epochs}, with {image_count} images {total:,} steps")
     elif steps:
-        border.take("max_train_steps", "training.max_train_steps", steps)
-    if epochs and border.said("max_train_steps"):
-        border.leave("max_train_steps", "max_train_epochs goes before it.", matters=False)
-    warm_up = border.read("lr_warmup_steps", _share_or_steps)
+        reader.set("max_train_steps", "training.max_train_steps", steps)
+    if epochs and reader.has("max_train_steps"):
+        reader.skip("max_train_steps", "max_train_epochs takes precedence.", matters=False)
+    warm_up = reader.read("lr_warmup_steps", _share_or_steps)
     if warm_up is not None:
-        total = border.values.get("training.max_train_steps", there.DEFAULTS["max_train_steps"][1])
-        border.take("lr_warmup_steps", "training.lr_warmup_steps", int(warm_up * total) if 0 < warm_up < 1 else int(warm_up))
+        total = reader.values.get("training.max_train_steps", names.DEFAULTS["max_train_steps"][1])
+        reader.set("lr_warmup_steps", "training.lr_warmup_steps", int(warm_up * total) if 0 < warm_up < 1 else int(warm_up))
     return defaults
 
 
@@ -203,40 +202,40 @@ def _share_or_steps(value: Any) -> float:
     return number(value)
 
 
-def _rates(border: Border, family: str) -> None:
-    rates = {name: border.read(name, number) for name in ("unet_lr", "learning_rate")}
+def _rates(reader: SettingsReader, family: str) -> None:
+    rates = {name: reader.read(name, number) for name in ("unet_lr", "learning_rate")}
     for name, rate in rates.items():
-        if rate and "training.learning_rate" not in border.values:
-            border.take(name, "training.learning_rate", rate)
-        elif border.said(name):
-            border.leave(name, "unet_lr goes before it." if rate else "0 would learn nothing.", matters=not rate)
-    encoders = border.read("text_encoder_lr", lambda value: [number(each) for each in (value if isinstance(value, list) else [value])], [])
-    asked = border.get("network_train_unet_only") is not True and border.get("network_module", "") not in there.MUSUBI
-    learns = asked and (not encoders or any(encoders)) and family not in there.NO_CLIP
+        if rate and "training.learning_rate" not in reader.values:
+            reader.set(name, "training.learning_rate", rate)
+        elif reader.has(name):
+            reader.skip(name, "unet_lr takes precedence." if rate else "0 would train nothing.", matters=not rate)
+    encoders = reader.read("text_encoder_lr", lambda value: [number(each) for each in (value if isinstance(value, list) else [value])], [])
+    requested = reader.get("network_train_unet_only") is not True and reader.get("network_module", "") not in names.MUSUBI
+    trains = requested and (not encoders or any(encoders)) and family not in names.NO_CLIP
     able = any(known.text_encoder_targets for known in families.FAMILIES if known.name == family)
-    if learns and able and not leave_text_encoder_rate(border, "text_encoder_lr"):
-        rate = next((each for each in encoders if each), rates["learning_rate"] or there.DEFAULTS["learning_rate"][1])
-        border.take("text_encoder_lr", "training.text_encoder_learning_rate", rate, f"{rate:g}")
+    if trains and able and not leave_text_encoder_rate(reader, "text_encoder_lr"):
+        rate = next((each for each in encoders if each), rates["learning_rate"] or names.DEFAULTS["learning_rate"][1])
+        reader.set("text_encoder_lr", "training.text_encoder_learning_rate", rate, f"{rate:g}")
         if len(set(encoders)) > 1:
-            border.leave("text_encoder_lr", f"the studio has one rate for all text encoders; {rate:g} is used.")
-    if learns and able:
-        border.take("network_train_unet_only", "lora.text_encoder", True, "false, so the text encoder learns too")
-    elif learns:
-        border.leave("network_train_unet_only", "its text encoders learnt too; those of this family do not learn here.")
+            reader.skip("text_encoder_lr", f"the studio has one rate for all text encoders; {rate:g} is used.")
+    if trains and able:
+        reader.set("network_train_unet_only", "lora.text_encoder", True, "false, so the text encoder trains too")
+    elif trains:
+        reader.skip("network_train_unet_only", "its text encoders learnt too; those of this family do not learn here.")
     else:
-        border.values["lora.text_encoder"] = False
-        border.used("text_encoder_lr", "network_train_unet_only")
+        reader.values["lora.text_encoder"] = False
+        reader.mark_used("text_encoder_lr", "network_train_unet_only")
 
 
-def _noise(border: Border, family: str) -> None:
-    """Which noise levels are practised, for the families that learn flows (flux_train_utils and sd3_train_utils of sd-scripts)."""
-    if family not in there.FLOWS:
+def _noise(reader: SettingsReader, family: str) -> None:
+    """Timestep sampling of flow-matching families (flux_train_utils and sd3_train_utils of sd-scripts)."""
+    if family not in names.FLOWS:
         return
-    sampling = border.read("timestep_sampling", word, "sigma")
-    usual_shift = 1.0 if border.get("network_module") in there.MUSUBI or family == "sd3" else 3.0
+    sampling = reader.read("timestep_sampling", text, "sigma")
+    usual_shift = 1.0 if reader.get("network_module") in names.MUSUBI or family == "sd3" else 3.0
     name = "training_shift" if family == "sd3" else "discrete_flow_shift"
-    shift = border.read(name, number, usual_shift)
-    scheme = border.read("weighting_scheme", word, "uniform")
+    shift = reader.read(name, number, usual_shift)
+    scheme = reader.read("weighting_scheme", text, "uniform")
     meant = {
         "uniform": ("uniform", 1.0),
         "sigmoid": ("logit_normal", 1.0),
@@ -245,32 +244,32 @@ def _noise(border: Border, family: str) -> None:
         "sigma": ("logit_normal" if scheme == "logit_normal" else "uniform", shift),
     }
     if sampling not in meant:
-        border.leave("timestep_sampling", f"the studio has the counterparts of {', '.join(meant)}; the base's own is used.")
+        reader.skip("timestep_sampling", f"the studio supports {', '.join(meant)}; the base's default is used.")
         return
     density, moved = meant[sampling]
-    border.take("timestep_sampling", "training.timestep_density", density, sampling)
+    reader.set("timestep_sampling", "training.timestep_density", density, sampling)
     if moved is not None:
-        border.take(name, "training.timestep_shift", moved, f"{moved:g}")
+        reader.set(name, "training.timestep_shift", moved, f"{moved:g}")
     if sampling == "sigma" and scheme not in ("uniform", "none", "logit_normal"):
-        border.leave("weighting_scheme", "the studio has uniform and logit_normal; uniform is used.")
+        reader.skip("weighting_scheme", "the studio has uniform and logit_normal; uniform is used.")
 
 
-def _memory(border: Border) -> None:
+def _memory(reader: SettingsReader) -> None:
     for name in ("fp8_base", "fp8_base_unet", "fp8_scaled"):
-        if border.get(name) is True:
-            border.take(name, "runtime.quantisation", "fp8")
-        elif border.said(name):
-            border.leave(name, "switched off there as well.", matters=False)
-    swapped = border.read("blocks_to_swap", whole)
+        if reader.get(name) is True:
+            reader.set(name, "runtime.quantisation", "fp8")
+        elif reader.has(name):
+            reader.skip(name, OFF, matters=False)
+    swapped = reader.read("blocks_to_swap", integer)
     if swapped:
-        border.take("blocks_to_swap", "runtime.offload", True, f"{swapped} blocks")
-    elif border.said("blocks_to_swap"):
-        border.leave("blocks_to_swap", "switched off there as well.", matters=False)
+        reader.set("blocks_to_swap", "runtime.offload", True, f"{swapped} blocks")
+    elif reader.has("blocks_to_swap"):
+        reader.skip("blocks_to_swap", OFF, matters=False)
 
 
-def _validation(border: Border, pictures: int) -> None:
-    share = border.read("validation_split", number)
-    if share and pictures:
-        border.take("validation_split", "validation.pictures", max(1, round(pictures * share)), f"{share:g} of {pictures} pictures")
+def _validation(reader: SettingsReader, image_count: int) -> None:
+    share = reader.read("validation_split", number)
+    if share and image_count:
+        reader.set("validation_split", "validation.pictures", max(1, round(image_count * share)), f"{share:g} of {image_count} images")
     elif share:
-        border.leave("validation_split", "how many pictures that is depends on the dataset; see Pictures held back.")
+        reader.skip("validation_split", "the number of images depends on the dataset; see Validation images.")

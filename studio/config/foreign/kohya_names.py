@@ -1,6 +1,6 @@
-"""What kohya's trainers call things, and what those are here. The one table for their names."""
+"""Mapping of kohya's setting names to the studio's."""
 
-from studio.config.foreign.border import Term, number, one_of, optional, whole, word, yes
+from studio.config.foreign.reader import Target, boolean, integer, number, one_of, optional, text
 from studio.families.stable_diffusion import SD15, SD21
 
 MODULES = {
@@ -12,11 +12,11 @@ MODULES = {
     "networks.lora_krea2": "krea-2",
 }
 PLAIN = ("lora", "lora_fa", "locon", "")
-"""What the plain kind is called: the last word of its module, or the algorithm of lycoris."""
+"""Names of plain LoRA: the last part of the network module, or the LyCORIS algorithm."""
 MUSUBI = ("networks.lora_flux_2", "networks.lora_qwen_image", "networks.lora_zimage", "networks.lora_krea2")
-"""These never teach text encoders, and their flow shift is 1 unless said."""
+"""Modules of musubi-tuner: they never train text encoders, and their default flow shift is 1."""
 NO_CLIP = ("chroma", "flux2", "qwen-image", "z-image", "krea-2")
-"""Families without a text encoder that learns there."""
+"""Families whose text encoders kohya's trainers do not train."""
 FLOWS = ("flux", "sd3", "chroma", "flux2", "qwen-image", "z-image", "krea-2")
 ALIASES = {
     "runwayml/stable-diffusion-v1-5": SD15.id,
@@ -32,30 +32,30 @@ PRECISION = "the studio computes in bfloat16 or float32; what suits this machine
 PRECISIONS = {"float": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 TABLE = {
-    "network_dim": Term("lora.rank", whole),
-    "network_dropout": Term("lora.dropout", number),
-    "train_batch_size": Term("training.train_batch_size", whole),
-    "batch_size": Term("training.train_batch_size", whole),
-    "gradient_accumulation_steps": Term("training.gradient_accumulation_steps", whole),
-    "lr_scheduler_num_cycles": Term("training.lr_num_cycles", whole),
-    "lr_scheduler_power": Term("training.lr_power", number),
-    "max_grad_norm": Term("training.max_grad_norm", number),
-    "min_snr_gamma": Term("training.min_snr_gamma", optional(number)),
-    "noise_offset": Term("training.noise_offset", number),
-    "seed": Term("training.seed", whole),
-    "num_repeats": Term("dataset.repeats", whole),
-    "dataset_repeats": Term("dataset.repeats", whole),
-    "caption_dropout_rate": Term("dataset.caption_dropout", number),
-    "shuffle_caption": Term("dataset.caption_shuffle", yes),
-    "keep_tokens": Term("dataset.caption_keep", whole),
-    "flip_aug": Term("dataset.flip", yes),
-    "masked_loss": Term("dataset.masks", yes),
-    "prior_loss_weight": Term("prior.weight", number),
-    "class_tokens_of_regularisation": Term("prior.prompt", word),
-    "validate_every_n_steps": Term("validation.every", whole),
-    "save_precision": Term("saving.dtype", one_of(PRECISIONS)),
-    "gradient_checkpointing": Term("runtime.gradient_checkpointing", yes),
-    "mixed_precision": Term("runtime.dtype", one_of({"no": "float32", "bf16": "bfloat16"}, PRECISION)),
+    "network_dim": Target("lora.rank", integer),
+    "network_dropout": Target("lora.dropout", number),
+    "train_batch_size": Target("training.train_batch_size", integer),
+    "batch_size": Target("training.train_batch_size", integer),
+    "gradient_accumulation_steps": Target("training.gradient_accumulation_steps", integer),
+    "lr_scheduler_num_cycles": Target("training.lr_num_cycles", integer),
+    "lr_scheduler_power": Target("training.lr_power", number),
+    "max_grad_norm": Target("training.max_grad_norm", number),
+    "min_snr_gamma": Target("training.min_snr_gamma", optional(number)),
+    "noise_offset": Target("training.noise_offset", number),
+    "seed": Target("training.seed", integer),
+    "num_repeats": Target("dataset.repeats", integer),
+    "dataset_repeats": Target("dataset.repeats", integer),
+    "caption_dropout_rate": Target("dataset.caption_dropout", number),
+    "shuffle_caption": Target("dataset.caption_shuffle", boolean),
+    "keep_tokens": Target("dataset.caption_keep", integer),
+    "flip_aug": Target("dataset.flip", boolean),
+    "masked_loss": Target("dataset.masks", boolean),
+    "prior_loss_weight": Target("prior.weight", number),
+    "class_tokens_of_regularisation": Target("prior.prompt", text),
+    "validate_every_n_steps": Target("validation.every", integer),
+    "save_precision": Target("saving.dtype", one_of(PRECISIONS)),
+    "gradient_checkpointing": Target("runtime.gradient_checkpointing", boolean),
+    "mixed_precision": Target("runtime.dtype", one_of({"no": "float32", "bf16": "bfloat16"}, PRECISION)),
 }
 DEFAULTS = {
     "network_dim": ("lora.rank", 4),
@@ -79,17 +79,17 @@ SIGNS = (
     *("network_module", "network_dim", "network_alpha", "network_args", "optimizer_args", "unet_lr", "max_train_epochs", "train_data_dir"),
     *("dataset_config", "datasets", "enable_bucket", "caption_extension", "save_every_n_steps", "sample_every_n_steps", "save_every_n_epochs"),
 )
-"""No other trainer calls its settings so."""
+"""Setting names that only kohya's trainers use."""
 TRAINING = (
     *("network_module", "network_dim", "network_alpha", "network_args", "pretrained_model_name_or_path", "dit", "learning_rate", "unet_lr"),
     *("max_train_steps", "max_train_epochs", "optimizer_type", "optimizer_args", "lr_scheduler", "lr_warmup_steps"),
 )
-"""A file with one of these is about training; the others only say how datasets are shown."""
+"""A file with one of these is a training config; any other is a dataset config."""
 
-PLACE = "it names a place on the computer that this was written on."
-OWN = "the studio sees to this by itself."
-PICTURES = "the pictures are chosen under Pictures & captions."
-NEEDLESS = {
+PLACE = "it is a path on the computer where these settings were written."
+OWN = "the studio handles this automatically."
+PICTURES = "choose the images under Pictures & captions."
+UNNEEDED = {
     **dict.fromkeys(
         ("output_dir", "output_name", "logging_dir", "vae", "ae", "clip_l", "clip_g", "t5xxl", "text_encoder", "tokenizer_cache_dir"), PLACE
     ),
@@ -104,26 +104,27 @@ NEEDLESS = {
     **dict.fromkeys(("sample_sampler", "sample_at_first", "t5xxl_max_token_length", "apply_t5_attn_mask", "use_safetensors"), OWN),
     **dict.fromkeys(("v2", "v_parameterization", "model_type", "sdxl"), OWN),
     **dict.fromkeys(("weighting_scheme", "discrete_flow_shift", "training_shift"), OWN),
-    "sample_prompts": "it names a file with prompts; write them under Sample prompts.",
-    "enable_wildcard": "captions are taken as they stand.",
+    "sample_prompts": "it is the path of a file with prompts; enter them under Sample prompts.",
+    "enable_wildcard": "captions are used literally.",
 }
-ROUGHER = "the studio has nothing like it; without it the result may differ."
+NO_COUNTERPART = "the studio has no counterpart; results may differ."
 UNSUPPORTED = {
-    **dict.fromkeys(("clip_skip", "scale_weight_norms", "multires_noise_iterations", "multires_noise_discount", "ip_noise_gamma"), ROUGHER),
-    **dict.fromkeys(("adaptive_noise_scale", "zero_terminal_snr", "debiased_estimation_loss", "scale_v_pred_loss_like_noise_pred"), ROUGHER),
-    **dict.fromkeys(("v_pred_like_loss", "loss_type", "huber_schedule", "huber_c", "weighted_captions", "color_aug", "random_crop"), ROUGHER),
-    **dict.fromkeys(("face_crop_aug_range", "caption_tag_dropout_rate", "caption_dropout_every_n_epochs", "caption_prefix"), ROUGHER),
-    **dict.fromkeys(("caption_suffix", "token_warmup_min", "token_warmup_step", "keep_tokens_separator", "secondary_separator"), ROUGHER),
-    **dict.fromkeys(("alpha_mask", "base_weights", "base_weights_multiplier", "network_train_text_encoder_only"), ROUGHER),
+    **dict.fromkeys(("clip_skip", "scale_weight_norms", "multires_noise_iterations", "multires_noise_discount", "ip_noise_gamma"), NO_COUNTERPART),
+    **dict.fromkeys(("adaptive_noise_scale", "zero_terminal_snr", "debiased_estimation_loss", "scale_v_pred_loss_like_noise_pred"), NO_COUNTERPART),
+    **dict.fromkeys(("v_pred_like_loss", "loss_type", "huber_schedule", "huber_c", "weighted_captions", "color_aug", "random_crop"), NO_COUNTERPART),
+    **dict.fromkeys(("face_crop_aug_range", "caption_tag_dropout_rate", "caption_dropout_every_n_epochs", "caption_prefix"), NO_COUNTERPART),
+    **dict.fromkeys(("caption_suffix", "token_warmup_min", "token_warmup_step", "keep_tokens_separator", "secondary_separator"), NO_COUNTERPART),
+    **dict.fromkeys(("alpha_mask", "base_weights", "base_weights_multiplier", "network_train_text_encoder_only"), NO_COUNTERPART),
     **dict.fromkeys(
-        ("min_timestep", "max_timestep", "full_fp16", "lr_scheduler_type", "lr_scheduler_args", "guidance_scale", "model_prediction_type"), ROUGHER
+        ("min_timestep", "max_timestep", "full_fp16", "lr_scheduler_type", "lr_scheduler_args", "guidance_scale", "model_prediction_type"),
+        NO_COUNTERPART,
     ),
-    **dict.fromkeys(("sigmoid_scale", "logit_mean", "logit_std"), ROUGHER),
-    "max_token_length": "captions end here where the base stops reading; the run says which.",
-    "network_weights": "bring that LoRA into the library and name it under Start from a LoRA.",
-    "resume": "a training of another program cannot be gone on with.",
+    **dict.fromkeys(("sigmoid_scale", "logit_mean", "logit_std"), NO_COUNTERPART),
+    "max_token_length": "captions are truncated to the base's own limit; the run lists those that are longer.",
+    "network_weights": "import that LoRA into the library and choose it under Start from a LoRA.",
+    "resume": "a training state of another program cannot be resumed.",
 }
 
 USUAL = {"sigmoid_scale": 1.0, "logit_std": 1.0, "max_timestep": 1000, "loss_type": "l2", "model_prediction_type": "raw", "guidance_scale": 1.0}
-PICTURES_OF_A_FOLDER = ("image_dir", "image_directory", "cache_directory", "class_tokens", "caption_extension")
-"""Of a further folder these are not worth a word: its pictures are not brought."""
+DATASET_PATHS = ("image_dir", "image_directory", "cache_directory", "class_tokens", "caption_extension")
+"""Not reported for the second and later folders, whose images are not imported."""

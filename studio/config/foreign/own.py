@@ -1,17 +1,17 @@
-"""Settings that this studio wrote: a run's config, a preset, or the header of a LoRA it trained; also by an older or newer version of it."""
+"""Settings written by the studio itself, in this or another version: a run's config, a preset, or the header of a trained LoRA."""
 
 from pathlib import Path
 from typing import Any
 
 from studio.adapters.format import read_header
 from studio.config import fields
-from studio.config.foreign.border import Imported, Left, Taken, short
+from studio.config.foreign.reader import Applied, Imported, Skipped, short
 from studio.config.train_config import TrainConfig, migrate
 from studio.core import bounded_json
 from studio.core.errors import StudioError
 
 LARGEST_FACTS = 1024 * 1024
-CHOSEN_ANEW = (
+MACHINE_SETTINGS = (
     "runtime.device",
     "runtime.dtype",
     "runtime.threads",
@@ -21,49 +21,47 @@ CHOSEN_ANEW = (
     "runtime.offload",
     "runtime.execution",
 )
-"""What a run wrote down for the machine it began on; another machine, or another day, chooses again."""
+"""Settings that a run recorded for its machine; they are chosen again for each new run."""
 
 
-def recognises(values: dict[str, Any]) -> bool:
+def is_own(values: dict[str, Any]) -> bool:
     known = {leaf.path for leaf in fields.leaves(TrainConfig())}
     tables = {name: table for name, table in values.items() if name in TrainConfig.model_fields and isinstance(table, dict)}
     return "preset" in values or isinstance(values.get("version"), int) or (bool(tables) and set(fields.flatten(tables)) <= known)
 
 
 def read(values: dict[str, Any], source: str = "this studio") -> Imported:
-    """What a config or preset of ours says; a setting that this version does not have, or not with that value, is left by name."""
+    """Import a config or preset; settings or values that this version does not have are skipped and reported."""
     tables = migrate({name: table for name, table in values.items() if name not in ("preset", "quick")})
     rest = {name: table for name, table in tables.items() if name != "version" and not isinstance(table, dict)}
-    asked = fields.flatten({name: table for name, table in tables.items() if isinstance(table, dict)})
-    left = [Left(name, short(value), "unknown here.") for name, value in rest.items()]
+    flat = fields.flatten({name: table for name, table in tables.items() if isinstance(table, dict)})
+    skipped = [Skipped(name, short(value), "unknown here.") for name, value in rest.items()]
     known = {leaf.path for leaf in fields.leaves(TrainConfig())}
     found: dict[str, Any] = {}
-    for path, value in asked.items():
+    for path, value in flat.items():
         if path not in known:
-            left.append(Left(path, short(value), "unknown here."))
-        elif path in CHOSEN_ANEW and value is not None and "preset" not in values:
-            left.append(Left(path, short(value), "this machine chooses anew; set it under More settings to keep it.", matters=False))
+            skipped.append(Skipped(path, short(value), "unknown here."))
+        elif path in MACHINE_SETTINGS and value is not None and "preset" not in values:
+            skipped.append(Skipped(path, short(value), "it is chosen again for this machine; set it under More settings to keep it.", matters=False))
         else:
             try:
                 fields.replace(TrainConfig(), {path: value})
                 found[path] = value
             except StudioError as error:
-                left.append(Left(path, short(value), str(error)))
+                skipped.append(Skipped(path, short(value), str(error)))
     if "lora.rank" in found and found.get("lora.alpha") is None:
         found["lora.alpha"] = float(found["lora.rank"])
-    return Imported(source, found, [Taken(path, short(value), path) for path, value in found.items()], left)
+    return Imported(source, found, [Applied(path, short(value), path) for path, value in found.items()], skipped)
 
 
-def of_adapter(path: Path, name: str) -> Imported:
-    """The settings in the header of a LoRA that a studio trained."""
-    said = read_header(path).metadata.get("studio", "")
+def read_adapter(path: Path, name: str) -> Imported:
+    """Import the settings in the header of a LoRA that was trained in the studio."""
+    text = read_header(path).metadata.get("studio", "")
     try:
-        facts = bounded_json.loads(said) if len(said) <= LARGEST_FACTS else {}
+        facts = bounded_json.loads(text) if len(text) <= LARGEST_FACTS else {}
     except ValueError:
         facts = {}
     config = facts.get("config") if isinstance(facts, dict) else None
     if not isinstance(config, dict):
-        raise StudioError(
-            f"{name} does not say how it was trained: only LoRAs made by this studio carry their settings. Import the settings file instead."
-        )
+        raise StudioError(f"{name} contains no training settings; only LoRAs trained in this studio do. Import a settings file instead.")
     return read(config, "this LoRA")

@@ -1,17 +1,17 @@
-"""Text that nobody vouches for as plain values: TOML, JSON, and of YAML what JSON could say as well."""
+"""Parsers for untrusted settings files: TOML, JSON, and the subset of YAML that JSON can express."""
 
 import json
 import tomllib
 from typing import Any
 
-from studio.config.foreign.border import short
+from studio.config.foreign.reader import short
 
 DEEPEST = 24
 MOST_NODES = 50_000
 
 
-def parsed(text: str, ending: str) -> Any:
-    """ValueError, with the reason, for text that cannot be read, or that is nested deeper than settings are."""
+def parse(text: str, ending: str) -> Any:
+    """Parse text into plain values; ValueError, with the reason, if it is invalid or nested too deep."""
     try:
         values = PARSERS[ending](text)
     except RecursionError:
@@ -29,18 +29,18 @@ def _yaml(text: str) -> Any:
         _check(yaml, text, loader)
         return yaml.load(text, loader)  # noqa: S506 - both loaders are safe ones
     except yaml.YAMLError as error:
-        # libyaml since 0.2.6 looks ahead and gives up by itself before the first event.
+        # libyaml since 0.2.6 reads ahead and reports excessive depth before the first event.
         raise ValueError("it is nested too deep for settings" if "nesting depth" in str(error) else str(error)) from None
 
 
 def _check(yaml, text: str, loader: type) -> None:
-    """Before anything is built: no aliases (a few lines of them grow into gigabytes), no types, nothing endless or too deep to walk."""
+    """Reject unsafe YAML before it is loaded: aliases (a few lines can expand to gigabytes), type tags, too many nodes, too much depth."""
     depth = 0
     for nodes, event in enumerate(yaml.parse(text, loader)):
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError("it uses aliases (*name), which settings do not need; write the values out")
+            raise ValueError("it uses aliases (*name), which are not supported; write the values out")
         if isinstance(event, yaml.NodeEvent) and event.tag is not None:
-            raise ValueError(f"it asks for the type {short(event.tag)}; only plain values are read")
+            raise ValueError(f"it has the type tag {short(event.tag)}; only plain values are supported")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):

@@ -1,16 +1,16 @@
-"""What came of a batch of files, and what belongs together in it: captions and masks find their pictures by name. Nothing is opened here."""
+"""Results of decoding a batch of files, with captions and masks matched to images by name. No file is opened here."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 SAME_SHAPE = 0.03
-"""How far the shapes (width / height) of a mask and its picture may lie apart: programs round sizes when they scale."""
+"""Maximum relative difference between the aspect ratios of a mask and its image: programs round sizes when scaling."""
 
 
 @dataclass(frozen=True)
-class NewPicture:
-    """A decoded picture: `<id>.png` (canonical) and `<id>.jpg` (thumbnail) lie in the folder it was decoded into."""
+class NewImage:
+    """A decoded image: `<id>.png` (canonical) and `<id>.jpg` (thumbnail) are in the folder it was decoded into."""
 
     id: str
     name: str
@@ -22,18 +22,18 @@ class NewPicture:
 
 @dataclass(frozen=True)
 class NewMask:
-    """A decoded mask: `mask-<id>.png` lies in that folder, once it is as large as its picture."""
+    """A decoded mask: `mask-<id>.png` is in that folder, scaled to its image."""
 
     id: str
     name: str
     width: int
     height: int
     transparent: bool = False
-    """It did not come as a file: it is where its picture cannot be seen through."""
+    """Whether it is the image's alpha channel instead of a file."""
 
 
-class Here(Protocol):
-    """As much of a picture, new or of a dataset, as its mask must know."""
+class MaskTarget(Protocol):
+    """A new or existing image that a mask can belong to."""
 
     id: str
     name: str
@@ -43,35 +43,35 @@ class Here(Protocol):
 
 @dataclass
 class Decoded:
-    """What came of a batch of files. `captions`: name without suffix -> text, of caption files that no picture in the batch claimed;
-    `masks`: id of a picture, new or here before -> its mask."""
+    """Results of a batch. `captions`: name without suffix -> text, for caption files that match no image in the batch;
+    `masks`: id of a new or existing image -> its mask."""
 
-    pictures: list[NewPicture] = field(default_factory=list)
+    images: list[NewImage] = field(default_factory=list)
     captions: dict[str, str] = field(default_factory=dict)
     masks: dict[str, NewMask] = field(default_factory=dict)
     refused: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-class Found:
-    """Gathers what the decoder says; pairs captions and masks with pictures once all are there."""
+class BatchCollector:
+    """Collects the decoder's messages, then matches captions and masks to images."""
 
     def __init__(self):
         self.decoded = Decoded()
-        self.pictures: dict[str, dict] = {}
-        self.came_as: list[tuple[str, str]] = []
-        """(name without suffix, id) of every picture, also where two files were the same one."""
+        self.images: dict[str, dict] = {}
+        self.stems: list[tuple[str, str]] = []
+        """(name without suffix, id) of every image file, including duplicates."""
         self.texts: dict[str, str] = {}
         self.masks: list[tuple[dict, str | None]] = []
 
-    def refuse(self, name: str, reason: str) -> None:
+    def reject(self, name: str, reason: str) -> None:
         self.decoded.refused.append({"name": name, "reason": f"{name}: {reason}"})
 
-    def take(self, message: dict, mask_of: str | None = None) -> None:
-        """One message of the decoder; `mask_of` is the picture that somebody brought this very file for."""
+    def add(self, message: dict, mask_of: str | None = None) -> None:
+        """Add one message of the decoder; `mask_of` is the image that the user added this file to."""
         name = message["name"]
         if message["kind"] == "refused":
-            self.refuse(name, message["reason"])
+            self.reject(name, message["reason"])
         elif message["kind"] == "note":
             self.decoded.notes.append(f"{name}: {message['note']}")
         elif message["kind"] == "caption":
@@ -79,104 +79,104 @@ class Found:
         elif message["kind"] == "mask":
             self.masks.append((message, mask_of))
         else:
-            self._take_picture(message)
+            self._add_image(message)
 
-    def _take_picture(self, message: dict) -> None:
+    def _add_image(self, message: dict) -> None:
         name, id = message["name"], message["id"]
-        self.came_as.append((without_suffix(name), id))
-        if id in self.pictures:
-            self.decoded.notes.append(f"{name} is the same picture as {self.pictures[id]['name']}; it was added once.")
+        self.stems.append((without_suffix(name), id))
+        if id in self.images:
+            self.decoded.notes.append(f"{name} is the same image as {self.images[id]['name']}; it was added once.")
             return
-        self.pictures[id] = message
+        self.images[id] = message
         if message["mask"]:
             self.decoded.masks[id] = NewMask(message["mask"], name, message["width"], message["height"], transparent=True)
 
-    def pair(self, here: Sequence[Here]) -> list[tuple[NewMask, Here]]:
-        """Fill in pictures, captions and masks. Returns the masks that are not as large as their picture yet, with it.
+    def pair(self, existing: Sequence[MaskTarget]) -> list[tuple[NewMask, MaskTarget]]:
+        """Fill in images, captions and masks. Returns the masks that differ in size from their image, with the image.
 
-        `here` are the pictures that a mask may belong to besides the new ones.
+        `existing` are the dataset's images, to which masks may belong as well.
         """
         self._pair_captions()
-        new = {picture.id: picture for picture in self.decoded.pictures}
-        find = _Finder([(stem, new[id]) for stem, id in self.came_as], here)
-        to_fit, came = [], {}
+        new = {image.id: image for image in self.decoded.images}
+        find = _Finder([(stem, new[id]) for stem, id in self.stems], existing)
+        to_scale, matched = [], {}
         for message, mask_of in self.masks:
             mask = NewMask(message["id"], message["name"], message["width"], message["height"])
-            picture = find.given(mask_of) if mask_of else find.named(message["of"])
-            if isinstance(picture, str):
-                self.refuse(mask.name, picture)
-            elif picture.id in came:
-                self.refuse(mask.name, f"{picture.name} has a mask already: {came[picture.id]}.")
-            elif reason := _shape_differs(mask, picture):
-                self.refuse(mask.name, reason)
+            image = find.by_id(mask_of) if mask_of else find.by_name(message["of"])
+            if isinstance(image, str):
+                self.reject(mask.name, image)
+            elif image.id in matched:
+                self.reject(mask.name, f"{image.name} already has the mask {matched[image.id]}.")
+            elif reason := _shape_differs(mask, image):
+                self.reject(mask.name, reason)
             else:
-                came[picture.id] = mask.name
-                if picture.id in self.decoded.masks:
-                    self.decoded.notes.append(f"{picture.name} is transparent in places and has a mask, {mask.name}; the mask counts.")
-                self.decoded.masks[picture.id] = mask
-                if (mask.width, mask.height) != (picture.width, picture.height):
-                    to_fit.append((mask, picture))
-        return to_fit
+                matched[image.id] = mask.name
+                if image.id in self.decoded.masks:
+                    self.decoded.notes.append(f"{image.name} has transparent parts and the mask {mask.name}; the mask file is used.")
+                self.decoded.masks[image.id] = mask
+                if (mask.width, mask.height) != (image.width, image.height):
+                    to_scale.append((mask, image))
+        return to_scale
 
     def _pair_captions(self) -> None:
         folded = {stem.casefold(): stem for stem in self.texts}
         used = set()
-        for picture in self.pictures.values():
-            stem = without_suffix(picture["name"])
+        for image in self.images.values():
+            stem = without_suffix(image["name"])
             stem = stem if stem in self.texts else folded.get(stem.casefold())
             used.add(stem)
-            facts = {name: picture[name] for name in ("id", "name", "width", "height", "looks_like_photo")}
-            self.decoded.pictures.append(NewPicture(**facts, caption=self.texts.get(stem)))
+            facts = {name: image[name] for name in ("id", "name", "width", "height", "looks_like_photo")}
+            self.decoded.images.append(NewImage(**facts, caption=self.texts.get(stem)))
         self.decoded.captions = {stem: text for stem, text in self.texts.items() if stem not in used}
 
 
 class _Finder:
-    """Which picture a mask belongs to: the one beside it; else the only one of that name in its archive, then in the batch, then here."""
+    """Finds the image of a mask: the one beside it, else the only one of that name in its archive, in the batch, or in the dataset."""
 
-    def __init__(self, came: list[tuple[str, Here]], here: Sequence[Here]):
-        self._here = {picture.id: picture for picture in here}
+    def __init__(self, new: list[tuple[str, MaskTarget]], existing: Sequence[MaskTarget]):
+        self._existing = {image.id: image for image in existing}
         self._levels = [
-            (str, _by(str, came)),
-            (str.casefold, _by(str.casefold, came)),
-            (str.casefold, _by(_one_folder_up, came)),
-            (_in_archive, _by(_in_archive, came)),
-            (_last, _by(_last, came)),
-            (_last, _by(_last, [(without_suffix(picture.name), picture) for picture in here])),
+            (str, _by(str, new)),
+            (str.casefold, _by(str.casefold, new)),
+            (str.casefold, _by(_one_folder_up, new)),
+            (_in_archive, _by(_in_archive, new)),
+            (_last, _by(_last, new)),
+            (_last, _by(_last, [(without_suffix(image.name), image) for image in existing])),
         ]
-        """How a picture's name must look to a mask, from strict to lenient, and the pictures by that."""
+        """Matching keys from strict to lenient, each with the images by that key."""
 
-    def given(self, id: str) -> Here | str:
-        return self._here.get(id) or "its picture is not in the dataset any more; reload the page."
+    def by_id(self, id: str) -> MaskTarget | str:
+        return self._existing.get(id) or "its image is no longer in the dataset; reload the page."
 
-    def named(self, stems: list[str]) -> Here | str:
-        """The picture, or why there is none."""
-        for key, pictures in self._levels:
-            found = {id: picture for stem in stems for id, picture in pictures.get(key(stem), {}).items()}
+    def by_name(self, stems: list[str]) -> MaskTarget | str:
+        """The image, or the reason why there is none."""
+        for key, images in self._levels:
+            found = {id: image for stem in stems for id, image in images.get(key(stem), {}).items()}
             if len(found) == 1:
                 return next(iter(found.values()))
             if found:
-                names = " or ".join(sorted(picture.name for picture in found.values())[:3])
-                return f"it could be the mask of {names}; put it beside its picture, with the picture's name."
-        return f"its name or folder says that it is a mask, and there is no picture {_last(stems[-1])}. If it is a picture, rename it."
+                names = " or ".join(sorted(image.name for image in found.values())[:3])
+                return f"it matches {names}; put it beside its image and give it the image's name."
+        return f"it is a mask by its name or folder, but there is no image {_last(stems[-1])}. If it is a training image, rename it."
 
 
-def _by(key: Callable, named: Sequence[tuple[str, Here]]) -> dict[object, dict[str, Here]]:
-    found: dict[object, dict[str, Here]] = {}
-    for stem, picture in named:
-        found.setdefault(key(stem), {})[picture.id] = picture
+def _by(key: Callable, named: Sequence[tuple[str, MaskTarget]]) -> dict[object, dict[str, MaskTarget]]:
+    found: dict[object, dict[str, MaskTarget]] = {}
+    for stem, image in named:
+        found.setdefault(key(stem), {})[image.id] = image
     return found
 
 
-def _shape_differs(mask: NewMask, picture: Here) -> str:
-    """A reason, or nothing when the mask can be laid over its picture."""
-    if abs(mask.width * picture.height / (mask.height * picture.width) - 1) <= SAME_SHAPE:
+def _shape_differs(mask: NewMask, image: MaskTarget) -> str:
+    """The reason if a mask's aspect ratio differs from its image's, else empty."""
+    if abs(mask.width * image.height / (mask.height * image.width) - 1) <= SAME_SHAPE:
         return ""
-    sizes = f"it is {mask.width} x {mask.height} pixels and {picture.name} {picture.width} x {picture.height}"
-    return f"{sizes}, another shape, so it does not fit over it; save it as large as its picture."
+    sizes = f"it is {mask.width} x {mask.height} pixels and {image.name} {image.width} x {image.height}"
+    return f"{sizes}, another aspect ratio; save it at the size of its image."
 
 
 def without_suffix(name: str) -> str:
-    """ "set.zip/dogs/rex.png" -> "set.zip/dogs/rex": captions belong to the picture beside them."""
+    """ "set.zip/dogs/rex.png" -> "set.zip/dogs/rex": captions match the image beside them."""
     folder, slash, last = name.rpartition("/")
     stem, dot, _ = last.rpartition(".")
     return folder + slash + (stem if dot else last)
@@ -191,6 +191,6 @@ def _in_archive(stem: str) -> tuple[str, str]:
 
 
 def _one_folder_up(stem: str) -> str:
-    """ "set.zip/images/rex" -> "set.zip/rex", as "set.zip/masks/rex" wants it."""
+    """ "set.zip/images/rex" -> "set.zip/rex", which matches "set.zip/masks/rex"."""
     folder = stem.casefold().rpartition("/")[0]
     return f"{folder.rpartition('/')[0]}/{_last(stem)}"

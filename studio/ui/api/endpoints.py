@@ -5,7 +5,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from studio.config.recipe import USUAL, Recipe, read_recipe
+from studio.config.recipe import DEFAULT_RECIPE, Recipe, read_recipe
 from studio.core.errors import StudioError, validated
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import SUBJECTS, Dataset
@@ -43,12 +43,12 @@ def add(studio: Studio) -> None:
     def datasets(request: gr.Request) -> list[dict]:
         """Every dataset: id, title, subject, trigger word, number of pictures."""
         found = Dataset.all(studio.workspace(request))
-        return [{"id": d.id, "title": d.title, "subject": d.subject, "trigger_word": d.trigger_word, "pictures": len(d.pictures)} for d in found]
+        return [{"id": d.id, "title": d.title, "subject": d.subject, "trigger_word": d.trigger_word, "pictures": len(d.images)} for d in found]
 
     def use_samples(name: str, request: gr.Request) -> dict:
         """A new dataset with the sample pictures: style or character."""
         dataset = Dataset.from_samples(studio.workspace(request), name)
-        return {"id": dataset.id, "title": dataset.title, "pictures": len(dataset.pictures)}
+        return {"id": dataset.id, "title": dataset.title, "pictures": len(dataset.images)}
 
     def new_dataset(title: str, request: gr.Request, subject: str = SUBJECTS[0], trigger_word: str = "", consent: str = "") -> dict:
         """A new, empty dataset about a style, character or object. Where a real person is shown, `consent` says how they agreed; it goes onto
@@ -78,7 +78,7 @@ def add(studio: Studio) -> None:
                 "address": "/" + files.url("picture", opened.id, picture.id),
                 "mask": "/" + files.url("mask", opened.id, picture.mask.stem) if picture.mask else "",
             }
-            for picture in opened.pictures
+            for picture in opened.images
         ]
 
     def edit_caption(dataset: str, picture: str, caption: str, request: gr.Request) -> dict:
@@ -98,11 +98,11 @@ def add(studio: Studio) -> None:
         prompt: str,
         request: gr.Request,
         loras: list[dict] | None = None,
-        seed: int = USUAL.seed,
+        seed: int = DEFAULT_RECIPE.seed,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        negative_prompt: str = USUAL.negative_prompt,
-        base_model: str = USUAL.base_model,
+        negative_prompt: str = DEFAULT_RECIPE.negative_prompt,
+        base_model: str = DEFAULT_RECIPE.base_model,
         count: int = 1,
         revision: str = "",
         width: int | None = None,
@@ -120,13 +120,13 @@ def add(studio: Studio) -> None:
             "seed": seed,
             "width": width,
             "height": height,
-            **bases.look_up(base_model, revision.strip() or None).drawn(num_inference_steps, guidance_scale),
+            **bases.get_base(base_model, revision.strip() or None).sampling_settings(num_inference_steps, guidance_scale),
         }
         job = studio.jobs.submit(studio.owner(request), "generate", {"recipe": validated(Recipe, wanted).to_json(), "count": count})
         worker.ensure(studio.home)
         images = (await result(job))["images"]
-        drawn = {each: read_recipe(workspace.image_path(each).read_bytes()) for each in images}
-        return [{"id": each, "address": "/" + files.url("image", each), "recipe": recipe.to_json()} for each, recipe in drawn.items()]
+        recipes = {each: read_recipe(workspace.image_path(each).read_bytes()) for each in images}
+        return [{"id": each, "address": "/" + files.url("image", each), "recipe": recipe.to_json()} for each, recipe in recipes.items()]
 
     async def publish(
         adapter: str,

@@ -20,12 +20,12 @@ def choices(workspace: Workspace | None = None) -> list[tuple[str, str]]:
     """(title, id) of every base that is proposed, the one that ships first, then family by family; then those of one's own runs."""
     offered = [offer for family in families.FAMILIES for offer in family.offers]
     own = {run.config.model.base_model for run in Run.all(workspace)} - {offer.id for offer in offered} if workspace else ()
-    return [(titled(offer), offer.id) for offer in offered] + [(_owned(bases.look_up(base)), base) for base in sorted(own)]
+    return [(titled(offer), offer.id) for offer in offered] + [(_owned(bases.get_base(base)), base) for base in sorted(own)]
 
 
 def titled(offer: Offer) -> str:
     """What matters before choosing it: whether its pictures may be sold, and what it takes to have it."""
-    here = bases.look_up(offer.id).here
+    here = bases.get_base(offer.id).is_local
     marks = [
         *(["non-commercial"] if not offer.licence.commercial else []),
         *(["login needed"] if offer.gated and not here else []),
@@ -36,12 +36,12 @@ def titled(offer: Offer) -> str:
 
 def about(base_model: str | None, studio: Studio, training: bool = False) -> str:
     """Below the field. What a base takes of memory depends on what it is to do: a training has its parts in memory one after the other."""
-    base = bases.look_up(base_model or "")
+    base = bases.get_base(base_model or "")
     if not base.base_model:
         return notice("No base model is chosen. Take one from the list, or write owner/name as on the Hub, or a folder on this computer.", "warn")
     if base.offer:
         offer = base.offer
-        lines = [_licence(offer), text(offer.note), *([] if base.here else [_fetching(offer, studio)]), _memory(offer, training)]
+        lines = [_licence(offer), text(offer.note), *([] if base.is_local else [_fetching(offer, studio)]), _memory(offer, training)]
     else:
         lines = [_unknown(base)]
     return facts(lines)
@@ -120,4 +120,4 @@ def _file(base: Base) -> str:
     if not base.family:
         return f"{text(base.title)} is not on this computer, or no base model; choose another file, or one from the list."
     known = f"A {text(base.family.title)} model in one file. Its licence is not known here; look at where it came from."
-    return known if base.here else f"{known} What it lacks is fetched from the Hub when it is first used."
+    return known if base.is_local else f"{known} What it lacks is fetched from the Hub when it is first used."

@@ -63,7 +63,7 @@ def grid(dataset: Dataset | None) -> str:
     """One card a picture: the picture, its caption, who wrote it, and a way to take it out."""
     if dataset is None:
         return ""
-    pictures = dataset.pictures
+    pictures = dataset.images
     if not pictures:
         return empty(
             "No pictures yet",
@@ -95,7 +95,7 @@ def _captioner(name: str) -> str:
 
 def summary(dataset: Dataset) -> str:
     """Counts in words: pictures, captions missing, where the trigger word is missing."""
-    pictures = dataset.pictures
+    pictures = dataset.images
     if not pictures:
         return ""
     bare = sum(1 for p in pictures if not p.caption.strip())

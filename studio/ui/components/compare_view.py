@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from studio.datasets.trigger_words import spoken
+from studio.datasets.trigger_words import fill_placeholder
 from studio.runs.comparison import find_differences, prompts_in_common, steps_in_common
 from studio.runs.run import Run
 from studio.ui import files
@@ -67,7 +67,7 @@ def samples(runs: Sequence[Run], step: int | str | None) -> str:
     spoken_as = trigger_words.pop() if len(trigger_words) == 1 else "(trigger word)"
     rows = ""
     for prompt, places in prompts:
-        words = text(spoken(prompt, spoken_as))
+        words = text(fill_placeholder(prompt, spoken_as))
         cells = "".join(
             _cell(run, number, at[number - 1], row, words) if row < len(drawn[number - 1].get(at[number - 1], [])) else "<td></td>"
             for number, (run, row) in enumerate(zip(runs, places), 1)

@@ -23,7 +23,7 @@ def adapter_bytes(config: TrainConfig) -> int | None:
 
     StudioError when its weights are there and cannot be read.
     """
-    family = families.of(config.model.base_model, config.model.revision)
+    family = families.detect(config.model.base_model, config.model.revision)
     base = families.locate_base(config.model.base_model, config.model.revision)
     if family is None:
         return None

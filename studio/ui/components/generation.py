@@ -87,8 +87,8 @@ async def draw(studio: Studio, owner: str, recipe: Recipe, count: int, title: tu
         return Plate(plate(title, [files.url("image", known)]))
     if count == 1 and (known := shipped(recipe)):
         return Plate(plate(title, [files.shipped_url(known)]))
-    base = bases.look_up(recipe.base_model, recipe.revision)
-    if not (fetch or base.here):
+    base = bases.get_base(recipe.base_model, recipe.revision)
+    if not (fetch or base.is_local):
         raise ToBeFetched(f"{base.title} is not on this computer yet. Press Draw to fetch it and draw with it.")
     job = await studio.finished(submit(studio, owner, recipe, count))
     if job.state == "cancelled":

@@ -4,7 +4,7 @@ from studio import builtin
 from studio.config.recipe import StackEntry
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
-from studio.datasets.trigger_words import has_word, spoken
+from studio.datasets.trigger_words import fill_placeholder, has_word
 from studio.families import bases
 from studio.runs import library
 from studio.runs.library import AdapterInfo
@@ -46,11 +46,11 @@ def fitted(workspace: Workspace, rows: list[dict], base_model: str, revision: st
 
     Those that do not fit keep their weight and their tick: they come back with a base of theirs.
     """
-    base, known = bases.look_up(base_model, revision), [each for _, each in base_list.choices(workspace)]
+    base, known = bases.get_base(base_model, revision), [each for _, each in base_list.choices(workspace)]
     found = []
     for r in rows:
         fits = fits_on(r, base)
-        offer = None if fits else bases.suggested(r["family"], r["width"], r["base"])
+        offer = None if fits else bases.suggest_offer(r["family"], r["width"], r["base"])
         own = not fits and r["base"] in known
         found.append(r | {"fits": fits, "switch": r["base"] if own else offer.id if offer else ""})
     return found
@@ -80,7 +80,7 @@ def sample_prompt(card: AdapterInfo) -> str:
     if card.source != "run":
         return ""
     config = Run(card.path.parents[1]).config
-    return spoken(config.samples.prompts[0], config.dataset.trigger_word) if config.samples.prompts else ""
+    return fill_placeholder(config.samples.prompts[0], config.dataset.trigger_word) if config.samples.prompts else ""
 
 
 def cover(card: AdapterInfo) -> str:
@@ -158,9 +158,9 @@ def _item(index: int, r: dict) -> str:
 
 def _misfit(r: dict) -> str:
     """In the place of the slider, which would move nothing: why, and the way out."""
-    button, base = "", bases.look_up(r["switch"])
+    button, base = "", bases.get_base(r["switch"])
     if r["switch"]:
-        cost = f" ({base_list.gigabytes(base.offer.gigabytes)} to fetch)" if base.offer and not base.here else ""
+        cost = f" ({base_list.gigabytes(base.offer.gigabytes)} to fetch)" if base.offer and not base.is_local else ""
         button = f'<button class="link" data-click="switch" data-base="{text(r["switch"])}">Switch to {text(base.title)}{cost}</button>'
     return f'<div class="misfit small">Made for {text(r["made_for"])}: it does nothing on the base that is chosen. {button}</div>'
 

@@ -1,6 +1,6 @@
 """What a picture's card shows of its mask: the parts that do not teach, dimmed; a mask brought, taken off, or put back."""
 
-from studio.datasets.dataset import Dataset, Picture
+from studio.datasets.dataset import Dataset, DatasetImage
 from studio.ui import files
 from studio.ui.components.html import counted, text
 
@@ -47,13 +47,13 @@ element.addEventListener('drop', e => {
 anywhere else comes in as pictures. A mask's own name does not matter here."""
 
 
-def over(dataset: Dataset, picture: Picture) -> str:
+def over(dataset: Dataset, picture: DatasetImage) -> str:
     """What lies over a picture on its card."""
     name = text(picture.name)
     strip = '<div class="droplet file-drop">Drop its mask here</div>'
     if picture.mask is None:
         bring = f'<label title="Add a mask: {MEANING.lower()}">+ mask<input type="file" accept="image/*" aria-label="Add a mask to {name}"></label>'
-        back = _button("put_mask_back", picture, f"Put the mask of {name} back", "&#8630; mask") if picture.mask_can_go_back else ""
+        back = _button("put_mask_back", picture, f"Put the mask of {name} back", "&#8630; mask") if picture.mask_can_undo else ""
         return f'<div class="masked">{bring}{back}</div>{strip}'
     # Multiplied with its picture, a mask darkens what it hides and leaves the rest as it is.
     veil = f'<img class="veil" src="{files.url("mask", dataset.id, picture.mask.stem)}" alt="" loading="lazy">'
@@ -62,11 +62,11 @@ def over(dataset: Dataset, picture: Picture) -> str:
     return f'{veil}<div class="masked on">{look}{off}</div>{strip}'
 
 
-def _button(event: str, picture: Picture, meaning: str, sign: str) -> str:
+def _button(event: str, picture: DatasetImage, meaning: str, sign: str) -> str:
     return f'<button data-click="{event}" data-id="{text(picture.id)}" title="{meaning}" aria-label="{meaning}">{sign}</button>'
 
 
-def finding(pictures: list[Picture]) -> str:
+def finding(pictures: list[DatasetImage]) -> str:
     """How many pictures have a mask, in words; nothing when none has."""
     masked = sum(1 for picture in pictures if picture.mask)
     if not masked:

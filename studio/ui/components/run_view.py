@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from studio.config import schedules
-from studio.datasets.trigger_words import has_word, spoken
+from studio.datasets.trigger_words import fill_placeholder, has_word
 from studio.jobs.queue import Job
 from studio.runs.run import Run
 from studio.ui import files
@@ -175,7 +175,7 @@ def film(run: Run, now: Condition) -> str:
     config = run.config
     word = config.dataset.trigger_word
     for index, written in enumerate(config.samples.prompts):
-        prompt = spoken(written, word)
+        prompt = fill_placeholder(written, word)
         cells = "".join(
             f'<td><img src="{files.url("sample", run.id, step, index)}" alt="{text(prompt)}, {column(step)}" loading="lazy"></td>'
             if index < len(samples[step])

@@ -87,7 +87,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         if dataset is None:
             return gr.update(visible=False), "", "", "", "", *[gr.skip()] * 4, "", "", gr.skip()
         progress = _progress(studio, studio.owner(request), dataset)
-        some = bool(dataset.pictures)
+        some = bool(dataset.images)
         link = f'<a class="tool" href="{files.url("dataset", dataset.id)}" download>Export zip</a>' if some else ""
         steps = gr.update(variant="secondary" if some else "primary"), gr.update(visible=some), gr.update(visible=some)
         word = dataset.trigger_word
@@ -217,7 +217,7 @@ def _meaning(word: str) -> str:
 
 def _header(dataset: Dataset) -> str:
     plain = ""
-    if any(p.looks_like_photo for p in dataset.pictures):
+    if any(p.looks_like_photo for p in dataset.images):
         plain = notice(
             "These look like photographs. The built-in base draws simple shapes only; for photographs choose another base on the Train tab.", "warn"
         )

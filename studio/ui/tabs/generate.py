@@ -8,7 +8,7 @@ import gradio as gr
 from studio.config.recipe import Recipe, read_recipe
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
-from studio.datasets.trigger_words import has_word, without_word
+from studio.datasets.trigger_words import has_word, remove_word
 from studio.families import bases
 from studio.runs import library
 from studio.ui import files
@@ -181,7 +181,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
 
     def insert(prompt, event: gr.EventData):
         """A trigger word goes to the front, where models listen most; a second click takes it out again."""
-        return without_word(prompt, event.word) if has_word(prompt, event.word) else f"{event.word} {prompt}".strip()
+        return remove_word(prompt, event.word) if has_word(prompt, event.word) else f"{event.word} {prompt}".strip()
 
     words.insert(insert, prompt, prompt, **QUIET)
     prompt.change(None, prompt, None, js=INSERT_WORDS, api_visibility="private")
@@ -192,7 +192,7 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         if not image_id:
             base, strange = lora_list.known_base(workspace, base, present)
         rows = lora_list.fitted(workspace, rows, *base)
-        usual = bases.look_up(*base).drawing
+        usual = bases.get_base(*base).sampling
         touched = (found.num_inference_steps, found.guidance_scale) != (usual.num_inference_steps, usual.guidance_scale)
         messages = [f"Not here any more: {', '.join(missing)}. The rest of the recipe is restored."] if missing else []
         messages += [f"{title} has changed since this picture." for title in changed]
@@ -250,9 +250,9 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
         title, drawn_by, other = cards[0].title, present, ""
         if wanted.alone or not next(r["fits"] for r in rows if r["ref"] == cards[0].ref):
             its_own, other = lora_list.known_base(workspace, lora_list.base_of(cards[0]), present)
-            if wanted.alone or bases.look_up(*its_own).here:
+            if wanted.alone or bases.get_base(*its_own).is_local:
                 drawn_by, rows = its_own, lora_list.fitted(workspace, rows, *its_own)
-        changed = f"{title} was made for {bases.look_up(*drawn_by).title}, so that draws now." if drawn_by[0] != base else ""
+        changed = f"{title} was made for {bases.get_base(*drawn_by).title}, so that draws now." if drawn_by[0] != base else ""
         strange = [r["title"] for r in rows if r["on"] and not r["fits"]]
         off = f"Left out, made for another base: {', '.join(strange)}." if strange else ""
         alone = f"Only {title} is on, with one of its sample prompts. Tick others to mix them in." if wanted.alone and len(rows) > 1 else ""
@@ -265,8 +265,8 @@ def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
 
     def draw_with(base, rows, prompt, touched, request: gr.Request):
         """Another base by hand: its newest version, its numbers, and the LoRAs that it takes. Nothing is fetched or drawn before Draw is pressed."""
-        known, rows = bases.look_up(base), lora_list.fitted(studio.workspace(request), rows, base)
-        told = f"{known.title} draws from now on. Press Draw{'' if known.here else ' to fetch it'}." if known.base_model else ""
+        known, rows = bases.get_base(base), lora_list.fitted(studio.workspace(request), rows, base)
+        told = f"{known.title} draws from now on. Press Draw{'' if known.is_local else ' to fetch it'}." if known.base_model else ""
         return *show_rows(rows, prompt), None, *numbers(base, None, touched), notice(told)
 
     after_base = [rows, stack, words, revision, steps, guidance, said]

@@ -56,7 +56,7 @@ def build_base(studio: Studio, first: Recipe) -> BaseSettings:
     )
 
     def show(base_model, shape_now):
-        known = bases.look_up(base_model)
+        known = bases.get_base(base_model)
         return gr.update(visible=known.uses_negative_prompt), gr.update(choices=shapes(base_model, shape_now), visible=bool(known.sizes))
 
     base.change(show, [base, shape], [negative, shape], **QUIET)
@@ -66,7 +66,7 @@ def build_base(studio: Studio, first: Recipe) -> BaseSettings:
 
 def shapes(base_model: str, chosen: str = OWN) -> list[tuple[str, str]]:
     """(words, value) of what this base draws well, and a size that somebody brought with a picture."""
-    sizes = bases.look_up(base_model).sizes
+    sizes = bases.get_base(base_model).sizes
     known = [(f"{words} {sizes[name][0]} x {sizes[name][1]}", name) if sizes else (words, name) for name, words in SHAPES.items()]
     return known if chosen in SHAPES else [*known, (chosen.replace("x", " x "), chosen)]
 
@@ -76,7 +76,7 @@ def size(base_model: str, revision: str | None, shape: str) -> tuple[int | None,
     if shape == OWN:
         return None, None
     if shape in SHAPES:
-        return bases.look_up(base_model, revision).sizes.get(shape, (None, None))
+        return bases.get_base(base_model, revision).sizes.get(shape, (None, None))
     width, _, height = shape.partition("x")
     return int(width), int(height)
 
@@ -86,7 +86,7 @@ def shape_of(recipe: Recipe) -> str:
     asked = (recipe.width, recipe.height)
     if asked == (None, None):
         return OWN
-    sizes = bases.look_up(recipe.base_model, recipe.revision).sizes
+    sizes = bases.get_base(recipe.base_model, recipe.revision).sizes
     side = sizes.get(OWN, asked)[0]
     whole = (asked[0] or side, asked[1] or side)
     return next((name for name, known in sizes.items() if known == whole), "x".join(map(str, whole)))
@@ -101,7 +101,7 @@ def recipe_of(workspace: Workspace, rows: list[dict], prompt, negative, base, re
     width, height = size(base, revision, shape)
     wanted = {
         "prompt": prompt.strip(),
-        "negative_prompt": negative.strip() if bases.look_up(base, revision).uses_negative_prompt else "",
+        "negative_prompt": negative.strip() if bases.get_base(base, revision).uses_negative_prompt else "",
         "base_model": base.strip(),
         "revision": revision,
         "stack": [entry.model_dump() for entry in lora_list.stack(workspace, rows)],
@@ -118,7 +118,7 @@ def numbers(base_model: str, revision: str | None, touched: bool) -> tuple:
     """Steps and guidance as the makers of a base draw with it; what somebody set stays."""
     if touched:
         return gr.skip(), gr.skip()
-    drawing = bases.look_up(base_model, revision).drawing
+    drawing = bases.get_base(base_model, revision).sampling
     return drawing.num_inference_steps, drawing.guidance_scale
 
 

@@ -60,7 +60,7 @@ def base_of(workspace: Workspace, ref: str | None) -> tuple[str, Licence | None]
     """(title, licence) of the base that a run's LoRA was made from; no licence where it is not known."""
     if not ref:
         return None
-    base = bases.look_up(Run.open(workspace, ref.removeprefix("run:").partition("@")[0]).config.model.base_model)
+    base = bases.get_base(Run.open(workspace, ref.removeprefix("run:").partition("@")[0]).config.model.base_model)
     return base.title, base.offer.licence if base.offer else None
 
 

@@ -118,10 +118,10 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             return sheet.open(workspace, wanted, card=card_name)
         goals = starting_points.list_choices(workspace, dataset.subject, base_model or "")
         changed = {pictures: gr.update(choices=known), goal: gr.update(choices=goals)}
-        if len(dataset.pictures) != filled_for[2] and goal_name and steps_now == proposed:
+        if len(dataset.images) != filled_for[2] and goal_name and steps_now == proposed:
             again = starting_points.build_config(workspace, dataset, goal_name).training.max_train_steps
             changed |= sheet.propose(dataset, again, again)
-            changed[sheet.filled_for] = (wanted, dataset.trigger_word, len(dataset.pictures))
+            changed[sheet.filled_for] = (wanted, dataset.trigger_word, len(dataset.images))
         return changed
 
     looking = [chosen, sheet.filled_for, steps, sheet.suggestion, goal, base, card]
@@ -139,9 +139,9 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         dataset, base_model = Dataset.open(workspace, dataset_id), (base_model or "").strip()
         if configs.fitting_preset(dataset.subject, base_model) != numbers_for:
             return sheet.open(workspace, dataset_id, None, base_model, card_name)
-        known = families.of(base_model)
+        known = families.detect(base_model)
         # A version that was written down belongs to the other base.
-        changed = {about: introduce(shipped_presets.named(numbers_for)) + warn(dataset, base_model), form.widgets["model.revision"]: ""}
+        changed = {about: introduce(shipped_presets.get(numbers_for)) + warn(dataset, base_model), form.widgets["model.revision"]: ""}
         return changed | {sheet.family: known.name if known else ""}
 
     chosen.change(look_again, looking, sheet.filling, **QUIET)
@@ -166,7 +166,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         except StudioError as error:
             return {about_card: notice(str(error), "bad")}
         owned = {form.widgets[path]: form.shown(path, fields.get(config, path)) for path in memory_overlays.OWNED}
-        return {about_card: notice(memory_overlays.named(card_name).description) if card_name else "", **owned}
+        return {about_card: notice(memory_overlays.get(card_name).description) if card_name else "", **owned}
 
     card.input(take_card, [pictures, goal, card, *sheet.seen], [about_card, *form.inputs], **QUIET)
 
@@ -181,7 +181,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
         except StudioError:
             # Half a number: the field itself says so at Start.
             return {sheet.suggestion: gr.skip()}
-        again = configs.suggested_steps(config, len(dataset.pictures), starting_points.find(workspace, goal_name).pace)
+        again = configs.suggested_steps(config, len(dataset.images), starting_points.find(workspace, goal_name).pace)
         return sheet.propose(dataset, again, again)
 
     at_once = (batch, form.widgets["training.gradient_accumulation_steps"], form.widgets["validation.pictures"])

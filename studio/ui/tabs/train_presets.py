@@ -59,7 +59,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
         try:
             dataset = Dataset.open(workspace, dataset_id)
             config = sheet.read(family, base_model, values, dataset)
-            saved = starting_points.save(workspace, title or "", config, len(dataset.pictures), bool(replace))
+            saved = starting_points.save(workspace, title or "", config, len(dataset.images), bool(replace))
         except StudioError as error:
             return {keeping.said: notice(str(error), "bad"), keeping.replace: gr.update(visible="already" in str(error), value=False)}
         return {
@@ -81,9 +81,9 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
         path = Path(str(file))
         try:
             dataset = Dataset.open(workspace, dataset_id)
-            found = foreign.read(path, path.name, len(dataset.pictures))
+            found = foreign.read(path, path.name, len(dataset.images))
             start = configs.for_dataset(dataset, configs.fitting_preset(dataset.subject, found.values.get("model.base_model", "")))
-            config = foreign.onto(start, found)
+            config = foreign.apply(start, found)
         except StudioError as error:
             return {keeping.said: notice(str(error), "bad")}
         told = (
@@ -114,7 +114,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
 
 def account(found: Imported, dataset: Dataset) -> str:
     """What was taken from a file and what was not, by name; what matters first."""
-    missed, needless = ([each for each in found.left if each.matters is matters] for matters in (True, False))
+    missed, needless = ([each for each in found.skipped if each.matters is matters] for matters in (True, False))
     words = notice(f"{counted(len(found.values), 'setting')} taken from {found.source}.", "good")
     trigger = found.values.get("dataset.trigger_word")
     if trigger and trigger != dataset.trigger_word:

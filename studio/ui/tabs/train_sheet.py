@@ -80,7 +80,7 @@ class Sheet:
             self.remove: gr.update(visible=bool(chosen) and chosen.name.startswith(starting_points.MINE)),
             self.gone: removed.listing(workspace, "presets"),
             self.follows: config.lora.scale,
-            self.filled_for: (dataset.id, dataset.trigger_word, len(dataset.pictures)),
+            self.filled_for: (dataset.id, dataset.trigger_word, len(dataset.images)),
             self.numbers_for: configs.fitting_preset(dataset.subject, config.model.base_model),
             **self.propose(dataset, config.training.max_train_steps, proposed),
             self.family: config.model.family,
@@ -88,7 +88,7 @@ class Sheet:
 
     def propose(self, dataset: Dataset, steps: int, proposed: int | None) -> dict:
         """A number of steps, and why it stands there."""
-        why = STEPS_HELP if proposed is None else suggestions.because(len(dataset.pictures), proposed)
+        why = STEPS_HELP if proposed is None else suggestions.explain_steps(len(dataset.images), proposed)
         return {self.steps: gr.update(value=steps, info=why), self.suggestion: proposed}
 
     def open(self, workspace: Workspace, dataset_id: str | None, goal: str | None = None, base_model: str = "", card: str = "") -> dict:
@@ -106,7 +106,7 @@ class Sheet:
 
     def read(self, family: str | None, base_model: str | None, values: tuple, dataset: Dataset | None = None) -> TrainConfig:
         """The config that the sheet spells, for the pictures it is about; a StudioError says which setting does not fit."""
-        known = families.of((base_model or "").strip())
+        known = families.detect((base_model or "").strip())
         also = {"model__family": known.name if known else family or ""}
         if dataset:
             also |= {"dataset__id": dataset.id, "dataset__subject": dataset.subject, "dataset__trigger_word": dataset.trigger_word}
@@ -114,7 +114,7 @@ class Sheet:
 
 
 def datasets(workspace: Workspace) -> list[tuple[str, str]]:
-    return [(f"{d.title} ({counted(len(d.pictures), 'picture')})", d.id) for d in Dataset.all(workspace) if d.pictures]
+    return [(f"{d.title} ({counted(len(d.images), 'picture')})", d.id) for d in Dataset.all(workspace) if d.images]
 
 
 def of_base(base_model: str | None) -> list[str]:
@@ -138,7 +138,7 @@ def warn(dataset: Dataset, base_model: str) -> str:
             "This dataset has no trigger word. It learns all the same, but nothing calls the LoRA by name; set one under Pictures & captions.", "warn"
         )
     known = families.offer(base_model)
-    if known and known.shapes_only and any(picture.looks_like_photo for picture in dataset.pictures):
+    if known and known.shapes_only and any(picture.looks_like_photo for picture in dataset.images):
         words += notice(
             f"These look like photographs, and {known.name} draws simple shapes only. Choose another base, such as Stable Diffusion 1.5.", "warn"
         )
