@@ -121,7 +121,7 @@ class Outcome:
 class Bench:
     """A tiny model, a template run, and the LoRAs of an uninterrupted run."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *overrides: str):
         from studio import config
         from studio.benchmark.tiny import TinyDataset, save_tiny_model
         from studio.core.workspace import Workspace
@@ -129,7 +129,7 @@ class Bench:
 
         self.folder = folder
         model = save_tiny_model(folder / "model")
-        settings = config.build({**SETTINGS, "model": {"base_model": str(model)}})
+        settings = config.build({**SETTINGS, "model": {"base_model": str(model)}}, *overrides)
         self.template = create_run(Workspace(folder / "home", "bench"), settings, TinyDataset(folder / "pictures"))
         # Loading once triggers the lazy imports of the libraries, which every child then inherits.
         get("stable-diffusion").load(resolve_base(str(model)), torch.float32)

@@ -234,7 +234,7 @@ def test_pictures_can_be_added_to_a_dataset_that_is_there(studio, workspace, tmp
     assert [picture.caption for picture in Dataset.open(workspace, made).images] == ["a grey card"]
     (tmp_path / "a-mask.png").write_bytes(png(200, size=64))
     printed = studio("add", made, tmp_path / "a-mask.png")
-    assert "0 images and 0 captions, 1 masks added." in printed and "Only the light parts teach." in printed
+    assert "0 images and 0 captions, 1 masks added." in printed and "Only the light parts are trained on." in printed
     with pytest.raises(StudioError, match="not here any more"):
         studio("add", "gone", tmp_path / "a.png")
 
@@ -379,7 +379,7 @@ def test_several_values_are_queued_as_several_runs(home, studio, workspace, nobo
 
 def test_when_one_of_several_values_is_wrong_nothing_is_queued(home, studio, workspace, nobody_works):
     made = studio("dataset", "--sample", "style").splitlines()[0]
-    with pytest.raises(StudioError, match="rank.: 4096 does not fit"):
+    with pytest.raises(StudioError, match="rank: 4096 does not fit"):
         studio("train", made, "lora.rank=8,4096", "--no-wait")
     with pytest.raises(StudioError, match="give 21 runs"):
         studio("train", made, "training.seed=" + ",".join(map(str, range(21))), "--no-wait")

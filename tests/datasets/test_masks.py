@@ -183,7 +183,7 @@ def test_every_mask_that_cannot_be_used_has_one_reason_and_the_rest_goes_on(tmp_
     bad = {
         "nobody-mask.png": (half(), "there is no image nobody. If it is a training image, rename it."),
         "black-mask.png": (encoded(Image.new("L", (64, 48), 0)), "completely dark, so nothing would be trained on"),
-        "speck-mask.png": (speck(), "dark everywhere"),
+        "speck-mask.png": (speck(), "completely dark"),
         "cut-mask.png": (half()[:60], "truncated or damaged"),
         "page-mask.png": (b"<html>", "web page"),
         "empty-mask.png": (b"", "the file is empty"),

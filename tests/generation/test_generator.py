@@ -54,7 +54,7 @@ def test_a_base_says_by_itself_which_family_draws_and_the_picture_remembers(work
     _, drawn, _ = models.generate(own, workspace, lambda done, total: None)
     assert drawn == own.model_copy(update={"family": "sdxl"}) and models.is_loaded(own) and models.is_loaded(drawn)
     models.clear()
-    with pytest.raises(StudioError, match="belongs to the family 'sdxl', and these settings say 'flux'"):
+    with pytest.raises(StudioError, match="belongs to the family 'sdxl', but the settings have 'flux'"):
         models.generate(own.model_copy(update={"family": "flux"}), workspace, lambda done, total: None)
 
 

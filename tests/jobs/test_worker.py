@@ -346,7 +346,7 @@ def test_an_old_recipe_finds_the_save_it_was_drawn_with(home, jobs, workspace, t
     [
         ("generate", {"recipe": Recipe(stack=[StackEntry(adapter="file:gone", weight=1)]).to_json()}, "There is no LoRA 'file:gone'"),
         ("generate", {"recipe": Recipe().to_json(), "count": 1000}, "choose 1 to 64"),
-        ("generate", {"recipe": '{"prompt": 7}'}, "recipe cannot be used"),
+        ("generate", {"recipe": '{"prompt": 7}'}, "recipe of this image is not valid"),
         ("generate", {}, "a bug in the studio (KeyError)"),
         ("generate", {"recipe": Recipe(base_model="/nowhere/at/all").to_json()}, "model_index.json"),
         ("caption", {"dataset": "gone"}, "no longer exists"),

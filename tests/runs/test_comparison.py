@@ -12,7 +12,7 @@ def test_only_settings_that_differ_are_told_with_their_value_in_each_run(workspa
     runs = [finished_run(workspace, *first), finished_run(workspace, *second)]
     told = {each.path: each.values for each in comparison.find_differences(runs)}
     assert told == {"lora.rank": ("8", "32"), "dataset.flip": ("yes", "no"), "training.learning_rate": ("0.0001", "3e-05")}
-    assert comparison.find_differences(runs)[0].title == "Mirror pictures (flip)", "in the order of the settings"
+    assert comparison.find_differences(runs)[0].title == "Flip augmentation", "in the order of the settings"
 
 
 def test_alpha_is_told_when_it_does_not_follow_the_rank(workspace):

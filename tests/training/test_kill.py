@@ -3,7 +3,9 @@ import sys
 import pytest
 
 from studio.benchmark.kill import CHECKPOINT_EVERY, Bench, run_kills
+from studio.config import optimizers
 from studio.training import loop
+from tests.tiny import optimizer_settings
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 
@@ -14,6 +16,14 @@ def test_killed_anywhere_and_resumed_the_bytes_are_the_same(tmp_path):
     assert sum(outcome.kills for outcome in outcomes) >= 8
     assert [(outcome.how, outcome.reason) for outcome in outcomes if not outcome.identical] == []
     assert max(outcome.lost_steps for outcome in outcomes) <= CHECKPOINT_EVERY
+
+
+@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
+def test_with_every_optimizer_a_killed_run_ends_in_the_same_bytes(entry, tmp_path):
+    schedule = ["training.lr_scheduler=constant", "training.lr_warmup_steps=0"] if entry.excludes_schedule else []
+    bench = Bench(tmp_path, *optimizer_settings(entry), *schedule, "training.ema_decay=none")
+    outcome = bench.kill_at_point(bench.points * 3 // 5)
+    assert (outcome.kills, outcome.identical, outcome.reason) == (1, True, "")
 
 
 def test_a_resume_that_forgets_the_optimizer_is_noticed(tmp_path, monkeypatch):
