@@ -235,7 +235,7 @@ def test_pictures_can_be_added_to_a_dataset_that_is_there(studio, workspace, tmp
     (tmp_path / "a-mask.png").write_bytes(png(200, size=64))
     printed = studio("add", made, tmp_path / "a-mask.png")
     assert "0 images and 0 captions, 1 masks added." in printed and "Only the light parts are trained on." in printed
-    with pytest.raises(StudioError, match="not here any more"):
+    with pytest.raises(StudioError, match="no longer exists"):
         studio("add", "gone", tmp_path / "a.png")
 
 

@@ -189,14 +189,14 @@ def test_epochs_are_converted_to_steps_when_the_number_of_images_is_known(import
 def test_optimizers_are_found_by_kohyas_names_and_arguments(imported, words, ours, not_taken):
     found = imported(SDXL + words)
     assert found.values["training.optimizer"] == ours
-    assert [left.why for left in found.left if left.name == "optimizer_args"] == ([f"not taken: {not_taken}."] if not_taken else [])
+    assert [left.why for left in found.skipped if left.name == "optimizer_args"] == ([f"not taken: {not_taken}."] if not_taken else [])
 
 
 def test_an_optimizer_the_studio_lacks_is_named_with_what_is_used_instead(imported):
     found = imported(SDXL + 'optimizer_type = "DAdaptLion"\noptimizer_args = ["betas=0.9,0.99", "weight_decay=lots"]')
     assert found.values["training.optimizer"] == "adamw" and "adamw is used" in why(found, "optimizer_type")
     assert all(entry.name in why(found, "optimizer_type") for entry in optimizers.OPTIMIZERS)
-    assert {left.why for left in found.left if left.name == "optimizer_args"} == {
+    assert {left.why for left in found.skipped if left.name == "optimizer_args"} == {
         "weight_decay: 'lots' is not a number.",
         "not taken: betas=0.9,0.99.",
     }
@@ -212,22 +212,22 @@ def test_a_weight_decay_that_is_not_given_is_that_of_the_optimizer_there(importe
 @pytest.mark.parametrize("name", ["Prodigy", "Adafactor"])
 def test_an_optimizer_that_finds_one_rate_leaves_that_of_the_text_encoder(imported, name):
     found = imported(SDXL + f'optimizer_type = "{name}"\ntext_encoder_lr = 5e-5\nlearning_rate = 1.0')
-    check_optimizer(foreign.onto(configs.build({"training": {"text_encoder_learning_rate": 1e-5}}), found).training)
+    check_optimizer(foreign.apply(configs.build({"training": {"text_encoder_learning_rate": 1e-5}}), found).training)
     assert found.values["lora.text_encoder"] is True and "one learning rate" in why(found, "text_encoder_lr")
 
 
 def test_a_schedule_is_left_where_the_optimizer_reads_no_rate(imported):
     found = imported(SDXL + 'optimizer_type = "Adafactor"\nlr_scheduler = "cosine"\nlr_warmup_steps = 10')
     start = configs.build({"training": {"lr_scheduler": "linear", "lr_warmup_steps": 5}})
-    check_optimizer(foreign.onto(start, found).training)
+    check_optimizer(foreign.apply(start, found).training)
     assert "never reads" in why(found, "lr_scheduler") and "never reads" in why(found, "lr_warmup_steps")
-    assert not [left for left in found.left if left.matters and left.name != "network_train_unet_only"]
+    assert not [left for left in found.skipped if left.matters and left.name != "network_train_unet_only"]
 
 
 def test_schedulers_are_called_by_our_words(imported):
     def taken(words):
         found = imported(SDXL + words)
-        assert not [left for left in found.left if left.name.startswith("lr_")]
+        assert not [left for left in found.skipped if left.name.startswith("lr_")]
         return tuple(found.values[f"training.{name}"] for name in ("lr_scheduler", "lr_num_cycles", "lr_power"))
 
     assert taken('lr_scheduler = "constant_with_warmup"') == ("constant", 1, 1.0)
@@ -472,7 +472,7 @@ def test_ai_toolkits_prodigy_reads_a_small_rate_as_one_and_its_linear_schedule_h
 def test_optimizers_are_found_by_ai_toolkits_names(imported, train, ours, decay):
     found = imported(f"config: {{process: [{{train: {{{train}}}}}]}}", "job.yaml")
     assert (found.values["training.optimizer"], found.values["training.weight_decay"]) == (ours, decay)
-    assert not [left for left in found.left if left.matters]
+    assert not [left for left in found.skipped if left.matters]
 
 
 def test_arguments_of_its_optimizers_are_named_with_what_is_used_instead(imported):
@@ -485,7 +485,7 @@ def test_arguments_of_its_optimizers_are_named_with_what_is_used_instead(importe
 def test_its_text_encoder_has_no_rate_of_its_own_with_prodigy(imported):
     train = "{optimizer: prodigy, lr: 1.0, train_text_encoder: true, text_encoder_lr: 1e-5}"
     found = imported(f"config: {{process: [{{model: {{arch: sd1}}, train: {train}}}]}}", "job.yaml")
-    check_optimizer(foreign.onto(TrainConfig(), found).training)
+    check_optimizer(foreign.apply(TrainConfig(), found).training)
     assert found.values["lora.text_encoder"] is True and "one learning rate" in why(found, "train.text_encoder_lr")
 
 

@@ -187,9 +187,9 @@ def test_every_mask_that_cannot_be_used_has_one_reason_and_the_rest_goes_on(tmp_
         "cut-mask.png": (half()[:60], "truncated or damaged"),
         "page-mask.png": (b"<html>", "web page"),
         "empty-mask.png": (b"", "the file is empty"),
-        "wide-mask.png": (half((96, 48)), "96 x 48 pixels and wide.png 64 x 48, another shape"),
+        "wide-mask.png": (half((96, 48)), "96 x 48 pixels and wide.png 64 x 48, another aspect ratio"),
         "painted-mask.png": (card("orange"), "it has colours"),
-        "large-mask.png": (encoded(Image.new("1", (13000, 13000), 1)), "more than the 50 megapixels"),
+        "large-mask.png": (encoded(Image.new("1", (13000, 13000), 1)), "exceeds the limit of 50 megapixels"),
     }
     pictures = {name.replace("-mask", ""): card((index * 20, 99, 99)) for index, name in enumerate(bad) if name != "nobody-mask.png"}
     decoded = decode_all(tmp_path, pictures | {name: data for name, (data, _) in bad.items()} | {"red.png": card(), "red-mask.png": half()})

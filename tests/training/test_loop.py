@@ -303,7 +303,7 @@ def test_a_broken_loss_stops_the_run_and_keeps_the_last_good_lora(bad, run, monk
 
     monkeypatch.setattr(Objective, "losses", breaks_at_fourth)
     message = main(run)
-    assert "step 4" in message and "learning rate 0.0005" in message
+    assert "step 4" in message and "half the learning rate (0.0005)" in message
     assert load_adapter(run.latest_adapter(), FAMILY)
     assert [step for step, _ in run.adapters()] == [3]
     assert run.state == "failed"
