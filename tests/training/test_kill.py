@@ -16,12 +16,12 @@ def test_killed_anywhere_and_resumed_the_bytes_are_the_same(tmp_path):
     assert max(outcome.lost_steps for outcome in outcomes) <= CHECKPOINT_EVERY
 
 
-def test_a_resume_that_forgets_the_optimizer_is_noticed(tmp_path, monkeypatch):
-    honest = loop.restore
+def test_a_resume_without_the_optimizer_state_is_detected(tmp_path, monkeypatch):
+    original = loop.restore
 
-    def forgetful(run, learner):
-        step = honest(run, learner)
-        learner.optimizer.state.clear()
+    def forgetful(run, parameters):
+        step = original(run, parameters)
+        parameters.optimizer.state.clear()
         return step
 
     # Children are forked, so they train with this one.
