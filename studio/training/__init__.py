@@ -1,1 +1,1 @@
-"""The training engine; `loop` reads top to bottom."""
+"""Training engine; start reading at `loop`."""

@@ -1,4 +1,4 @@
-"""`python -m studio.training.loop RUN_FOLDER`: train a run to its end."""
+"""`python -m studio.training RUN_FOLDER`: train a run, like `python -m studio.training.loop`."""
 
 import sys
 

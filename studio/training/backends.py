@@ -1,6 +1,6 @@
-"""How steps are run on a card: as they come, with their blocks compiled, or recorded whole. Timed on the real thing, kept for the whole run.
+"""Execution of training steps on a GPU: eager, compiled blocks, or CUDA graphs. The fastest is chosen by timing real steps, once per run.
 
-What is timed is put back afterwards, so a run's numbers do not depend on how long anybody measured.
+Everything that the timed steps change is restored afterwards, so the result of a run does not depend on the timing.
 """
 
 import time
@@ -9,58 +9,60 @@ import torch
 
 from studio.config import TrainConfig, optimizers
 from studio.training.batches import Batch
-from studio.training.step import Update
+from studio.training.step import TrainingStep
 
-WAYS = ("eager", "compiled", "graph")
+EXECUTIONS = ("eager", "compiled", "graph")
 TIMED_STEPS = 10
-WORTH = 0.97
-"""Another way has to be that much quicker in all: the clock wavers by a few percent, and eager has the fewest surprises."""
+MAX_TIME_RATIO = 0.97
+"""Largest share of eager's total time with which another execution is chosen: timings vary by a few percent, and eager is the most robust."""
 
 
-def possible(config: TrainConfig, extra_batches: bool) -> list[str]:
-    """The ways that these settings allow. A recording holds one forward and nothing that asks the host or draws chance on the way."""
+def available(config: TrainConfig, extra_batches: bool) -> list[str]:
+    """Executions that these settings allow. A CUDA graph holds one forward, no transfer to the host and no random number."""
     runtime, training, lora = config.runtime, config.training, config.lora
     if runtime.device != "cuda" or runtime.offload or runtime.quantisation != "none":
         return ["eager"]
     recordable = optimizers.get(training.optimizer).recordable
-    whole = runtime.processes == 1 and recordable and training.gradient_accumulation_steps == 1 and not extra_batches
-    still = not (runtime.gradient_checkpointing or lora.dropout or lora.text_encoder)
-    return ["eager", "compiled", *(["graph"] if whole and still else [])]
+    single_forward = runtime.processes == 1 and recordable and training.gradient_accumulation_steps == 1 and not extra_batches
+    deterministic = not (runtime.gradient_checkpointing or lora.dropout or lora.text_encoder)
+    return ["eager", "compiled", *(["graph"] if single_forward and deterministic else [])]
 
 
-def fastest(update: Update, batches: list[tuple[Batch, float]], rate: float, steps: int, ways: list[str]) -> tuple[str, str]:
-    """(the quickest way for `steps` steps, a sentence about it). Time to prepare counts: a short run does not wait for a compiler."""
-    if ways == ["eager"]:
+def select_fastest(
+    training_step: TrainingStep, batches: list[tuple[Batch, float]], rate: float, steps: int, executions: list[str]
+) -> tuple[str, str]:
+    """(fastest execution for `steps` steps, a note with the timings). Compile and capture time counts, so a short run stays eager."""
+    if executions == ["eager"]:
         return "eager", ""
-    kept, paces, failed = update.snapshot(), {}, []
-    for how in ways:
+    saved, timings, failed = training_step.snapshot(), {}, []
+    for execution in executions:
         began = time.monotonic()
         try:
-            prepare(update, how)
-            update(0, batches, rate, how)
+            apply(training_step, execution)
+            training_step(0, batches, rate, execution)
             torch.cuda.synchronize()
             ready = time.monotonic()
             for _ in range(TIMED_STEPS):
-                update(0, batches, rate, how)
+                training_step(0, batches, rate, execution)
             torch.cuda.synchronize()
-            paces[how] = (ready - began, (time.monotonic() - ready) / TIMED_STEPS)
+            timings[execution] = (ready - began, (time.monotonic() - ready) / TIMED_STEPS)
         except RuntimeError as error:
-            # A kernel that a recording or the compiler cannot take; the others still can.
-            failed.append(f"{how} was not possible here ({str(error).splitlines()[0][:120]})")
-    prepare(update, "eager")
-    update.put_back(kept)
-    in_all = {how: (0.0 if how == "eager" else waiting) + steps * pace for how, (waiting, pace) in paces.items()}
-    best = min(in_all, key=lambda how: in_all[how])
-    chosen = best if in_all[best] < WORTH * in_all["eager"] else "eager"
-    figures = ", ".join(f"{how} {pace * 1000:.0f} ms" for how, (_, pace) in paces.items())
-    return chosen, f"Steps are run {chosen}: {'; '.join([figures, *failed])} a step."
+            # A kernel that cannot be captured or compiled; the other executions still work.
+            failed.append(f"{execution} was not possible here ({str(error).splitlines()[0][:120]})")
+    apply(training_step, "eager")
+    training_step.restore(saved)
+    totals = {name: (0.0 if name == "eager" else preparation) + steps * seconds for name, (preparation, seconds) in timings.items()}
+    best = min(totals, key=lambda name: totals[name])
+    chosen = best if totals[best] < MAX_TIME_RATIO * totals["eager"] else "eager"
+    measured = ", ".join(f"{name} {seconds * 1000:.0f} ms per step" for name, (_, seconds) in timings.items())
+    return chosen, f"Execution: {chosen}. Measured: {'; '.join([measured, *failed])}."
 
 
-def prepare(update: Update, how: str) -> None:
-    """Compile the denoiser's repeated blocks, each kind once, or take that back; recordings are made when a shape first comes."""
-    update.recordings.clear()
-    for block in update.family.blocks(update.denoiser):
-        if how == "compiled":
+def apply(training_step: TrainingStep, execution: str) -> None:
+    """Compile the denoiser's repeated blocks, or undo that. CUDA graphs are dropped; they are captured when a shape first occurs."""
+    training_step.captured.clear()
+    for block in training_step.family.blocks(training_step.denoiser):
+        if execution == "compiled":
             block.compile(dynamic=False)
         else:
             block._compiled_call_impl = None

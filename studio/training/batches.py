@@ -1,6 +1,6 @@
-"""Pictures and captions of a run as batches: buckets of one shape, and for every step what it sees and all its chance.
+"""Batches of a run: aspect-ratio buckets, the order of examples, augmentation and all random numbers of each step.
 
-Which examples make up a batch is a function of (seed, step); nothing about the order is ever saved.
+The examples of a batch are a function of (seed, step), so a checkpoint stores nothing about the order.
 Shapes: B batch, C channels, H and W height and width (of pixels or latents).
 """
 
@@ -17,12 +17,12 @@ from torch import Tensor
 from studio.config.dataset import DatasetConfig
 from studio.config.training import TrainingConfig
 from studio.training.encoding_cache import Conditions, Encodings, read_mask
-from studio.training.rng import Purpose, draw
+from studio.training.rng import Purpose, make_rng
 
 
 @dataclass(frozen=True)
 class Example:
-    """One captioned picture, ready to train: the latents' distribution and its mask, as they are and mirrored."""
+    """One image with its caption: mean and std of its latents, loss mask, and the same mirrored. `bucket` is (height, width) in pixels."""
 
     bucket: tuple[int, int]
     mean_CHW: Tensor
@@ -34,6 +34,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
+    """Inputs of one forward pass, on the CPU. `uniform_B`: float64 in 0..1, the quantile of each example's noise level."""
+
     latents_BCHW: Tensor
     noise_BCHW: Tensor
     uniform_B: Tensor
@@ -42,31 +44,31 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one of several processes takes of every global batch."""
+class Shard:
+    """Part of every global batch that one process trains."""
 
     rank: int = 0
     processes: int = 1
 
 
-ALONE = Share()
+SINGLE_PROCESS = Shard()
 
 
-class Examples:
-    """All examples of a run, and the batches of any step.
+class BatchLoader:
+    """Batches of any step, without state: random access by step instead of an iterator.
 
-    `stream` keeps the chance of one set of examples (one's own, the regularisation pictures) apart from another's.
+    `shard`: the part of this process. `stream` separates the random numbers of two sets of examples (dataset 0, prior images 1).
     """
 
-    def __init__(self, examples: list[Example], config: DatasetConfig, training: TrainingConfig, share: Share = ALONE, stream: int = 0):
-        self.examples, self.config, self.share, self.stream, self.seed = examples, config, share, stream, training.seed
+    def __init__(self, examples: list[Example], config: DatasetConfig, training: TrainingConfig, shard: Shard = SINGLE_PROCESS, stream: int = 0):
+        self.examples, self.config, self.shard, self.stream, self.seed = examples, config, shard, stream, training.seed
         self.batch_size, self.accumulation, self.noise_offset = training.train_batch_size, training.gradient_accumulation_steps, training.noise_offset
         self.buckets = [example.bucket for example in examples for _ in range(config.repeats)]
         self._epoch: tuple[int, list[list[int]]] | None = None
 
     def indices(self, step: int, part: int = 0) -> list[int]:
-        """Which examples the global batch `part` of step `step` (from 0) holds; all of one bucket, and always full."""
-        size = self.batch_size * self.share.processes
+        """Indices of the examples in global batch `part` (of the accumulated ones) of step `step`, both from 0: one bucket, always full."""
+        size = self.batch_size * self.shard.processes
         if self._epoch is None:
             self._epoch = (0, batch_order(self.buckets, size, self.seed, 0, self.stream))
         epoch, position = divmod(step * self.accumulation + part, len(self._epoch[1]))
@@ -75,53 +77,54 @@ class Examples:
         return [index // self.config.repeats for index in self._epoch[1][position]]
 
     def batches(self, step: int) -> list[Batch]:
-        """What this process sees in one step. Every random number depends on (seed, step, index in the global batch) alone."""
+        """This process's batches of one step, one per accumulation. Random numbers depend only on (seed, step, index in the global batch)."""
         return [self._batch(step, part) for part in range(self.accumulation)]
 
     def _batch(self, step: int, part: int) -> Batch:
-        first = self.share.rank * self.batch_size
+        first = self.shard.rank * self.batch_size
         chosen = self.indices(step, part)[first : first + self.batch_size]
-        offset = (part * self.share.processes + self.share.rank) * self.batch_size
-        return collate([self._varied(self.examples[which], step, offset + place) for place, which in enumerate(chosen)])
+        offset = (part * self.shard.processes + self.shard.rank) * self.batch_size
+        return collate([self._augmented(self.examples[index], step, offset + row) for row, index in enumerate(chosen)])
 
-    def _varied(self, example: Example, step: int, index: int) -> Batch:
-        """One example as step `step` sees it: mirrored or not, with its words shuffled or hidden, one sample of its latents, its noise."""
+    def _augmented(self, example: Example, step: int, index: int) -> Batch:
+        """One example as a batch of one: mirrored at random, caption shuffled or dropped, latents sampled from their posterior, with noise."""
         if example.mirrored and self._uniform(Purpose.FLIP, step, index) < 0.5:
             example = example.mirrored
         latents_CHW = example.mean_CHW + example.std_CHW * self._normal(Purpose.POSTERIOR, step, index, example.mean_CHW.shape)
         noise_CHW = self._normal(Purpose.NOISE, step, index, example.mean_CHW.shape)
         if self.noise_offset:
             noise_CHW = noise_CHW + self.noise_offset * self._normal(Purpose.NOISE_OFFSET, step, index, (len(noise_CHW), 1, 1))
-        hidden = self._uniform(Purpose.CAPTION_DROPOUT, step, index) < self.config.caption_dropout
+        dropped = self._uniform(Purpose.CAPTION_DROPOUT, step, index) < self.config.caption_dropout
         uniform_1 = torch.tensor([self._uniform(Purpose.TIMESTEP, step, index)], dtype=torch.float64)
         mask = None if example.mask_1HW is None else example.mask_1HW[None]
-        return Batch(latents_CHW[None], noise_CHW[None], uniform_1, ["" if hidden else self._worded(example.caption, step, index)], mask)
+        return Batch(latents_CHW[None], noise_CHW[None], uniform_1, ["" if dropped else self._shuffled(example.caption, step, index)], mask)
 
-    def _worded(self, caption: str, step: int, index: int) -> str:
-        """The parts of a caption in a new order, after those that stay in front."""
+    def _shuffled(self, caption: str, step: int, index: int) -> str:
+        """The caption with its comma-separated parts shuffled, except the first `caption_keep`."""
         if not self.config.caption_shuffle:
             return caption
         parts = [part.strip() for part in caption.split(",")]
-        front, rest = parts[: self.config.caption_keep], parts[self.config.caption_keep :]
-        order = draw(Purpose.CAPTION_SHUFFLE, self.seed, step, self._own(index)).permutation(len(rest))
-        return ", ".join([*front, *(rest[i] for i in order)])
+        kept, others = parts[: self.config.caption_keep], parts[self.config.caption_keep :]
+        order = make_rng(Purpose.CAPTION_SHUFFLE, self.seed, step, self._stream_index(index)).permutation(len(others))
+        return ", ".join([*kept, *(others[i] for i in order)])
 
-    def _own(self, index: int) -> int:
+    def _stream_index(self, index: int) -> int:
+        """Index with the stream in its upper 32 bits."""
         return index + (self.stream << 32)
 
     def _uniform(self, purpose: Purpose, step: int, index: int) -> float:
-        return draw(purpose, self.seed, step, self._own(index)).random()
+        return make_rng(purpose, self.seed, step, self._stream_index(index)).random()
 
     def _normal(self, purpose: Purpose, step: int, index: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
-        return torch.from_numpy(draw(purpose, self.seed, step, self._own(index)).standard_normal(tuple(shape), dtype=numpy.float32))
+        return torch.from_numpy(make_rng(purpose, self.seed, step, self._stream_index(index)).standard_normal(tuple(shape), dtype=numpy.float32))
 
 
 def collate(rows: list[Batch]) -> Batch:
-    """Rows of one shape as one batch; where some have a mask, those without count everywhere."""
+    """Concatenate batches of one shape. If some have a mask, those without get a mask of ones."""
     masks = None
     if any(row.mask_B1HW is not None for row in rows):
-        everywhere = torch.ones(1, 1, *rows[0].latents_BCHW.shape[2:])
-        masks = torch.cat([everywhere if row.mask_B1HW is None else row.mask_B1HW for row in rows])
+        ones = torch.ones(1, 1, *rows[0].latents_BCHW.shape[2:])
+        masks = torch.cat([ones if row.mask_B1HW is None else row.mask_B1HW for row in rows])
     return Batch(
         torch.cat([row.latents_BCHW for row in rows]),
         torch.cat([row.noise_BCHW for row in rows]),
@@ -132,76 +135,85 @@ def collate(rows: list[Batch]) -> Batch:
 
 
 def batch_order(buckets: list[tuple[int, int]], batch_size: int, seed: int, epoch: int, stream: int = 0) -> list[list[int]]:
-    """The batches of one epoch: each picture at least once, shapes never mixed. A short last batch is filled from the bucket's own pictures."""
-    chance = draw(Purpose.ORDER, seed, epoch, stream << 32)
+    """Batches of one epoch as lists of indices: each image at least once, one bucket per batch; a short last batch is filled from its bucket."""
+    rng = make_rng(Purpose.ORDER, seed, epoch, stream << 32)
     members = defaultdict(list)
     for index, bucket in enumerate(buckets):
         members[bucket].append(index)
     batches = []
     for bucket in sorted(members):
-        order = chance.permutation(members[bucket]).tolist()
+        order = rng.permutation(members[bucket]).tolist()
         missing = -len(order) % batch_size
-        order += [order[i % len(order)] for i in chance.permutation(max(missing, len(order)))[:missing]]
+        order += [order[i % len(order)] for i in rng.permutation(max(missing, len(order)))[:missing]]
         batches += [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return [batches[i] for i in chance.permutation(len(batches))]
+    return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def load_examples(
-    pictures: list[dict], folder: Path, config: DatasetConfig, encodings: Encodings, stopping: Callable[[], bool], tell: Callable[[int, int], None]
+    images: list[dict],
+    folder: Path,
+    config: DatasetConfig,
+    encodings: Encodings,
+    should_stop: Callable[[], bool],
+    on_progress: Callable[[int, int], None],
 ) -> list[Example] | None:
-    """Every picture of a listing as an Example. None when `stopping()`, asked before each; `tell(done, total)` after each."""
+    """Encode the images of a snapshot. `should_stop()` is called before each image, True returns None; `on_progress(done, total)` after each."""
     buckets = generate_aspect_ratio_buckets(config.resolution, divisibility=encodings.family.bucket_step(encodings.base))
     examples = []
-    for picture in pictures:
-        if stopping():
+    for image in images:
+        if should_stop():
             return None
-        size = buckets[find_nearest_bucket(picture["height"], picture["width"], buckets)]
-        example = _example(picture, folder, size, config, encodings, mirror=False)
+        size = buckets[find_nearest_bucket(image["height"], image["width"], buckets)]
+        example = _example(image, folder, size, config, encodings, mirror=False)
         if config.flip:
-            example = replace(example, mirrored=_example(picture, folder, size, config, encodings, mirror=True))
+            example = replace(example, mirrored=_example(image, folder, size, config, encodings, mirror=True))
         examples.append(example)
-        tell(len(examples), len(pictures))
+        on_progress(len(examples), len(images))
     return examples
 
 
-def _example(picture: dict, folder: Path, size: tuple[int, int], config: DatasetConfig, encodings: Encodings, mirror: bool) -> Example:
-    mean_CHW, std_CHW = encodings.latents(folder / picture["file"], picture["sha256"], size, mirror)
+def _example(image: dict, folder: Path, size: tuple[int, int], config: DatasetConfig, encodings: Encodings, mirror: bool) -> Example:
+    mean_CHW, std_CHW = encodings.latents(folder / image["file"], image["sha256"], size, mirror)
     mask = None
-    if config.masks and picture.get("mask"):
-        mask = read_mask(folder / picture["mask"], size, tuple(mean_CHW.shape[1:]), mirror, config.mask_floor)
-    return Example(size, mean_CHW, std_CHW, picture["caption"], mask)
+    if config.masks and image.get("mask"):
+        mask = read_mask(folder / image["mask"], size, tuple(mean_CHW.shape[1:]), mirror, config.mask_floor)
+    return Example(size, mean_CHW, std_CHW, image["caption"], mask)
 
 
-def held_back(pictures: list[dict], count: int, seed: int) -> tuple[list[dict], list[dict]]:
-    """(those that teach, those that are only asked about): chosen by the seed, at least one stays to teach."""
-    order = draw(Purpose.HOLD_BACK, seed, 0).permutation(len(pictures)).tolist()
-    chosen = set(order[: min(count, len(pictures) - 1)])
-    return [p for i, p in enumerate(pictures) if i not in chosen], [p for i, p in enumerate(pictures) if i in chosen]
+def split_validation(images: list[dict], count: int, seed: int) -> tuple[list[dict], list[dict]]:
+    """(training images, validation images): `count` validation images chosen by the seed, at least one image is left for training."""
+    order = make_rng(Purpose.VALIDATION_SPLIT, seed, 0).permutation(len(images)).tolist()
+    chosen = set(order[: min(count, len(images) - 1)])
+    return [image for i, image in enumerate(images) if i not in chosen], [image for i, image in enumerate(images) if i in chosen]
 
 
-class Words:
-    """The conditions of captions: kept ones from the cache, shuffled ones encoded as they come, the newest remembered."""
+class ConditionCache:
+    """Conditions of captions in memory: encoded before training where captions are fixed, otherwise when they first occur (shuffled ones).
 
-    REMEMBERED = 4096
+    The empty caption of caption dropout gets the family's unconditional input.
+    """
+
+    MAX_ENTRIES = 4096
 
     def __init__(self, encodings: Encodings, device: torch.device):
         self.encodings, self.device = encodings, device
-        self._known: dict[str, Conditions] = {}
+        self._entries: dict[str, Conditions] = {}
 
-    def learn(self, captions: list[str]) -> None:
+    def encode(self, captions: list[str]) -> None:
+        """Add these captions from the cache on disk, which encodes missing ones."""
         for caption in captions:
-            self._known[caption] = self._hidden_or(caption, self.encodings.conditions(caption))
+            self._entries[caption] = self._or_unconditional(caption, self.encodings.conditions(caption))
 
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> Conditions:
-        """Conditions by name, one row a caption, on the processor or wherever the text encoder is."""
+        """Conditions by name, one row per caption, on the CPU or the device of the text encoder."""
         for caption in captions:
-            if caption not in self._known:
-                while len(self._known) >= self.REMEMBERED:
-                    self._known.pop(next(iter(self._known)))
-                self._known[caption] = self._hidden_or(caption, self.encodings.family.encode_prompts(self.encodings.pipeline, [caption]))
-        rows = [self._known[caption] for caption in captions]
+            if caption not in self._entries:
+                while len(self._entries) >= self.MAX_ENTRIES:
+                    self._entries.pop(next(iter(self._entries)))
+                self._entries[caption] = self._or_unconditional(caption, self.encodings.family.encode_prompts(self.encodings.pipeline, [caption]))
+        rows = [self._entries[caption] for caption in captions]
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
-    def _hidden_or(self, caption: str, conditions: Conditions) -> Conditions:
+    def _or_unconditional(self, caption: str, conditions: Conditions) -> Conditions:
         return conditions if caption else self.encodings.family.unconditional(self.encodings.pipeline, conditions)

@@ -1,4 +1,4 @@
-"""Resume states that survive a kill at any instant: written aside, hashed last, renamed into place, then the older ones removed.
+"""Checkpoints that survive a kill at any instant: written to a temporary folder, then a manifest with the hash, renamed, older ones removed.
 
 checkpoints/step-000100/{state.safetensors, manifest.json}
 """
@@ -17,15 +17,15 @@ from torch import Tensor
 
 from studio.adapters.format import serialise
 
-KEPT = 2
+MAX_STATES = 2
 NAME = re.compile(r"step-(\d{6})")
 
 
 class Disk:
-    """The four ways training touches the disk. A test puts a kill before and inside each of them."""
+    """All writes of a training. A test kills the process before and inside each of them."""
 
     def write(self, path: Path, data: bytes) -> None:
-        """All bytes on the platter before this returns; a write that fails leaves nothing behind, which also makes room on a full disk."""
+        """Write and fsync. A write that fails removes the file, which also frees space on a full disk."""
         try:
             with open(path, "wb") as file:
                 file.write(data)
@@ -36,12 +36,12 @@ class Disk:
             raise
 
     def rename(self, source: Path, target: Path) -> None:
-        """The new name is on the platter before this returns."""
+        """Rename and fsync the folder."""
         os.replace(source, target)
         self.sync(target.parent)
 
     def sync(self, folder: Path) -> None:
-        """Names in a folder; not every file system or Windows can, and there a rename is as safe as it gets."""
+        """fsync a folder, so that new names survive a power failure. Windows and some file systems cannot; there this does nothing."""
         with contextlib.suppress(PermissionError, NotImplementedError):
             handle = os.open(folder, os.O_RDONLY)
             try:
@@ -50,43 +50,44 @@ class Disk:
                 os.close(handle)
 
     def remove(self, folder: Path) -> None:
+        """Delete a folder with its files."""
         shutil.rmtree(folder)
 
     def replace(self, path: Path, data: bytes) -> None:
-        """A whole file, old or new, never a mixture."""
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        self.write(aside, data)
-        self.rename(aside, path)
+        """Replace a file atomically: readers see the old or the new bytes."""
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        self.write(temporary, data)
+        self.rename(temporary, path)
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], facts: dict, disk: Disk) -> None:
-    """Keep the state after `step` steps, tensors and plain facts (JSON); the two newest stay."""
+    """Write a checkpoint of tensors and JSON values after `step` steps, and remove all but the two newest."""
     state = serialise(tensors, {"facts": json.dumps(facts, sort_keys=True)})
-    aside = folder / f".aside-{secrets.token_hex(4)}"
-    aside.mkdir(parents=True)
-    disk.write(aside / "state.safetensors", state)
+    temporary = folder / f".aside-{secrets.token_hex(4)}"
+    temporary.mkdir(parents=True)
+    disk.write(temporary / "state.safetensors", state)
     manifest = {"step": step, "files": {"state.safetensors": hashlib.sha256(state).hexdigest()}}
-    disk.write(aside / "manifest.json", json.dumps(manifest, sort_keys=True).encode())
-    disk.sync(aside)
+    disk.write(temporary / "manifest.json", json.dumps(manifest, sort_keys=True).encode())
+    disk.sync(temporary)
     target = folder / f"step-{step:06d}"
     if target.exists():
-        # A resume that could not read this one comes past the same step again.
+        # Exists if it was damaged and an earlier checkpoint was resumed.
         disk.remove(target)
-    disk.rename(aside, target)
-    for _, old in _listed(folder)[:-KEPT]:
+    disk.rename(temporary, target)
+    for _, old in _list_states(folder)[:-MAX_STATES]:
         disk.remove(old)
 
 
 def load_newest(folder: Path) -> tuple[int, dict[str, Tensor], dict] | None:
-    """(step, tensors, facts) of the newest state whose bytes are what its manifest says; None when there is none yet.
+    """(step, tensors, facts) of the newest checkpoint whose bytes match its manifest; None if there is none.
 
-    Also sweeps away what a killed writer left half done.
+    Also deletes temporary folders of a killed process.
     """
     if not folder.exists():
         return None
     for leftover in folder.glob(".aside-*"):
         shutil.rmtree(leftover)
-    for step, path in reversed(_listed(folder)):
+    for step, path in reversed(_list_states(folder)):
         try:
             manifest = json.loads((path / "manifest.json").read_bytes())
             state = (path / "state.safetensors").read_bytes()
@@ -98,10 +99,11 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Tensor], dict] | None:
 
 
 def _facts(state: bytes) -> dict:
-    """The facts in a state's header, read as `headers.read_header` would, from bytes that are known to be whole."""
+    """The JSON values in a checkpoint's safetensors header. The bytes were compared with their hash, so nothing else is checked."""
     length = int.from_bytes(state[:8], "little")
     return json.loads(json.loads(state[8 : 8 + length])["__metadata__"]["facts"])
 
 
-def _listed(folder: Path) -> list[tuple[int, Path]]:
+def _list_states(folder: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every checkpoint, oldest first."""
     return sorted((int(match[1]), path) for path in folder.iterdir() if (match := NAME.fullmatch(path.name)))

@@ -1,6 +1,6 @@
-"""One process or several that share each step: who writes, who agrees on what, and gradients added up.
+"""Process group of a run: rank, barrier, broadcast of decisions, and averaged gradients.
 
-Started by `accelerate launch`; without it a team of one, for which nothing here costs anything.
+Started by `accelerate launch`. A single process creates no torch process group, and every method returns at once.
 """
 
 import os
@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from studio.core.errors import StudioError
-from studio.training.batches import Share
+from studio.training.batches import Shard
 
 
-class Team:
-    """The processes of one run. The first writes everything; the others compute and wait."""
+class ProcessGroup:
+    """All processes of one run. The main process (rank 0) writes every file; the others only compute.
+
+    StudioError if `accelerate launch` started another number of processes than the run's `runtime.processes`.
+    """
 
     def __init__(self, processes: int = 1):
         started = int(os.environ.get("WORLD_SIZE", "1"))
@@ -23,39 +26,39 @@ class Team:
                 f"This run was made for {processes} processes and {started} were started. Start it with: "
                 f"accelerate launch --num_processes {processes} -m studio.training.loop RUN"
             )
-        self.processes, self.rank, self.wishes = processes, 0, None
+        self.processes, self.rank, self.cpu_group = processes, 0, None
         if processes > 1:
             from accelerate import PartialState
 
-            # It names this process's card and makes it the current one.
+            # Selects this process's GPU and makes it the current one.
             self.rank = PartialState(cpu=not torch.cuda.is_available()).process_index
-            # Wishes travel between processors, whatever computes: asking a card would make it wait.
-            self.wishes = torch.distributed.new_group(backend="gloo")
+            # Decisions are exchanged between CPUs (gloo): over NCCL each one would synchronise the GPU.
+            self.cpu_group = torch.distributed.new_group(backend="gloo")
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     @property
-    def share(self) -> Share:
-        return Share(self.rank, self.processes)
+    def shard(self) -> Shard:
+        return Shard(self.rank, self.processes)
 
-    def agree(self, wish: int) -> int:
-        """The first process's number, for all."""
-        if self.wishes is None:
-            return wish
-        said = torch.tensor([wish])
-        torch.distributed.broadcast(said, 0, group=self.wishes)
-        return int(said.item())
+    def broadcast(self, value: int) -> int:
+        """The main process's value, in every process."""
+        if self.cpu_group is None:
+            return value
+        shared = torch.tensor([value])
+        torch.distributed.broadcast(shared, 0, group=self.cpu_group)
+        return int(shared.item())
 
-    def wait(self) -> None:
-        """Until all have come this far, however long the first one draws or writes."""
-        if self.wishes is not None:
-            torch.distributed.monitored_barrier(group=self.wishes, timeout=timedelta(days=7))
+    def barrier(self) -> None:
+        """Block until every process gets here. The timeout is seven days, because the main process may sample or be paused for long."""
+        if self.cpu_group is not None:
+            torch.distributed.monitored_barrier(group=self.cpu_group, timeout=timedelta(days=7))
 
-    def average(self, tensors: list[Tensor]) -> None:
-        """Replace each tensor by its mean over all processes, in one message."""
-        if self.wishes is None:
+    def all_reduce_mean(self, tensors: list[Tensor]) -> None:
+        """Replace each tensor in place by its mean over all processes, in one all-reduce."""
+        if self.cpu_group is None:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         torch.distributed.all_reduce(flat)
@@ -64,6 +67,6 @@ class Team:
             tensor.copy_(part.view_as(tensor))
 
     def close(self) -> None:
-        """Part from the others."""
-        if self.wishes is not None:
+        """Destroy the torch process group."""
+        if self.cpu_group is not None:
             torch.distributed.destroy_process_group()

@@ -1,6 +1,6 @@
-"""Latents and prompt embeddings, computed once and kept by content: what these bytes or words were to this base is read back, bit for bit.
+"""Cache of latents and prompt embeddings, keyed by base, dtype, device and content; a cached value is read back bit for bit.
 
-Text encoders and autoencoder come into memory only when something is not here yet, and go before the denoiser comes.
+Text encoders and VAE are loaded only if something is not cached, and unloaded before the denoiser is loaded.
 """
 
 import hashlib
@@ -24,47 +24,50 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 Conditions = dict[str, Tensor]
-LARGEST_CACHE_BYTES = 20_000_000_000
-"""Beyond this the longest unused encodings go, when a run starts."""
-ROOM = 0.8
-"""Share of a card's free memory that encoders may take; larger ones compute on the processor, once."""
+MAX_CACHE_BYTES = 20_000_000_000
+"""Size limit of the cache; the least recently used files are deleted when a run starts."""
+MAX_MEMORY_SHARE = 0.8
+"""Share of the free GPU memory that an encoder may use; a larger one runs on the CPU."""
 
 
 class Encodings:
-    """The encoders of one base, loaded when first needed, and everything they ever said, in `folder`."""
+    """Encoders of one base, loaded when first needed, and the cache of their outputs in `folder`.
+
+    `notes` collects messages for the run's events.
+    """
 
     def __init__(self, folder: Path, base: BaseFolder, family: Family, device: torch.device, dtype: torch.dtype):
         self.folder, self.base, self.family, self.device, self.dtype = folder, base, family, device, dtype
-        # A card rounds otherwise than a processor: what a run finds here is what it would compute itself.
+        # GPU and CPU round differently, so each has its own entries: a run reads what it would compute itself.
         self.identity = f"{base_identity(base, family)} {dtype} {device.type}"
-        # Tokenizers and scheduler alone; models join it as they are needed.
+        # Starts with tokenizers and scheduler only; models are added when needed.
         self.pipeline: DiffusionPipeline = family.load(base, dtype, parts=())
         self.notes: list[str] = []
         folder.mkdir(parents=True, exist_ok=True)
-        make_room(folder, LARGEST_CACHE_BYTES)
+        evict_oldest(folder, MAX_CACHE_BYTES)
 
     def latents(self, path: Path, sha256: str, size: tuple[int, int], mirror: bool) -> tuple[Tensor, Tensor]:
-        """Mean and std of a picture's latents, float32, CHW."""
+        """Mean and std of an image's latents, float32, CHW, for an image of `size` (height, width) in pixels."""
 
         def encode() -> dict[str, Tensor]:
             self.load(("vae",))
             mean, std = self.family.encode_images(self.pipeline, read_pixels(path, size, mirror))
             return {"mean": mean[0].float(), "std": std[0].float()}
 
-        kept = self._kept(f"latents {sha256} {size} {mirror}", encode)
-        return kept["mean"], kept["std"]
+        encoded = self._cached(f"latents {sha256} {size} {mirror}", encode)
+        return encoded["mean"], encoded["std"]
 
     def conditions(self, caption: str) -> Conditions:
-        """One prompt's conditions, one row each, on the processor."""
+        """Conditions of one prompt: named tensors with one row each, on the CPU."""
 
         def encode() -> Conditions:
             self.load(self.family.text_encoder_names)
             return self.family.encode_prompts(self.pipeline, [caption])
 
-        return self._kept(f"prompt {caption}", encode)
+        return self._cached(f"prompt {caption}", encode)
 
     def load(self, parts: tuple[str, ...]) -> None:
-        """Bring these parts into memory, if they are not: the autoencoder in float32, since it runs once and rounding would stay for ever."""
+        """Load these components if they are missing; a VAE alone in float32, since its rounding errors would stay in the cache."""
         missing = [part for part in parts if self.pipeline.components[part] is None]
         if not missing:
             return
@@ -72,35 +75,38 @@ class Encodings:
         loaded = self.family.load(self.base, dtype, parts=missing)
         for part in missing:
             module = loaded.components[part]
-            self.pipeline.register_modules(**{part: module.to(self._place(module))})
+            self.pipeline.register_modules(**{part: module.to(self._device_for(module))})
 
     def load_decoder(self) -> None:
-        """The autoencoder in the precision that pictures are drawn in, as plain diffusers would load it."""
+        """Load the VAE in the dtype of generation, as diffusers does."""
         vae = self.pipeline.components["vae"]
         if vae is not None and vae.dtype == self.dtype:
             return
-        self.drop(("vae",))
+        self.unload(("vae",))
         self.pipeline.register_modules(vae=self.family.load(self.base, self.dtype, parts=("vae",)).components["vae"].to(self.device))
 
-    def drop(self, parts: tuple[str, ...]) -> None:
+    def unload(self, parts: tuple[str, ...]) -> None:
+        """Remove these components from the pipeline and free their memory."""
         self.pipeline.register_modules(**dict.fromkeys(parts))
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _place(self, module: torch.nn.Module) -> torch.device:
+    def _device_for(self, module: torch.nn.Module) -> torch.device:
+        """The run's device, or the CPU if the module does not fit on the GPU; that adds a note."""
         if self.device.type != "cuda":
             return self.device
         needed, free = sum(weight.nbytes for weight in module.parameters()), torch.cuda.mem_get_info()[0]
-        if needed < ROOM * free:
+        if needed < MAX_MEMORY_SHARE * free:
             return self.device
         self.notes.append(
-            f"The text encoder needs {needed / 1e9:.1f} GB and the card has {free / 1e9:.1f} GB free, so prompts were encoded on the processor, once."
+            f"The text encoder needs {needed / 1e9:.1f} GB and the GPU has {free / 1e9:.1f} GB free, so prompts were encoded on the CPU."
         )
         return torch.device("cpu")
 
     @torch.no_grad()
-    def _kept(self, what: str, compute: Callable[[], Conditions]) -> Conditions:
-        path = self.folder / f"{hashlib.sha256(f'{self.identity} {what}'.encode()).hexdigest()}.safetensors"
+    def _cached(self, key: str, compute: Callable[[], Conditions]) -> Conditions:
+        """The tensors stored under `key`, computed first if they are missing. The file's mtime is its last use."""
+        path = self.folder / f"{hashlib.sha256(f'{self.identity} {key}'.encode()).hexdigest()}.safetensors"
         if path.exists():
             os.utime(path)
         else:
@@ -109,7 +115,7 @@ class Encodings:
 
 
 def base_identity(base: BaseFolder, family: Family) -> str:
-    """The commit of a Hub model; for what lies on this computer, which anyone may change, a hash of the weights that encode pictures and words."""
+    """Cache key of a base: the commit of a Hub model; for local files, which may change, the SHA-256 of the weights of VAE and text encoders."""
     encoders = ("vae", *family.text_encoder_names)
     in_file = base.checkpoint is not None and set(encoders) <= set(family.checkpoint_parts)
     if base.revision and not in_file:
@@ -122,8 +128,8 @@ def base_identity(base: BaseFolder, family: Family) -> str:
     return digest.hexdigest()
 
 
-def make_room(folder: Path, largest: int) -> None:
-    """Delete the longest unused files of a cache until it holds at most `largest` bytes."""
+def evict_oldest(folder: Path, largest: int) -> None:
+    """Delete the least recently used files of a cache until it has at most `largest` bytes."""
     files = []
     for path in folder.glob("*.safetensors"):
         try:
@@ -140,24 +146,25 @@ def make_room(folder: Path, largest: int) -> None:
 
 
 def read_pixels(path: Path, size: tuple[int, int], mirror: bool) -> Tensor:
-    """A picture scaled to cover (height, width), cut to it around the middle: 1CHW in -1..1."""
-    pixels_HWC = _covering(path, size, mirror, "RGB")
+    """An image scaled to cover `size` (height, width) and cropped to it around the centre: 1CHW in -1..1."""
+    pixels_HWC = _read_cropped(path, size, mirror, "RGB")
     return torch.from_numpy(pixels_HWC / 127.5 - 1).permute(2, 0, 1)[None].contiguous()
 
 
 def read_mask(path: Path, size: tuple[int, int], latent_size: tuple[int, int], mirror: bool, floor: float) -> Tensor:
-    """How much each latent of a picture counts: 1HW in floor..1, the mean of the mask's pixels over it."""
-    mask_1HW = torch.from_numpy(_covering(path, size, mirror, "L") / 255.0)[None]
+    """Loss weight of each latent: 1HW in floor..1, the mean of the mask's pixels over it."""
+    mask_1HW = torch.from_numpy(_read_cropped(path, size, mirror, "L") / 255.0)[None]
     return floor + (1 - floor) * torch.nn.functional.adaptive_avg_pool2d(mask_1HW, latent_size)
 
 
-def _covering(path: Path, size: tuple[int, int], mirror: bool, mode: str) -> numpy.ndarray:
+def _read_cropped(path: Path, size: tuple[int, int], mirror: bool, mode: str) -> numpy.ndarray:
+    """Pixels of a PNG in the PIL mode `mode`, scaled to cover `size` (height, width) and cropped to it: float32 in 0..255."""
     height, width = size
     with Image.open(path, formats=["PNG"]) as opened:
-        picture = opened.convert(mode)
-    scale = max(height / picture.height, width / picture.width)
-    if (picture.width, picture.height) != (width, height):
-        picture = picture.resize((max(width, round(picture.width * scale)), max(height, round(picture.height * scale))), Image.Resampling.LANCZOS)
-    left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    pixels = numpy.asarray(picture.crop((left, top, left + width, top + height)), dtype=numpy.float32)
+        image = opened.convert(mode)
+    scale = max(height / image.height, width / image.width)
+    if (image.width, image.height) != (width, height):
+        image = image.resize((max(width, round(image.width * scale)), max(height, round(image.height * scale))), Image.Resampling.LANCZOS)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    pixels = numpy.asarray(image.crop((left, top, left + width, top + height)), dtype=numpy.float32)
     return pixels[:, ::-1].copy() if mirror else pixels.copy()

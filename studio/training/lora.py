@@ -1,4 +1,4 @@
-"""What is learnt: fresh trainable halves in a denoiser and in text encoders, and the adapter file they become."""
+"""LoRA of a run: trainable layers injected into the denoiser and text encoders, and the adapter file written from them."""
 
 import hashlib
 import math
@@ -19,27 +19,32 @@ from studio.families.base import Family
 from studio.families.facts import BaseFolder
 from studio.runs.run import Run
 from studio.training.checkpoints import Disk
-from studio.training.rng import Purpose, draw
+from studio.training.rng import Purpose, make_rng
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 MAGNITUDE = ".lora_magnitude_vector"
-"""DoRA's third tensor of a layer (Liu et al. 2024), as PEFT spells it in files."""
+"""Suffix of DoRA's magnitude vector (Liu et al. 2024), as PEFT names it in files."""
 
 
 def targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
-    """part -> the layers of it that learn."""
+    """Model component -> its target modules. StudioError if a text encoder should be trained that diffusers cannot load a LoRA for."""
     found = {family.denoiser_name: config.lora.target_modules or list(family.target_modules)}
     if config.lora.text_encoder:
         if not family.text_encoder_targets:
-            raise StudioError(f"The text encoder of {family.title} cannot be taught: diffusers could not read it back. Switch that off.")
+            raise StudioError(
+                f"The text encoder of {family.title} cannot be trained: diffusers loads no LoRA for it. Switch its training off (lora.text_encoder)."
+            )
         found |= {part: list(modules) for part, modules in family.text_encoder_targets.items()}
     return found
 
 
 def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family, dtype: torch.dtype) -> dict[str, nn.Parameter]:
-    """Fresh trainable halves by their names in the file: A uniform as PEFT makes it (Kaiming, a = sqrt 5), B zero, both by the seed alone."""
+    """Inject trainable layers; returns their parameters by their names in the adapter file, in `dtype`.
+
+    A is uniform as in PEFT (Kaiming, a = sqrt 5) and depends on the seed only; B is zero.
+    """
     lora, working, index = config.lora, {}, 0
     for part, modules in targets(config, family).items():
         module = pipeline.components[part]
@@ -49,56 +54,60 @@ def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family,
                 weight.data = weight.data.to(dtype)
                 if ".lora_A." in name or ".lokr_w2" in name:
                     bound = 1 / math.sqrt(weight[0].numel())
-                    values = draw(Purpose.INIT, config.training.seed, 0, index).uniform(-bound, bound, tuple(weight.shape))
+                    values = make_rng(Purpose.INIT, config.training.seed, 0, index).uniform(-bound, bound, tuple(weight.shape))
                     weight.data.copy_(torch.from_numpy(values))
                 elif ".lora_B." in name or ".lokr_w1" in name:
                     weight.data.zero_()
-                working[canonical_name(f"{part}.{_in_file(name)}")] = weight
+                working[canonical_name(f"{part}.{_file_name(name)}")] = weight
             index += 1
     return working
 
 
-def _in_file(name: str) -> str:
-    """A parameter's name in the file: without the adapter's name in PEFT, and a magnitude without the word weight."""
+def _file_name(name: str) -> str:
+    """Name of a PEFT parameter in the file: without PEFT's adapter name "default", magnitude vectors also without the suffix "weight"."""
     return name.removesuffix(".default.weight") if MAGNITUDE in name else name.replace(".default", "")
 
 
-def _scaled(name: str) -> bool:
-    """Whether this tensor of a layer takes alpha / rank in: one factor of each product."""
+def _has_alpha(name: str) -> bool:
+    """Whether alpha / rank is multiplied into this tensor: one factor of each product."""
     return ".lora_B." in name or ".lokr_w1" in name
 
 
-def start_tensors(run: Run, config: TrainConfig, family: Family, working: dict[str, nn.Parameter]) -> dict[str, Tensor] | None:
-    """The masters of the LoRA that a run starts from, with alpha taken out again; None for a fresh start.
+def load_start_weights(run: Run, config: TrainConfig, family: Family, working: dict[str, nn.Parameter]) -> dict[str, Tensor] | None:
+    """Weights of the LoRA that a run starts from, float32, without the factor alpha / rank; None for a new LoRA.
 
-    StudioError when it has other layers or another rank than what is to be learnt.
+    StudioError if its layers or its rank differ from those of `working`, the parameters to train.
     """
     if not run.start_file.exists():
         return None
     adapter = load_adapter(run.start_file, family)
-    # LoKr keeps its factors apart in the file alone; only a studio's own names are known to fit.
+    # Only the file has LoKr's factors separately (the loaded layers hold their product); its names fit if the studio wrote them.
     lokr = config.lora.method == "lokr"
     tensors = {name: tensor.float() for name, tensor in load_file(run.start_file).items()} if lokr else adapter_tensors(adapter)
-    if strange := sorted(working.keys() ^ tensors.keys()):
+    if differing := sorted(working.keys() ^ tensors.keys()):
         raise StudioError(
-            f"The LoRA to start from teaches other layers than this run, the first is {strange[0]}. Choose the same ones, or start fresh."
+            f"The LoRA to start from has other layers than this run; the first difference is {differing[0]}. "
+            "Choose the same layers, or start a new LoRA."
         )
     if any(tensors[name].shape != weight.shape for name, weight in working.items()):
         rank = adapter.fingerprint.rank
-        raise StudioError(f"The LoRA to start from has rank {rank}, this run {config.lora.rank}. Set the rank to {rank}, or start fresh.")
-    return {name: tensor / config.lora.scale if _scaled(name) else tensor for name, tensor in tensors.items()}
+        raise StudioError(f"The LoRA to start from has rank {rank}, this run {config.lora.rank}. Set the rank to {rank}, or start a new LoRA.")
+    return {name: tensor / config.lora.scale if _has_alpha(name) else tensor for name, tensor in tensors.items()}
 
 
 def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, family: Family, masters: dict[str, Tensor], disk: Disk) -> Path:
-    """The LoRA as people get it: alpha folded into B in float32 so that the file's alpha is its rank, the whole story in its header."""
+    """Write the adapter of `step`: alpha is multiplied into B in float32, so the file's alpha equals its rank; the config is in the header.
+
+    `masters`: float32 weights by their names in the file. StudioError if a weight is not finite in `saving.dtype`.
+    """
     path, dtype = run.adapter_at(step), runtime.torch_dtype(config.saving.dtype)
-    tensors = {name: (weight * (config.lora.scale if _scaled(name) else 1.0)).to(dtype) for name, weight in masters.items()}
+    tensors = {name: (weight * (config.lora.scale if _has_alpha(name) else 1.0)).to(dtype) for name, weight in masters.items()}
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise StudioError(
-            f"Learning broke at step {step}: the LoRA holds numbers that are not finite, so it was not saved. "
-            f"Start again with half the strength of learning (learning rate {config.training.learning_rate / 2:g})."
+            f"Training diverged at step {step}: weights of the LoRA are not finite, so it was not saved. "
+            f"Start again with half the learning rate ({config.training.learning_rate / 2:g})."
         )
-    # Neither the dataset's random id nor a folder's path: two people with the same pictures get the same bytes, and no path leaks.
+    # Without the dataset's random id and the folder's path: the same images give the same bytes anywhere, and no path becomes public.
     shared = fields.replace(config, {"dataset.id": "", "model.family": family.name, "model.base_model": base.id})
     facts = {
         "trained_alpha": config.lora.alpha,

@@ -1,4 +1,7 @@
-"""What steps leave on the device, a loss and a gradient norm each, read together: reading one makes a card wait for the host."""
+"""Metrics of training steps: loss, gradient norm and speed, written to the run's events.
+
+Losses and norms stay on the device for several steps and are read together, because each read synchronises the GPU with the host.
+"""
 
 import math
 import time
@@ -10,14 +13,14 @@ from studio.config import optimizers
 from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
 from studio.runs.run import Run
-from studio.training.samples import Film
+from studio.training.samples import SampleGrid
 
-STEPS_BETWEEN_READINGS = 10
-"""On a card a loss is read so often. On the processor every step is read."""
+STEPS_BETWEEN_READS = 10
+"""Steps between two reads on a GPU. On a CPU every step is read."""
 
 
 class NotFinite(StudioError):
-    """A step gave no number; `retry` is what may help: {"title", "set"}."""
+    """The loss or gradient norm of a step is NaN or infinite. `retry` is the suggested change of settings: {"title", "set"}."""
 
     def __init__(self, step: int, loss: float, kept: int, training: TrainingConfig):
         half, other = training.learning_rate / 2, optimizers.OPTIMIZERS[0]
@@ -27,15 +30,18 @@ class NotFinite(StudioError):
         else:
             self.retry = {"title": f"learning rate {half:g}", "set": {"training.learning_rate": half}}
             advice = f"Start again with half the learning rate ({half:g})."
-        kept_words = f"The LoRA of step {kept} is kept. " if kept else ""
-        super().__init__(f"Learning broke at step {step}: the loss is {loss:g}, not a number to learn from. {kept_words}{advice}")
+        saved = f"The LoRA of step {kept} is kept. " if kept else ""
+        super().__init__(f"Training diverged at step {step}: the loss is {loss:g}, and the loss and gradient have to be finite. {saved}{advice}")
 
 
-class Readings:
-    """`every`: how many steps may wait unread. `write`: whether this process tells the run, or only keeps step with the one that does."""
+class MetricsReader:
+    """Collects the metrics of steps on the device and writes them as "step" events.
 
-    def __init__(self, run: Run, film: Film, total: int, every: int, write: bool):
-        self.run, self.film, self.total, self.every, self.write = run, film, total, every, write
+    `every`: steps between two reads. `write`: False in processes that are not the main one; they only clear what they collected.
+    """
+
+    def __init__(self, run: Run, samples: SampleGrid, total: int, every: int, write: bool):
+        self.run, self.samples, self.total, self.every, self.write = run, samples, total, every, write
         self.seconds_per_step: float | None = None
         self.unread: list[tuple[int, float, Tensor, Tensor]] = []
         self.start_clock()
@@ -45,25 +51,26 @@ class Readings:
         return len(self.unread) >= self.every
 
     def start_clock(self) -> None:
-        """What came since the last step, a drawing, a pause, does not count as learning."""
+        """Restart the timer, so that samples, checkpoints and pauses do not count as seconds per step."""
         self.began = time.monotonic()
 
     def add(self, step: int, rate: float, loss: Tensor, norm: Tensor) -> None:
+        """Collect one step; `loss` and `norm` are scalars on the device."""
         self.unread.append((step, rate, loss, norm))
 
-    def tell(self) -> tuple[int, float] | None:
-        """Write what is unread into the run's events, to the first step that was not finite: (that step, its loss)."""
+    def flush(self) -> tuple[int, float] | None:
+        """Write all collected steps up to the first one that is not finite; returns (step, loss) of that one, None if all are finite."""
         unread, self.unread = self.unread, []
         if not unread or not self.write:
             self.start_clock()
             return None
-        losses, norms = (torch.stack([entry[place] for entry in unread]).tolist() for place in (2, 3))
-        took = (time.monotonic() - self.began) / len(unread)
-        self.seconds_per_step = took if self.seconds_per_step is None else 0.9 * self.seconds_per_step + 0.1 * took
+        losses, norms = (torch.stack([entry[column] for entry in unread]).tolist() for column in (2, 3))
+        seconds = (time.monotonic() - self.began) / len(unread)
+        self.seconds_per_step = seconds if self.seconds_per_step is None else 0.9 * self.seconds_per_step + 0.1 * seconds
         for (step, rate, _, _), loss, norm in zip(unread, losses, norms):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 return step, loss
-            left = self.seconds_per_step * (self.total - step) + self.film.seconds_left(step)
+            left = self.seconds_per_step * (self.total - step) + self.samples.seconds_left(step)
             self.run.append({"kind": "step", "step": step, "loss": loss, "lr": rate, "seconds_per_step": self.seconds_per_step, "seconds_left": left})
         self.start_clock()
         return None

@@ -1,7 +1,7 @@
-"""Blocks that wait in main memory and are on the card only while they compute; what learns stays there.
+"""Block offloading for training: the frozen weights of a block are in RAM and on the GPU only while it computes; trained weights stay there.
 
-diffusers' group offloading is made for drawing: it does not know layers that join a model later, as a LoRA's halves do, and a block that
-is computed twice stays on the card the second time, because torch cuts that forward short once it has what it needs.
+diffusers' group offloading is made for inference: it does not know layers that are injected later, such as a LoRA's, and a block whose
+forward is recomputed by gradient checkpointing stays on the GPU, because torch aborts that forward once it has the tensors that it needs.
 """
 
 from dataclasses import dataclass
@@ -15,97 +15,99 @@ from studio.families.base import Family
 
 
 @dataclass(frozen=True)
-class Home:
-    """Where a frozen tensor of a block belongs, its numbers in main memory, and what stands in its place meanwhile."""
+class FrozenTensor:
+    """A frozen parameter or buffer of a block, its copy in RAM, and the empty tensor that replaces it while the block is evicted."""
 
     module: nn.Module
     name: str
-    own: Tensor
-    numbers: Tensor
-    nothing: Tensor
+    tensor: Tensor
+    in_ram: Tensor
+    placeholder: Tensor
 
 
 class Offload:
-    """Between `begin` and `end` the frozen numbers of `blocks` are at home in main memory; everything else is on `device`.
+    """Between `enable` and `disable` the frozen tensors of `blocks` are in RAM; everything else is on `device`.
 
-    What comes is a tensor of its own each time: autograd may keep it for the way back after the block has let it go, and it is freed when
-    neither needs it. A block that is not computed twice (torch's checkpointing, without reentry) would be kept whole that way.
+    Each load creates new tensors: autograd may hold them for backward after the block is evicted, and they are freed when neither needs
+    them. A block without gradient checkpointing (torch's, with use_reentrant=False) would stay on the GPU as a whole that way.
     """
 
     def __init__(self, model: nn.Module, blocks: list[nn.Module], device: torch.device):
         self.model, self.blocks, self.device = model, blocks, device
-        self.homes: list[list[Home]] = []
-        self.coming: dict[int, tuple[list[Tensor], torch.cuda.Event | None]] = {}
+        self.frozen: list[list[FrozenTensor]] = []
+        self.prefetched: dict[int, tuple[list[Tensor], torch.cuda.Event | None]] = {}
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.path: tuple[int | None, int | None] = (None, None)
-        self.known: dict[tuple[int | None, int | None], int] = {}
+        self.last_two: tuple[int | None, int | None] = (None, None)
+        self.successors: dict[tuple[int | None, int | None], int] = {}
         self.hooks: list[torch.utils.hooks.RemovableHandle] = []
 
-    def begin(self) -> None:
-        self.homes = [[self._home(*frozen) for frozen in _frozen(block)] for block in self.blocks]
-        inside = {id(home.own) for homes in self.homes for home in homes}
+    def enable(self) -> None:
+        """Evict all blocks to RAM, move the rest of the model to the device, and register the hooks that load and evict."""
+        self.frozen = [[self._to_ram(*found) for found in _find_frozen(block)] for block in self.blocks]
+        offloaded = {id(frozen.tensor) for block in self.frozen for frozen in block}
         for tensor in (*self.model.parameters(), *self.model.buffers()):
-            if id(tensor) not in inside:
+            if id(tensor) not in offloaded:
                 tensor.data = tensor.data.to(self.device)
         for index, block in enumerate(self.blocks):
-            self._leave(index)
-            self.hooks.append(block.register_forward_pre_hook(lambda module, inputs, index=index: self._come(index)))
-            # Also when the forward is cut short.
-            self.hooks.append(block.register_forward_hook(lambda module, inputs, output, index=index: self._leave(index), always_call=True))
+            self._evict(index)
+            self.hooks.append(block.register_forward_pre_hook(lambda module, inputs, index=index: self._load(index)))
+            # Called also if the forward is aborted.
+            self.hooks.append(block.register_forward_hook(lambda module, inputs, output, index=index: self._evict(index), always_call=True))
 
-    def end(self) -> None:
-        """Everything of the blocks that waited is in them again, in main memory."""
+    def disable(self) -> None:
+        """Remove the hooks and put the frozen tensors back into the blocks; they stay in RAM."""
         for hook in self.hooks:
             hook.remove()
-        for homes in self.homes:
-            for home in homes:
-                home.own.data = home.numbers
-                setattr(home.module, home.name, home.own)
-        self.hooks, self.homes, self.coming = [], [], {}
+        for block in self.frozen:
+            for frozen in block:
+                frozen.tensor.data = frozen.in_ram
+                setattr(frozen.module, frozen.name, frozen.tensor)
+        self.hooks, self.frozen, self.prefetched = [], [], {}
 
-    def _home(self, module: nn.Module, name: str, own: Tensor) -> Home:
-        numbers = own.data.to("cpu")
-        # Out of pinned memory the next block comes while this one computes.
-        numbers = numbers.pin_memory() if self.stream else numbers
-        return Home(module, name, own, numbers, _like(own, torch.empty(0, dtype=numbers.dtype, device=self.device)))
+    def _to_ram(self, module: nn.Module, name: str, tensor: Tensor) -> FrozenTensor:
+        in_ram = tensor.data.to("cpu")
+        # From pinned memory the next block is copied while this one computes.
+        in_ram = in_ram.pin_memory() if self.stream else in_ram
+        return FrozenTensor(module, name, tensor, in_ram, _like(tensor, torch.empty(0, dtype=in_ram.dtype, device=self.device)))
 
-    def _come(self, index: int) -> None:
-        self._fetch(index)
-        tensors, ready = self.coming.pop(index)
+    def _load(self, index: int) -> None:
+        """Put a block's tensors on the device, and prefetch the block that probably follows."""
+        self._prefetch(index)
+        tensors, ready = self.prefetched.pop(index)
         if ready is not None:
             torch.cuda.current_stream(self.device).wait_event(ready)
             for tensor in tensors:
                 tensor.record_stream(torch.cuda.current_stream(self.device))
-        for home, numbers in zip(self.homes[index], tensors):
-            setattr(home.module, home.name, _like(home.own, numbers))
-        # Which block comes next is learnt from the last time: the two before it tell a forward from the way back.
-        self.known[self.path] = index
-        self.path = (self.path[1], index)
-        following = self.known.get(self.path)
+        for frozen, loaded in zip(self.frozen[index], tensors):
+            setattr(frozen.module, frozen.name, _like(frozen.tensor, loaded))
+        # The next block is predicted from the last two: these distinguish forward from backward.
+        self.successors[self.last_two] = index
+        self.last_two = (self.last_two[1], index)
+        following = self.successors.get(self.last_two)
         if self.stream is not None and following not in (None, index):
-            self._fetch(following)
+            self._prefetch(following)
 
-    def _fetch(self, index: int) -> None:
-        if index in self.coming:
+    def _prefetch(self, index: int) -> None:
+        if index in self.prefetched:
             return
-        # What was expected and did not come makes room.
-        self.coming.clear()
+        # Frees a block that was predicted wrongly.
+        self.prefetched.clear()
         if self.stream is None:
-            self.coming[index] = ([home.numbers.to(self.device, copy=True) for home in self.homes[index]], None)
+            self.prefetched[index] = ([frozen.in_ram.to(self.device, copy=True) for frozen in self.frozen[index]], None)
             return
         with torch.cuda.stream(self.stream):
-            tensors = [home.numbers.to(self.device, non_blocking=True) for home in self.homes[index]]
-            self.coming[index] = (tensors, self.stream.record_event())
+            tensors = [frozen.in_ram.to(self.device, non_blocking=True) for frozen in self.frozen[index]]
+            self.prefetched[index] = (tensors, self.stream.record_event())
 
-    def _leave(self, index: int) -> None:
-        """Nothing is copied back: frozen numbers are the same at home."""
-        for home in self.homes[index]:
-            home.own.data = home.nothing.data
-            setattr(home.module, home.name, home.nothing)
+    def _evict(self, index: int) -> None:
+        """Replace a block's tensors by placeholders. Nothing is copied back: frozen tensors do not change."""
+        for frozen in self.frozen[index]:
+            frozen.tensor.data = frozen.placeholder.data
+            setattr(frozen.module, frozen.name, frozen.placeholder)
 
 
-def _frozen(block: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
-    """(module, name, tensor) of everything in it that does not learn."""
+def _find_frozen(block: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """(module, name, tensor) of every parameter and buffer in it that is not trained."""
     return [
         (module, name, tensor)
         for module in block.modules()
@@ -114,30 +116,37 @@ def _frozen(block: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
     ]
 
 
-def _like(own: Tensor, numbers: Tensor) -> Tensor:
-    """The numbers as the same kind of tensor, with what a packed one knows of itself."""
-    if type(own) is Tensor:
-        return numbers
-    made = Tensor._make_subclass(type(own), numbers, False)
-    made.__dict__.update(own.__dict__)
+def _like(original: Tensor, data: Tensor) -> Tensor:
+    """`data` as a tensor of the class of `original`, with the attributes of a quantised one (bitsandbytes' quant_state)."""
+    if type(original) is Tensor:
+        return data
+    made = Tensor._make_subclass(type(original), data, False)
+    made.__dict__.update(original.__dict__)
     return made
 
 
-def place(denoiser: nn.Module, family: Family, config: TrainConfig, device: torch.device) -> Offload | None:
-    """Bring the denoiser to where it computes: whole, or with its blocks waiting in main memory, which are then begun."""
+def place_denoiser(denoiser: nn.Module, family: Family, config: TrainConfig, device: torch.device) -> Offload | None:
+    """Move the denoiser to the device, as a whole or with its blocks offloaded to RAM; returns the enabled Offload, None without one.
+
+    StudioError if the settings cannot be combined with `runtime.offload`.
+    """
     runtime = config.runtime
     if not runtime.offload:
         if runtime.quantisation not in ("nf4", "int8"):
             denoiser.to(device)
         return None
     if device.type == "cpu":
-        raise StudioError("Keeping blocks in main memory (offload) is for a graphics card; this run computes on the processor. Switch it off.")
+        raise StudioError("Offloading blocks to RAM (runtime.offload) needs a GPU; this run uses the CPU. Switch offload off.")
     if not runtime.gradient_checkpointing:
-        raise StudioError("Keeping blocks in main memory (offload) needs them computed twice (gradient checkpointing); switch that on too.")
+        raise StudioError("Offloading blocks to RAM (runtime.offload) needs gradient checkpointing; switch runtime.gradient_checkpointing on.")
     if runtime.quantisation not in ("none", "nf4"):
-        raise StudioError(f"A base packed as {runtime.quantisation} cannot wait in main memory (offload); pack it as nf4, or not at all.")
+        raise StudioError(
+            f"A base quantised to {runtime.quantisation} cannot be offloaded to RAM (runtime.offload); set runtime.quantisation to nf4 or none."
+        )
     if runtime.quantisation == "nf4" and config.lora.method == "dora":
-        raise StudioError("DoRA measures the base's own numbers, which are packed (nf4) in main memory (offload); switch one of the three off.")
+        raise StudioError(
+            "DoRA reads the weights of the base, which nf4 quantises and runtime.offload moves to RAM. Switch one of DoRA, nf4 and offload off."
+        )
     offload = Offload(denoiser, family.blocks(denoiser), device)
-    offload.begin()
+    offload.enable()
     return offload

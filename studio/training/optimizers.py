@@ -1,4 +1,4 @@
-"""The optimizer that a config names, made from its entry in `studio.config.optimizers`."""
+"""Optimizers, created from their entries in `studio.config.optimizers`."""
 
 import importlib
 
@@ -9,15 +9,15 @@ from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
 
 TEXT_ENCODER_SHARE = 0.1
-"""Of the learning rate, for text encoders whose own was left empty."""
+"""Factor of the learning rate for text encoders, if `training.text_encoder_learning_rate` is empty."""
 
 
 def check_optimizer(training: TrainingConfig) -> None:
-    """StudioError for settings that the chosen optimizer cannot follow."""
+    """StudioError for settings that the chosen optimizer does not support."""
     entry = optimizers.get(training.optimizer)
     if entry.finds_rate and training.text_encoder_learning_rate is not None:
         raise StudioError(
-            f"{entry.title} finds one learning rate for everything that learns, so the text encoder cannot have its own "
+            f"{entry.title} finds one learning rate for all trained parameters, so the text encoder cannot have its own "
             f"({training.text_encoder_learning_rate:g}). Leave the learning rate of the text encoder empty."
         )
     if entry.excludes_schedule and (training.lr_scheduler != "constant" or training.lr_warmup_steps):
@@ -28,14 +28,14 @@ def check_optimizer(training: TrainingConfig) -> None:
 
 
 def text_share(training: TrainingConfig) -> float:
-    """The learning rate of text encoders as a part of the learning rate."""
+    """Learning rate of text encoders divided by the learning rate."""
     if optimizers.get(training.optimizer).finds_rate:
         return 1.0
     return (training.text_encoder_learning_rate or TEXT_ENCODER_SHARE * training.learning_rate) / training.learning_rate
 
 
 def make_optimizer(training: TrainingConfig, groups: list[dict]) -> torch.optim.Optimizer:
-    """StudioError with what to install when the optimizer's package is not here."""
+    """Create the optimizer for parameter groups of {"params", "share"}. StudioError with the command to run if its package is not installed."""
     entry = optimizers.get(training.optimizer)
     device = groups[0]["params"][0].device
     if entry.recordable:

@@ -1,4 +1,4 @@
-"""What is decided before the first step, by this machine and this moment: written into the run's config once, and read from there ever after."""
+"""Settings left empty in a run's config, resolved for this machine before the first step and stored in the config: a resume uses the same."""
 
 import shutil
 from dataclasses import replace
@@ -14,77 +14,87 @@ from studio.families.objectives import FlowMatching, Objective, Shift
 from studio.runs.run import Run
 from studio.training import backends
 from studio.training.batches import Batch
-from studio.training.distributed import Team
+from studio.training.distributed import ProcessGroup
 from studio.training.optimizers import check_optimizer
-from studio.training.parameters import Learner
-from studio.training.samples import Film
-from studio.training.step import Update
+from studio.training.parameters import TrainedParameters
+from studio.training.samples import SampleGrid
+from studio.training.step import TrainingStep
 
 SPARE_BYTES = 50_000_000
-MOST_LENT = 8
-"""Of the files saved only to be drawn with while it learns, the newest stay: someone who drags sliders asks for hundreds."""
+MAX_PAUSE_ADAPTERS = 8
+"""Adapters kept of those saved only because a pause was requested. Every image generated during training requests one."""
 
 
-def settle(run: Run, team: Team) -> tuple[TrainConfig, BaseFolder, Family]:
-    """The config with nothing left open but how steps are run, and the base that it names."""
-    if not team.first:
-        team.wait()
+def resolve_config(run: Run, group: ProcessGroup) -> tuple[TrainConfig, BaseFolder, Family]:
+    """The config with every empty setting filled, except `runtime.execution` on a GPU; its base and family.
+
+    StudioError for settings that the base, the family or this machine does not support.
+    """
+    if not group.is_main:
+        group.barrier()
     config = run.config
     base = families.resolve_base(config.model.base_model, config.model.revision)
     family = families.from_folder(base, config.model.family)
     if config.lora.method == "lokr" and not family.reads_lokr:
-        raise StudioError(f"diffusers reads no LoKr files of {family.title}; choose lora or dora.")
+        raise StudioError(f"The method lokr does not work with {family.title}: diffusers reads no LoKr files of {family.title}. Choose lora or dora.")
     check_optimizer(config.training)
-    # Counted only while something hangs on it: a resume need not build a large base's shapes.
-    undecided = None in (config.runtime.dtype, config.runtime.gradient_checkpointing, config.runtime.quantisation, config.runtime.offload)
-    numbers = measure.count_base_parameters(family, base) if undecided else 0
-    chosen, reasons = memory.resolve(runtime.resolve(config.runtime, numbers), numbers, config, base, family)
-    decided = {"model.family": family.name, "model.revision": base.revision}
-    settled = fields.replace(config, {**decided, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
-    if team.first:
-        if settled != config:
-            _write(run, settled, reasons)
-        team.wait()
-    return settled, base, family
+    # Counting builds the base on the meta device, which takes seconds for a large one: skipped in a resume, where nothing is empty.
+    empty = None in (config.runtime.dtype, config.runtime.gradient_checkpointing, config.runtime.quantisation, config.runtime.offload)
+    parameters = measure.count_base_parameters(family, base) if empty else 0
+    chosen, reasons = memory.resolve(runtime.resolve(config.runtime, parameters), parameters, config, base, family)
+    model = {"model.family": family.name, "model.revision": base.revision}
+    resolved = fields.replace(config, {**model, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
+    if group.is_main:
+        if resolved != config:
+            _write(run, resolved, reasons)
+        group.barrier()
+    return resolved, base, family
 
 
-def settle_execution(run: Run, update: Update, batches: list[tuple[Batch, float]], rate: float, step: int, extra_batches: bool) -> TrainConfig:
-    """Time the ways a card can run these steps, once in a run's life, and write the quickest down. `extra_batches`: some steps bring more
-    than the settings say, which a recording cannot hold."""
-    config, team = update.config, update.team
+def resolve_execution(
+    run: Run, training_step: TrainingStep, batches: list[tuple[Batch, float]], rate: float, step: int, extra_batches: bool
+) -> TrainConfig:
+    """The config with the fastest `runtime.execution`, timed once per run on the batches of `step`.
+
+    `extra_batches`: steps also have batches of prior images, so one CUDA graph cannot hold them.
+    """
+    config, group = training_step.config, training_step.group
     left = config.training.max_train_steps - step
-    how, sentence = backends.fastest(update, batches, rate, left, backends.possible(config, extra_batches))
-    # Each process may have timed otherwise; the first one's word holds.
-    how = backends.WAYS[team.agree(backends.WAYS.index(how))]
-    settled = fields.replace(config, {"runtime.execution": how})
-    if team.first:
-        _write(run, settled, [sentence] if sentence else [])
-    return settled
+    execution, note = backends.select_fastest(training_step, batches, rate, left, backends.available(config, extra_batches))
+    # Timings differ between processes; all use the choice of the main one.
+    execution = backends.EXECUTIONS[group.broadcast(backends.EXECUTIONS.index(execution))]
+    resolved = fields.replace(config, {"runtime.execution": execution})
+    if group.is_main:
+        _write(run, resolved, [note] if note else [])
+    return resolved
 
 
-def _write(run: Run, settled: TrainConfig, reasons: list[str]) -> None:
-    run.write_config(settled)
-    for reason in reasons:
-        run.append({"kind": "note", "message": reason})
+def _write(run: Run, config: TrainConfig, notes: list[str]) -> None:
+    run.write_config(config)
+    for note in notes:
+        run.append({"kind": "note", "message": note})
 
 
-def tuned(objective: Objective | FlowMatching, training: TrainingConfig) -> Objective | FlowMatching:
-    """The base's objective with what the settings ask for; StudioError for what it has no place for."""
+def resolve_objective(objective: Objective | FlowMatching, training: TrainingConfig) -> Objective | FlowMatching:
+    """The objective of the base with the settings applied; StudioError for a setting that this kind of objective does not have."""
     if isinstance(objective, Objective):
         if training.timestep_shift is not None:
             raise StudioError(
-                f"The timestep shift {training.timestep_shift:g} belongs to flow-matching bases; this one has a fixed schedule. Leave it empty."
+                f"The timestep shift {training.timestep_shift:g} is defined for flow-matching bases; this base has a fixed noise schedule. "
+                "Leave it empty."
             )
         return replace(objective, density=training.timestep_density or objective.density, min_snr_gamma=training.min_snr_gamma)
     if training.min_snr_gamma is not None:
-        raise StudioError(f"Min-SNR (gamma {training.min_snr_gamma:g}) is defined for a discrete schedule; this base learns flows. Leave it empty.")
+        raise StudioError(
+            f"Min-SNR (gamma {training.min_snr_gamma:g}) is defined for a discrete schedule; this base uses flow matching. Leave it empty."
+        )
     shift = objective.shift if training.timestep_shift is None else Shift(training.timestep_shift)
     return replace(objective, density=training.timestep_density or objective.density, shift=shift)
 
 
-def check_room(run: Run, config: TrainConfig, learner: Learner) -> None:
-    """Refuse to begin what the disk cannot hold."""
-    needed, free = _disk_bytes(config, learner) + SPARE_BYTES, shutil.disk_usage(run.path).free
+def check_disk_space(run: Run, config: TrainConfig, parameters: TrainedParameters) -> None:
+    """StudioError if the run's folder has too little free space for all adapters and checkpoints."""
+    needed, free = _disk_bytes(config, parameters) + SPARE_BYTES, shutil.disk_usage(run.path).free
     if free < needed:
         raise StudioError(
             f"This run needs about {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB is free. "
@@ -92,20 +102,23 @@ def check_room(run: Run, config: TrainConfig, learner: Learner) -> None:
         )
 
 
-def preflight(config: TrainConfig, film: Film, learner: Learner, seconds_per_step: float, step: int) -> dict:
-    """What two real steps and one sample tell about the whole run: seconds, the peak of memory so far, and what the disk will hold."""
+def preflight(config: TrainConfig, samples: SampleGrid, parameters: TrainedParameters, seconds_per_step: float, step: int) -> dict:
+    """Estimate of the whole run after a few real steps and one column: seconds, peak memory so far and disk space, both in MB (10**6 bytes)."""
     return {
         "seconds_per_step": seconds_per_step,
-        "seconds_left": seconds_per_step * (config.training.max_train_steps - step) + film.seconds_left(step),
-        "sample_seconds": film.seconds_per_column,
+        "seconds_left": seconds_per_step * (config.training.max_train_steps - step) + samples.seconds_left(step),
+        "sample_seconds": samples.seconds_per_column,
         "peak_mb": runtime.peak_bytes(config.runtime) / 1e6,
-        "disk_mb": _disk_bytes(config, learner) / 1e6,
+        "disk_mb": _disk_bytes(config, parameters) / 1e6,
     }
 
 
-def _disk_bytes(config: TrainConfig, learner: Learner) -> int:
-    """A LoRA a column, those lent, and three resume states (two kept, one being written): masters, the optimizer's state and the average."""
-    numbers = sum(weight.numel() for weight in learner.masters.values())
+def _disk_bytes(config: TrainConfig, parameters: TrainedParameters) -> int:
+    """Bytes of one float32 adapter per column, of those saved for pauses, and of three checkpoints (two kept and one being written).
+
+    A checkpoint holds master weights, optimizer state and EMA.
+    """
+    count = sum(weight.numel() for weight in parameters.masters.values())
     columns = config.training.max_train_steps // config.samples.every + 1
-    state = 4 + learner.entry.state_bytes + 4 * bool(config.training.ema_decay)
-    return int(numbers * (4 * (columns + MOST_LENT) + 3 * state))
+    checkpoint = 4 + parameters.entry.state_bytes + 4 * bool(config.training.ema_decay)
+    return int(count * (4 * (columns + MAX_PAUSE_ADAPTERS) + 3 * checkpoint))

@@ -1,7 +1,7 @@
-"""All randomness of training as a function of what it is for: no state to save, so a resumed run draws the same numbers.
+"""Stateless RNG: Philox keyed by (purpose, seed, step, index). A resumed run needs no saved state to draw the same numbers.
 
-Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") is keyed by the run's seed and counted by purpose,
-step and index in the global batch; numpy's stream from there is the same on every machine with this numpy.
+Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") has the run's seed as key, and purpose, step and index in the
+global batch as counter; numpy's stream from there is the same on every machine with this numpy.
 """
 
 from enum import IntEnum
@@ -10,7 +10,7 @@ import numpy
 
 
 class Purpose(IntEnum):
-    """What a number is drawn for. The values are part of every run's result: add, never renumber."""
+    """Use of a random number. The values determine the result of every run: add new ones, never renumber."""
 
     ORDER = 0
     NOISE = 1
@@ -22,10 +22,10 @@ class Purpose(IntEnum):
     LORA_DROPOUT = 7
     CAPTION_SHUFFLE = 8
     NOISE_OFFSET = 9
-    HOLD_BACK = 10
+    VALIDATION_SPLIT = 10
     VALIDATION = 11
 
 
-def draw(purpose: Purpose, seed: int, step: int, index: int = 0) -> numpy.random.Generator:
-    """A generator of its own for each (purpose, seed, step, index)."""
+def make_rng(purpose: Purpose, seed: int, step: int, index: int = 0) -> numpy.random.Generator:
+    """An independent generator for each (purpose, seed, step, index)."""
     return numpy.random.Generator(numpy.random.Philox(key=seed, counter=[0, index, step, int(purpose)]))

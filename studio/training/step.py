@@ -1,8 +1,8 @@
-"""One step of learning: batches in, a loss and a gradient norm out, both left where they were computed.
+"""One training step: forward, loss, backward and optimizer, returning loss and gradient norm as scalars on the device.
 
-Three ways to run it: eager; with the denoiser's repeated blocks compiled; or the whole step, forward to optimizer, recorded once for
-each shape as a CUDA graph and replayed with new inputs. A U-Net of an hour's worth of kernels waits for Python most of the time; a
-replay does not.
+Three kinds of execution: "eager"; "compiled", with the denoiser's repeated blocks under torch.compile; "graph", with the whole step from
+forward to optimizer captured as one CUDA graph per input shape and replayed with new inputs. A U-Net launches many small kernels and mostly
+waits for Python; a replay does not.
 """
 
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from studio.config import TrainConfig
 from studio.devices import runtime
 from studio.families.base import Family
 from studio.families.objectives import FlowMatching, Objective
-from studio.training.batches import Batch, Words
-from studio.training.distributed import Team
+from studio.training.batches import Batch, ConditionCache
+from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Conditions
 from studio.training.lora import targets
-from studio.training.parameters import Learner
-from studio.training.rng import Purpose, draw
+from studio.training.parameters import TrainedParameters
+from studio.training.rng import Purpose, make_rng
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-WARM_UP = 3
-"""Steps before a recording, as PyTorch asks for: libraries choose their kernels in them."""
+WARMUP_STEPS = 3
+"""Steps before a capture, as the PyTorch notes on CUDA graphs require: libraries select their kernels in them."""
 
 
 @dataclass
 class Inputs:
-    """What one forward reads, on the device."""
+    """Inputs of one forward pass, on the device: B examples with latents of C channels and H x W."""
 
     latents_BCHW: Tensor
     noise_BCHW: Tensor
@@ -40,6 +40,7 @@ class Inputs:
     conditions: Conditions
 
     def tensors(self) -> list[Tensor]:
+        """All tensors in a fixed order."""
         mask = [] if self.mask_B1HW is None else [self.mask_B1HW]
         return [self.latents_BCHW, self.noise_BCHW, self.t_B, *mask, *(self.conditions[name] for name in sorted(self.conditions))]
 
@@ -48,7 +49,9 @@ class Inputs:
 
 
 @dataclass
-class Recording:
+class CapturedStep:
+    """A CUDA graph with the tensors that it reads and writes."""
+
     graph: "torch.cuda.CUDAGraph"
     inputs: Inputs
     loss: Tensor
@@ -56,23 +59,23 @@ class Recording:
 
 
 class Snapshot:
-    """What a step changes: weights, average, the optimizer's tensors, counters and groups, gradients, the state of torch's generators.
+    """Copy of everything that a step changes: weights, EMA, optimizer tensors, counters and groups, gradients, torch's random generators.
 
-    Tensors are put back in place, since recordings know their addresses. What an optimizer had not made yet is gone again: what it makes at
-    its first step differs between optimizers (schedule-free's z and Prodigy's p0 are the weights, not zero).
+    `restore` writes tensors in place, since captured graphs read their addresses. Optimizer state that did not exist yet is deleted again:
+    its initial value differs between optimizers (schedule-free's z and Prodigy's p0 are the weights, not zero).
     """
 
-    def __init__(self, learner: Learner, device: torch.device):
-        self.learner, self.device, self.rate = learner, device, learner._rate
-        self.state, groups = learner.optimizer.state, learner.optimizer.param_groups
-        in_groups = [value for group in groups for value in group.values() if isinstance(value, Tensor)]
-        self.tensors = [(tensor, tensor.clone()) for tensor in [*learner.state()[0].values(), *in_groups]]
+    def __init__(self, parameters: TrainedParameters, device: torch.device):
+        self.parameters, self.device, self.rate = parameters, device, parameters._rate
+        self.state, groups = parameters.optimizer.state, parameters.optimizer.param_groups
+        group_tensors = [value for group in groups for value in group.values() if isinstance(value, Tensor)]
+        self.tensors = [(tensor, tensor.clone()) for tensor in [*parameters.state()[0].values(), *group_tensors]]
         self.entries = {weight: dict(entry) for weight, entry in self.state.items()}
         self.groups = [dict(group) for group in groups]
         self.generators = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
-    def put_back(self) -> None:
-        learner = self.learner
+    def restore(self) -> None:
+        parameters = self.parameters
         for tensor, value in self.tensors:
             tensor.copy_(value)
         for weight in list(self.state):
@@ -80,60 +83,66 @@ class Snapshot:
                 self.state[weight] = dict(self.entries[weight])
             else:
                 del self.state[weight]
-        for group, entry in zip(learner.optimizer.param_groups, self.groups, strict=True):
+        for group, entry in zip(parameters.optimizer.param_groups, self.groups, strict=True):
             group.clear()
             group.update(entry)
-        learner._rate = self.rate
-        for weight in [*learner.masters.values(), *learner.working.values()]:
-            # A way that broke half-way leaves some.
+        parameters._rate = self.rate
+        for weight in [*parameters.masters.values(), *parameters.working.values()]:
+            # A step that failed after backward leaves gradients.
             weight.grad = None
-        learner.restore_copies()
+        parameters.copy_to_model()
         torch.set_rng_state(self.generators[0])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(self.generators[1], self.device)
 
 
-class Update:
+class TrainingStep:
+    """Callable that trains one step; holds the model, the objective and the captured CUDA graphs."""
+
     def __init__(
         self,
         config: TrainConfig,
         family: Family,
         pipeline: "DiffusionPipeline",
         objective: Objective | FlowMatching,
-        learner: Learner,
-        words: Words,
-        team: Team,
+        parameters: TrainedParameters,
+        conditions: ConditionCache,
+        group: ProcessGroup,
     ):
         self.config, self.family, self.pipeline, self.objective = config, family, pipeline, objective
-        self.learner, self.words, self.team = learner, words, team
+        self.parameters, self.conditions, self.group = parameters, conditions, group
         self.denoiser: nn.Module = pipeline.components[family.denoiser_name]
         self.device = torch.device(config.runtime.device)
         self.dtype = runtime.torch_dtype(config.runtime.dtype)
-        self.recordings: dict[tuple, Recording] = {}
+        self.captured: dict[tuple, CapturedStep] = {}
         self.pool: tuple[int, int] | None = None
 
-    def __call__(self, step: int, batches: list[tuple[Batch, float]], rate: float, how: str = "eager") -> tuple[Tensor, Tensor]:
-        """(loss, gradient norm), scalars on the device. `batches` come with their weights; `how` is eager or graph."""
-        self.learner.set_rate(rate)
-        if self.config.lora.dropout:
-            torch.manual_seed(draw(Purpose.LORA_DROPOUT, self.config.training.seed, step, self.team.rank).integers(2**63))
-        inputs = [(self.inputs(batch), weight) for batch, weight in batches]
-        return self._replay(inputs[0][0]) if how == "graph" else self._compute(inputs)
+    def __call__(self, step: int, batches: list[tuple[Batch, float]], rate: float, execution: str = "eager") -> tuple[Tensor, Tensor]:
+        """Train step `step` (from 0); returns (loss, gradient norm), scalars on the device.
 
-    def learn_mode(self) -> None:
-        """Dropout and checkpointing work in this mode alone."""
+        `batches`: each with the weight of its loss. `rate`: learning rate. `execution`: one of `backends.EXECUTIONS`; for "compiled" the
+        blocks are compiled beforehand by `backends.apply`.
+        """
+        self.parameters.set_rate(rate)
+        if self.config.lora.dropout:
+            torch.manual_seed(make_rng(Purpose.LORA_DROPOUT, self.config.training.seed, step, self.group.rank).integers(2**63))
+        inputs = [(self.inputs(batch), weight) for batch, weight in batches]
+        return self._replay(inputs[0][0]) if execution == "graph" else self._compute(inputs)
+
+    def train_mode(self) -> None:
+        """Put the trained models into train mode, which dropout and gradient checkpointing need."""
         for part in targets(self.config, self.family):
             self.pipeline.components[part].train()
 
     def inputs(self, batch: Batch) -> Inputs:
-        """A batch on the device. With a text encoder that learns, words become conditions here, and gradients flow back into it."""
+        """A batch on the device. If a text encoder is trained, captions are encoded here, so that gradients flow back into it."""
         if self.config.lora.text_encoder:
             conditions = self.family.encode_prompts(self.pipeline, batch.captions)
         else:
-            conditions = {name: self._brought(rows) for name, rows in self.words(batch.captions).items()}
+            conditions = {name: self._to_device(rows) for name, rows in self.conditions(batch.captions).items()}
         t_B = self.objective.timesteps(batch.uniform_B, tuple(batch.latents_BCHW.shape[2:]))
-        mask = None if batch.mask_B1HW is None else self._brought(batch.mask_B1HW)
-        return Inputs(self._brought(batch.latents_BCHW), self._brought(batch.noise_BCHW), self._brought(t_B), mask, conditions)
+        mask = None if batch.mask_B1HW is None else self._to_device(batch.mask_B1HW)
+        return Inputs(self._to_device(batch.latents_BCHW), self._to_device(batch.noise_BCHW), self._to_device(t_B), mask, conditions)
 
     def losses(self, inputs: Inputs) -> Tensor:
         """The loss of each example, float32: (B,)."""
@@ -143,67 +152,69 @@ class Update:
         return self.objective.losses(prediction_BCHW, inputs.latents_BCHW, inputs.noise_BCHW, inputs.t_B, inputs.mask_B1HW)
 
     def _compute(self, inputs: list[tuple[Inputs, float]]) -> tuple[Tensor, Tensor]:
-        told = None
+        """Forward, backward and optimizer step; returns (sum of the weighted losses, gradient norm)."""
+        total = None
         for each, weight in inputs:
             loss = weight * self.losses(each).mean()
             loss.backward()
-            self.learner.gather()
-            told = loss.detach() if told is None else told + loss.detach()
-        self.team.average([*(weight.grad for weight in self.learner.masters.values() if weight.grad is not None), told])
-        return told, self.learner.step()
+            self.parameters.accumulate()
+            total = loss.detach() if total is None else total + loss.detach()
+        self.group.all_reduce_mean([*(weight.grad for weight in self.parameters.masters.values() if weight.grad is not None), total])
+        return total, self.parameters.step()
 
     def _replay(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """The same by a CUDA graph, captured first if this shape is new."""
         key = inputs.shapes()
-        if key not in self.recordings:
-            self.recordings[key] = self._record(inputs)
-        recording = self.recordings[key]
-        for place, value in zip(recording.inputs.tensors(), inputs.tensors()):
-            place.copy_(value)
-        recording.graph.replay()
-        return recording.loss.clone(), recording.norm.clone()
+        if key not in self.captured:
+            self.captured[key] = self._capture(inputs)
+        step = self.captured[key]
+        for target, value in zip(step.inputs.tensors(), inputs.tensors()):
+            target.copy_(value)
+        step.graph.replay()
+        return step.loss.clone(), step.norm.clone()
 
-    def _record(self, inputs: Inputs) -> Recording:
-        """Warm up and record one shape. Both change the numbers that learn, so these are put back as they were."""
-        if not self.learner.optimizer.state:
-            self._first_state()
-        kept = self.snapshot()
+    def _capture(self, inputs: Inputs) -> CapturedStep:
+        """Warm up and capture one shape. The warm-up changes the trained parameters, so they are restored afterwards."""
+        if not self.parameters.optimizer.state:
+            self._init_optimizer_state()
+        saved = self.snapshot()
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
+            for _ in range(WARMUP_STEPS):
                 self._compute([(inputs, 1.0)])
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # Recordings of several shapes are never replayed at once, so they share their memory.
+        # Graphs of different shapes are never replayed at the same time, so they share one memory pool.
         with torch.cuda.graph(graph, pool=self.pool):
             loss, norm = self._compute([(inputs, 1.0)])
         self.pool = self.pool or graph.pool()
-        self.put_back(kept)
-        return Recording(graph, inputs, loss, norm)
+        self.restore(saved)
+        return CapturedStep(graph, inputs, loss, norm)
 
     def snapshot(self) -> "Snapshot":
-        """Everything that a step changes, for `put_back`."""
-        return Snapshot(self.learner, self.device)
+        """A copy of everything that a step changes, for `restore`."""
+        return Snapshot(self.parameters, self.device)
 
-    def put_back(self, kept: "Snapshot") -> None:
-        kept.put_back()
+    def restore(self, saved: "Snapshot") -> None:
+        saved.restore()
 
-    def _first_state(self) -> None:
-        """Make AdamW's state, all of it zero: a recording needs it at its place. The step that makes it changes nothing else."""
-        kept = self.snapshot()
-        for weight in self.learner.masters.values():
+    def _init_optimizer_state(self) -> None:
+        """Allocate AdamW's state as zeros, since a capture needs it at its final address. Nothing else changes."""
+        saved = self.snapshot()
+        for weight in self.parameters.masters.values():
             weight.grad = torch.zeros_like(weight)
-        self.learner.step()
-        made = dict(self.learner.optimizer.state)
-        kept.put_back()
-        self.learner.optimizer.state.update(made)
-        for state in made.values():
+        self.parameters.step()
+        created = dict(self.parameters.optimizer.state)
+        saved.restore()
+        self.parameters.optimizer.state.update(created)
+        for state in created.values():
             for value in state.values():
                 if isinstance(value, Tensor):
                     value.zero_()
 
-    def _brought(self, tensor: Tensor) -> Tensor:
+    def _to_device(self, tensor: Tensor) -> Tensor:
         if self.device.type != "cuda" or tensor.device.type == "cuda":
             return tensor.to(self.device)
-        # Out of pinned memory the copy runs beside the computing.
+        # From pinned memory the copy runs in parallel with computation.
         return tensor.pin_memory().to(self.device, non_blocking=True)

@@ -1,32 +1,37 @@
-"""What the model makes of pictures that teach nothing: always the same noise, so that only the learning changes the answer."""
+"""Validation loss: the loss on images that are not trained, always with the same noise, so that it changes only with the weights."""
 
 import numpy
 import torch
 
 from studio.config.validation import ValidationConfig
 from studio.training.batches import Batch, Example
-from studio.training.rng import Purpose, draw
-from studio.training.step import Update
+from studio.training.rng import Purpose, make_rng
+from studio.training.step import TrainingStep
 
-LEVELS = (0.125, 0.375, 0.625, 0.875)
-"""Quantiles of the noise levels to measure at, the middle of each quarter: their mean varies less than that of random ones."""
+NOISE_QUANTILES = (0.125, 0.375, 0.625, 0.875)
+"""Quantiles of the noise levels that are evaluated, the middle of each quarter: their mean varies less than that of random ones."""
 
 
 class Validation:
-    def __init__(self, held: list[Example], config: ValidationConfig, seed: int, update: Update):
-        self.held, self.config, self.seed, self.update = held, config, seed, update
+    """Evaluates the validation images with the trained model of `training_step`."""
+
+    def __init__(self, examples: list[Example], config: ValidationConfig, seed: int, training_step: TrainingStep):
+        self.examples, self.config, self.seed, self.training_step = examples, config, seed, training_step
 
     @torch.no_grad()
     def loss(self) -> float:
-        """Mean over all pictures held back and all levels, without dropout."""
-        self.update.denoiser.eval()
-        found = [self.update.losses(self.update.inputs(self._batch(index, level))).item() for index in range(len(self.held)) for level in LEVELS]
-        self.update.denoiser.train()
-        return sum(found) / len(found)
+        """Mean over all validation images and all quantiles, without dropout."""
+        step = self.training_step
+        step.denoiser.eval()
+        batches = [self._batch(index, quantile) for index in range(len(self.examples)) for quantile in NOISE_QUANTILES]
+        losses = [step.losses(step.inputs(batch)).item() for batch in batches]
+        step.denoiser.train()
+        return sum(losses) / len(losses)
 
-    def _batch(self, index: int, level: float) -> Batch:
-        example = self.held[index]
-        noise = draw(Purpose.VALIDATION, self.seed, 0, index).standard_normal(tuple(example.mean_CHW.shape), dtype=numpy.float32)
+    def _batch(self, index: int, quantile: float) -> Batch:
+        """One image as a batch of one: the mean of its latents, with noise that depends on the seed and `index` only."""
+        example = self.examples[index]
+        noise = make_rng(Purpose.VALIDATION, self.seed, 0, index).standard_normal(tuple(example.mean_CHW.shape), dtype=numpy.float32)
         mask = None if example.mask_1HW is None else example.mask_1HW[None]
-        level_1 = torch.tensor([level], dtype=torch.float64)
-        return Batch(example.mean_CHW[None], torch.from_numpy(noise)[None], level_1, [example.caption], mask)
+        uniform_1 = torch.tensor([quantile], dtype=torch.float64)
+        return Batch(example.mean_CHW[None], torch.from_numpy(noise)[None], uniform_1, [example.caption], mask)

@@ -138,7 +138,7 @@ def test_blocks_that_wait_in_main_memory_are_there_when_they_compute(learning):
     picture, once, blocks = draw(learning), gradients(learning), learning.family.blocks(learning.denoiser)
     learning.family.enable_gradient_checkpointing(learning.denoiser)
     offload, seen = Offload(learning.denoiser, blocks, torch.device("cpu")), []
-    offload.begin()
+    offload.enable()
     watching = [block.register_forward_pre_hook(lambda *_: seen.append(sum(members.is_whole(block) for block in blocks))) for block in blocks]
     try:
         for _ in range(2):
@@ -150,7 +150,7 @@ def test_blocks_that_wait_in_main_memory_are_there_when_they_compute(learning):
     finally:
         for hook in watching:
             hook.remove()
-        offload.end()
+        offload.disable()
     assert all(members.is_whole(block) for block in blocks) and torch.equal(draw(learning), picture)
 
 

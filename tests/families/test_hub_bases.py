@@ -9,8 +9,8 @@ import torch
 
 from studio.core.errors import StudioError
 from studio.families import FAMILIES, locate_base, resolve_base
-from studio.training.distributed import Team
-from studio.training.resolve import settle
+from studio.training.distributed import ProcessGroup
+from studio.training.resolve import resolve_config
 from tests.families.members import Member
 from tests.tiny import tiny_run
 
@@ -39,10 +39,10 @@ def test_a_run_writes_down_which_commit_its_base_was_and_keeps_to_it(family, tin
 
     run = tiny_run(workspace, dataclasses.replace(base, path=offered(family)), f"model.family={family.name}")
     assert run.config.model.revision is None
-    settle(run, Team(1))
+    resolve_config(run, ProcessGroup(1))
     assert run.config.model.revision == commit
     fake_hub.seed_files(offered(family), {"README.md": b"newer"})
-    again, kept, _ = settle(run, Team(1))
+    again, kept, _ = resolve_config(run, ProcessGroup(1))
     assert kept == base and again.model.revision == commit
 
 

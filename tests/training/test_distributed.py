@@ -1,4 +1,4 @@
-"""Two processes that share every step: the loss curve of one with twice the batch, and exact resumes."""
+"""Two processes that share every step: the loss curve equals that of one with twice the batch size, and resumes are exact."""
 
 import subprocess
 
@@ -15,18 +15,18 @@ STEPS = ("training.max_train_steps=6", "samples.every=3", "saving.checkpoint_eve
 
 
 def trained(run: Run) -> list[float]:
-    """By as many processes as the run asks for; the losses of its steps."""
+    """Train with `runtime.processes` processes; returns the losses of the steps."""
     if run.config.runtime.processes == 1:
         train(run, Disk())
     else:
         command = platform.module_command("studio.training.loop", run.path, count=run.config.runtime.processes)
-        said = subprocess.run(command, env=platform.environment(OMP_NUM_THREADS="1"), capture_output=True, text=True, timeout=200)
-        assert said.returncode == 0, said.stderr[-3000:]
+        completed = subprocess.run(command, env=platform.environment(OMP_NUM_THREADS="1"), capture_output=True, text=True, timeout=200)
+        assert completed.returncode == 0, completed.stderr[-3000:]
     return [event["loss"] for event in run.curve()]
 
 
 @pytest.mark.timeout(400)
-def test_two_processes_learn_as_one_with_twice_the_batch_and_resume_exactly(workspace, tiny_base):  # noqa: F811
+def test_two_processes_train_as_one_with_twice_the_batch_and_resume_exactly(workspace, tiny_base):  # noqa: F811
     one = tiny_run(workspace, tiny_base, *STEPS, "training.train_batch_size=4")
     two, halved = (tiny_run(workspace, tiny_base, *STEPS, "training.train_batch_size=2", "runtime.processes=2") for _ in range(2))
     alone, together = trained(one), trained(two)

@@ -26,12 +26,12 @@ def test_with_every_optimizer_a_killed_run_ends_in_the_same_bytes(entry, tmp_pat
     assert (outcome.kills, outcome.identical, outcome.reason) == (1, True, "")
 
 
-def test_a_resume_that_forgets_the_optimizer_is_noticed(tmp_path, monkeypatch):
-    honest = loop.restore
+def test_a_resume_without_the_optimizer_state_is_detected(tmp_path, monkeypatch):
+    original = loop.restore
 
-    def forgetful(run, learner):
-        step = honest(run, learner)
-        learner.optimizer.state.clear()
+    def forgetful(run, parameters):
+        step = original(run, parameters)
+        parameters.optimizer.state.clear()
         return step
 
     # Children are forked, so they train with this one.

@@ -24,9 +24,9 @@ from studio.families.objectives import Objective
 from studio.generation.generator import Generator
 from studio.runs.run import Run
 from studio.training import disk_full, loop, resolve
-from studio.training.batches import Examples
+from studio.training.batches import BatchLoader
 from studio.training.checkpoints import Disk
-from studio.training.distributed import Team
+from studio.training.distributed import ProcessGroup
 from studio.training.loop import train
 from studio.training.lora import save_adapter
 from tests.tiny import FAMILY, optimizer_settings, tiny_base, tiny_run  # noqa: F401 - fixtures
@@ -38,7 +38,7 @@ def run(workspace, tiny_base):  # noqa: F811
 
 
 @pytest.fixture(autouse=True)
-def keep_our_priority(monkeypatch):
+def keep_priority(monkeypatch):
     monkeypatch.setattr(platform, "be_nice", lambda: None)
     monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
 
@@ -52,14 +52,14 @@ def adapters(run: Run) -> dict[int, bytes]:
 
 
 def main(run: Run) -> str:
-    """Train as the child does; the failure's message, empty when there was none."""
+    """Train as the child process does; returns the failure's message, empty if there is none."""
     status = loop.main([str(run.path)])
     last = run.events()[0][-1]
     assert status == (1 if last["kind"] == "failed" else 0)
     return last.get("message", "")
 
 
-def test_a_run_tells_its_whole_story(run):
+def test_a_run_writes_an_event_for_everything_it_does(run):
     assert main(run) == ""
     events = run.events()[0]
     assert kinds(run).count("step") == 6
@@ -73,39 +73,39 @@ def test_a_run_tells_its_whole_story(run):
             assert {"loss", "lr", "seconds_per_step", "seconds_left"} <= event.keys() and event["seconds_left"] >= 0
 
 
-def test_the_machines_choices_are_made_once_and_kept(run):
+def test_runtime_settings_are_resolved_once_and_stored(run):
     main(run)
     chosen = run.config.runtime
     assert (chosen.device, chosen.dtype, chosen.threads) == ("cpu", "float32", 1)
 
 
-def test_a_large_base_is_made_to_fit_the_computers_memory_once_and_says_so(run, monkeypatch):
+def test_memory_savings_for_a_large_base_are_resolved_once_and_noted(run, monkeypatch):
     monkeypatch.setattr("studio.devices.memory.LARGE_BASE_PARAMETERS", 0)
     monkeypatch.setattr(platform, "free_memory", lambda: 1_000_000)
-    config, _, _ = resolve.settle(run, Team())
+    config, _, _ = resolve.resolve_config(run, ProcessGroup())
     assert config.runtime.gradient_checkpointing and config.runtime.quantisation == "none" and not config.runtime.offload
     (note,) = [event["message"] for event in run.events()[0] if event["kind"] == "note"]
     assert "Free memory: 0.0 GB. Chosen: gradient checkpointing" in note
     monkeypatch.setattr(platform, "free_memory", lambda: 10**12)
-    assert resolve.settle(run, Team())[0] == config
+    assert resolve.resolve_config(run, ProcessGroup())[0] == config
 
 
-def test_the_family_of_a_base_is_settled_with_the_base(run):
+def test_the_family_is_resolved_with_the_base(run):
     assert run.config.model.family == ""
     main(run)
     assert run.config.model.family == "stable-diffusion"
 
 
-def test_a_family_that_the_base_is_not_of_is_refused_in_a_sentence(workspace, tiny_base):  # noqa: F811
+def test_a_family_that_does_not_match_the_base_is_an_error(workspace, tiny_base):  # noqa: F811
     run = tiny_run(workspace, tiny_base, "model.family=flux")
     assert "'tiny-model' belongs to the family 'stable-diffusion', but the settings have 'flux'" in main(run)
 
 
 @pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
-def test_it_learns_a_batch_by_heart(entry, workspace, tiny_base, monkeypatch):  # noqa: F811
-    honest = Examples.batches
-    monkeypatch.setattr(Examples, "batches", lambda self, step: honest(self, 0))
-    # Those that find the rate begin with a tiny one; relative steps keep it small while weights are.
+def test_every_optimizer_overfits_one_batch(entry, workspace, tiny_base, monkeypatch):  # noqa: F811
+    original = BatchLoader.batches
+    monkeypatch.setattr(BatchLoader, "batches", lambda self, step: original(self, 0))
+    # Optimizers that find the learning rate start with a tiny one; with relative steps it stays small while the weights are small.
     steps, share = (120, 0.995 if entry.excludes_schedule else 0.9) if entry.finds_rate else (40, 0.9)
     short = [f"training.max_train_steps={steps}", "samples.prompts=[]", f"samples.every={steps}", f"saving.checkpoint_every={steps}"]
     run = tiny_run(workspace, tiny_base, *short, "training.learning_rate=2e-2", *optimizer_settings(entry))
@@ -114,7 +114,7 @@ def test_it_learns_a_batch_by_heart(entry, workspace, tiny_base, monkeypatch):  
     assert losses[-1] < share * losses[0]
 
 
-def test_the_file_says_what_it_is_and_nothing_about_the_machine(run, tiny_base):  # noqa: F811
+def test_the_header_describes_the_adapter_and_nothing_of_the_machine(run, tiny_base):  # noqa: F811
     main(run)
     path = run.latest_adapter()
     header = read_header(path)
@@ -154,7 +154,7 @@ def test_alpha_is_folded_into_the_file(workspace, tiny_base):  # noqa: F811
     assert torch.equal(low_rank.B, trained * 2)
 
 
-def test_the_film_is_drawn_from_the_file_itself(run, tiny_base):  # noqa: F811
+def test_samples_are_generated_from_the_adapter_file(run, tiny_base):  # noqa: F811
     main(run)
     columns = run.samples()
     assert sorted(columns) == [0, 3, 6]
@@ -167,7 +167,7 @@ def test_the_film_is_drawn_from_the_file_itself(run, tiny_base):  # noqa: F811
         assert numpy.array_equal(numpy.asarray(again), numpy.asarray(Image.open(files[0])))
 
 
-def test_a_sample_whose_numbers_overflow_is_noted_and_the_training_goes_on(workspace, tmp_path):
+def test_a_sample_that_overflows_is_noted_and_training_continues(workspace, tmp_path):
     folder = save_tiny_model(tmp_path / "tiny-model")
     weights = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
     weights["decoder.conv_out.bias"].fill_(float("nan"))
@@ -186,7 +186,7 @@ def test_every_large_saved_lora_has_its_hash_beside_it(run, monkeypatch):
         assert hashes.beside(path).exists() and hashes.known(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_sampling_does_not_change_what_is_learnt(workspace, tiny_base, run):  # noqa: F811
+def test_sampling_does_not_change_the_adapter(workspace, tiny_base, run):  # noqa: F811
     silent = tiny_run(workspace, tiny_base, "samples.prompts=[]")
     main(run)
     main(silent)
@@ -194,7 +194,7 @@ def test_sampling_does_not_change_what_is_learnt(workspace, tiny_base, run):  # 
     assert all(torch.equal(ours[name].B, theirs[name].B) and torch.equal(ours[name].A, theirs[name].A) for name in ours)
 
 
-def test_masks_change_what_is_learnt_unless_they_are_switched_off(workspace, tiny_base):  # noqa: F811
+def test_masks_change_the_adapter_unless_they_are_switched_off(workspace, tiny_base):  # noqa: F811
     short = ("training.max_train_steps=2", "samples.prompts=[]", "dataset.flip=true")
     runs = [
         tiny_run(workspace, tiny_base, *short),
@@ -207,7 +207,7 @@ def test_masks_change_what_is_learnt_unless_they_are_switched_off(workspace, tin
     assert not all(torch.equal(plain[name].B, masked[name].B) for name in plain)
 
 
-def test_the_same_seed_is_the_same_file_and_another_seed_another(workspace, tiny_base, run):  # noqa: F811
+def test_the_same_seed_gives_the_same_file_and_another_seed_another(workspace, tiny_base, run):  # noqa: F811
     twin, other = tiny_run(workspace, tiny_base), tiny_run(workspace, tiny_base, "training.seed=8")
     for each in (run, twin, other):
         main(each)
@@ -235,7 +235,7 @@ def test_stop_saves_first_and_a_resume_ends_in_the_same_bytes(workspace, tiny_ba
 
 
 @pytest.mark.parametrize("column", [0, 3, 6])
-def test_stop_is_heard_between_two_pictures_and_a_resume_draws_the_rest(column, workspace, tiny_base):  # noqa: F811
+def test_a_stop_takes_effect_between_two_samples_and_a_resume_generates_the_rest(column, workspace, tiny_base):  # noqa: F811
     two = 'samples.prompts=["a", "b"]'
     whole, run = tiny_run(workspace, tiny_base, two), tiny_run(workspace, tiny_base, two)
     main(whole)
@@ -256,17 +256,17 @@ def test_stop_is_heard_between_two_pictures_and_a_resume_draws_the_rest(column, 
     assert [len(files) for files in run.samples().values()] == [2, 2, 2]
 
 
-def test_stop_is_heard_while_pictures_are_encoded(workspace, tiny_base, run, monkeypatch):  # noqa: F811
+def test_a_stop_takes_effect_while_images_are_encoded(workspace, tiny_base, run, monkeypatch):  # noqa: F811
     whole = tiny_run(workspace, tiny_base)
     main(whole)
     shutil.rmtree(run.cache_dir)
-    honest, calls = FAMILY.__class__.encode_images, []
+    original, calls = FAMILY.__class__.encode_images, []
 
     def asks(*arguments):
         calls.append(1)
         if len(calls) == 2:
             run.request_stop()
-        return honest(*arguments)
+        return original(*arguments)
 
     monkeypatch.setattr(FAMILY.__class__, "encode_images", asks)
     main(run)
@@ -294,25 +294,25 @@ def test_a_pause_waits_at_a_step_and_changes_nothing(workspace, tiny_base, run):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_broken_loss_stops_the_run_and_keeps_the_last_good_lora(bad, run, monkeypatch):
-    honest, calls = Objective.losses, []
+def test_a_loss_that_is_not_finite_fails_the_run_and_keeps_the_last_good_adapter(bad, run, monkeypatch):
+    original, calls = Objective.losses, []
 
     def breaks_at_fourth(self, *tensors):
         calls.append(1)
-        return honest(self, *tensors) * (bad if len(calls) == 4 else 1)
+        return original(self, *tensors) * (bad if len(calls) == 4 else 1)
 
     monkeypatch.setattr(Objective, "losses", breaks_at_fourth)
     message = main(run)
-    assert "step 4" in message and "half the learning rate (0.0005)" in message
+    assert "step 4" in message and "learning rate (0.0005)" in message
     assert load_adapter(run.latest_adapter(), FAMILY)
     assert [step for step, _ in run.adapters()] == [3]
     assert run.state == "failed"
 
 
-def test_numbers_that_are_not_finite_are_never_saved(run):
+def test_weights_that_are_not_finite_are_never_saved(run):
     spoilt = {"unet.a.lora_A.weight": torch.tensor([[float("inf")]]), "unet.a.lora_B.weight": torch.zeros(1, 1)}
     with pytest.raises(StudioError, match="not saved"):
-        save_adapter(run, 1, *resolve.settle(run, Team()), spoilt, Disk())
+        save_adapter(run, 1, *resolve.resolve_config(run, ProcessGroup()), spoilt, Disk())
     assert run.adapters() == []
 
 
@@ -330,7 +330,7 @@ def test_running_out_of_memory_names_what_helps(error, run, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [AssertionError(), KeyError("unet"), SafetensorError("header"), RuntimeError("no kernel\nat line 3")], ids=repr)
-def test_a_fault_nobody_foresaw_is_told_in_the_events_and_keeps_its_traceback(error, run, monkeypatch):
+def test_an_unexpected_exception_is_reported_in_the_events_and_raised(error, run, monkeypatch):
     def breaks(*_):
         raise error
 
@@ -341,16 +341,16 @@ def test_a_fault_nobody_foresaw_is_told_in_the_events_and_keeps_its_traceback(er
     assert run.state == "failed" and type(error).__name__ in last["message"] and f"logs/{run.id}.log" in last["message"]
 
 
-def test_a_device_that_is_not_there_is_refused_in_words(workspace, tiny_base):  # noqa: F811
+def test_a_device_that_does_not_exist_is_an_error(workspace, tiny_base):  # noqa: F811
     run = tiny_run(workspace, tiny_base, "runtime.device=abacus")
     with open(run.events_file, "ab") as file:
         file.write(b'{"kind": "st')
     assert "'abacus' is not on this computer" in main(run)
-    assert run.state == "failed", "even behind half a line that a kill left"
+    assert run.state == "failed", "also after an incomplete line left by a kill"
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4], ids=["sample", "state", "manifest", "lora"])
-def test_a_full_disk_ends_in_a_sentence_and_a_resume_in_the_same_bytes(call, workspace, tiny_base, run):  # noqa: F811
+def test_a_full_disk_is_an_error_and_a_resume_ends_in_the_same_bytes(call, workspace, tiny_base, run):  # noqa: F811
     class FullDisk(Disk):
         calls = 0
 
@@ -374,10 +374,10 @@ def test_a_full_disk_ends_in_a_sentence_and_a_resume_in_the_same_bytes(call, wor
 
 @pytest.mark.parametrize("first", ["state.safetensors", "event"])
 def test_a_full_disk_is_waited_out_and_no_step_is_lost(first, workspace, tiny_base, run, monkeypatch):  # noqa: F811
-    """The disk is full for a while, from the first resume state or from an event in the middle on; then somebody makes room."""
+    """The disk is full for a while, from the first checkpoint or from an event in the middle on; then there is space again."""
     whole = tiny_run(workspace, tiny_base)
     main(whole)
-    monkeypatch.setattr(disk_full, "SECONDS_BETWEEN_TRIES", 0.01)
+    monkeypatch.setattr(disk_full, "SECONDS_BETWEEN_RETRIES", 0.01)
     honest_write, honest_append, refused = Disk.write, Run.append, []
 
     def is_full(what: str) -> bool:
@@ -405,7 +405,7 @@ def test_a_full_disk_is_waited_out_and_no_step_is_lost(first, workspace, tiny_ba
     assert b"half" not in run.events_file.read_bytes()
 
 
-def test_a_wish_to_stop_ends_the_waiting_for_room(run, monkeypatch):
+def test_a_stop_request_ends_the_wait_for_disk_space(run, monkeypatch):
     def full(self, path, data):
         run.request_stop()
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -414,16 +414,16 @@ def test_a_wish_to_stop_ends_the_waiting_for_room(run, monkeypatch):
     assert "disk is full" in main(run)
 
 
-def test_a_run_that_waits_for_room_says_so(run, monkeypatch):
-    monkeypatch.setattr(disk_full, "SECONDS_BETWEEN_TRIES", 0.01)
+def test_a_run_that_waits_for_disk_space_has_the_state_full(run, monkeypatch):
+    monkeypatch.setattr(disk_full, "SECONDS_BETWEEN_RETRIES", 0.01)
     monkeypatch.setattr(disk_full, "SPARE_BYTES", 10**18)
-    tries, honest = [], Disk.write
+    tries, original = [], Disk.write
 
     def full_once(self, path, data):
         tries.append(path)
         if len(tries) == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        honest(self, path, data)
+        original(self, path, data)
 
     monkeypatch.setattr(Disk, "write", full_once)
     worker = threading.Thread(target=main, args=(run,))
@@ -432,14 +432,14 @@ def test_a_run_that_waits_for_room_says_so(run, monkeypatch):
     while run.state != "full" and time.monotonic() < deadline:
         time.sleep(0.02)
     assert run.state == "full"
-    told = next(event for event in run.events()[0] if event["kind"] == "full")
-    assert told["needed"] > 0 and told["free"] > 0
+    full = next(event for event in run.events()[0] if event["kind"] == "full")
+    assert full["needed"] > 0 and full["free"] > 0
     monkeypatch.setattr(disk_full, "SPARE_BYTES", 0)
     worker.join()
     assert run.state == "finished" and kinds(run).count("full") == 1
 
 
-def test_too_little_room_is_said_before_the_first_step(run, monkeypatch):
+def test_too_little_disk_space_is_an_error_before_the_first_step(run, monkeypatch):
     monkeypatch.setattr(resolve, "SPARE_BYTES", 10**18)
     assert "of disk" in main(run)
     assert "step" not in kinds(run)
@@ -456,7 +456,7 @@ def test_layers_that_do_not_exist_are_refused(workspace, tiny_base):  # noqa: F8
     assert "to_nowhere" in main(run)
 
 
-def test_latents_are_computed_once_and_follow_the_picture(run, tiny_base, monkeypatch):  # noqa: F811
+def test_latents_are_encoded_once_and_keyed_by_the_image(run, tiny_base, monkeypatch):  # noqa: F811
     main(run)
     before = {path.name for path in run.cache_dir.iterdir()}
 
@@ -468,7 +468,7 @@ def test_latents_are_computed_once_and_follow_the_picture(run, tiny_base, monkey
     assert before == {path.name for path in run.cache_dir.iterdir()}
 
 
-def test_captions_that_are_cut_are_said(workspace, tiny_base):  # noqa: F811
+def test_truncated_captions_are_noted(workspace, tiny_base):  # noqa: F811
     run = tiny_run(workspace, tiny_base, "training.max_train_steps=1")
     snapshot = run.snapshot
     snapshot["pictures"][0]["caption"] = "ohwx " + "red " * 8
@@ -477,7 +477,7 @@ def test_captions_that_are_cut_are_said(workspace, tiny_base):  # noqa: F811
     assert [event["message"][:17] for event in run.events()[0] if event["kind"] == "note"] == ["1 of 5 captions a"]
 
 
-def test_a_pause_is_granted_between_two_samples(run):
+def test_a_pause_takes_effect_between_two_samples(run):
     seen = []
 
     class Asks(Disk):
@@ -495,8 +495,7 @@ def test_a_pause_is_granted_between_two_samples(run):
             return len(seen) == 1 and seen.append(None) is None
 
     train(Impatient(run.path), Asks())
-    told = kinds(run)
-    assert told[:4] == ["started", "pausing", "resumed", "sample"]
+    assert kinds(run)[:4] == ["started", "pausing", "resumed", "sample"]
 
 
 def test_an_event_cut_in_two_by_a_kill_costs_no_other_event(run):
@@ -507,7 +506,7 @@ def test_an_event_cut_in_two_by_a_kill_costs_no_other_event(run):
     assert kinds(run)[:2] == ["started", "started"]
 
 
-def test_a_pause_leaves_the_newest_weights_to_draw_with(workspace, tiny_base, run):  # noqa: F811
+def test_a_pause_saves_the_newest_weights(workspace, tiny_base, run):  # noqa: F811
     whole = tiny_run(workspace, tiny_base)
     main(whole)
 
@@ -529,7 +528,7 @@ def test_a_pause_leaves_the_newest_weights_to_draw_with(workspace, tiny_base, ru
     assert adapters(run)[6] == adapters(whole)[6]
 
 
-def test_of_what_was_saved_only_to_be_drawn_with_the_newest_stay(run, monkeypatch):
+def test_only_the_newest_adapters_saved_for_pauses_are_kept(run, monkeypatch):
     class AskedAtEveryStep(Run):
         looks = 0
 
@@ -543,6 +542,6 @@ def test_of_what_was_saved_only_to_be_drawn_with_the_newest_stay(run, monkeypatc
             self.looks -= 1
             return self.looks >= 0
 
-    monkeypatch.setattr(loop, "MOST_LENT", 1)
+    monkeypatch.setattr(loop, "MAX_PAUSE_ADAPTERS", 1)
     train(AskedAtEveryStep(run.path), Disk())
     assert [step for step, _ in run.adapters()] == [3, 5, 6]

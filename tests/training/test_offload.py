@@ -1,4 +1,4 @@
-"""A training whose blocks wait in main memory. That they are there when they compute is asked of every family in tests/families."""
+"""Training with blocks offloaded to RAM. tests/families checks for every family that blocks are loaded when they compute."""
 
 import pytest
 import torch
@@ -9,34 +9,34 @@ from studio.core import platform
 from studio.core.errors import StudioError
 from studio.families import get
 from studio.training import loop
-from studio.training.offload import Offload, place
+from studio.training.offload import Offload, place_denoiser
 from tests.tiny import tiny_base, tiny_run  # noqa: F401 - fixtures
 from tests.training.test_engine import TWELVE, result, stop_at
 
 
 @pytest.fixture
 def waiting(monkeypatch):
-    """From now on the processor is the card: what waits and what comes are both in main memory, and blocks are empty in between."""
+    """Offload with the CPU as the device: evicted and loaded tensors are both in RAM, and evicted blocks are empty."""
     monkeypatch.setattr(platform, "be_nice", lambda: None)
     monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
     begun = []
 
     def instead(denoiser, family, config, device):
         offload = Offload(denoiser, family.blocks(denoiser), device)
-        offload.begin()
+        offload.enable()
         begun.append(offload)
         return offload
 
-    return lambda: (monkeypatch.setattr(loop, "place", instead), begun)[1]
+    return lambda: (monkeypatch.setattr(loop, "place_denoiser", instead), begun)[1]
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
-def test_it_ends_like_one_whose_blocks_stay_and_resumes_to_the_same_bytes(method, workspace, tiny_base, waiting):  # noqa: F811
+def test_offloading_gives_the_same_weights_and_resumes_to_the_same_bytes(method, workspace, tiny_base, waiting):  # noqa: F811
     settings = (*TWELVE, "runtime.gradient_checkpointing=true", f"lora.method={method}", "prior.prompt=a cat", "prior.pictures=2")
     stays, waits, halved = (tiny_run(workspace, tiny_base, *settings) for _ in range(3))
     expected, begun = load(result(stays)), waiting()
     found = result(waits)
-    # Numbers that lie elsewhere in memory may be added in another order.
+    # Tensors at other addresses may be summed in another order.
     torch.testing.assert_close(load(found), expected, rtol=1e-4, atol=1e-5)
     assert len(begun) == 1 and begun[0].blocks
     stop_at(halved, 5)
@@ -46,12 +46,12 @@ def test_it_ends_like_one_whose_blocks_stay_and_resumes_to_the_same_bytes(method
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (("runtime.gradient_checkpointing=false",), "needs them computed twice"),
-        (("runtime.quantisation=fp8",), "packed as fp8 cannot wait"),
-        (("runtime.quantisation=nf4", "lora.method=dora"), "switch one of the three off"),
+        (("runtime.gradient_checkpointing=false",), "needs gradient checkpointing"),
+        (("runtime.quantisation=fp8",), "quantised to fp8 cannot be offloaded"),
+        (("runtime.quantisation=nf4", "lora.method=dora"), "Switch one of DoRA, nf4 and offload off"),
     ],
 )
-def test_what_cannot_wait_is_refused_in_a_sentence(settings, words):
+def test_settings_that_cannot_be_offloaded_are_an_error(settings, words):
     config = configs.build({"runtime": {"offload": True, "gradient_checkpointing": True, "quantisation": "none"}}, *settings)
     with pytest.raises(StudioError, match=words):
-        place(torch.nn.Linear(1, 1), get("flux"), config, torch.device("cuda"))
+        place_denoiser(torch.nn.Linear(1, 1), get("flux"), config, torch.device("cuda"))

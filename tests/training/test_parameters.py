@@ -1,4 +1,4 @@
-"""Every optimizer, with and without a running average, resumed in the middle, ends in the same bytes."""
+"""Every optimizer, with and without EMA, ends in the same bytes after a resume in the middle."""
 
 import dataclasses
 import json
@@ -11,56 +11,57 @@ from studio.config import optimizers
 from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
 from studio.training.optimizers import check_optimizer
-from studio.training.parameters import Learner
+from studio.training.parameters import TrainedParameters
 
 OPTIMIZERS = [entry.name for entry in optimizers.OPTIMIZERS]
 
 
 def model(dtype=torch.float32, shape=(4, 3)) -> dict[str, nn.Parameter]:
-    chance = torch.Generator().manual_seed(0)
-    return {name: nn.Parameter(torch.randn(shape, generator=chance).to(dtype)) for name in ("unet.a", "unet.b", "text.a")}
+    generator = torch.Generator().manual_seed(0)
+    return {name: nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for name in ("unet.a", "unet.b", "text.a")}
 
 
-def learner(optimizer="adamw", ema_decay=None, dtype=torch.float32, shape=(4, 3), **settings) -> Learner:
+def trained_parameters(optimizer="adamw", ema_decay=None, dtype=torch.float32, shape=(4, 3), **settings) -> TrainedParameters:
     rate = 1.0 if optimizers.get(optimizer).finds_rate else 1e-2
-    return Learner(model(dtype, shape), TrainingConfig(optimizer=optimizer, ema_decay=ema_decay, learning_rate=rate, **settings), {"text.a"})
+    training = TrainingConfig(optimizer=optimizer, ema_decay=ema_decay, learning_rate=rate, **settings)
+    return TrainedParameters(model(dtype, shape), training, {"text.a"})
 
 
-def learn(one: Learner, first: int, last: int) -> None:
+def learn(one: TrainedParameters, first: int, last: int) -> None:
     for step in range(first, last):
         one.set_rate(one.training.learning_rate * (1 - step / 20))
         inputs = torch.randn(5, one.masters["unet.a"].shape[1], generator=torch.Generator().manual_seed(step))
         loss = sum((inputs.to(weight.dtype) @ weight.T).square().mean() for weight in one.working.values())
         loss.backward()
-        one.gather()
+        one.accumulate()
         one.step()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_resume_goes_on_to_the_same_bytes(optimizer, ema_decay, dtype):
-    whole = learner(optimizer, ema_decay, dtype)
+def test_a_resume_continues_to_the_same_bytes(optimizer, ema_decay, dtype):
+    whole = trained_parameters(optimizer, ema_decay, dtype)
     learn(whole, 0, 8)
-    half = learner(optimizer, ema_decay, dtype)
+    half = trained_parameters(optimizer, ema_decay, dtype)
     learn(half, 0, 4)
     tensors, facts = half.state()
     tensors, facts = {name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(facts))
-    resumed = learner(optimizer, ema_decay, dtype)
+    resumed = trained_parameters(optimizer, ema_decay, dtype)
     resumed.restore(tensors, facts)
     learn(resumed, 4, 8)
-    for name, wanted in whole.result().items():
-        assert torch.equal(resumed.result()[name], wanted), name
+    for name, expected in whole.adapter_weights().items():
+        assert torch.equal(resumed.adapter_weights()[name], expected), name
     for name, weight in whole.working.items():
         assert torch.equal(resumed.working[name], weight), name
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_looking_at_the_result_changes_nothing(optimizer):
-    looked, alone = learner(optimizer), learner(optimizer)
+def test_reading_the_adapter_weights_changes_nothing(optimizer):
+    looked, alone = trained_parameters(optimizer), trained_parameters(optimizer)
     for step in range(6):
         learn(looked, step, step + 1)
-        looked.result()
+        looked.adapter_weights()
         learn(alone, step, step + 1)
     assert all(torch.equal(looked.masters[name], alone.masters[name]) for name in alone.masters)
 
@@ -68,7 +69,7 @@ def test_looking_at_the_result_changes_nothing(optimizer):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_changes_nothing(optimizer, bad):
-    one = learner(optimizer, ema_decay=0.9)
+    one = trained_parameters(optimizer, ema_decay=0.9)
     learn(one, 0, 3)
     before, _ = one.state()
     before = {name: tensor.clone() for name, tensor in before.items()}
@@ -82,8 +83,8 @@ def test_a_gradient_that_is_not_finite_changes_nothing(optimizer, bad):
     assert not torch.equal(one.masters["unet.a"], before["weight/unet.a"])
 
 
-def test_masters_keep_what_sixteen_bits_would_round_away():
-    one = learner(dtype=torch.bfloat16, weight_decay=0.0)
+def test_master_weights_keep_updates_that_bfloat16_would_round_away():
+    one = trained_parameters(dtype=torch.bfloat16, weight_decay=0.0)
     start = one.working["unet.a"].detach().clone()
     for _ in range(3):
         one.set_rate(1e-5)
@@ -93,40 +94,40 @@ def test_masters_keep_what_sixteen_bits_would_round_away():
     assert torch.equal(one.working["unet.a"], start) and not torch.equal(one.masters["unet.a"], start.float())
 
 
-def test_the_average_follows_behind():
-    one = learner(ema_decay=0.5)
-    start = one.result()["unet.a"].clone()
+def test_the_ema_moves_towards_the_weights():
+    one = trained_parameters(ema_decay=0.5)
+    start = one.adapter_weights()["unet.a"].clone()
     learn(one, 0, 1)
     now = one.masters["unet.a"].detach()
-    assert torch.allclose(one.result()["unet.a"], (start + now) / 2)
+    assert torch.allclose(one.adapter_weights()["unet.a"], (start + now) / 2)
 
 
-def test_text_encoders_learn_at_their_own_pace():
-    one = learner(text_encoder_learning_rate=1e-3)
+def test_text_encoders_have_a_learning_rate_of_their_own():
+    one = trained_parameters(text_encoder_learning_rate=1e-3)
     one.set_rate(1e-2)
     assert [round(float(group["lr"]), 6) for group in one.optimizer.param_groups] == [1e-2, 1e-3]
-    assert [group["share"] for group in learner().optimizer.param_groups] == [1.0, 0.1]
+    assert [group["share"] for group in trained_parameters().optimizer.param_groups] == [1.0, 0.1]
 
 
-def test_gradients_of_many_batches_add_up_in_full_precision():
-    one = learner(dtype=torch.bfloat16)
+def test_gradients_are_accumulated_in_float32():
+    one = trained_parameters(dtype=torch.bfloat16)
     for _ in range(300):
         for weight in one.working.values():
             weight.grad = torch.full_like(weight, 1.0)
-        one.gather()
+        one.accumulate()
     assert one.masters["unet.a"].grad.unique().tolist() == [300.0]
 
 
-def test_a_package_that_is_missing_is_named_with_the_command_that_brings_it(monkeypatch):
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
     missing = dataclasses.replace(optimizers.get("adamw"), name="missing", package="not-here", class_path="not_here.optim:Missing")
     monkeypatch.setattr(optimizers, "OPTIMIZERS", (*optimizers.OPTIMIZERS, missing))
     with pytest.raises(StudioError, match="optimizer missing needs the package not-here.*Run: pip install not-here. Or choose adamw"):
-        learner("missing")
+        trained_parameters("missing")
 
 
 @pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=OPTIMIZERS)
-def test_its_state_takes_the_bytes_that_disk_and_memory_are_planned_with(entry):
-    one = learner(entry.name, shape=(16, 768))
+def test_the_optimizer_state_has_as_many_bytes_per_parameter_as_its_entry_declares(entry):
+    one = trained_parameters(entry.name, shape=(16, 768))
     learn(one, 0, 2)
     state = sum(tensor.nbytes for name, tensor in one.state()[0].items() if name.startswith("optimizer/"))
     measured = state / sum(weight.numel() for weight in one.masters.values())
@@ -137,7 +138,7 @@ def test_its_state_takes_the_bytes_that_disk_and_memory_are_planned_with(entry):
 def test_an_optimizer_that_finds_one_rate_refuses_another_for_text_encoders(entry):
     with pytest.raises(StudioError, match=f"{entry.title} finds one learning rate.*0.001.*Leave"):
         check_optimizer(TrainingConfig(optimizer=entry.name, text_encoder_learning_rate=1e-3))
-    assert [group["share"] for group in learner(entry.name).optimizer.param_groups] == [1.0, 1.0]
+    assert [group["share"] for group in trained_parameters(entry.name).optimizer.param_groups] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("entry", [entry for entry in optimizers.OPTIMIZERS if entry.excludes_schedule], ids=lambda entry: entry.name)

@@ -22,7 +22,7 @@ def rates(name: str, steps=12, warmup=2, **settings) -> list[float]:
 @pytest.mark.parametrize("warmup", [0, 2])
 @pytest.mark.parametrize("options", [(1, 1.0), (3, 2.0), (4, 0.5)], ids=str)
 @pytest.mark.parametrize("name", NAMES)
-def test_after_warm_up_every_rate_is_that_of_diffusers(name, options, warmup):
+def test_after_warm_up_every_learning_rate_equals_that_of_diffusers(name, options, warmup):
     cycles, power = options
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     theirs = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=12, num_cycles=cycles, power=power)
@@ -48,12 +48,12 @@ def test_after_warm_up_every_rate_is_that_of_diffusers(name, options, warmup):
         ("polynomial", {"lr_power": 0.5}, [1, 0.866025, 0.707107, 0.5, 0]),
     ],
 )
-def test_the_rates_are_those_computed_by_hand(name, settings, by_hand):
+def test_learning_rates_equal_values_computed_by_hand(name, settings, by_hand):
     assert rates(name, steps=4, warmup=0, **settings) == pytest.approx(by_hand, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_warm_up_grows_in_a_line_from_the_first_step_to_the_rate_itself(name):
+def test_warm_up_is_linear_up_to_the_learning_rate(name):
     assert rates(name)[:3] == pytest.approx([1 / 3, 2 / 3, 1])
 
 
