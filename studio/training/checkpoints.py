@@ -22,7 +22,7 @@ NAME = re.compile(r"step-(\d{6})")
 
 
 class Disk:
-    """All writes of a training. A test kills the process before and inside each of them."""
+    """File operations of a training, durable when they return. A test kills the process before and inside each of them."""
 
     def write(self, path: Path, data: bytes) -> None:
         """Write and fsync. A write that fails removes the file, which also frees space on a full disk."""

@@ -30,14 +30,14 @@ MAGNITUDE = ".lora_magnitude_vector"
 
 def targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
     """Model component -> its target modules. StudioError if a text encoder should be trained that diffusers cannot load a LoRA for."""
-    found = {family.denoiser_name: config.lora.target_modules or list(family.target_modules)}
+    components = {family.denoiser_name: config.lora.target_modules or list(family.target_modules)}
     if config.lora.text_encoder:
         if not family.text_encoder_targets:
             raise StudioError(
                 f"The text encoder of {family.title} cannot be trained: diffusers loads no LoRA for it. Switch its training off (lora.text_encoder)."
             )
-        found |= {part: list(modules) for part, modules in family.text_encoder_targets.items()}
-    return found
+        components |= {part: list(modules) for part, modules in family.text_encoder_targets.items()}
+    return components
 
 
 def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family, dtype: torch.dtype) -> dict[str, nn.Parameter]:

@@ -53,11 +53,11 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 
 
 def test_a_batch_does_not_depend_on_the_batches_before_it():
-    looks = {"mirrored": example(-1.0), "flip": True, "caption_dropout": 0.3, "caption_shuffle": True}
-    walked = examples(**looks)
+    settings = {"mirrored": example(-1.0), "flip": True, "caption_dropout": 0.3, "caption_shuffle": True}
+    sequential = examples(**settings)
     for step in range(11):
-        walked.batches(step)
-    assert same(examples(**looks).batches(11)[0], walked.batches(11)[0])
+        sequential.batches(step)
+    assert same(examples(**settings).batches(11)[0], sequential.batches(11)[0])
 
 
 def test_captions_are_dropped_at_the_configured_rate():
@@ -94,10 +94,10 @@ def test_repeats_repeat_an_image_in_an_epoch():
 
 
 def test_validation_images_are_chosen_by_the_seed_and_one_image_is_left():
-    pictures = [{"sha256": str(index)} for index in range(6)]
-    kept, held = split_validation(pictures, 2, seed=3)
-    assert len(held) == 2 and len(kept) == 4 and split_validation(pictures, 2, seed=3) == (kept, held)
-    assert len(split_validation(pictures, 50, seed=3)[0]) == 1 and split_validation(pictures, 0, seed=3) == (pictures, [])
+    images = [{"sha256": str(index)} for index in range(6)]
+    kept, held = split_validation(images, 2, seed=3)
+    assert len(held) == 2 and len(kept) == 4 and split_validation(images, 2, seed=3) == (kept, held)
+    assert len(split_validation(images, 50, seed=3)[0]) == 1 and split_validation(images, 0, seed=3) == (images, [])
 
 
 def test_a_mask_is_as_large_as_the_latents_and_keeps_its_floor(tmp_path):

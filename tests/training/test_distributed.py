@@ -28,14 +28,14 @@ def trained(run: Run) -> list[float]:
 @pytest.mark.timeout(400)
 def test_two_processes_train_as_one_with_twice_the_batch_and_resume_exactly(workspace, tiny_base):  # noqa: F811
     one = tiny_run(workspace, tiny_base, *STEPS, "training.train_batch_size=4")
-    two, halved = (tiny_run(workspace, tiny_base, *STEPS, "training.train_batch_size=2", "runtime.processes=2") for _ in range(2))
+    two, resumed = (tiny_run(workspace, tiny_base, *STEPS, "training.train_batch_size=2", "runtime.processes=2") for _ in range(2))
     alone, together = trained(one), trained(two)
     assert len(together) == 6
     assert numpy.allclose(alone, together, rtol=1e-4)
     assert [event["step"] for event in two.events()[0] if event["kind"] == "sample"] == [0, 3, 6], "written once, by the first"
 
-    halved.write_config(halved.config.model_copy(update={"training": halved.config.training.model_copy(update={"max_train_steps": 4})}))
-    trained(halved)
-    halved.write_config(halved.config.model_copy(update={"training": halved.config.training.model_copy(update={"max_train_steps": 6})}))
-    assert trained(halved) == together
-    assert halved.latest_adapter().read_bytes() == two.latest_adapter().read_bytes()
+    resumed.write_config(resumed.config.model_copy(update={"training": resumed.config.training.model_copy(update={"max_train_steps": 4})}))
+    trained(resumed)
+    resumed.write_config(resumed.config.model_copy(update={"training": resumed.config.training.model_copy(update={"max_train_steps": 6})}))
+    assert trained(resumed) == together
+    assert resumed.latest_adapter().read_bytes() == two.latest_adapter().read_bytes()

@@ -69,12 +69,12 @@ SETTINGS = {
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bytes(settings, workspace, tiny_base):  # noqa: F811
-    whole, halved = (tiny_run(workspace, tiny_base, *TWELVE, *settings) for _ in range(2))
-    expected = result(whole)
-    stop_at(halved, 5)
-    stop_at(halved, 9)
-    assert result(halved) == expected
-    assert numpy.isfinite([event["loss"] for event in halved.curve()]).all()
+    uninterrupted, interrupted = (tiny_run(workspace, tiny_base, *TWELVE, *settings) for _ in range(2))
+    expected = result(uninterrupted)
+    stop_at(interrupted, 5)
+    stop_at(interrupted, 9)
+    assert result(interrupted) == expected
+    assert numpy.isfinite([event["loss"] for event in interrupted.curve()]).all()
 
 
 def earlier(name: str) -> str:
@@ -83,26 +83,26 @@ def earlier(name: str) -> str:
 
 
 def test_a_checkpoint_with_old_text_encoder_names_resumes_to_the_same_bytes(workspace, tiny_base):  # noqa: F811
-    whole, halved = (tiny_run(workspace, tiny_base, *TWELVE, "lora.text_encoder=true", "training.optimizer=prodigy") for _ in range(2))
-    expected = result(whole)
-    stop_at(halved, 5)
-    step, tensors, facts = load_newest(halved.checkpoints_dir)
+    uninterrupted, interrupted = (tiny_run(workspace, tiny_base, *TWELVE, "lora.text_encoder=true", "training.optimizer=prodigy") for _ in range(2))
+    expected = result(uninterrupted)
+    stop_at(interrupted, 5)
+    step, tensors, facts = load_newest(interrupted.checkpoints_dir)
     assert any("text_model" in name for name in tensors) and any("text_model" in name for name in facts["numbers"])
     facts["numbers"] = {earlier(name): numbers for name, numbers in facts["numbers"].items()}
-    save(halved.checkpoints_dir, step, {earlier(name): tensor for name, tensor in tensors.items()}, facts, Disk())
-    assert result(halved) == expected
+    save(interrupted.checkpoints_dir, step, {earlier(name): tensor for name, tensor in tensors.items()}, facts, Disk())
+    assert result(interrupted) == expected
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_a_run_starts_from_a_lora_with_old_text_encoder_names(method, workspace, tiny_base):  # noqa: F811
-    asked = [*TWELVE, "lora.text_encoder=true", f"lora.method={method}"]
-    first = tiny_run(workspace, tiny_base, *asked)
+    settings = [*TWELVE, "lora.text_encoder=true", f"lora.method={method}"]
+    first = tiny_run(workspace, tiny_base, *settings)
     result(first)
     written = load_file(first.latest_adapter())
     results = []
     for rename in (str, earlier):
         named = {rename(name): tensor for name, tensor in written.items()}
-        second = tiny_run(workspace, tiny_base, *asked)
+        second = tiny_run(workspace, tiny_base, *settings)
         write_adapter(second.start_file, named, read_header(first.latest_adapter()).metadata)
         results.append((len(named.keys() ^ written.keys()) > 0, result(second)))
     assert results == [(False, results[0][1]), (True, results[0][1])]
@@ -110,14 +110,14 @@ def test_a_run_starts_from_a_lora_with_old_text_encoder_names(method, workspace,
 
 def test_eight_bit_adamw_resumes_to_the_same_bytes(workspace, tiny_base):  # noqa: F811
     """Rank 64 gives LoRA matrices of at least 4,096 parameters, whose moments bitsandbytes stores as uint8; smaller ones stay in float32."""
-    asked = [*TWELVE, "training.optimizer=adamw8bit", "lora.rank=64"]
-    whole, halved = (tiny_run(workspace, tiny_base, *asked) for _ in range(2))
-    expected = result(whole)
-    stop_at(halved, 5)
-    stop_at(halved, 9)
-    _, state, _ = load_newest(halved.checkpoints_dir)
+    settings = [*TWELVE, "training.optimizer=adamw8bit", "lora.rank=64"]
+    uninterrupted, interrupted = (tiny_run(workspace, tiny_base, *settings) for _ in range(2))
+    expected = result(uninterrupted)
+    stop_at(interrupted, 5)
+    stop_at(interrupted, 9)
+    _, state, _ = load_newest(interrupted.checkpoints_dir)
     assert {name.split("/")[1] for name, tensor in state.items() if tensor.dtype == torch.uint8} == {"state1", "state2"}
-    assert result(halved) == expected
+    assert result(interrupted) == expected
 
 
 def test_an_optimizer_is_one_entry(workspace, tiny_base, monkeypatch):  # noqa: F811
@@ -134,19 +134,19 @@ def test_an_optimizer_is_one_entry(workspace, tiny_base, monkeypatch):  # noqa: 
         names={"kohya": ("madeup",), "ai-toolkit": ("madeup",)},
     )
     monkeypatch.setattr(optimizers, "OPTIMIZERS", (*optimizers.OPTIMIZERS, made_up))
-    asked = [*TWELVE, "training.optimizer=made_up"]
-    whole, halved = (tiny_run(workspace, tiny_base, *asked) for _ in range(2))
-    expected = result(whole)
-    stop_at(halved, 5)
-    assert result(halved) == expected != plain_result(workspace, tiny_base)
-    facts = read_header(whole.latest_adapter()).metadata["studio"]
+    settings = [*TWELVE, "training.optimizer=made_up"]
+    uninterrupted, interrupted = (tiny_run(workspace, tiny_base, *settings) for _ in range(2))
+    expected = result(uninterrupted)
+    stop_at(interrupted, 5)
+    assert result(interrupted) == expected != plain_result(workspace, tiny_base)
+    facts = read_header(uninterrupted.latest_adapter()).metadata["studio"]
     assert json.loads(facts)["config"]["training"]["optimizer"] == "made_up"
-    assert "made_up" in next(leaf.choices for leaf in fields.leaves(whole.config) if leaf.path == "training.optimizer")
-    brought = (
-        foreign.recognised({"network_dim": 4, "optimizer_type": "MadeUp"}),
-        foreign.recognised({"config": {"process": [{"train": {"optimizer": "madeup"}}]}}),
+    assert "made_up" in next(leaf.choices for leaf in fields.leaves(uninterrupted.config) if leaf.path == "training.optimizer")
+    imported = (
+        foreign.convert({"network_dim": 4, "optimizer_type": "MadeUp"}),
+        foreign.convert({"config": {"process": [{"train": {"optimizer": "madeup"}}]}}),
     )
-    assert [each.values["training.optimizer"] for each in brought] == ["made_up", "made_up"]
+    assert [each.values["training.optimizer"] for each in imported] == ["made_up", "made_up"]
 
 
 def plain_result(workspace, base) -> bytes:
@@ -187,19 +187,19 @@ def test_gradient_accumulation_equals_a_larger_batch(workspace, tiny_base):  # n
 def test_validation_always_uses_the_same_noise(workspace, tiny_base):  # noqa: F811
     run = tiny_run(workspace, tiny_base, *TWELVE, "validation.pictures=2", "validation.every=3", "training.learning_rate=1e-9")
     result(run)
-    asked = [event for event in run.events()[0] if event["kind"] == "validation"]
-    assert [event["step"] for event in asked] == [3, 6, 9, 12]
-    losses = [event["loss"] for event in asked]
+    events = [event for event in run.events()[0] if event["kind"] == "validation"]
+    assert [event["step"] for event in events] == [3, 6, 9, 12]
+    losses = [event["loss"] for event in events]
     assert max(losses) - min(losses) < 1e-4 * max(losses), "the weights hardly change, so the same noise gives the same loss"
 
 
 def test_prior_images_are_generated_once_and_kept_in_the_run(workspace, tiny_base):  # noqa: F811
     run = tiny_run(workspace, tiny_base, *TWELVE, "prior.prompt=a cat", "prior.pictures=3")
     stop_at(run, 2)
-    drawn = {path.name: path.stat().st_mtime_ns for path in run.prior_dir.iterdir()}
-    assert sorted(drawn) == ["0000.png", "0001.png", "0002.png"]
+    generated = {path.name: path.stat().st_mtime_ns for path in run.prior_dir.iterdir()}
+    assert sorted(generated) == ["0000.png", "0001.png", "0002.png"]
     result(run)
-    assert {path.name: path.stat().st_mtime_ns for path in run.prior_dir.iterdir()} == drawn
+    assert {path.name: path.stat().st_mtime_ns for path in run.prior_dir.iterdir()} == generated
 
 
 def test_it_starts_from_another_lora_and_refuses_one_of_another_rank(workspace, tiny_base):  # noqa: F811
@@ -216,7 +216,7 @@ def test_it_starts_from_another_lora_and_refuses_one_of_another_rank(workspace, 
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
+    ("setting", "message"),
     [
         ("training.timestep_shift=3", "timestep shift 3 is defined for flow-matching"),
         ("lora.method=lokr", "reads no LoKr files of Stable Diffusion"),
@@ -225,14 +225,14 @@ def test_it_starts_from_another_lora_and_refuses_one_of_another_rank(workspace, 
         ("runtime.processes=2", "made for 2 processes and 1 were started"),
     ],
 )
-def test_a_setting_that_is_not_supported_is_an_error(setting, words, workspace, tiny_base):  # noqa: F811
+def test_a_setting_that_is_not_supported_is_an_error(setting, message, workspace, tiny_base):  # noqa: F811
     run = tiny_run(workspace, tiny_base, *TWELVE, setting)
     if "processes" in setting:
-        with pytest.raises(StudioError, match=words):
+        with pytest.raises(StudioError, match=message):
             loop.main([str(run.path)])
         return
     assert loop.main([str(run.path)]) == 1
-    assert words in run.events()[0][-1]["message"]
+    assert message in run.events()[0][-1]["message"]
 
 
 @pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
@@ -279,8 +279,8 @@ def training_step_of(run: Run, monkeypatch) -> TrainingStep:
 @pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
 def test_timed_steps_do_not_change_the_result(entry, workspace, tiny_base, monkeypatch):  # noqa: F811
     """Timed before the first step, when the optimizer has no state, and in the middle of the run."""
-    calm, timed = (tiny_run(workspace, tiny_base, *TWELVE, *optimizer_settings(entry), "training.ema_decay=0.9") for _ in range(2))
-    expected = result(calm)
+    plain, timed = (tiny_run(workspace, tiny_base, *TWELVE, *optimizer_settings(entry), "training.ema_decay=0.9") for _ in range(2))
+    expected = result(plain)
 
     class Timed(TrainingStep):
         due = [0, 5]
@@ -386,13 +386,13 @@ def fresh_training_step(workspace, base, monkeypatch, *settings: str) -> tuple[T
 
 def leave_execution_open(monkeypatch) -> None:
     """As on a GPU, where executions are timed; a CPU is resolved to eager."""
-    filled = memory.resolve
+    original = memory.resolve
 
-    def choose(*asked):
-        chosen, reasons = filled(*asked)
+    def resolve(*arguments):
+        chosen, reasons = original(*arguments)
         return chosen.model_copy(update={"execution": None}), reasons
 
-    monkeypatch.setattr(memory, "resolve", choose)
+    monkeypatch.setattr(memory, "resolve", resolve)
 
 
 def warm_up(entry: optimizers.Optimizer) -> list[str]:
@@ -496,11 +496,11 @@ def test_a_step_is_captured_only_without_transfers_to_the_host(settings, executi
 def test_pauses_to_generate_images_do_not_change_the_result(entry, workspace, tiny_base):  # noqa: F811
     """Each pause saves the newest weights, and another pipeline generates with them in this process before the run continues."""
     settings = [*TWELVE, *optimizer_settings(entry), "lora.dropout=0.1" if entry.has_modes else "training.ema_decay=0.9"]
-    calm, asked = tiny_run(workspace, tiny_base, *settings), tiny_run(workspace, tiny_base, *settings)
-    expected = result(calm)
-    drawn = []
+    plain, paused = tiny_run(workspace, tiny_base, *settings), tiny_run(workspace, tiny_base, *settings)
+    expected = result(plain)
+    generated = []
 
-    class Lent(Run):
+    class PausesThreeTimes(Run):
         due = [2, 5, 9]
 
         @property
@@ -511,23 +511,23 @@ def test_pauses_to_generate_images_do_not_change_the_result(entry, workspace, ti
         def append(self, event):
             super().append(event)
             if event["kind"] == "pausing":
-                drawn.append(Generator(tiny_base, FAMILY).generate(Recipe(prompt="a cat", num_inference_steps=2), [(self.latest_adapter(), 1.0)]))
+                generated.append(Generator(tiny_base, FAMILY).generate(Recipe(prompt="a cat", num_inference_steps=2), [(self.latest_adapter(), 1.0)]))
                 self.due.pop(0)
 
-    train(Lent(asked.path), Disk())
-    assert len(drawn) == 3 and asked.state == "finished"
-    assert asked.latest_adapter().read_bytes() == expected
+    train(PausesThreeTimes(paused.path), Disk())
+    assert len(generated) == 3 and paused.state == "finished"
+    assert paused.latest_adapter().read_bytes() == expected
 
 
 def test_a_quantised_base_trains_and_resumes_and_its_lora_fits_the_original_base(workspace, tiny_base):  # noqa: F811
     """With fp8, which torchao also supports on a CPU; bitsandbytes needs a GPU."""
-    packed = [*TWELVE, "runtime.quantisation=fp8", "runtime.dtype=bfloat16"]
-    whole, halved = (tiny_run(workspace, tiny_base, *packed) for _ in range(2))
-    expected = result(whole)
-    stop_at(halved, 5)
-    assert result(halved) == expected
-    first, last = (event["loss"] for event in (whole.curve()[0], whole.curve()[-1]))
+    settings = [*TWELVE, "runtime.quantisation=fp8", "runtime.dtype=bfloat16"]
+    uninterrupted, interrupted = (tiny_run(workspace, tiny_base, *settings) for _ in range(2))
+    expected = result(uninterrupted)
+    stop_at(interrupted, 5)
+    assert result(interrupted) == expected
+    first, last = (event["loss"] for event in (uninterrupted.curve()[0], uninterrupted.curve()[-1]))
     assert math.isfinite(first) and math.isfinite(last)
     recipe = Recipe(prompt="a cat", num_inference_steps=2)
-    with_it, without = (Generator(tiny_base, FAMILY).generate(recipe, stack) for stack in ([(whole.latest_adapter(), 1.0)], []))
+    with_it, without = (Generator(tiny_base, FAMILY).generate(recipe, stack) for stack in ([(uninterrupted.latest_adapter(), 1.0)], []))
     assert not numpy.array_equal(numpy.asarray(with_it), numpy.asarray(without))

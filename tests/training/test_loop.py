@@ -216,8 +216,8 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another(workspace, t
 
 
 def test_stop_saves_first_and_a_resume_ends_in_the_same_bytes(workspace, tiny_base, run):  # noqa: F811
-    whole = tiny_run(workspace, tiny_base)
-    main(whole)
+    uninterrupted = tiny_run(workspace, tiny_base)
+    main(uninterrupted)
 
     class StopsAtThree(Run):
         def append(self, event):
@@ -231,14 +231,14 @@ def test_stop_saves_first_and_a_resume_ends_in_the_same_bytes(workspace, tiny_ba
     assert (run.checkpoints_dir / "step-000003").exists()
     main(run)
     assert [event["step"] for event in run.events()[0] if event["kind"] == "started"] == [0, 3]
-    assert adapters(run) == adapters(whole)
+    assert adapters(run) == adapters(uninterrupted)
 
 
 @pytest.mark.parametrize("column", [0, 3, 6])
 def test_a_stop_takes_effect_between_two_samples_and_a_resume_generates_the_rest(column, workspace, tiny_base):  # noqa: F811
     two = 'samples.prompts=["a", "b"]'
-    whole, run = tiny_run(workspace, tiny_base, two), tiny_run(workspace, tiny_base, two)
-    main(whole)
+    uninterrupted, run = tiny_run(workspace, tiny_base, two), tiny_run(workspace, tiny_base, two)
+    main(uninterrupted)
 
     class StopsAtAPicture(Disk):
         def replace(self, path, data):
@@ -251,14 +251,14 @@ def test_a_stop_takes_effect_between_two_samples_and_a_resume_generates_the_rest
     assert len(run.samples()[column]) == 1
     assert [event["step"] for event in run.events()[0] if event["kind"] == "sample"] == [step for step in (0, 3, 6) if step < column]
     main(run)
-    assert run.state == "finished" and adapters(run) == adapters(whole)
+    assert run.state == "finished" and adapters(run) == adapters(uninterrupted)
     assert [event["step"] for event in run.events()[0] if event["kind"] == "sample"] == [0, 3, 6]
     assert [len(files) for files in run.samples().values()] == [2, 2, 2]
 
 
 def test_a_stop_takes_effect_while_images_are_encoded(workspace, tiny_base, run, monkeypatch):  # noqa: F811
-    whole = tiny_run(workspace, tiny_base)
-    main(whole)
+    uninterrupted = tiny_run(workspace, tiny_base)
+    main(uninterrupted)
     shutil.rmtree(run.cache_dir)
     original, calls = FAMILY.__class__.encode_images, []
 
@@ -272,12 +272,12 @@ def test_a_stop_takes_effect_while_images_are_encoded(workspace, tiny_base, run,
     main(run)
     assert kinds(run) == ["stopped"] and run.state == "stopped" and not run.stop_requested and len(calls) == 2
     main(run)
-    assert run.state == "finished" and adapters(run) == adapters(whole)
+    assert run.state == "finished" and adapters(run) == adapters(uninterrupted)
 
 
 def test_a_pause_waits_at_a_step_and_changes_nothing(workspace, tiny_base, run):  # noqa: F811
-    whole = tiny_run(workspace, tiny_base)
-    main(whole)
+    uninterrupted = tiny_run(workspace, tiny_base)
+    main(uninterrupted)
     run.request_pause()
     worker = threading.Thread(target=main, args=(run,))
     worker.start()
@@ -290,7 +290,7 @@ def test_a_pause_waits_at_a_step_and_changes_nothing(workspace, tiny_base, run):
     run.clear_pause()
     worker.join()
     assert run.state == "finished" and "resumed" in kinds(run)
-    assert adapters(run) == adapters(whole)
+    assert adapters(run) == adapters(uninterrupted)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -367,16 +367,16 @@ def test_a_full_disk_is_an_error_and_a_resume_ends_in_the_same_bytes(call, works
     main(run)
     assert run.state == "finished"
     if call == 1:
-        whole = tiny_run(workspace, tiny_base)
-        main(whole)
-        assert adapters(run) == adapters(whole)
+        uninterrupted = tiny_run(workspace, tiny_base)
+        main(uninterrupted)
+        assert adapters(run) == adapters(uninterrupted)
 
 
 @pytest.mark.parametrize("first", ["state.safetensors", "event"])
 def test_a_full_disk_is_waited_out_and_no_step_is_lost(first, workspace, tiny_base, run, monkeypatch):  # noqa: F811
     """The disk is full for a while, from the first checkpoint or from an event in the middle on; then there is space again."""
-    whole = tiny_run(workspace, tiny_base)
-    main(whole)
+    uninterrupted = tiny_run(workspace, tiny_base)
+    main(uninterrupted)
     monkeypatch.setattr(disk_full, "SECONDS_BETWEEN_RETRIES", 0.01)
     honest_write, honest_append, refused = Disk.write, Run.append, []
 
@@ -400,7 +400,7 @@ def test_a_full_disk_is_waited_out_and_no_step_is_lost(first, workspace, tiny_ba
     monkeypatch.setattr(Disk, "write", write)
     monkeypatch.setattr(Run, "append", append)
     assert main(run) == "" and len(refused) == 4
-    assert run.state == "finished" and adapters(run) == adapters(whole)
+    assert run.state == "finished" and adapters(run) == adapters(uninterrupted)
     assert [event["step"] for event in run.curve()] == [1, 2, 3, 4, 5, 6]
     assert b"half" not in run.events_file.read_bytes()
 
@@ -507,8 +507,8 @@ def test_an_event_cut_in_two_by_a_kill_costs_no_other_event(run):
 
 
 def test_a_pause_saves_the_newest_weights(workspace, tiny_base, run):  # noqa: F811
-    whole = tiny_run(workspace, tiny_base)
-    main(whole)
+    uninterrupted = tiny_run(workspace, tiny_base)
+    main(uninterrupted)
 
     class AskedAtTwo(Run):
         looks = 0
@@ -525,7 +525,7 @@ def test_a_pause_saves_the_newest_weights(workspace, tiny_base, run):  # noqa: F
 
     train(AskedAtTwo(run.path), Disk())
     assert [step for step, _ in run.adapters()] == [2, 3, 6]
-    assert adapters(run)[6] == adapters(whole)[6]
+    assert adapters(run)[6] == adapters(uninterrupted)[6]
 
 
 def test_only_the_newest_adapters_saved_for_pauses_are_kept(run, monkeypatch):

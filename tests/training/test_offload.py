@@ -15,43 +15,43 @@ from tests.training.test_engine import TWELVE, result, stop_at
 
 
 @pytest.fixture
-def waiting(monkeypatch):
+def simulate_offload(monkeypatch):
     """Offload with the CPU as the device: evicted and loaded tensors are both in RAM, and evicted blocks are empty."""
     monkeypatch.setattr(platform, "be_nice", lambda: None)
     monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
-    begun = []
+    enabled = []
 
     def instead(denoiser, family, config, device):
         offload = Offload(denoiser, family.blocks(denoiser), device)
         offload.enable()
-        begun.append(offload)
+        enabled.append(offload)
         return offload
 
-    return lambda: (monkeypatch.setattr(loop, "place_denoiser", instead), begun)[1]
+    return lambda: (monkeypatch.setattr(loop, "place_denoiser", instead), enabled)[1]
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
-def test_offloading_gives_the_same_weights_and_resumes_to_the_same_bytes(method, workspace, tiny_base, waiting):  # noqa: F811
+def test_offloading_gives_the_same_weights_and_resumes_to_the_same_bytes(method, workspace, tiny_base, simulate_offload):  # noqa: F811
     settings = (*TWELVE, "runtime.gradient_checkpointing=true", f"lora.method={method}", "prior.prompt=a cat", "prior.pictures=2")
-    stays, waits, halved = (tiny_run(workspace, tiny_base, *settings) for _ in range(3))
-    expected, begun = load(result(stays)), waiting()
-    found = result(waits)
+    resident, offloaded, interrupted = (tiny_run(workspace, tiny_base, *settings) for _ in range(3))
+    expected, enabled = load(result(resident)), simulate_offload()
+    found = result(offloaded)
     # Tensors at other addresses may be summed in another order.
     torch.testing.assert_close(load(found), expected, rtol=1e-4, atol=1e-5)
-    assert len(begun) == 1 and begun[0].blocks
-    stop_at(halved, 5)
-    assert result(halved) == found
+    assert len(enabled) == 1 and enabled[0].blocks
+    stop_at(interrupted, 5)
+    assert result(interrupted) == found
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         (("runtime.gradient_checkpointing=false",), "needs gradient checkpointing"),
         (("runtime.quantisation=fp8",), "quantised to fp8 cannot be offloaded"),
         (("runtime.quantisation=nf4", "lora.method=dora"), "Switch one of DoRA, nf4 and offload off"),
     ],
 )
-def test_settings_that_cannot_be_offloaded_are_an_error(settings, words):
+def test_settings_that_cannot_be_offloaded_are_an_error(settings, message):
     config = configs.build({"runtime": {"offload": True, "gradient_checkpointing": True, "quantisation": "none"}}, *settings)
-    with pytest.raises(StudioError, match=words):
+    with pytest.raises(StudioError, match=message):
         place_denoiser(torch.nn.Linear(1, 1), get("flux"), config, torch.device("cuda"))

@@ -27,95 +27,95 @@ def trained_parameters(optimizer="adamw", ema_decay=None, dtype=torch.float32, s
     return TrainedParameters(model(dtype, shape), training, {"text.a"})
 
 
-def learn(one: TrainedParameters, first: int, last: int) -> None:
+def train(parameters: TrainedParameters, first: int, last: int) -> None:
     for step in range(first, last):
-        one.set_rate(one.training.learning_rate * (1 - step / 20))
-        inputs = torch.randn(5, one.masters["unet.a"].shape[1], generator=torch.Generator().manual_seed(step))
-        loss = sum((inputs.to(weight.dtype) @ weight.T).square().mean() for weight in one.working.values())
+        parameters.set_rate(parameters.training.learning_rate * (1 - step / 20))
+        inputs = torch.randn(5, parameters.masters["unet.a"].shape[1], generator=torch.Generator().manual_seed(step))
+        loss = sum((inputs.to(weight.dtype) @ weight.T).square().mean() for weight in parameters.working.values())
         loss.backward()
-        one.accumulate()
-        one.step()
+        parameters.accumulate()
+        parameters.step()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_resume_continues_to_the_same_bytes(optimizer, ema_decay, dtype):
-    whole = trained_parameters(optimizer, ema_decay, dtype)
-    learn(whole, 0, 8)
-    half = trained_parameters(optimizer, ema_decay, dtype)
-    learn(half, 0, 4)
-    tensors, facts = half.state()
+    uninterrupted = trained_parameters(optimizer, ema_decay, dtype)
+    train(uninterrupted, 0, 8)
+    interrupted = trained_parameters(optimizer, ema_decay, dtype)
+    train(interrupted, 0, 4)
+    tensors, facts = interrupted.state()
     tensors, facts = {name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(facts))
     resumed = trained_parameters(optimizer, ema_decay, dtype)
     resumed.restore(tensors, facts)
-    learn(resumed, 4, 8)
-    for name, expected in whole.adapter_weights().items():
+    train(resumed, 4, 8)
+    for name, expected in uninterrupted.adapter_weights().items():
         assert torch.equal(resumed.adapter_weights()[name], expected), name
-    for name, weight in whole.working.items():
+    for name, weight in uninterrupted.working.items():
         assert torch.equal(resumed.working[name], weight), name
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_reading_the_adapter_weights_changes_nothing(optimizer):
-    looked, alone = trained_parameters(optimizer), trained_parameters(optimizer)
+    read, alone = trained_parameters(optimizer), trained_parameters(optimizer)
     for step in range(6):
-        learn(looked, step, step + 1)
-        looked.adapter_weights()
-        learn(alone, step, step + 1)
-    assert all(torch.equal(looked.masters[name], alone.masters[name]) for name in alone.masters)
+        train(read, step, step + 1)
+        read.adapter_weights()
+        train(alone, step, step + 1)
+    assert all(torch.equal(read.masters[name], alone.masters[name]) for name in alone.masters)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_changes_nothing(optimizer, bad):
-    one = trained_parameters(optimizer, ema_decay=0.9)
-    learn(one, 0, 3)
-    before, _ = one.state()
+    parameters = trained_parameters(optimizer, ema_decay=0.9)
+    train(parameters, 0, 3)
+    before, _ = parameters.state()
     before = {name: tensor.clone() for name, tensor in before.items()}
-    for weight in one.masters.values():
+    for weight in parameters.masters.values():
         weight.grad = torch.full_like(weight, bad)
-    norm = one.step()
+    norm = parameters.step()
     assert not torch.isfinite(norm)
-    after, _ = one.state()
+    after, _ = parameters.state()
     assert all(torch.equal(after[name], before[name]) for name in before)
-    learn(one, 3, 4)
-    assert not torch.equal(one.masters["unet.a"], before["weight/unet.a"])
+    train(parameters, 3, 4)
+    assert not torch.equal(parameters.masters["unet.a"], before["weight/unet.a"])
 
 
 def test_master_weights_keep_updates_that_bfloat16_would_round_away():
-    one = trained_parameters(dtype=torch.bfloat16, weight_decay=0.0)
-    start = one.working["unet.a"].detach().clone()
+    parameters = trained_parameters(dtype=torch.bfloat16, weight_decay=0.0)
+    start = parameters.working["unet.a"].detach().clone()
     for _ in range(3):
-        one.set_rate(1e-5)
-        for weight in one.masters.values():
+        parameters.set_rate(1e-5)
+        for weight in parameters.masters.values():
             weight.grad = torch.ones_like(weight)
-        one.step()
-    assert torch.equal(one.working["unet.a"], start) and not torch.equal(one.masters["unet.a"], start.float())
+        parameters.step()
+    assert torch.equal(parameters.working["unet.a"], start) and not torch.equal(parameters.masters["unet.a"], start.float())
 
 
 def test_the_ema_moves_towards_the_weights():
-    one = trained_parameters(ema_decay=0.5)
-    start = one.adapter_weights()["unet.a"].clone()
-    learn(one, 0, 1)
-    now = one.masters["unet.a"].detach()
-    assert torch.allclose(one.adapter_weights()["unet.a"], (start + now) / 2)
+    parameters = trained_parameters(ema_decay=0.5)
+    start = parameters.adapter_weights()["unet.a"].clone()
+    train(parameters, 0, 1)
+    now = parameters.masters["unet.a"].detach()
+    assert torch.allclose(parameters.adapter_weights()["unet.a"], (start + now) / 2)
 
 
 def test_text_encoders_have_a_learning_rate_of_their_own():
-    one = trained_parameters(text_encoder_learning_rate=1e-3)
-    one.set_rate(1e-2)
-    assert [round(float(group["lr"]), 6) for group in one.optimizer.param_groups] == [1e-2, 1e-3]
+    parameters = trained_parameters(text_encoder_learning_rate=1e-3)
+    parameters.set_rate(1e-2)
+    assert [round(float(group["lr"]), 6) for group in parameters.optimizer.param_groups] == [1e-2, 1e-3]
     assert [group["share"] for group in trained_parameters().optimizer.param_groups] == [1.0, 0.1]
 
 
 def test_gradients_are_accumulated_in_float32():
-    one = trained_parameters(dtype=torch.bfloat16)
+    parameters = trained_parameters(dtype=torch.bfloat16)
     for _ in range(300):
-        for weight in one.working.values():
+        for weight in parameters.working.values():
             weight.grad = torch.full_like(weight, 1.0)
-        one.accumulate()
-    assert one.masters["unet.a"].grad.unique().tolist() == [300.0]
+        parameters.accumulate()
+    assert parameters.masters["unet.a"].grad.unique().tolist() == [300.0]
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
@@ -127,10 +127,10 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
 
 @pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=OPTIMIZERS)
 def test_the_optimizer_state_has_as_many_bytes_per_parameter_as_its_entry_declares(entry):
-    one = trained_parameters(entry.name, shape=(16, 768))
-    learn(one, 0, 2)
-    state = sum(tensor.nbytes for name, tensor in one.state()[0].items() if name.startswith("optimizer/"))
-    measured = state / sum(weight.numel() for weight in one.masters.values())
+    parameters = trained_parameters(entry.name, shape=(16, 768))
+    train(parameters, 0, 2)
+    state = sum(tensor.nbytes for name, tensor in parameters.state()[0].items() if name.startswith("optimizer/"))
+    measured = state / sum(weight.numel() for weight in parameters.masters.values())
     assert measured == pytest.approx(entry.state_bytes, rel=0.05)
 
 
