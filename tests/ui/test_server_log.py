@@ -18,11 +18,11 @@ from tests.ui.test_gate import ask
 TOKEN = "hf_" + "S3cretOfMine" * 3
 SERVE = """
 import sys, time
-from studio.ui import app
+from studio.ui import app as ui
 from studio.core.access import Access
 from studio.core.workspace import Home
-app, studio = app.build_app(Home(sys.argv[1]), Access())
-app.launch(**app.launch_arguments(studio) | {"prevent_thread_lock": True, "quiet": True})
+app, studio = ui.build_app(Home(sys.argv[1]), Access())
+app.launch(**ui.launch_arguments(studio) | {"prevent_thread_lock": True, "quiet": True})
 print(f"PORT={app.server_port}", flush=True)
 time.sleep(600)
 """

@@ -129,7 +129,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
 
     @in_words
     def try_run(run_id, request: gr.Request):
-        return Wish((f"run:{opened(studio.core.workspace(request), run_id).id}",), alone=True), gr.Tabs(selected="generate")
+        return Wish((f"run:{opened(studio.workspace(request), run_id).id}",), alone=True), gr.Tabs(selected="generate")
 
     try_it.click(try_run, open_run, [wanted, rooms], **QUIET)
 
