@@ -11,7 +11,8 @@ from studio.ui import files
 from studio.ui.api import endpoints
 from studio.ui.components import bases, history, job_bar
 from studio.ui.components.generation import first_is_shipped
-from studio.ui.components.html import text
+from studio.ui.components.html import html
+from studio.ui.components.templates import render
 from studio.ui.gate import Gate
 from studio.ui.page import Page
 from studio.ui.studio import QUIET, Studio
@@ -19,10 +20,7 @@ from studio.ui.tabs import dataset, generate, publish, train
 from studio.ui.tabs.generate_stack import choices
 from studio.ui.theme import STYLE, theme
 
-BRAND = '<div class="brand"><i></i>LoRA Studio</div>'
 POLL_SECONDS = 1
-MEASURE_TABS = "() => [50, 600, 2500].forEach(wait => setTimeout(() => window.dispatchEvent(new Event('resize')), wait))"
-"""Gradio 6.31 measures its tabs once; on a busy computer that is before the style is there, and they all land in a menu."""
 LARGEST_UPLOAD = "2gb"
 MOVING = ("train", "caption", "import")
 """Kinds of job whose every step shows on a tab."""
@@ -32,8 +30,9 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
     """Every tab, wired. Handlers find their caller's Workspace from the request, so one page serves all owners."""
     studio = Studio(home, access, Jobs(home.database))
     with Page(title="LoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
-        gr.HTML(BRAND, elem_id="brand")
-        advice = gr.HTML("", elem_id="advice")
+        app.expects_oauth = access.oauth
+        html(render("frame", "brand"), elem_id="brand")
+        advice = html("", elem_id="advice")
         wanted, chosen, open_run = gr.State(None), gr.State(None), gr.State(None)
         seen, news, beat = gr.State(None), gr.State(None), gr.State(None)
         with gr.Tabs(elem_classes="rooms") as rooms:
@@ -93,26 +92,24 @@ def advise(home: Home) -> str:
     """What this machine could do better, with the one command that does it."""
     troubles = [finding for finding in doctor.examine(home) if finding.level != "ok"]
     kinds = {"warn": "warn", "error": "bad"}
-    return "".join(
-        f'<div class="notice {kinds[f.level]}" role="status">{text(f.message)} {f"<code>{text(f.fix)}</code>" if f.fix else ""}</div>'
-        for f in troubles
-    )
+    return render("frame", "advice", [(kinds[each.level], each.message, each.fix) for each in troubles])
 
 
 def launch_arguments(studio: Studio, browser: bool = False) -> dict:
     """Everything `Blocks.launch` needs: the look, the gate in front, our own file route, run history off."""
     access = studio.access
-    gate = Middleware(Gate, hosts=access.hosts, space=access.mode == "space")
+    gate = Middleware(Gate, hosts=access.hosts, space=access.mode == "space", script=files.script_url())
     return {
         "theme": theme(),
         "css_paths": [STYLE],
-        "js": MEASURE_TABS,
         "server_name": access.server_name,
         "server_port": access.port,
         "inbrowser": browser,
         "run_history": False,
+        # Node would send the page past the gate, without its policy.
+        "ssr_mode": False,
         "auth": access.check_login if access.mode == "password" else None,
-        "auth_message": "<b>LoRA Studio</b><br>Any name will do; the password is the one this studio was started with.",
+        "auth_message": render("frame", "login"),
         "share": False,
         "show_error": False,
         "max_file_size": LARGEST_UPLOAD,

@@ -1,8 +1,10 @@
-"""The pictures of the page: one route that serves the caller's own files and what ships, and nothing else.
+"""The pictures of the page: one route that serves the caller's own files and what ships, and nothing else; beside it our JavaScript.
 
 Gradio's file route would answer anyone who knows a path; this one asks whose Workspace the caller has.
 """
 
+import functools
+import hashlib
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,7 +20,12 @@ from studio.runs.run import Run
 from studio.ui.studio import Studio
 
 PREFIX = "/studio/file"
-HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=86400", "Content-Security-Policy": "default-src 'none'"}
+SCRIPTS = "/studio/script"
+SCRIPTS_DIR = Path(__file__).parent / "static" / "js"
+SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"}
+HEADERS = SAFE | {"Cache-Control": "private, max-age=86400"}
+FOREVER = SAFE | {"Cache-Control": "public, max-age=31536000, immutable"}
+"""For what lies at an address of its own in every version."""
 SHIPPED = ("first", "samples", "loras")
 
 
@@ -35,6 +42,21 @@ def shipped_url(path: Path) -> str:
     return url("builtin", *path.relative_to(builtin.HERE).parts)
 
 
+@functools.cache
+def script_url() -> str:
+    """Address of the page's script. All scripts together are a version, so that a browser never mixes those of two."""
+    scripts = b"".join(path.read_bytes() for path in sorted(SCRIPTS_DIR.glob("*.js")))
+    return f"{SCRIPTS.lstrip('/')}/{hashlib.sha256(scripts).hexdigest()[:16]}/page.js"
+
+
+def script(request: Request) -> Response:
+    """Anybody may read it, also before a login: it is the same for all."""
+    known = {path.name: path for path in SCRIPTS_DIR.glob("*.js")}
+    if path := known.get(request.path_params["name"]):
+        return FileResponse(path, headers=FOREVER, media_type="text/javascript")
+    return PlainTextResponse("There is no such file (any more).", status_code=404, headers=SAFE)
+
+
 def routes(studio: Studio) -> list[Route]:
     """For `launch(app_kwargs={"routes": ...})`."""
 
@@ -49,7 +71,7 @@ def routes(studio: Studio) -> list[Route]:
             return FileResponse(path, filename=path.name, headers=HEADERS | {"Cache-Control": "no-store"})
         return FileResponse(path, headers=HEADERS)
 
-    return [Route(PREFIX + "/{path:path}", answer)]
+    return [Route(PREFIX + "/{path:path}", answer), Route(SCRIPTS + "/{version}/{name}", script)]
 
 
 def find(workspace: Workspace, parts: list[str]) -> Path:

@@ -9,22 +9,17 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from studio.core.access import VISITOR_HEADER
 from studio.core.errors import traceback_without_messages
+from studio.ui.policy import ASGIApp, Message, Policy, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
-Scope = MutableMapping
-Message = MutableMapping
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
+OWN_ROUTES, PUBLIC_ROUTES = "/studio/", "/studio/script/"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-OWN_ROUTES = "/studio/"
 UPLOADS = re.compile(r"/gradio_api/upload/?$")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 COOKIE = "studio_visitor"
@@ -36,7 +31,8 @@ class Gate:
     """`Middleware(Gate, hosts=access.hosts, space=access.mode is Mode.space)`.
 
     `hosts` are allowed besides this computer's loopback names with the port that is really listened on. On a Space it also gives
-    each visitor a cookie, and tells the studio who it is in a header that nobody else can set.
+    each visitor a cookie, and tells the studio who it is in a header that nobody else can set. `script` is the address of the page's own script,
+    see policy.py.
     """
 
     def __init__(
@@ -44,10 +40,11 @@ class Gate:
         app: ASGIApp,
         hosts: Iterable[str] = (),
         space: bool = False,
+        script: str = "",
         max_upload_bytes: int = 2 * 1024**3,
         max_body_bytes: int = 8 * 1024**2,
     ):
-        self.app = app
+        self.app = Policy(app, script, space)
         self.hosts = {host.lower() for host in hosts}
         self.space = space
         self.max_upload_bytes = max_upload_bytes
@@ -65,7 +62,8 @@ class Gate:
         if refusal:
             await _answer(send, 403, refusal)
             return
-        if scope["path"].startswith(OWN_ROUTES) and not _logged_in(scope, headers):
+        own = scope["path"].startswith(OWN_ROUTES) and not scope["path"].startswith(PUBLIC_ROUTES)
+        if own and not _logged_in(scope, headers):
             await _answer(send, 401, "Log in on the studio's page first.")
             return
         cap = self.max_upload_bytes if UPLOADS.search(scope["path"]) else self.max_body_bytes
@@ -120,11 +118,9 @@ class Gate:
         return fresh
 
     def _headers_to_add(self, cookie: bytes | None) -> list[tuple[bytes, bytes]]:
-        frames = b"frame-ancestors 'self' https://huggingface.co" if self.space else b"frame-ancestors 'self'"
         added = [
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"same-origin"),
-            (b"content-security-policy", frames),
         ]
         return added + ([(b"set-cookie", cookie)] if cookie else [])
 

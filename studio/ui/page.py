@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 
 class Page(gr.Blocks):
+    expects_oauth = False
+    """Whether Gradio adds its routes for a login at the Hub; its own property looks for a gr.LoginButton, which the page cannot have."""
+
     def validate_inputs(self, block_fn: BlockFunction, inputs: list) -> None:
         """Gradio calls this before it reads a value. Unlike its own, it refuses too many values as well: ignored in silence, they misled."""
         expected, sent = len(block_fn.inputs), len(inputs)

@@ -20,7 +20,7 @@ from studio.jobs.queue import Jobs
 from studio.jobs.worker import Worker
 from studio.runs import library
 from studio.runs.creation import create_run, repeat_run
-from studio.ui.components import run_view
+from studio.ui.components import run_state
 from tests.trained import LAYER, captioned_dataset, finished_run
 
 # Stands in for `python -m studio.training.loop` where only its manners matter: it writes events, obeys wishes, holds the run's lock.
@@ -28,7 +28,7 @@ CHILD = """
 import os, signal, sys, time
 from pathlib import Path
 from studio.runs.run import Run
-from studio.ui.components import run_view
+from studio.ui.components import run_state
 run, ending = Run(Path(sys.argv[1])), os.environ["ENDING"]
 with run.lock():
     run.append({"kind": "started", "step": 0, "total": 60, "resumed": False})
@@ -271,7 +271,7 @@ def test_a_training_that_died_with_its_server_can_be_resumed_and_the_next_one_be
     second = Worker(home)
     second.recover()
     turn_until(second, lambda: jobs.get(following.id).state == "running")
-    now = run_view.condition(run, jobs.get(job.id))
+    now = run_state.condition(run, jobs.get(job.id))
     assert now.state == "interrupted" and now.can_resume and "press Resume to continue" in now.message
     again = jobs.submit("local", "train", {"run": run.id}, key=run.job_key)
     assert [each.id for each in jobs.queue()][-1] == again.id, "it stands behind those that waited"

@@ -97,7 +97,7 @@ def test_a_lora_whose_base_is_here_brings_it_with_its_numbers(handler, workspace
 
 
 def test_another_base_brings_its_numbers_unless_somebody_set_them(handler):
-    rows, _, chips, revision, steps, guidance, said = handler("draw_with")(FLUX, lora_list.starter_rows(), "a cat", False, Request())
+    rows, _, chips, revision, steps, guidance, said, _ = handler("draw_with")(FLUX, lora_list.starter_rows(), "a cat", False, Request())
     assert (revision, steps, guidance, chips) == (None, 28, 3.5, "") and not any(r["fits"] for r in rows)
     assert "FLUX.1 [dev] draws from now on. Press Draw to fetch it." in said
     assert handler("draw_with")(FLUX, [], "a cat", True, Request())[4:6] == (gr.skip(), gr.skip())
@@ -108,7 +108,7 @@ def test_switching_says_that_draw_fetches_it(handler):
     class Event:
         base = FLUX
 
-    *_, steps, guidance, said, base = handler("switch")([], "a cat", False, Request(), Event())
+    *_, steps, guidance, said, _, base = handler("switch")([], "a cat", False, Request(), Event())
     assert (steps, guidance, base) == (28, 3.5, FLUX) and "FLUX.1 [dev] draws from now on. Press Draw to fetch it." in said
 
 
@@ -122,7 +122,7 @@ def test_only_draw_itself_fetches_a_base(handler, monkeypatch, event, asks):
     async def press():
         return [shown[-1] async for shown in handler(event)(Request(), [], "a cat", "", FLUX, None, 7, "square", 28, 3.5, 1)]
 
-    (said,) = asyncio.run(press())
+    *_, said = asyncio.run(press())
     assert ("Begun." in said) == asks and ("FLUX.1 [dev] is not on this computer yet. Press Draw" in said) != asks
 
 
@@ -198,13 +198,21 @@ def test_a_restored_stack_of_another_base_stays_out(handler):
     assert shown[5] == FLUX and not shown[0][0]["fits"]
 
 
-def test_what_restoring_had_to_say_stays_beside_what_drawing_says(handler):
-    async def said(words: str) -> list:
+@pytest.mark.parametrize(("event", "stays"), [("draw", False), ("draw_again", False), ("draw_and_keep", True)])
+def test_what_restoring_had_to_say_stays_beside_what_the_drawing_after_it_says(handler, event, stays):
+    async def press() -> list[tuple]:
         empty_prompt = ([], " ", "", PRESENT, None, 7, "square", 20, 5.0, 1)
-        return [shown[-1] async for shown in handler("draw_and_keep")(words, Request(), *empty_prompt)]
+        return [shown[-2:] async for shown in handler(event)(Request(), *empty_prompt)]
 
-    (kept,) = asyncio.run(said("<i>Made with mallory/huge.</i>"))
-    assert kept.startswith("<i>Made with mallory/huge.</i><div") and "The prompt is empty" in kept
+    *_, (said, news) = asyncio.run(press())
+    assert "The prompt is empty" in news and (said == gr.skip()) == stays and (said == "") != stays
+
+
+def test_the_plate_with_loras_is_busy_until_its_picture_is_there(handler):
+    async def press() -> list:
+        return [shown[1] async for shown in handler("draw_again")(Request(), [], "a cat", "", FLUX, None, 7, "square", 28, 3.5, 1)]
+
+    assert asyncio.run(press())[0]["elem_classes"] == ["busy"]
 
 
 @pytest.mark.parametrize("name", ["num_inference_steps", "guidance_scale", "seed"])

@@ -121,7 +121,7 @@ def test_a_lora_for_a_family_that_the_studio_has_not_is_named_without_a_button(w
 def test_a_starter_shows_nothing_new_on_its_own_base(workspace):
     rows = lora_list.starter_rows()
     assert lora_list.show(lora_list.fitted(workspace, rows, BUILTIN_ID)) == lora_list.show(rows) and "Made for" not in lora_list.show(rows)
-    assert "Made for LoRA Studio&#x27;s small world" in lora_list.show(lora_list.fitted(workspace, rows, SD15))
+    assert "Made for LoRA Studio&#39;s small world" in lora_list.show(lora_list.fitted(workspace, rows, SD15))
 
 
 def test_a_recipe_whose_loras_are_gone_says_which(workspace):

@@ -8,7 +8,7 @@ from studio.config import fields
 from studio.core.access import Access
 from studio.jobs.queue import Jobs
 from studio.runs.creation import repeat_run
-from studio.ui.components import job_bar, run_list, run_view
+from studio.ui.components import job_bar, run_list, run_state, run_view
 from studio.ui.studio import Studio
 from tests.trained import finished_run
 
@@ -68,23 +68,23 @@ def test_nobody_learns_the_title_of_somebody_elses_run(studio, home):
     studio.jobs.submit("carl", "train", {"run": "x"})
     studio.jobs.submit("bob", "train", {"run": mine.id})
     shown = run_list.waiting(studio, "bob")
-    assert "Somebody else&#x27;s training runs now, 2 minutes left." in shown
+    assert "Somebody else&#39;s training runs now, 2 minutes left." in shown
     assert "Of ada" not in shown and "Of bob" in shown and 'class="place">2</b>' in shown and "begins" not in shown
 
 
 def test_taken_out_of_the_queue_a_run_is_not_started_and_can_be(studio, workspace, queued):
     fresh = queued[0][0]
     studio.stop(queued[0][1])
-    now = run_view.condition(fresh, run_view.newest_jobs(studio, "local")[fresh.id])
+    now = run_state.condition(fresh, run_state.newest_jobs(studio, "local")[fresh.id])
     assert (now.state, now.message, now.can_resume) == ("created", "", True)
     assert "Not started" in run_view.head(fresh, now)
-    shown = run_list.listing([fresh], run_view.newest_jobs(studio, "local"), None)
+    shown = run_list.listing([fresh], run_state.newest_jobs(studio, "local"), None)
     assert "Not started, 200 steps" in shown and 'data-click="remove"' in shown
     learnt = finished_run(workspace)
     learnt.append({"kind": "extended", "from": 200, "to": 300})
     job = studio.jobs.submit("local", "train", {"run": learnt.id})
     studio.stop(job)
-    assert run_view.condition(learnt, studio.jobs.get(job.id)).state == "stopped", "what it had learnt before is kept"
+    assert run_state.condition(learnt, studio.jobs.get(job.id)).state == "stopped", "what it had learnt before is kept"
 
 
 def test_two_to_six_ticked_runs_can_be_compared(studio, workspace):

@@ -4,7 +4,7 @@ import pytest
 
 from studio.core.access import Access
 from studio.jobs.queue import Jobs
-from studio.ui.components import run_view
+from studio.ui.components import run_state, run_view
 from studio.ui.studio import Studio
 from tests.trained import finished_run
 
@@ -16,11 +16,11 @@ def studio(home):
 
 def test_a_job_that_runs_counts_before_one_that_waits_behind_it(studio):
     first, second = (studio.jobs.submit("local", "train", {"run": "ink"}) for _ in range(2))
-    assert run_view.newest_jobs(studio, "local")["ink"].id == second.id
+    assert run_state.newest_jobs(studio, "local")["ink"].id == second.id
     studio.jobs.claim(("train",), 1)
-    assert run_view.newest_jobs(studio, "local")["ink"].id == first.id
+    assert run_state.newest_jobs(studio, "local")["ink"].id == first.id
     studio.jobs.finish(first.id, {})
-    assert run_view.newest_jobs(studio, "local")["ink"].id == second.id
+    assert run_state.newest_jobs(studio, "local")["ink"].id == second.id
 
 
 def test_one_unfinished_training_of_a_run_whoever_asks(studio, workspace):
@@ -35,9 +35,9 @@ def test_an_interrupted_run_says_how_it_ended(studio, workspace):
     job = studio.jobs.submit("local", "train", {"run": run.id})
     studio.jobs.claim(("train",), 1)
     studio.jobs.interrupt(job.id, "Training stopped unexpectedly at step 29 (killed by signal 9); press Resume to continue from the last checkpoint.")
-    now = run_view.condition(run, studio.jobs.get(job.id))
+    now = run_state.condition(run, studio.jobs.get(job.id))
     assert now.state == "interrupted" and "killed by signal 9" in run_view.head(run, now)
-    assert "notice" not in run_view.head(run, run_view.condition(run, None))
+    assert "notice" not in run_view.head(run, run_state.condition(run, None))
 
 
 def test_stop_reaches_a_training_itself_and_nothing_else(studio, workspace):
@@ -59,21 +59,21 @@ def failed(run, retries):
 def test_a_failed_run_has_a_button_for_each_thing_that_might_help(workspace):
     run = finished_run(workspace)
     failed(run, [{"title": "batch size <1>", "set": {"training.train_batch_size": 1}}, {"title": "rank 8", "set": {"lora.rank": 8}}])
-    now = run_view.condition(run, None)
+    now = run_state.condition(run, None)
     shown = run_view.more(run, now)
     assert 'data-click="retry" data-number="0">Try again with batch size &lt;1&gt;<' in shown and 'data-number="1">Try again with rank 8<' in shown
     assert 'data-click="extend"' not in shown
     run.append({"kind": "started", "step": 3, "total": 200})
-    assert "retry" not in run_view.more(run, run_view.condition(run, None))
+    assert "retry" not in run_view.more(run, run_state.condition(run, None))
 
 
 def test_a_finished_run_can_be_made_longer_by_half_and_says_what_that_means(workspace):
     run = finished_run(workspace)
-    shown = run_view.more(run, run_view.condition(run, None))
+    shown = run_view.more(run, run_state.condition(run, None))
     assert 'value="100"' in shown and 'data-click="extend" data-with="#more-steps"' in shown and "faded" not in shown
     assert 'data-click="begin"' in shown and 'data-click="copy"' in shown
     fading = finished_run(workspace, "training.lr_scheduler=cosine")
-    assert "had faded to zero at the end" in run_view.more(fading, run_view.condition(fading, None))
+    assert "had faded to zero at the end" in run_view.more(fading, run_state.condition(fading, None))
 
 
 def test_a_run_in_several_parts_does_not_pass_off_the_time_of_the_last_as_its_own(studio, workspace):
@@ -82,18 +82,18 @@ def test_a_run_in_several_parts_does_not_pass_off_the_time_of_the_last_as_its_ow
     studio.jobs.claim(("train",), 1)
     studio.jobs.finish(job.id, {})
     studio.jobs._write("UPDATE jobs SET seconds = 60")
-    assert "in 60 seconds" in run_view.head(run, run_view.condition(run, studio.jobs.get(job.id)))
+    assert "in 60 seconds" in run_view.head(run, run_state.condition(run, studio.jobs.get(job.id)))
     run.append({"kind": "started", "step": 200, "total": 300})
     run.append({"kind": "finished", "step": 300, "seconds": 30})
-    assert "seconds" not in run_view.head(run, run_view.condition(run, studio.jobs.get(job.id)))
+    assert "seconds" not in run_view.head(run, run_state.condition(run, studio.jobs.get(job.id)))
 
 
 def test_the_curve_of_pictures_held_back_says_what_it_means(workspace):
     run = finished_run(workspace)
     for step in range(1, 100):
         run.append({"kind": "step", "step": step, "loss": 0.5, "seconds_per_step": 0.3})
-    assert "Dashed" not in run_view.loss(run_view.condition(run, None))
+    assert "Dashed" not in run_view.loss(run_state.condition(run, None))
     for step, value in ((20, 0.5), (40, 0.3), (60, 0.4)):
         run.append({"kind": "validation", "step": step, "loss": value})
-    shown = run_view.loss(run_view.condition(run, None))
+    shown = run_view.loss(run_state.condition(run, None))
     assert 'path class="held"' in shown and "lowest at step 40" in shown and "when it rises again, it copies" in shown

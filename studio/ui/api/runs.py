@@ -11,7 +11,7 @@ from studio.jobs.queue import MOVES, Job
 from studio.runs import comparison, starting_points, sweeps
 from studio.runs.run import Run
 from studio.ui import files
-from studio.ui.components import run_view
+from studio.ui.components import run_state
 from studio.ui.studio import Studio
 
 
@@ -48,7 +48,7 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
         """How a run is doing: state (created, waiting, running, paused, stopped, interrupted, finished or failed), why, step, of how many, loss,
         loss of the pictures held back, saved LoRAs by step, and what to try again with after a failure."""
         opened = Run.open(studio.workspace(request), run)
-        now = run_view.condition(opened, run_view.newest_jobs(studio, studio.owner(request)).get(opened.id))
+        now = run_state.condition(opened, run_state.newest_jobs(studio, studio.owner(request)).get(opened.id))
         return {
             "state": now.state,
             "message": now.message,
@@ -129,7 +129,7 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
 
     def unfinished(owner: str, run: Run) -> Job | None:
         """The job that trains a run, or waits to."""
-        job = run_view.newest_jobs(studio, owner).get(run.id)
+        job = run_state.newest_jobs(studio, owner).get(run.id)
         return job if job and job.unfinished else None
 
     return train, train_several, train_again, run, stop_run, resume_run, extend_run, queue, move_run, compare_runs

@@ -10,7 +10,8 @@ from studio.families.bases import Base
 from studio.families.facts import AUTOENCODER_BILLIONS, Offer
 from studio.hub.errors import endpoint
 from studio.runs.run import Run
-from studio.ui.components.html import external, facts, notice, text
+from studio.ui.components.html import facts, html, notice
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 
 BYTES_IN_16_BITS, BYTES_IN_4_BITS = FILE_BYTES["bfloat16"], QUANTISED_BYTES["nf4"]
@@ -39,12 +40,10 @@ def about(base_model: str | None, studio: Studio, training: bool = False) -> str
     base = bases.get_base(base_model or "")
     if not base.base_model:
         return notice("No base model is chosen. Take one from the list, or write owner/name as on the Hub, or a folder on this computer.", "warn")
-    if base.offer:
-        offer = base.offer
-        lines = [_licence(offer), text(offer.note), *([] if base.is_local else [_fetching(offer, studio)]), _memory(offer, training)]
-    else:
-        lines = [_unknown(base)]
-    return facts(lines)
+    if not base.offer:
+        return facts([_unknown(base)])
+    offer = base.offer
+    return facts([render("bases", "licence", offer.licence), offer.note, "" if base.is_local else _fetching(offer, studio), _memory(offer, training)])
 
 
 def to_draw(offer: Offer) -> float:
@@ -59,7 +58,7 @@ def in_memory(offer: Offer) -> tuple[float, float]:
 
 def place_about(base: gr.Dropdown, studio: Studio, training: bool = False) -> gr.HTML:
     """`about`, here and now, for whatever base is chosen."""
-    shown = gr.HTML(about(base.value, studio, training))
+    shown = html(about(base.value, studio, training))
     base.change(lambda base_model: about(base_model, studio, training), base, shown, **QUIET)
     return shown
 
@@ -73,23 +72,9 @@ def _owned(base: Base) -> str:
     return f"{base.title} (yours{', ' + base.family.title if base.family else ''})"
 
 
-def _licence(offer: Offer) -> str:
-    licence = offer.licence
-    mark = "" if licence.commercial else '<b class="caution">Non-commercial.</b> '
-    return f"{mark}Licence: {external(licence.link, licence.title)}. {text(licence.words)}"
-
-
 def _fetching(offer: Offer, studio: Studio) -> str:
-    size = gigabytes(offer.gigabytes)
-    page = external(f"{endpoint()}/{offer.id}", f"its page on the Hub ({offer.id})")
-    if not offer.gated:
-        return f"About {size} are fetched from {page} when it is first used."
-    if studio.access.mode == "space":
-        return f"It asks for a login to fetch it, which a Space has none of; use it in a studio on your own computer. {page}"
-    return (
-        f"It asks for a login: open {page}, accept its terms there, then log in with <code>hf auth login</code> on this computer. "
-        f"About {size} are fetched when it is first used."
-    )
+    space = studio.access.mode == "space"
+    return render("bases", "fetching", gigabytes(offer.gigabytes), offer.id, f"{endpoint()}/{offer.id}", offer.gated, space)
 
 
 def _memory(offer: Offer, training: bool) -> str:
@@ -105,19 +90,11 @@ def _memory(offer: Offer, training: bool) -> str:
 
 
 def _unknown(base: Base) -> str:
+    page = f"{endpoint()}/{base.base_model}"
     if families.as_file(base.base_model):
-        return _file(base)
+        return render("bases", "file", base.title, base.family.title if base.family else "", base.is_local)
     if base.folder and base.family:
-        where = external(f"{endpoint()}/{base.base_model}", "its page on the Hub") if base.folder.revision else "wherever it came from"
-        return f"A {text(base.family.title)} model that is on this computer. Its licence is not known here; look at {where}."
+        return render("bases", "folder", base.family.title, page if base.folder.revision else "")
     if base.base_model.count("/") == 1 and not base.base_model.startswith((".", "~", "/")):
-        page = external(f"{endpoint()}/{base.base_model}", base.base_model)
-        return f"Not known here: its family and size show when it is fetched. Its licence stands on its page, {page}."
-    return f"There is no diffusers model in {text(repr(base.base_model[:100]))}; take one from the list, or write owner/name as on the Hub."
-
-
-def _file(base: Base) -> str:
-    if not base.family:
-        return f"{text(base.title)} is not on this computer, or no base model; choose another file, or one from the list."
-    known = f"A {text(base.family.title)} model in one file. Its licence is not known here; look at where it came from."
-    return known if base.is_local else f"{known} What it lacks is fetched from the Hub when it is first used."
+        return render("bases", "unknown", base.base_model, page)
+    return render("bases", "nowhere", repr(base.base_model[:100]))

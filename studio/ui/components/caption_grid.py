@@ -1,62 +1,32 @@
 """Pictures with their captions beside them, edited in place and saved while typed."""
 
+from dataclasses import dataclass
+
 from studio.datasets.captioners import CAPTIONERS
-from studio.datasets.dataset import Dataset
+from studio.datasets.dataset import Dataset, DatasetImage
 from studio.datasets.trigger_words import has_word
 from studio.ui import files
 from studio.ui.components import mask_view
-from studio.ui.components.html import counted, empty, text
+from studio.ui.components.html import counted, empty
+from studio.ui.components.templates import render
 
 SOURCES = {"hand": "by hand", "file": "from your file", "sample": "from the samples", "": ""}
+SHOWN = 50
+"""Of the files that could not be used."""
 
-SAVE_WHILE_TYPED = """
-const drafts = new Map();
-const state = (card, words) => { card.querySelector('.saved').textContent = words; };
-const box = card => card.querySelector('textarea');
-const save = async (card, draft) => {
-  clearTimeout(draft.timer);
-  const {dataset, id, words} = draft;
-  try {
-    const answer = await server.save_caption({dataset, id, text: words});
-    if (answer.error) return state(card, answer.error);
-    if (drafts.get(card) !== draft || draft.words !== words) return;
-    drafts.delete(card);
-    box(card).defaultValue = words;
-    state(card, 'saved');
-  } catch (error) { state(card, 'not saved: the studio did not answer. Keep this page open and type on.'); }
-};
-element.addEventListener('input', e => {
-  const card = e.target.closest('.captioned');
-  if (!card || e.target !== box(card)) return;
-  state(card, 'saving');
-  const {dataset, id} = card.dataset, begun = drafts.get(card);
-  const draft = begun?.id === id ? begun : {dataset, id};
-  clearTimeout(draft.timer);
-  draft.words = box(card).value;
-  draft.timer = setTimeout(() => save(card, draft), 450);
-  drafts.set(card, draft);
-});
-element.addEventListener('click', async e => {
-  const card = e.target.closest('.captioned');
-  if (!card || !e.target.closest('.back')) return;
-  if (drafts.has(card)) await save(card, drafts.get(card));
-  try {
-    const answer = await server.undo_caption({dataset: card.dataset.dataset, id: card.dataset.id});
-    if (answer.error) return state(card, answer.error);
-    state(card, answer.text === box(card).value ? 'this is the first one' : 'the one before');
-    box(card).value = box(card).defaultValue = answer.text;
-  } catch (error) { state(card, 'the studio did not answer'); }
-});
-element.addEventListener('focusout', e => { const card = e.target.closest('.captioned'); if (drafts.has(card)) save(card, drafts.get(card)); });
-window.addEventListener('pagehide', () => drafts.forEach((draft, card) => save(card, draft)));
-new MutationObserver(() => element.querySelectorAll('.captioned').forEach(card => {
-  const words = box(card);
-  if (drafts.has(card) && drafts.get(card).id !== card.dataset.id) drafts.delete(card);
-  if (!drafts.has(card) && words !== document.activeElement && words.value !== words.defaultValue) words.value = words.defaultValue;
-})).observe(element, {childList: true, subtree: true, characterData: true});
-"""
-"""The page is drawn again while captions come in, and cards change places when one is taken out. So the words being typed belong to a draft
-with a picture of its own, and a box takes the drawn words only when nobody is in it and nothing of it waits to be saved."""
+
+@dataclass(frozen=True)
+class Card:
+    """A picture as the grid shows it; `mask` is an address."""
+
+    dataset: str
+    id: str
+    name: str
+    caption: str
+    source: str
+    thumb: str
+    mask: str
+    mask_can_go_back: bool
 
 
 def grid(dataset: Dataset | None) -> str:
@@ -70,23 +40,14 @@ def grid(dataset: Dataset | None) -> str:
             "Drop 10 to 50 pictures here, or press Add pictures. A .txt file with the same name becomes the caption, a grey "
             "name-mask.png the mask of name.png: only the light parts teach. A .zip may hold them all.",
         )
-    return f'<div class="captions">{"".join(_card(dataset, p) for p in pictures)}</div>'
+    return render("caption_grid", "grid", [_card(dataset, picture) for picture in pictures])
 
 
-def _card(dataset: Dataset, picture) -> str:
+def _card(dataset: Dataset, picture: DatasetImage) -> Card:
     source = SOURCES.get(picture.caption_source, f"by {_captioner(picture.caption_source)}")
-    caption = text(picture.caption)
-    return (
-        f'<div class="captioned" data-dataset="{text(dataset.id)}" data-id="{text(picture.id)}">'
-        f'<div class="face"><img src="{files.url("thumb", dataset.id, picture.id)}" alt="{caption or "picture without a caption"}" loading="lazy">'
-        f"{mask_view.over(dataset, picture)}</div>"
-        f'<textarea rows="3" placeholder="What is in this picture?" spellcheck="false" '
-        f'aria-label="Caption of {text(picture.name)}">{caption}</textarea>'
-        f'<div class="foot"><span class="saved small">{text(source)}</span>'
-        f'<button class="x back" title="Back to the caption before" aria-label="Undo the caption of {text(picture.name)}">&#8630;</button>'
-        f'<button class="x" data-click="leave_out" data-id="{text(picture.id)}" title="Take out" '
-        f'aria-label="Take out {text(picture.name)}">&times;</button></div></div>'
-    )
+    thumb = files.url("thumb", dataset.id, picture.id)
+    mask = files.url("mask", dataset.id, picture.mask.stem) if picture.mask else ""
+    return Card(dataset.id, picture.id, picture.name, picture.caption, source, thumb, mask, picture.mask_can_undo)
 
 
 def _captioner(name: str) -> str:
@@ -105,15 +66,12 @@ def summary(dataset: Dataset) -> str:
     parts.append(f"{bare} without a caption" if bare else "all captioned")
     if word and not bare:
         parts.append(f"{counted(without, 'caption')} {'lacks' if without == 1 else 'lack'} “{word}”" if without else f"“{word}” is in every caption")
-    masked = f'<div class="small">{mask_view.finding(pictures)}</div>'
-    return f'<div class="counts">{text(", ".join(parts))}</div>{masked}'
+    return render("caption_grid", "summary", ", ".join(parts), mask_view.finding(pictures))
 
 
 def refusals(refused: list[dict], came_in: int) -> str:
     """Files that could not be used, each with its reason; `came_in` counts those that could."""
     if not refused:
         return ""
-    items = "".join(f"<li>{text(each['reason'])}</li>" for each in refused[:50])
-    more = f"<li>and {len(refused) - 50} more</li>" if len(refused) > 50 else ""
-    said = f"<b>{counted(len(refused), 'file')} could not be used; {'the others are in' if came_in else 'nothing was added'}.</b>"
-    return f'<div class="notice warn" role="status"><div>{said}<ul>{items}{more}</ul></div></div>'
+    words = f"{counted(len(refused), 'file')} could not be used; {'the others are in' if came_in else 'nothing was added'}."
+    return render("caption_grid", "refusals", words, [each["reason"] for each in refused[:SHOWN]], max(0, len(refused) - SHOWN))

@@ -4,7 +4,7 @@ import re
 
 from studio.publishing.plan import Plan
 from studio.ui import files
-from studio.ui.components.html import text
+from studio.ui.components.templates import render
 
 PICTURE = re.compile(r"images/(base-)?(\d+)\.png")
 
@@ -13,18 +13,9 @@ def show(made: Plan, run_id: str, step: int) -> tuple[str, str]:
     """(head as HTML, body as Markdown). Pictures point to the run's own samples, since nothing is uploaded yet."""
     head, _, body = made.card.removeprefix("---\n").partition("\n---\n")
     address = {path: _address(path, run_id, step) for path in {match[0] for match in PICTURE.finditer(made.card)}}
-    gallery = "".join(
-        f'<figure><img src="{address[sample.path]}" alt="{text(sample.prompt)}"><figcaption>{text(sample.prompt)}</figcaption></figure>'
-        for sample in made.facts.samples
-        if sample.path in address
-    )
-    labels = "".join(f"<span>{text(label)}</span>" for label in _labels(made))
-    name = made.repo_id or made.facts.title
-    owner, _, last = name.rpartition("/")
-    title = f"{text(owner)}/<b>{text(last)}</b>" if owner else f"<b>{text(last)}</b>"
-    lock = '<em class="lock">private</em>' if made.request.private else '<em class="lock open">public</em>'
-    name = f'<div class="hubname">{title} {lock}</div><div class="hubtags">{labels}</div>'
-    shown = f'<div class="hubhead">{name}<div class="hubgallery">{gallery}</div></div>'
+    gallery = [(address[sample.path], sample.prompt) for sample in made.facts.samples if sample.path in address]
+    owner, _, name = (made.repo_id or made.facts.title).rpartition("/")
+    shown = render("card_view", "head", owner, name, made.request.private, _labels(made), gallery)
     body = body.replace("<Gallery />", "")
     for path, there in address.items():
         body = body.replace(f"({path})", f"({there})").replace(f'"{path}"', f'"{there}"')

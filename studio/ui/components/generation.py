@@ -11,7 +11,7 @@ from studio.jobs import worker
 from studio.jobs.queue import Job
 from studio.ui import files
 from studio.ui.components import history, lora_list
-from studio.ui.components.html import text
+from studio.ui.components.templates import render
 from studio.ui.studio import Studio
 
 FIRST_PROMPT = "ohwx illustration of sks on a rainy street"
@@ -29,15 +29,9 @@ class Plate:
     """What the worker has to say about it, such as a LoRA that matched only in part."""
 
 
-def plate(title: tuple[str, str], urls: list[str], busy: str = "", blank: str = "") -> str:
-    pictures = "".join(f'<img src="{text(u)}" alt="{text(title[0])}">' for u in urls)
-    if len(urls) == 1 and "/image/" in urls[0]:
-        pictures += f'<a class="save" href="{text(urls[0])}" download="picture.png">Save picture</a>'
-    inside = pictures or f'<div class="blank">{text(blank)}</div>'
-    return (
-        f'<figure class="plate {"busy" if busy else ""}"><figcaption><span>{text(title[0])}</span><small>{text(title[1])}</small></figcaption>'
-        f'<div class="frame {"many" if len(urls) > 1 else ""}" data-busy="{text(busy)}">{inside}</div></figure>'
-    )
+def plate(title: tuple[str, str], urls: list[str], blank: str = "") -> str:
+    saved = urls[0] if len(urls) == 1 and "/image/" in urls[0] else ""
+    return render("generate", "plate", *title, urls, saved, blank)
 
 
 def first_recipe() -> Recipe:

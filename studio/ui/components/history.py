@@ -8,7 +8,7 @@ from studio.config.recipe import Recipe, read_recipe
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.ui import files
-from studio.ui.components.html import text
+from studio.ui.components.templates import render
 
 SHOWN = 40
 
@@ -50,12 +50,8 @@ def strip(workspace: Workspace) -> str:
     """Small pictures to click. Those by the base alone stand beside their pair and are left out while there are others."""
     pictures = drawn(workspace)
     with_loras = [each for each in pictures if each.recipe.stack]
-    buttons = "".join(
-        f'<button data-click="pick" data-id="{text(each.id)}" title="{text(each.recipe.prompt)}" aria-label="Show again: {text(each.recipe.prompt)}">'
-        f'<img src="{files.url("image", each.id)}" alt="" loading="lazy"></button>'
-        for each in (with_loras or pictures)[:SHOWN]
-    )
-    return f'<h3 class="part">Your pictures</h3><div class="strip">{buttons}</div>' if buttons else ""
+    shown = [(each.id, each.recipe.prompt, files.url("image", each.id)) for each in (with_loras or pictures)[:SHOWN]]
+    return render("history", "strip", shown) if shown else ""
 
 
 @functools.lru_cache(maxsize=4096)

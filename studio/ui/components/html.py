@@ -1,95 +1,72 @@
 """Small pieces of HTML. Every text that a person or a file brought in goes through `text`, so it can only ever be text."""
 
-from html import escape
+import functools
+from collections.abc import Iterable
 
 import gradio as gr
+from gradio.events import EventListener
 
-LISTEN = """
-const send = (kind, e) => {
-  const hit = e.target.closest(`[data-${kind}]`);
-  if (!hit || !element.contains(hit) || (hit.dataset.confirm && !confirm(hit.dataset.confirm))) return;
-  const field = hit.dataset.with ? element.querySelector(hit.dataset.with) : hit;
-  const value = field.type === 'checkbox' ? field.checked : field.value;
-  trigger(hit.dataset[kind], {...hit.dataset, value});
-};
-element.addEventListener('click', e => send('click', e));
-element.addEventListener('change', e => send('change', e));
-element.addEventListener('input', e => {
-  const shown = e.target.closest('.weigh');
-  if (!shown) return;
-  shown.querySelector('output').textContent = Number(e.target.value).toFixed(2);
-  shown.classList.toggle('hot', Number(e.target.value) > 1);
-});
-"""
+from studio.ui.components.templates import render
+
+ATTACH = "studio.attach(element, trigger, server, upload)"
+"""The only JavaScript in Python: what a panel says to static/js/compiled.js, which knows this very string and hands the panel to panels.js.
+Gradio 6.31 gives `trigger`, by which a part of the page calls its handlers, to nothing but code in `js_on_load`."""
 
 
-def drop_anywhere(upload: str, only: str = "", several: bool = False) -> str:
-    """JavaScript: what is dropped anywhere on the page while this component is in sight goes into the upload button of that name.
-    `only` is a media type; what is dropped on an upload of its own is left to that."""
-    held = f"items.some(item => item.kind === 'file' && item.type === '{only}')" if only else "items.some(item => item.kind === 'file')"
-    return f"""
-const room = document.querySelector('.gradio-container');
-const takes = e => {{
-  const items = [...(e.dataTransfer?.items ?? [])];
-  return element.offsetParent && !e.target.closest('input[type=file], .file-drop') && {held};
-}};
-room.addEventListener('dragover', e => {{ if (takes(e)) e.preventDefault(); }});
-room.addEventListener('drop', e => {{
-  const input = document.querySelector('input[data-testid^="{upload}"]');
-  if (!takes(e) || !input) return;
-  e.preventDefault();
-  const carrier = new DataTransfer();
-  for (const file of [...e.dataTransfer.files]{"" if several else ".slice(0, 1)"}) carrier.items.add(file);
-  input.files = carrier.files; input.dispatchEvent(new Event('change', {{bubbles: true}}));
-}});
-"""
+def html(value: str = "", **place) -> gr.HTML:
+    """HTML that calls nothing."""
+    return gr.HTML(value, js_on_load=None, **place)
 
 
-def panel(value: str = "", events: tuple[str, ...] = (), script: str = "", **place) -> gr.HTML:
+def panel(value: str = "", events: tuple[str, ...] = (), **place) -> gr.HTML:
     """HTML whose buttons (`data-click="event"`) and inputs (`data-change="event"`) call handlers with their data attributes, and with their value
     or that of the field which `data-with` selects."""
-    names = " ".join(f"'{event}'" for event in events)
-    return gr.HTML(value, js_on_load=f"{LISTEN}\n{script}\n// {names}", **place)
-
-
-def text(value: object) -> str:
-    return escape(str(value), quote=True)
+    shown = gr.HTML(value, js_on_load=ATTACH, **place)
+    for event in events:
+        setattr(shown, event, functools.partial(EventListener(event).listener, shown))
+    return shown
 
 
 def notice(message: str, kind: str = "") -> str:
     """A sentence in a soft box; kind: "", good, warn or bad."""
-    role = "alert" if kind == "bad" else "status"
-    return f'<div class="notice {kind}" role="{role}">{text(message)}</div>' if message else ""
+    return render("parts", "notice", message, kind) if message else ""
 
 
-def lead(title: str, sentence: str) -> str:
-    """A tab's title and its one sentence; the sentence is our own HTML."""
-    return f'<div class="lead"><h2>{text(title)}</h2><p>{sentence}</p></div>'
-
-
-def term(word: str, meaning: str) -> str:
-    """A word of the craft, explained where it stands."""
-    return f'<span class="term" tabindex="0" data-meaning="{text(meaning)}" aria-label="{text(word)}: {text(meaning)}">{text(word)}</span>'
+def notices(messages: Iterable[str], kind: str = "") -> str:
+    return render("parts", "notices", messages, kind)
 
 
 def external(address: str, words: str) -> str:
     """A link that leaves the studio."""
-    return f'<a href="{text(address)}" target="_blank" rel="noopener">{text(words)}</a>'
+    return render("parts", "external", address, words)
 
 
 def facts(lines: list[str]) -> str:
-    """What is to be known about a choice, below its field: one line each, our own HTML; empty ones are left out."""
-    return f'<div class="aboutchoice">{"".join(f"<p>{line}</p>" for line in lines if line)}</div>'
+    """What is to be known about a choice, below its field: one line each; empty ones are left out."""
+    return render("parts", "facts", [line for line in lines if line])
 
 
 def empty(title: str, sentence: str) -> str:
-    return f'<div class="empty"><h3>{text(title)}</h3><p>{text(sentence)}</p></div>'
+    return render("parts", "empty", title, sentence)
+
+
+def heading(words: str) -> str:
+    """Of a part of a tab."""
+    return render("parts", "heading", words)
+
+
+def small(sentence: str) -> str:
+    """A sentence in small print."""
+    return render("parts", "small", sentence)
 
 
 def bar(done: int, total: int | None) -> str:
-    share = 0 if not total else max(0.0, min(1.0, done / total))
-    value = f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share * 100:.0f}" aria-label="progress"'
-    return f'<div class="bar" role="progressbar" {value}><i style="width:{share * 100:.1f}%"></i></div>'
+    return render("parts", "bar", share(done, total))
+
+
+def share(done: int, total: int | None) -> float:
+    """What part is done, from 0 to 1."""
+    return max(0.0, min(1.0, done / total)) if total else 0.0
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,12 +1,15 @@
 """The bar at the foot of every tab, there only while something runs or waits: what, how far, how long, Stop."""
 
+from dataclasses import dataclass
+
 import gradio as gr
 
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.jobs.queue import Job
 from studio.runs.run import Run
-from studio.ui.components.html import bar, duration, panel, text
+from studio.ui.components.html import duration, panel, share
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, in_words
 
 WORDS = {
@@ -28,18 +31,31 @@ def running(studio: Studio, owner: str) -> list[Job]:
     return [job for job in studio.jobs.queue(SLOW) if job.owner == owner]
 
 
+@dataclass(frozen=True)
+class Item:
+    """A job as the bar shows it."""
+
+    id: int
+    title: str
+    share: float
+    far: str
+    stopping: bool
+
+
 def show(workspace: Workspace, jobs: list[Job]) -> str:
     """Several trainings that wait are one line: the Train tab has their list."""
+    if not jobs:
+        return ""
     queued = [job for job in jobs if job.kind == "train" and job.state == "waiting"]
     shown = [job for job in jobs if len(queued) < 2 or job not in queued]
-    items = "".join(_item(workspace, job) for job in shown)
-    if len(queued) > 1:
-        words = f"next: {text(title(workspace, queued[0]).removeprefix(WORDS['train']).strip())}"
-        items += f'<li class="queued"><span class="what">{len(queued)} trainings wait</span><span></span><span class="left">{words}</span>{LOOK}</li>'
-    return f'<div class="jobbar"><ul>{items}</ul></div>' if jobs else ""
+    items = [Item(job.id, title(workspace, job), share(job.done, job.total), how_far(job), job.cancel_requested) for job in shown]
+    following = title(workspace, queued[0]).removeprefix(WORDS["train"]).strip() if len(queued) > 1 else ""
+    return render("job_bar", "jobs", items, len(queued), following)
 
 
-LOOK = '<button data-click="look">Show</button>'
+def working(job: Job) -> str:
+    """One job in the middle of a tab: a bar, words, and Stop."""
+    return render("job_bar", "working", WORDS[job.kind], share(job.done, job.total), how_far(job), job.id)
 
 
 def title(workspace: Workspace, job: Job) -> str:
@@ -66,12 +82,6 @@ def how_far(job: Job) -> str:
     return ", ".join(parts) or job.message or "starting"
 
 
-def _item(workspace: Workspace, job: Job) -> str:
-    stop = f'<button data-click="stop" data-job="{job.id}" {"disabled" if job.cancel_requested else ""}>Stop</button>'
-    what = f'<span class="what">{text(title(workspace, job))}</span>'
-    return f'<li>{what}{bar(job.done, job.total)}<span class="left">{text(how_far(job))}</span>{stop}</li>'
-
-
 def build(studio: Studio, rooms: gr.Tabs) -> gr.HTML:
     """The bar; its Stop asks the job to stop (a training saves first)."""
     shown = panel("", ("stop", "look"), elem_id="jobbar")
@@ -85,6 +95,5 @@ def build(studio: Studio, rooms: gr.Tabs) -> gr.HTML:
         return show(studio.workspace(request), running(studio, owner))
 
     shown.stop(stop, None, shown, **QUIET)
-    to_queue = "() => setTimeout(() => document.querySelector('#queue')?.scrollIntoView({block: 'center'}), 300)"
-    shown.look(lambda: gr.Tabs(selected="train"), None, rooms, **QUIET).then(None, None, None, js=to_queue)
+    shown.look(lambda: gr.Tabs(selected="train"), None, rooms, **QUIET)
     return shown

@@ -1,5 +1,7 @@
 """The list of LoRAs on the Generate tab: rows of plain data (the truth, in a gr.State) and the HTML that shows them."""
 
+from dataclasses import dataclass
+
 from studio import builtin
 from studio.config.recipe import StackEntry
 from studio.core.errors import StudioError
@@ -11,10 +13,9 @@ from studio.runs.library import AdapterInfo
 from studio.runs.run import Run
 from studio.ui import files
 from studio.ui.components import bases as base_list
-from studio.ui.components.html import empty, term, text
+from studio.ui.components.html import empty
+from studio.ui.components.templates import render
 
-TRIGGER_WORDS = term("Words that call them", "A trigger word, rare on purpose, calls a LoRA in a prompt. Click to put it in; dashed: it is missing.")
-MARKS = '<b>0 base</b><b>1 full</b><b>may break</b><b class="least">reverse</b>'
 FIRST_WEIGHTS = {"starter:style": 1.0, "starter:character": 1.0}
 
 
@@ -130,49 +131,38 @@ def acts(r: dict) -> bool:
     return r["on"] and r["fits"]
 
 
+@dataclass(frozen=True)
+class Item:
+    """A row as the list shows it."""
+
+    title: str
+    weight: float
+    on: bool
+    fits: bool
+    acts: bool
+    picture: str
+    origin: str
+    made_for: str
+    switch: str
+    """A base that it fits."""
+    switch_words: str
+
+
 def show(rows: list[dict]) -> str:
     if not rows:
         return empty("No LoRA yet", "Both pictures are the same. Open “Add a LoRA” below.")
-    return f'<ul class="loras">{"".join(_item(i, r) for i, r in enumerate(rows))}</ul>'
+    return render("lora_list", "rows", [_item(r) for r in rows])
 
 
-def _item(index: int, r: dict) -> str:
-    title = text(r["title"])
-    picture = f'<img class="thumb" src="{text(r["picture"])}" alt="">' if r["picture"] else f'<div class="thumb" aria-hidden="true">{title[:1]}</div>'
-    checked = "checked" if r["on"] else ""
-    hot = "hot" if r["weight"] > 1 else ""
-    origin = f"<small>{text(r['from'])}</small>" if r["from"] and r["fits"] else ""
-    weight = (
-        f'<div class="weigh {hot}"><div class="track"><input type="range" min="-1" max="2" step="0.05" value="{r["weight"]:.2f}" '
-        f'data-change="weigh" data-index="{index}" aria-label="Weight of {title}">'
-        f'<div class="marks" aria-hidden="true">{MARKS}</div></div><output>{r["weight"]:.2f}</output></div>'
-    )
-    return (
-        f'<li class="{"" if acts(r) else "off"}">{picture}'
-        f'<label class="name"><input type="checkbox" {checked} {"" if r["fits"] else "disabled"} data-change="toggle" data-index="{index}" '
-        f'aria-label="{title} on"><span>{title}{origin}</span></label>'
-        f'<button class="x" data-click="drop" data-index="{index}" aria-label="Take {title} out of the stack" title="Take out">&times;</button>'
-        f"{weight if r['fits'] else _misfit(r)}</li>"
-    )
-
-
-def _misfit(r: dict) -> str:
-    """In the place of the slider, which would move nothing: why, and the way out."""
-    button, base = "", bases.get_base(r["switch"])
-    if r["switch"]:
-        cost = f" ({base_list.gigabytes(base.offer.gigabytes)} to fetch)" if base.offer and not base.is_local else ""
-        button = f'<button class="link" data-click="switch" data-base="{text(r["switch"])}">Switch to {text(base.title)}{cost}</button>'
-    return f'<div class="misfit small">Made for {text(r["made_for"])}: it does nothing on the base that is chosen. {button}</div>'
+def _item(r: dict) -> Item:
+    base = bases.get_base(r["switch"]) if not r["fits"] and r["switch"] else None
+    cost = f" ({base_list.gigabytes(base.offer.gigabytes)} to fetch)" if base and base.offer and not base.is_local else ""
+    origin = r["from"] if r["fits"] else ""
+    words = f"{base.title}{cost}" if base else ""
+    return Item(r["title"], r["weight"], r["on"], r["fits"], acts(r), r["picture"], origin, r["made_for"], r["switch"] if base else "", words)
 
 
 def chips(rows: list[dict], prompt: str) -> str:
     """Trigger words to click into the prompt; grey and dashed while the prompt lacks them."""
-    found = []
-    for r in rows:
-        for word in r["words"] if acts(r) else ():
-            missing = "" if has_word(prompt, word) else "missing"
-            found.append(
-                f'<button class="chip {missing}" data-click="insert" data-word="{text(word)}" '
-                f'title="{"Put it into the prompt" if missing else "In the prompt"}"><b>{text(word)}</b> {text(r["title"])}</button>'
-            )
-    return f'<div class="chips"><span class="small">{TRIGGER_WORDS}</span>{"".join(found)}</div>' if found else ""
+    found = [(word, r["title"], not has_word(prompt, word)) for r in rows if acts(r) for word in r["words"]]
+    return render("lora_list", "chips", found) if found else ""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from studio.ui.components.html import text
+from studio.ui.components.templates import render
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 560, 170, 48, 24
 RIGHT, TOP = 8, 8
@@ -44,23 +44,19 @@ class Frame:
     def y(self, value: float) -> float:
         return TOP + (HEIGHT - BOTTOM - TOP) * (1 - (max(self.low, min(value, self.high)) - self.low) / (self.high - self.low))
 
+    def placed(self, points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
+        return [(self.x(step), self.y(value)) for step, value in points]
+
     def path(self, points: Sequence[tuple[int, float]], looks: str = "") -> str:
-        return f'<path class="{looks}" d="M{" L".join(f"{self.x(step):.1f} {self.y(value):.1f}" for step, value in points)}"/>'
+        return render("loss_plot", "path", looks, self.placed(points))
 
     def dots(self, points: Sequence[tuple[int, float]], radius: float, looks: str) -> str:
-        circles = "".join(f'<circle cx="{self.x(step):.1f}" cy="{self.y(value):.1f}" r="{radius}"/>' for step, value in points)
-        return f'<g class="{looks}">{circles}</g>'
+        return render("loss_plot", "dots", looks, self.placed(points), radius)
 
-    def drawn(self, inside: str, looks: str, words: str) -> str:
+    def drawn(self, parts: list[str], looks: str, words: str) -> str:
         """The whole picture: lines to read values from, what is inside, and both ends of the steps."""
-        end = WIDTH - self.right
-        marks = "".join(
-            f'<line class="grid" x1="{LEFT}" x2="{end}" y1="{self.y(v):.1f}" y2="{self.y(v):.1f}"/>'
-            f'<text x="{LEFT - 8}" y="{self.y(v) + 4:.1f}" text-anchor="end">{v:.2g}</text>'
-            for v in (self.low, (self.low + self.high) / 2, self.low + (self.high - self.low) / 1.08)
-        )
-        ends = f'<text x="{LEFT}" y="{HEIGHT - 4}">0</text><text x="{end}" y="{HEIGHT - 4}" text-anchor="end">step {self.last:,}</text>'
-        return f'<svg class="{looks}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(words)}">{marks}{inside}{ends}</svg>'
+        marks = [(value, self.y(value)) for value in (self.low, (self.low + self.high) / 2, self.low + (self.high - self.low) / 1.08)]
+        return render("loss_plot", "drawing", looks, words, WIDTH, HEIGHT, LEFT, WIDTH - self.right, marks, f"{self.last:,}", parts)
 
 
 def loss(curve: Sequence[dict], total: int, held_back: Sequence[dict] = ()) -> str:
@@ -73,10 +69,10 @@ def loss(curve: Sequence[dict], total: int, held_back: Sequence[dict] = ()) -> s
     ordered = sorted(value for _, value in dots)
     high = max(ordered[int(len(ordered) * 0.97)], *(value for _, value in [*line, *asked])) * 1.08 or 1.0
     frame = Frame(max(total, curve[-1]["step"]), 0.0, high)
-    inside = frame.dots(dots, 1.6, "dots") + frame.path(line)
+    inside = [frame.dots(dots, 1.6, "dots"), frame.path(line)]
     words = f"Loss, smoothed: {line[-1][1]:.3g} at step {curve[-1]['step']}"
     if asked:
-        inside += frame.path(asked, "held") + frame.dots(asked, 2.6, "held")
+        inside += [frame.path(asked, "held"), frame.dots(asked, 2.6, "held")]
         words += f"; of the pictures held back: {asked[-1][1]:.3g} at step {asked[-1][0]}"
     return frame.drawn(inside, "loss", words)
 
@@ -104,10 +100,10 @@ def overlaid(lines: Sequence[Line]) -> str:
     low, high = values[0], values[int((len(values) - 1) * 0.985)]
     room = (high - low) * 0.08 or 0.5
     frame = Frame(max(points[-1][0] for points in smoothed.values()), max(0.0, low - room), high + room, right=28)
-    inside = "".join(frame.path(points, f"c{number}") for number, points in smoothed.items())
-    inside += "".join(frame.path(points, f"c{number} held") for number, points in asked.items() if points)
+    inside = [frame.path(points, f"c{number}") for number, points in smoothed.items()]
+    inside += [frame.path(points, f"c{number} held") for number, points in asked.items() if points]
     ends = apart({number: frame.y(points[-1][1]) for number, points in smoothed.items()})
-    inside += "".join(f'<text class="c{n}" x="{frame.x(smoothed[n][-1][0]) + 6:.1f}" y="{y + 4:.1f}">{n}</text>' for n, y in ends.items())
+    inside += [render("loss_plot", "end", number, frame.x(smoothed[number][-1][0]) + 6, y + 4) for number, y in ends.items()]
     words = "; ".join(f"{number}, {lines[number - 1].title}: {points[-1][1]:.3g} at step {points[-1][0]}" for number, points in smoothed.items())
     return frame.drawn(inside, "loss curves", f"Loss, smoothed. {words}")
 

@@ -4,21 +4,16 @@ import gradio as gr
 
 from studio.core.workspace import Workspace
 from studio.runs import trash
-from studio.ui.components.html import panel, text
+from studio.ui.components.html import panel
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, in_words
 
 SHOWN = 20
 
 
 def listing(workspace: Workspace, kind: str) -> str:
-    items = "".join(
-        f"<li><span>{text(title)}</span>"
-        f'<button class="tool" data-click="restore" data-id="{text(each.id)}" aria-label="Put {text(title)} back">Put back</button>'
-        f'<button class="tool" data-click="erase" data-id="{text(each.id)}" aria-label="Delete {text(title)} for good" '
-        f'data-confirm="Delete “{text(title)}” for good? This cannot be undone.">Delete for good</button></li>'
-        for each, title in trash.list_removed(workspace, kind)[:SHOWN]
-    )
-    return f'<h3 class="part">Removed</h3><ul class="removed">{items}</ul>' if items else ""
+    gone = trash.list_removed(workspace, kind)[:SHOWN]
+    return render("removed", "listing", [(each.id, title) for each, title in gone]) if gone else ""
 
 
 def build_removed(studio: Studio, kind: str) -> gr.HTML:

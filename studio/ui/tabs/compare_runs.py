@@ -6,7 +6,8 @@ from studio.core.errors import StudioError
 from studio.runs import comparison
 from studio.runs.run import Run
 from studio.ui.components import compare_view
-from studio.ui.components.html import notice
+from studio.ui.components.html import heading, html, notice
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 
 
@@ -14,17 +15,17 @@ def build_compare(studio: Studio, bench: gr.Row, listing: gr.HTML, picked: gr.St
     """`listing` asks for it by its event `compare`; `bench` is what it takes the place of."""
     with gr.Column(elem_classes="pane", elem_id="compare", visible=False) as beside:
         with gr.Row(elem_classes="toolbar"):
-            gr.HTML('<h2 class="comparing">Beside each other</h2>')
+            html(render("train", "comparing"))
             back = gr.Button("Back to the runs", size="md", min_width=140, scale=0, elem_id="compare-back")
-        trouble = gr.HTML("")
-        gr.HTML('<h3 class="part">What differs</h3>')
-        table = gr.HTML("", elem_id="compare-settings")
-        gr.HTML('<h3 class="part">How wrong they are (loss, smoothed)</h3>')
-        curves = gr.HTML("", elem_id="compare-loss")
-        gr.HTML('<h3 class="part">Samples</h3>')
+        trouble = html("")
+        html(heading("What differs"))
+        table = html("", elem_id="compare-settings")
+        html(heading("How wrong they are (loss, smoothed)"))
+        curves = html("", elem_id="compare-loss")
+        html(heading("Samples"))
         with gr.Row(elem_classes="toolbar"):
             step = gr.Dropdown([], label="After how much learning", elem_id="compare-step", filterable=False, scale=0, min_width=220)
-        samples = gr.HTML("", elem_id="compare-samples")
+        samples = html("", elem_id="compare-samples")
 
     def chosen(ids: list[str], request: gr.Request) -> list[Run]:
         """Those of them that are still there."""
@@ -55,7 +56,6 @@ def build_compare(studio: Studio, bench: gr.Row, listing: gr.HTML, picked: gr.St
         except StudioError as error:
             return notice(str(error), "bad")
 
-    opened = listing.compare(compare, picked, [bench, beside, trouble, table, curves, step, samples], **QUIET)
-    opened.then(None, None, None, js="() => window.scrollTo(0, 0)")
+    listing.compare(compare, picked, [bench, beside, trouble, table, curves, step, samples], **QUIET)
     step.input(take_step, [picked, step], samples, **QUIET)
     back.click(lambda: (gr.update(visible=True), gr.update(visible=False)), None, [bench, beside], **QUIET)

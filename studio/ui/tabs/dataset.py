@@ -12,17 +12,13 @@ from studio.jobs import worker
 from studio.ui import files
 from studio.ui.api.endpoints import uploaded
 from studio.ui.components import caption_grid, job_bar, mask_view
-from studio.ui.components.html import LISTEN, bar, counted, drop_anywhere, lead, notice, panel, term, text
+from studio.ui.components.html import counted, html, notice, notices, panel, small
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.dataset_new import build_new
 
 TITLE = "Pictures & captions"
 
-CAPTION = term(
-    "caption",
-    "A sentence that says what is in the picture. What it names can be changed later in the prompt; what it leaves out becomes part of the LoRA.",
-)
-LEAD = f"10 to 50 pictures of what the LoRA should learn, each with a {CAPTION}."
 NOUN_HELP = "Captions say “a dog in the snow”; with “dog” here they say “{word} in the snow”, and the LoRA learns which dog. May stay empty."
 TRIGGER_HELP = "A rare word that will call the LoRA in a prompt, such as ohwx, sks or TOK: letters that mean nothing yet."
 CAPTIONER_HELP = (
@@ -38,7 +34,7 @@ def open_dataset(workspace: Workspace, dataset_id: str | None) -> Dataset | None
 
 def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     """`chosen` holds the id of the dataset in work, on all tabs; `beat` changes when a picture or caption job moves."""
-    gr.HTML(lead("What should it learn?", LEAD))
+    html(render("dataset", "head"))
     new = build_new(studio, chosen)
     with gr.Column(visible=False, elem_id="dataset-work") as work:
         with gr.Row(elem_classes="toolbar"):
@@ -52,14 +48,14 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
                 elem_id="add-pictures",
                 elem_classes="file-drop",
             )
-            summary = gr.HTML("")
+            summary = html("")
             undo = gr.Button("Undo", size="md", visible=False, scale=0, min_width=90)
-            export = gr.HTML("", elem_id="export", min_width=100)
+            export = html("", elem_id="export", min_width=100)
             on = gr.Button("Train with these", variant="primary", scale=0, min_width=190)
         with gr.Row(elem_classes="pane captioning") as captioning_pane:
             with gr.Column(scale=3, min_width=240):
                 word = gr.Textbox(label="Trigger word", info=TRIGGER_HELP, placeholder="ohwx", max_length=60, elem_id="trigger-word")
-                meaning = gr.HTML("", elem_id="word-meaning")
+                meaning = html("", elem_id="word-meaning")
                 suggest = gr.Button("Suggest one", size="sm", scale=0, min_width=110)
             with gr.Column(scale=4, min_width=240):
                 who = gr.Dropdown(
@@ -72,9 +68,9 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
                 with gr.Row():
                     empty_only = gr.Checkbox(True, label="Only pictures without a caption", min_width=200)
                     write = gr.Button("Write captions", variant="secondary", size="md", min_width=140, elem_id="write-captions")
-        said = gr.HTML("", elem_id="dataset-said")
+        said = html("", elem_id="dataset-said")
         progress = panel("", ("stop",), elem_id="dataset-progress")
-        cards = gr.HTML("", js_on_load=_script(), server_functions=_writers(studio), elem_id="captions")
+        cards = panel("", ("leave_out", *mask_view.EVENTS), server_functions=_writers(studio), elem_id="captions")
     new.removed.render()
 
     moving = [work, summary, cards, progress, export, undo, add, on, captioning_pane]
@@ -88,7 +84,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
             return gr.update(visible=False), "", "", "", "", *[gr.skip()] * 4, "", "", gr.skip()
         progress = _progress(studio, studio.owner(request), dataset)
         some = bool(dataset.images)
-        link = f'<a class="tool" href="{files.url("dataset", dataset.id)}" download>Export zip</a>' if some else ""
+        link = render("dataset", "export", files.url("dataset", dataset.id)) if some else ""
         steps = gr.update(variant="secondary" if some else "primary"), gr.update(visible=some), gr.update(visible=some)
         word = dataset.trigger_word
         asked = gr.update(visible=dataset.subject != "style", info=NOUN_HELP.format(word=word or "sks"))
@@ -120,7 +116,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
         done = await studio.finished(studio.jobs.start(job))
         if done.state != "done":
             return notice(done.error or "Adding pictures was stopped; those already in are kept.", "bad")
-        notes = "".join(notice(each) for each in done.result["notes"])
+        notes = notices(done.result["notes"])
         came_in = done.result["added"] + done.result["captions"] + done.result["masks"]
         return caption_grid.refusals(done.result["refused"], came_in) + notes
 
@@ -212,7 +208,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
 
 
 def _meaning(word: str) -> str:
-    return f'<div class="small">{text(trigger_words.explain_trigger(word))}</div>'
+    return small(trigger_words.explain_trigger(word))
 
 
 def _header(dataset: Dataset) -> str:
@@ -235,15 +231,8 @@ def _progress(studio: Studio, owner: str, dataset: Dataset) -> str:
     """The running import or caption job of this dataset: a bar, words, and Stop."""
     for job in studio.jobs.list(owner, kinds=("import", "caption"), states=("waiting", "running")):
         if job.payload.get("dataset") == dataset.id:
-            stop = f'<button class="tool" data-click="stop" data-job="{job.id}">Stop</button>'
-            far = f'<span class="small">{text(job_bar.how_far(job))}</span>'
-            return f'<div class="working"><b>{text(job_bar.WORDS[job.kind])}</b>{bar(job.done, job.total)}{far}{stop}</div>'
+            return job_bar.working(job)
     return ""
-
-
-def _script() -> str:
-    events = " ".join(f"'{event}'" for event in ("leave_out", *mask_view.EVENTS))
-    return f"{LISTEN}\n{caption_grid.SAVE_WHILE_TYPED}\n{mask_view.SCRIPT}\n{drop_anywhere('Add pictures', several=True)}\n// {events}"
 
 
 def _writers(studio: Studio) -> list[Callable]:

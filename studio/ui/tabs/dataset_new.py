@@ -10,8 +10,9 @@ from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.ui import files
-from studio.ui.components.html import notice, panel, text
+from studio.ui.components.html import html, notice, panel
 from studio.ui.components.removed import build_removed, listing
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, in_words
 
 SUBJECTS = [("A style", "style"), ("A character or person", "character"), ("A product, object or outfit", "object")]
@@ -32,6 +33,17 @@ class New:
     """Removed datasets, to be placed at the end of the tab."""
 
 
+@dataclass(frozen=True)
+class Samples:
+    """A set of sample pictures as its card shows it."""
+
+    name: str
+    title: str
+    what: str
+    pictures: int
+    faces: list[str]
+
+
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """(title, id), newest first."""
     return [(d.title, d.id) for d in Dataset.all(workspace)]
@@ -39,15 +51,11 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
 
 def sample_cards() -> str:
     """One card a sample set, one click away from a dataset."""
-    cards = []
+    shown = []
     for name, (title, what) in SAMPLES.items():
         pictures = sorted(builtin.SAMPLES[name].glob("*.png"))
-        faces = "".join(f'<img src="{files.shipped_url(p)}" alt="" loading="lazy">' for p in pictures[:4])
-        cards.append(
-            f'<button class="sample" data-click="take" data-sample="{name}"><span class="faces">{faces}</span>'
-            f'<b>{text(title)}</b><small>{len(pictures)} pictures: {text(what)}</small><span class="go">Use the sample pictures</span></button>'
-        )
-    return f'<p class="small" style="margin:0 0 8px">Or try it first with the sample pictures:</p><div class="samples">{"".join(cards)}</div>'
+        shown.append(Samples(name, title, what, len(pictures), [files.shipped_url(picture) for picture in pictures[:4]]))
+    return render("dataset", "samples", shown)
 
 
 def build_new(studio: Studio, chosen: gr.State) -> New:
@@ -66,7 +74,7 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
             person = gr.Checkbox(False, label="The pictures show a real person")
             consent = gr.Checkbox(False, label=CONSENT, visible=False)
             create = gr.Button("Create dataset", variant="primary")
-            said = gr.HTML("")
+            said = html("")
         with gr.Column(scale=6, min_width=300):
             samples = panel(sample_cards(), ("take",), elem_id="samples")
 

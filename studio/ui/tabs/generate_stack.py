@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from studio.core.workspace import Workspace
 from studio.runs import library
-from studio.ui.components.html import notice
+from studio.ui.components.html import html, notice, notices
 from studio.ui.studio import QUIET, Studio, in_words
 
 SOURCES = {"starter": "starter", "run": "yours", "file": "from a file", "hub": "from the Hub"}
@@ -46,7 +46,7 @@ def build_adding(studio: Studio, wanted: gr.State) -> gr.Dropdown:
         with gr.Row():
             fetch = gr.Button("Fetch from the Hub", size="sm", min_width=120)
             upload = gr.UploadButton("File from this computer", file_types=[".safetensors"], file_count="multiple", size="sm", min_width=120)
-        said = gr.HTML("")
+        said = html("")
 
     async def take(job, secret: bytes | None = None):
         """Follow an import or download to its end, in words."""
@@ -55,7 +55,7 @@ def build_adding(studio: Studio, wanted: gr.State) -> gr.Dropdown:
                 refs = now.result["adapters"]
                 titles = [library.find(studio.home.workspace(job.owner), ref).title for ref in refs]
                 said = notice(f"In the stack now: {', '.join(titles)}.", "good") if refs else ""
-                refused = "".join(notice(each["reason"], "bad") for each in now.result["refused"])
+                refused = notices([each["reason"] for each in now.result["refused"]], "bad")
                 yield (Wish(tuple(refs)) if refs else gr.skip()), said + refused
             elif now.state in ("failed", "interrupted", "cancelled"):
                 yield gr.skip(), notice(now.error or "That was stopped.", "bad")

@@ -6,16 +6,14 @@ from studio.core.errors import StudioError, validated
 from studio.core.workspace import Workspace
 from studio.runs import library
 from studio.runs.run import Run
-from studio.ui.components.html import empty, lead, notice, term
+from studio.ui.components.html import empty, html, notice, small
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.publish_licence import build_licence, repo_name
 from studio.ui.tabs.publish_send import build_send
 
 TITLE = "Publish"
 
-CARD = term("model card", "The page of a model on the Hub: what it is, how to use it, how it was made, and who may use it.")
-HUB = term("Hub", "huggingface.co, where people share models. You need a free account there to publish.")
-LEAD = f"Put your LoRA on the {HUB} with an honest {CARD}. It stays private until you say otherwise."
 NOTHING = empty("Nothing to publish yet", "Train a LoRA first; its page appears here as it will look.")
 RIGHTS_HELP = "What gives you the right to publish this; it stands on the card. Choose one or write your own."
 RIGHTS = [
@@ -35,8 +33,8 @@ def publishable(workspace: Workspace) -> list[tuple[str, str]]:
 
 def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
     """`news` changes when any job begins or ends, so that a run that has just finished can be chosen."""
-    gr.HTML(lead("Share it", LEAD))
-    none = gr.HTML(NOTHING)
+    html(render("publish", "head"))
+    none = html(NOTHING)
     to_train = gr.Button("Go to Train", variant="primary", size="md", scale=0)
     with gr.Row(elem_classes="bench", visible=False) as bench:
         with gr.Column(elem_classes="pane", scale=5, min_width=320):
@@ -62,8 +60,8 @@ def build(studio: Studio, rooms: gr.Tabs, news: gr.State):
             form = [adapter, step, repo, sight, asked.licence, asked.name, asked.link, rights, title, description, stated_by, update, base_licence]
             build_send(studio, form, repo, sight, stand, request_of)
         with gr.Column(elem_classes="pane card", scale=7, min_width=320):
-            gr.HTML('<div class="small">The page as it will look</div>')
-            head = gr.HTML("", elem_id="card-head")
+            html(small("The page as it will look"))
+            head = html("", elem_id="card-head")
             body = gr.Markdown("", elem_id="card-body", sanitize_html=True, line_breaks=False)
 
     def preview(request: gr.Request, *values):

@@ -12,7 +12,8 @@ from studio.families.facts import Licence
 from studio.publishing import licensing
 from studio.runs import library
 from studio.runs.run import Run
-from studio.ui.components.html import external, facts, notice, text
+from studio.ui.components.html import facts, html, notice
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 
 LICENCE_HELP = "What others may do with it. Not chosen means: look, but nobody may reuse it."
@@ -37,7 +38,7 @@ def build_licence(studio: Studio, adapter: gr.Dropdown, repo: gr.Textbox) -> Lic
     with gr.Row(visible=False) as other:
         name = gr.Textbox(label="Name of the licence", min_width=120)
         link = gr.Textbox(label="Link to it", min_width=120)
-    about = gr.HTML("", elem_id="about-licence")
+    about = html("", elem_id="about-licence")
     theirs = gr.State(False)
 
     def explain(chosen, repo, licence, name, link, request: gr.Request):
@@ -73,9 +74,9 @@ def repo_name(workspace: Workspace, ref: str) -> str:
 
 def words_on(base_title: str, base: Licence | None, licence: str, name: str, link: str, repo: str) -> str:
     """What stands below the field."""
-    lines = [text(licensing.explain_base_licence(base_title, base))]
+    lines = [licensing.explain_base_licence(base_title, base)]
     if base and licence == licensing.AS_BASE:
-        lines.append(f"{external(base.link, base.title)}: {text(base.words)}")
+        lines.append(render("publish", "licence_of_base", base))
     try:
         grant = licensing.resolve_grant(base_title, base, licence, name, link)
         refused, advice = licensing.find_conflict(base_title, base, grant), licensing.find_warnings(base_title, base, grant, repo.rpartition("/")[2])

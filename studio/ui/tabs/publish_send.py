@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
+from gradio.utils import get_icon_path
 
 from studio.core.errors import StudioError
 from studio.ui import files
-from studio.ui.components.html import bar, notice, text
+from studio.ui.components.html import html, notice, share
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 
 TOKEN_HELP = "From huggingface.co/settings/tokens, with write access. It is used once and kept nowhere."
@@ -18,6 +20,26 @@ def doing(repo: str, sight: str, private_words: str) -> str:
     """What the button does, in words."""
     how = "privately" if sight == private_words else "for everybody"
     return f"Publish {how} as {repo.strip()}" if (repo or "").strip() else f"Publish {how}"
+
+
+def build_login() -> gr.Button:
+    """Sign in, or out, of the Hub on a Space. A link: gr.LoginButton (Gradio 6.31) runs a script from a string, which the page's policy refuses."""
+    button = gr.Button(
+        "Sign in with Hugging Face",
+        variant="huggingface",
+        size="md",
+        icon=get_icon_path("huggingface-logo.svg"),
+        link="/login/huggingface?_target_url=/",
+        elem_id="hub-login",
+    )
+
+    def show_login(profile: gr.OAuthProfile | None):
+        if profile is None:
+            return gr.skip()
+        return gr.update(value=f"Logout ({profile.username})", link="/logout?_target_url=/")
+
+    gr.on(None, show_login, None, button, **QUIET)
+    return button
 
 
 def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, stand: gr.Checkbox, request_of: Callable):
@@ -31,9 +53,9 @@ def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, st
         elem_id="token",
     )
     if studio.access.oauth:
-        gr.LoginButton("Sign in with Hugging Face", size="md")
+        build_login()
     go = gr.Button("Publish privately", variant="primary", size="lg", elem_id="publish")
-    said = gr.HTML("", elem_id="publish-said")
+    said = html("", elem_id="publish-said")
     with gr.Row():
         as_zip = gr.Button("Save as zip", size="sm", min_width=110, elem_id="save-zip")
         as_folder = gr.Button("Save as folder", size="sm", min_width=110, visible=studio.access.mode == "local")
@@ -76,7 +98,7 @@ def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, st
             elif now.state in ("failed", "interrupted", "cancelled"):
                 yield gr.skip(), notice(now.error or "Publishing was stopped; what was sent stays private.", "bad"), gr.update(visible=False)
             else:
-                yield "", f'<div class="working"><b>{text(now.message or "Starting")}</b>{bar(now.done, now.total)}</div>', gr.update(visible=False)
+                yield "", render("job_bar", "working", now.message or "Starting", share(now.done, now.total), "", 0), gr.update(visible=False)
 
     go.click(send, [token, stand, *form], [token, said, code], **QUIET)
 
@@ -95,7 +117,7 @@ def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, st
             elif now.state in ("failed", "interrupted", "cancelled"):
                 yield notice(now.error or "Packing was stopped.", "bad")
             else:
-                yield f'<div class="working"><b>{text(now.message or "Starting")}</b>{bar(now.done, now.total)}</div>'
+                yield render("job_bar", "working", now.message or "Starting", share(now.done, now.total), "", 0)
 
     async def zip_up(request: gr.Request, *values):
         async for shown in save(request, "zip", values):
@@ -113,17 +135,10 @@ def build_send(studio: Studio, form: list, repo: gr.Textbox, sight: gr.Radio, st
 def saved(path: Path) -> str:
     """Where what was packed is to be had."""
     if path.suffix != ".zip":
-        return f'<div class="notice good" role="status">Saved in <code>{text(path)}</code></div>'
-    link = f'<a class="tool" href="{files.url("published", path.name)}" download>Download the zip</a>'
-    return f'<div class="notice good" role="status">Ready: the LoRA, its card and its pictures. {link}</div>'
+        return render("publish", "saved", path)
+    return render("publish", "zipped", files.url("published", path.name))
 
 
 def done(result: dict) -> str:
     """Where it is now, and what to do next."""
-    url = text(result["url"])
-    sight = "Only you can see it." if result.get("private") else "Everybody can see it."
-    notes = "".join(notice(each, "warn") for each in result.get("notes", []))
-    return (
-        f'<div class="notice good" role="status"><b>Published.</b> {sight} {url} '
-        f'<a class="tool" href="{url}" target="_blank" rel="noopener">Try it on the Hub</a></div>{notes}'
-    )
+    return render("publish", "published", result["url"], bool(result.get("private")), result.get("notes", []))

@@ -16,7 +16,8 @@ from studio.jobs.launch import TrainingRequest
 from studio.runs import starting_points
 from studio.ui.components import bases
 from studio.ui.components.form import Form
-from studio.ui.components.html import lead, notice, term
+from studio.ui.components.html import html, notice
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import train_presets
 from studio.ui.tabs.compare_runs import build_compare
@@ -27,11 +28,6 @@ from studio.ui.tabs.train_sweep import build_sweep
 
 TITLE = "Train"
 
-STEPS = term("steps", "One step: the model looks at a picture or a few, guesses, and is nudged towards the right answer.")
-RANK = term("rank", "How many numbers the LoRA has for each layer: how much it can remember.")
-BASE = term("base model", "The picture model that everything starts from. It stays as it is; the LoRA is a small file on top of it.")
-PRESET = term("preset", "Settings that worked before for the same purpose. You may change each of them.")
-LEAD = f"Pick pictures, a {BASE} and a goal ({PRESET}), then press Start training. The numbers are filled in; {RANK} and {STEPS} matter most."
 RANK_HELP = "How much it can remember; too much copies the pictures. 8 to 32 suits most."
 RANKS = [4, 8, 16, 32, 64, 128]
 SAMPLE_HELP = (
@@ -57,10 +53,10 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
     form = Form(TrainConfig())
     form.leave("model.family", "dataset.id", "dataset.subject", "dataset.trigger_word")
 
-    gr.HTML(lead("Teach it", LEAD))
+    html(render("train", "head"))
     with gr.Row(elem_classes="bench") as bench:
         with gr.Column(elem_classes="pane", scale=5, min_width=320):
-            none_yet = gr.HTML(notice(NO_PICTURES))
+            none_yet = html(notice(NO_PICTURES))
             to_pictures = gr.Button("Go to Pictures & captions", size="md", variant="primary")
             with gr.Column(visible=False, elem_classes="bare") as settings:
                 pictures = gr.Dropdown([], label="Pictures", elem_id="train-dataset", filterable=False)
@@ -74,7 +70,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                 )
                 bases.place_about(base, studio, training=True)
                 goal = gr.Dropdown([], label="Goal (preset)", elem_id="preset", filterable=False)
-                about = gr.HTML("")
+                about = html("")
                 rank = form.place("lora.rank", gr.Radio, choices=RANKS, info=RANK_HELP, elem_id="rank", elem_classes="ranks")
                 with gr.Row(elem_classes="numbers"):
                     steps = form.place("training.max_train_steps", min_width=130, elem_id="steps", info=STEPS_HELP)
@@ -84,15 +80,15 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                     form.place("dataset.resolution", min_width=110, info="Larger is finer, takes more memory.")
                     batch = form.place("training.train_batch_size", min_width=110, info="More is steadier, takes more memory.")
                 form.place("samples.prompts", lines=3, info=SAMPLE_HELP, elem_id="sample-prompts")
-                size = gr.HTML("", elem_id="estimate")
+                size = html("", elem_id="estimate")
                 start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-training")
-                said = gr.HTML("", elem_id="train-said")
+                said = html("", elem_id="train-said")
                 sweep = build_sweep(studio)
                 with gr.Accordion("More settings", open=False, elem_classes="fold"):
                     name = gr.Textbox(label="Name of this run", placeholder="as the dataset", max_length=80)
                     sizes = [("What is free", ""), *((overlay.title, overlay.name) for overlay in configs.overlays())]
                     card = gr.Dropdown(sizes, value="", label="Memory of the graphics card", info=MEMORY_HELP, elem_id="memory", filterable=False)
-                    about_card = gr.HTML("")
+                    about_card = html("")
                     form.place_rest()
                 keeping = train_presets.build_keeping(studio)
         with gr.Column(scale=7, min_width=320):

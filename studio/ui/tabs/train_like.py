@@ -7,7 +7,7 @@ from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.runs.run import Run
 from studio.ui.components.html import notice
-from studio.ui.components.run_view import column
+from studio.ui.components.run_state import column
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.train_run import RunView, opened
 from studio.ui.tabs.train_sheet import Sheet, datasets
@@ -45,6 +45,5 @@ def fill_from_runs(studio: Studio, view: RunView, open_run: gr.State, chosen: gr
         return fill(workspace, run, dataset_id, {"lora.start_from": f"run:{run.id}@{step}"}, words)
 
     filled = [chosen, *sheet.filling]
-    into_view = {"js": "() => document.querySelector('#train-dataset')?.scrollIntoView({block: 'center', behavior: 'smooth'})"}
     for event, handler in ((view.more.copy, copy), (view.more.begin, begin)):
-        event(handler, [open_run, sheet.pictures], filled, **QUIET).then(None, None, None, **into_view)
+        event(handler, [open_run, sheet.pictures], filled, **QUIET)

@@ -8,26 +8,10 @@ import gradio as gr
 from studio.core.errors import StudioError
 from studio.jobs.queue import Job
 from studio.runs.run import Run
-from studio.ui.components import run_list, run_view
-from studio.ui.components.html import notice, panel
+from studio.ui.components import run_list, run_state
+from studio.ui.components.html import html, notice, panel
 from studio.ui.components.removed import build_removed
 from studio.ui.studio import QUIET, Studio, in_words
-
-KEEP_FOCUS = """
-let pressed = null;
-element.addEventListener('click', e => {
-  const hit = e.target.closest('[data-click=move]');
-  if (hit) pressed = `[data-job="${hit.dataset.job}"]`;
-});
-new MutationObserver(() => {
-  if (!pressed || !element.contains(document.activeElement)) return;
-  const row = [...element.querySelectorAll('li')].find(each => each.querySelector(pressed));
-  const wish = document.activeElement.dataset.where;
-  const button = row?.querySelector(`[data-where="${wish}"]:not([disabled])`) ?? row?.querySelector('.icon:not([disabled])');
-  if (button && button !== document.activeElement) button.focus();
-}).observe(element, {childList: true, subtree: true, attributes: true});
-"""
-"""Rows are patched by their place, so the focus would stay in the place and move the next job; it goes with the job that was moved."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +25,8 @@ class Lists:
 
 
 def build_list(studio: Studio) -> Lists:
-    waiting = panel("", ("move", "cancel", "open"), KEEP_FOCUS, elem_id="queue")
-    said = gr.HTML("")
+    waiting = panel("", ("move", "cancel", "open"), elem_id="queue")
+    said = html("")
     listing = panel("", ("open", "remove", "pick", "compare"), elem_id="run-list")
     gone = build_removed(studio, "runs")
     gone.render()
@@ -75,7 +59,7 @@ def build_list(studio: Studio) -> Lists:
         def remove(run_id, ids, request: gr.Request, event: gr.EventData):
             workspace = studio.workspace(request)
             run = Run.open(workspace, event.run)
-            job = run_view.newest_jobs(studio, studio.owner(request)).get(run.id)
+            job = run_state.newest_jobs(studio, studio.owner(request)).get(run.id)
             if job and job.unfinished:
                 return *[gr.skip()] * len(shown), notice(f"{run.title} is still learning; stop it first.", "warn")
             workspace.remove(run.path)
@@ -92,7 +76,7 @@ def build_list(studio: Studio) -> Lists:
             runs = Run.all(studio.workspace(request))
             # Without a run in the list's words, the newest one is the one that is shown.
             current = run_id or (runs[0].id if runs else None)
-            jobs = run_view.newest_jobs(studio, studio.owner(request))
+            jobs = run_state.newest_jobs(studio, studio.owner(request))
             return ids, run_list.listing(runs, jobs, current, {each.id for each in runs} & set(ids))
 
         def open_one(event: gr.EventData):

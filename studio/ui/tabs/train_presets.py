@@ -12,8 +12,9 @@ from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.runs import starting_points
 from studio.ui.components import removed
-from studio.ui.components.html import counted, notice, text
+from studio.ui.components.html import counted, html, notice, small
 from studio.ui.components.removed import build_removed
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.train_sheet import Sheet, introduce, warn
 
@@ -43,8 +44,8 @@ def build_keeping(studio: Studio) -> Keeping:
                 "Import settings from a file", file_types=list(foreign.ENDINGS), size="md", min_width=180, elem_id="import-settings"
             )
             remove = gr.Button("Remove this preset", size="md", min_width=160, visible=False, elem_id="remove-preset")
-        gr.HTML(f'<div class="small">{text(HELP)}</div>')
-        said = gr.HTML("", elem_id="keep-said")
+        html(small(HELP))
+        said = html("", elem_id="keep-said")
         gone = build_removed(studio, "presets")
         gone.render()
     return Keeping(title, save, replace, upload, remove, said, gone)
@@ -86,9 +87,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
             config = foreign.apply(start, found)
         except StudioError as error:
             return {keeping.said: notice(str(error), "bad")}
-        told = (
-            f'<div class="small">{text(f"Settings from {path.name}, a file of {found.source}. Change what you like, then start or save them.")}</div>'
-        )
+        told = small(f"Settings from {path.name}, a file of {found.source}. Change what you like, then start or save them.")
         return {**sheet.fill(workspace, dataset, None, config, told), keeping.said: account(found, dataset)}
 
     keeping.upload.upload(bring, [pictures, keeping.upload], [*sheet.filling, keeping.said, keeping.replace], **QUIET)
@@ -115,14 +114,8 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
 def account(found: Imported, dataset: Dataset) -> str:
     """What was taken from a file and what was not, by name; what matters first."""
     missed, needless = ([each for each in found.skipped if each.matters is matters] for matters in (True, False))
-    words = notice(f"{counted(len(found.values), 'setting')} taken from {found.source}.", "good")
-    trigger = found.values.get("dataset.trigger_word")
+    taken = f"{counted(len(found.values), 'setting')} taken from {found.source}."
+    trigger, another = found.values.get("dataset.trigger_word"), ""
     if trigger and trigger != dataset.trigger_word:
-        words += notice(f"The file's trigger word is {trigger}; these pictures have {dataset.trigger_word or 'none'}, which is used.", "warn")
-    if missed:
-        items = "".join(f"<li><code>{text(each.name)} = {text(each.value)}</code> {text(each.why)}</li>" for each in missed)
-        words += f'<div class="notice warn account" role="status"><b>Not taken, and it may change what is learnt</b><ul>{items}</ul></div>'
-    if needless:
-        items = "".join(f"<li><code>{text(each.name)} = {text(each.value)}</code> {text(each.why)}</li>" for each in needless)
-        words += f'<details class="account"><summary>{counted(len(needless), "setting")} not needed here</summary><ul>{items}</ul></details>'
-    return f'<div class="account-of-file">{words}</div>'
+        another = f"The file's trigger word is {trigger}; these pictures have {dataset.trigger_word or 'none'}, which is used."
+    return render("train", "account", taken, another, missed, needless, counted(len(needless), "setting"))

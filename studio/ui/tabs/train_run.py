@@ -7,8 +7,8 @@ import gradio as gr
 from studio.core.workspace import Workspace
 from studio.jobs import launch, worker
 from studio.runs.run import Run
-from studio.ui.components import removed, run_list, run_view
-from studio.ui.components.html import empty, panel
+from studio.ui.components import removed, run_list, run_state, run_view
+from studio.ui.components.html import empty, html, panel
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.generate_stack import Wish
 from studio.ui.tabs.train_list import build_list
@@ -40,13 +40,13 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     """`start` steps back once there is a run: the result is what matters then."""
     picked = gr.State([])
     with gr.Column(elem_classes="pane", elem_id="run"):
-        head = gr.HTML(NOTHING, elem_id="run-head")
+        head = html(NOTHING, elem_id="run-head")
         with gr.Row(elem_classes="toolbar"):
             try_it = gr.Button("Try it", variant="primary", visible=False, size="md", min_width=110, scale=0, elem_id="try-it")
             stop = gr.Button("Stop", visible=False, size="md", min_width=90, scale=0, elem_id="stop-run")
             resume = gr.Button("Resume", visible=False, size="md", min_width=110, scale=0, elem_id="resume-run")
         film = panel("", ("use",), elem_id="film")
-        loss = gr.HTML("", elem_id="loss")
+        loss = html("", elem_id="loss")
         more = panel("", ("retry", "extend", "copy", "begin"), elem_id="run-more")
     lists = build_list(studio)
     asked = [open_run, picked]
@@ -54,7 +54,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     @in_words
     def arrive(request: gr.Request):
         """What learns now is what somebody comes back to see; without it the newest run stands there, which needs no name."""
-        running = (job for job in run_view.newest_jobs(studio, studio.owner(request)).values() if job.state == "running")
+        running = (job for job in run_state.newest_jobs(studio, studio.owner(request)).values() if job.state == "running")
         return next((job.payload["run"] for job in running), None)
 
     @in_words
@@ -65,12 +65,12 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
             hidden = gr.update(visible=False)
             first = gr.update(variant="primary", value="Start training")
             return NOTHING, hidden, hidden, hidden, "", "", "", first, "", "", removed.listing(workspace, "runs")
-        jobs, runs = run_view.newest_jobs(studio, owner), Run.all(workspace)
-        now = run_view.condition(run, jobs.get(run.id))
+        jobs, runs = run_state.newest_jobs(studio, owner), Run.all(workspace)
+        now = run_state.condition(run, jobs.get(run.id))
         return (
             run_view.head(run, now),
             gr.update(visible=bool(run.adapters()), variant="secondary" if now.can_resume else "primary"),
-            gr.update(visible=now.state in run_view.BUSY, value="Take out of the queue" if now.state == "waiting" else "Stop"),
+            gr.update(visible=now.state in run_state.BUSY, value="Take out of the queue" if now.state == "waiting" else "Stop"),
             gr.update(
                 visible=now.can_resume,
                 value="Start" if now.state == "created" else "Resume",
@@ -92,7 +92,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     @in_words
     def ask_to_stop(run_id, picked, request: gr.Request):
         run = opened(studio.workspace(request), run_id)
-        job = run_view.newest_jobs(studio, studio.owner(request)).get(run.id)
+        job = run_state.newest_jobs(studio, studio.owner(request)).get(run.id)
         if job and job.unfinished:
             studio.stop(job)
         return show(run_id, picked, request)
@@ -110,7 +110,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     @in_words
     def extend(run_id, picked, request: gr.Request, event: gr.EventData):
         run = opened(studio.workspace(request), run_id)
-        if run_view.condition(run, run_view.newest_jobs(studio, studio.owner(request)).get(run.id)).state != "finished":
+        if run_state.condition(run, run_state.newest_jobs(studio, studio.owner(request)).get(run.id)).state != "finished":
             # The second of two clicks.
             return show(run.id, picked, request)
         run.extend(int(event.value) if str(event.value).isdigit() else event.value)

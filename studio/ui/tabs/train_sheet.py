@@ -14,7 +14,8 @@ from studio.jobs.estimates import Estimate
 from studio.runs import starting_points
 from studio.ui.components import estimate, removed
 from studio.ui.components.form import Form
-from studio.ui.components.html import counted, notice, text
+from studio.ui.components.html import counted, notice, small
+from studio.ui.components.templates import render
 
 STEPS_HELP = "More comes closer to your pictures, too many copy them."
 
@@ -127,7 +128,7 @@ def introduce(preset: Preset | None) -> str:
     if preset is None:
         return ""
     source = "" if preset.name.startswith((starting_points.MINE, starting_points.RUN)) else f" Its numbers are {preset.measured}."
-    return f'<div class="small">{text(preset.description + source)}</div>'
+    return small(preset.description + source)
 
 
 def warn(dataset: Dataset, base_model: str) -> str:
@@ -147,5 +148,4 @@ def warn(dataset: Dataset, base_model: str) -> str:
 
 def estimated(workspace: Workspace, config: TrainConfig, known: Estimate | None = None) -> str:
     said = estimate.said(workspace, config, known)
-    small = [f"<p>{text(note)}</p>" for note in said.notes] + [f'<p class="caution">{text(caution)}</p>' for caution in said.cautions]
-    return f'<div class="estimate"><b>{text(said.line)}</b>{"".join(small)}</div>'
+    return render("train", "estimate", said.line, said.notes, said.cautions)

@@ -14,7 +14,8 @@ from studio.jobs.launch import TrainingRequest
 from studio.runs import sweeps
 from studio.runs.sweeps import is_sweepable
 from studio.ui.components import estimate
-from studio.ui.components.html import counted, duration, notice, text
+from studio.ui.components.html import counted, duration, html, notice
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 
 FIRST = "lora.rank"
@@ -54,8 +55,7 @@ def told(workspace: Workspace, wanted: list[TrainingRequest]) -> str:
     paces = [estimate.seconds_a_step(workspace, each.config) for each in wanted]
     seconds = sum(pace * each.config.training.max_train_steps for pace, each in zip(paces, wanted)) if all(paces) else None
     time = f"about {duration(seconds)} in all" if seconds else "time shown after the first steps"
-    names = "".join(f"<li>{text(each.title)}</li>" for each in wanted)
-    return f'<div class="estimate">{counted(len(wanted), "run")}, {time}</div><ul class="small names">{names}</ul>'
+    return render("train", "sweep", f"{counted(len(wanted), 'run')}, {time}", [each.title for each in wanted])
 
 
 def build_sweep(studio: Studio) -> Sweep:
@@ -67,9 +67,9 @@ def build_sweep(studio: Studio) -> Sweep:
         with gr.Row(elem_classes="numbers"):
             second = gr.Dropdown([(NONE, ""), *known], value="", label="And with each of them", min_width=150, elem_id="sweep-setting-2")
             second_values = gr.Textbox(label="Values", max_lines=1, min_width=130, visible=False, elem_id="sweep-values-2")
-        total = gr.HTML("")
+        total = html("")
         begin = gr.Button("Queue these runs", interactive=False, elem_id="sweep-start")
-        said = gr.HTML("")
+        said = html("")
 
     def wire(read: Callable, inputs: list, changes: list, open_run: gr.State) -> None:
         tried = [first, first_values, second, second_values]

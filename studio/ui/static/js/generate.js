@@ -1,0 +1,15 @@
+/* The Generate tab while fields move: a slider's number, and which trigger words the prompt lacks. */
+
+const plain = (words) => ` ${words.toLowerCase().replace(/[^\p{L}\p{N}_]+/gu, " ").trim()} `;
+
+function markMissing(prompt) {
+  for (const chip of document.querySelectorAll("#words .chip")) chip.classList.toggle("missing", !plain(prompt).includes(plain(chip.dataset.word)));
+}
+
+document.addEventListener("input", ({ target }) => {
+  if (target.closest("#prompt")) markMissing(target.value);
+  const weight = target.closest(".weigh");
+  if (!weight) return;
+  weight.querySelector("output").textContent = Number(target.value).toFixed(2);
+  weight.classList.toggle("hot", Number(target.value) > 1);
+});
