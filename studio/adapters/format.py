@@ -12,7 +12,7 @@ import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studio.adapters import info
 from studio.adapters.header import SAFE_NAME, Header, read_header
@@ -146,7 +146,8 @@ def load_adapter(path: Path, family: "Family") -> Adapter:
     parts = (family.denoiser_name, *family.text_encoder_names)
     if not all(name.startswith(parts) and name.endswith(OUR_ENDINGS) for name in tensors):
         tensors = family.convert_keys(tensors)
-    layers, alphas = {}, _StatedAlphas(header.metadata)
+    layers: dict[str, LowRank | Kronecker] = {}
+    alphas = _StatedAlphas(header.metadata)
     for name, A in tensors.items():
         if name.endswith(".lora_A.weight"):
             layer = name.removesuffix(".lora_A.weight")
@@ -187,7 +188,7 @@ def _kronecker_layers(tensors: "dict[str, torch.Tensor]") -> dict[str, Kronecker
 
 def adapter_tensors(adapter: Adapter) -> "dict[str, torch.Tensor]":
     """A LoRA's tensors by their names in a studio adapter file."""
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for layer, part in adapter.layers.items():
         if isinstance(part, Kronecker):
             found |= {f"{layer}.lokr_w1": part.w1, f"{layer}.lokr_w2": part.w2}
@@ -200,7 +201,8 @@ def adapter_tensors(adapter: Adapter) -> "dict[str, torch.Tensor]":
 
 def serialise(tensors: "dict[str, torch.Tensor]", metadata: dict[str, str]) -> bytes:
     """Canonical safetensors bytes, which depend on content alone: sorted keys, aligned header. The stock writer orders metadata randomly."""
-    header, offset, chunks = {"__metadata__": dict(sorted(metadata.items()))}, 0, []
+    header: dict[str, dict[str, Any]] = {"__metadata__": dict(sorted(metadata.items()))}
+    offset, chunks = 0, []
     for name in sorted(tensors):
         if (dtype := str(tensors[name].dtype)) not in TORCH_DTYPES:
             raise StudioError(
@@ -218,7 +220,7 @@ def serialise(tensors: "dict[str, torch.Tensor]", metadata: dict[str, str]) -> b
 
 def adapter_metadata(targets: dict[str, list[str]], rank: int, studio: dict, modelspec: dict[str, str], method: str = "lora") -> dict[str, str]:
     """Metadata for the header: for each part diffusers' LoRA config (alpha equals rank), the studio's facts, and the ModelSpec 1.0.0 keys."""
-    lora = {}
+    lora: dict[str, Any] = {}
     for part, modules in targets.items():
         # diffusers 0.34 to 0.39 raise a KeyError without both patterns. No optional keys: PEFT rejects a config with a key that a newer PEFT added.
         config = {"r": rank, "target_modules": sorted(modules), "rank_pattern": {}, "alpha_pattern": {}}

@@ -105,10 +105,13 @@ def _kronecker_pairs(shapes: Shapes) -> tuple[dict, set[str]]:
         whole, rank = [], 0
         for which in ("w1", "w2"):
             a, b = parts.get(f"{which}_a"), parts.get(f"{which}_b")
-            if (which in parts) == (a is not None or b is not None) or (a is None) != (b is None) or (a and a[1] != b[0]):
+            if which in parts and a is None and b is None:
+                whole.append(parts[which])
+            elif which not in parts and a is not None and b is not None and len(a) > 1 and len(b) > 1 and a[1] == b[0]:
+                whole.append((a[0], b[1]))
+                rank = max(rank, a[1])
+            else:
                 raise StudioError(f"This LoKr file is damaged: the factor {which} of layer {layer!r} is incomplete. Download the file again.")
-            whole.append(parts[which] if which in parts else (a[0], b[1]))
-            rank = max(rank, a[1] if a else 0)
         if any(len(shape) != 2 for shape in whole):
             raise StudioError(f"This LoKr file contains convolutions (layer {layer!r}); LoKr is supported on linear layers only.")
         rank = rank or max(whole[1])

@@ -114,7 +114,7 @@ class _Layers:
         """Blocks whose attention has the same names in five families: recognised by other layers, width and the stated architecture."""
         width, _ = self.widths(rf"{BLOCK}(attn2?\.|ff(\.context)?\.net\.0)|^joint\.blocks\.\d+\.(x|context)\.block\.(attn2?\.|mlp\.fc1)")
         others = ["flux", "flux2", "chroma"]
-        fitting = {1536: ["sd3"], 2432: ["sd3"], 3072: ["qwen-image", *others], 4096: ["flux2"], 6144: ["flux2"]}.get(width)
+        fitting = {1536: ["sd3"], 2432: ["sd3"], 3072: ["qwen-image", *others], 4096: ["flux2"], 6144: ["flux2"]}.get(width or 0)
         if self.has(rf"{BLOCK}(ff|norm1)"):
             # In Qwen-Image and FLUX.2 the other layers of a block have different names.
             fitting = ["flux", "chroma"] if width == 3072 else ["sd3", "flux", "chroma"]
@@ -124,7 +124,7 @@ class _Layers:
     def _is_krea(self) -> bool:
         """Recognised by gates and text fusion, in diffusers' or its own naming, or by attention with fewer keys than queries."""
         (_, queries), (_, keys) = self.widths(rf"{BLOCK}attn\.to\.q$"), self.widths(rf"{BLOCK}attn\.to\.[kv]$")
-        return self.has(KREA) or (None not in (queries, keys) and keys < queries)
+        return self.has(KREA) or (queries is not None and keys is not None and keys < queries)
 
 
 def _choose(fitting: list[str], stated: str) -> str:

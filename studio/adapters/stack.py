@@ -17,11 +17,14 @@ from torch.nn import functional as F
 from studio.adapters.format import Adapter, Kronecker, LowRank, canonical_name
 from studio.core.errors import Overflow, StudioError
 
+Layer = nn.Linear | nn.Conv2d
+"""Layers that adapters change; quantised ones are subclasses of nn.Linear."""
+
 
 class _Pair:
     """All plain LoRAs of one layer: B(A(input)), in the order PEFT computes it, so that a single adapter gives the same bits."""
 
-    def __init__(self, module: nn.Module, parts: list[tuple[int, LowRank]]):
+    def __init__(self, module: Layer, parts: list[tuple[int, LowRank]]):
         self.module = module
         self.A = torch.cat([low_rank.A for _, low_rank in parts], dim=0)
         self.unscaled_B = torch.cat([low_rank.B for _, low_rank in parts], dim=1)
@@ -52,21 +55,28 @@ class _Pair:
 class _Dora:
     """One DoRA of one layer (Liu et al. 2024, equation 5), as PEFT computes it: the weight scales the low-rank part, the magnitudes stay."""
 
-    def __init__(self, module: nn.Module, owner: int, low_rank: LowRank):
-        self.module, self.owner, self.low_rank = module, owner, low_rank
+    def __init__(self, module: Layer, owner: int, low_rank: LowRank):
+        assert low_rank.magnitude is not None, "A layer without magnitudes is no DoRA."
+        self.module, self.owner, self.low_rank, self.magnitude = module, owner, low_rank, low_rank.magnitude
         eye = torch.eye(low_rank.A.shape[1], device=low_rank.A.device, dtype=low_rank.A.dtype)
         self.product = F.linear(F.linear(eye, low_rank.A), low_rank.B).T
-        self.scale, self.ratio = 1.0, None
+        self.scale = 1.0
+        self._ratio: Tensor | None = None
 
     def set(self, weights: Tensor) -> None:
-        self.scale, self.ratio = weights[self.owner].item(), None
+        self.scale, self._ratio = weights[self.owner].item(), None
 
-    def delta(self, x: Tensor, output: Tensor) -> Tensor:
-        if self.ratio is None:
+    @property
+    def ratio(self) -> Tensor:
+        """Magnitude of each row of the weight, relative to the norm of the sum."""
+        if self._ratio is None:
             # Lazily: an offloaded block has its weight only while it computes.
             weight = dequantised_weight(self.module).to(self.product.dtype)
             norms = torch.linalg.norm(weight + self.scale * self.product, dim=1).to(weight.dtype)
-            self.ratio = (self.low_rank.magnitude / norms).view(1, -1)
+            self._ratio = (self.magnitude / norms).view(1, -1)
+        return self._ratio
+
+    def delta(self, x: Tensor, output: Tensor) -> Tensor:
         result = F.linear(F.linear(x, self.low_rank.A), self.low_rank.B)
         without_bias = output if self.module.bias is None else output - self.module.bias
         return (self.ratio - 1) * without_bias + self.ratio * result * self.scale
@@ -101,7 +111,7 @@ def dequantised_weight(module: nn.Module) -> Tensor:
 class _Layer:
     """Forward hook of one layer that adds the output of all its adapters."""
 
-    def __init__(self, module: nn.Module, parts: list[tuple[int, LowRank | Kronecker]]):
+    def __init__(self, module: Layer, parts: list[tuple[int, LowRank | Kronecker]]):
         plain = [(index, part) for index, part in parts if isinstance(part, LowRank) and part.magnitude is None]
         self.changes: list[_Pair | _Dora | _Kron] = [_Pair(module, plain)] if plain else []
         self.changes += [_Dora(module, index, part) for index, part in parts if isinstance(part, LowRank) and part.magnitude is not None]
@@ -147,7 +157,7 @@ class Stack:
     """Adapters applied to a base. `parts` are the modules by their prefix in adapter files (unet, text_encoder)."""
 
     def __init__(self, parts: dict[str, nn.Module]):
-        self._modules = {}
+        self._modules: dict[str, Layer] = {}
         for part, root in parts.items():
             for name, module in root.named_modules():
                 if isinstance(module, (nn.Linear, nn.Conv2d)) and ".lora_" not in name:
@@ -231,11 +241,14 @@ class Stack:
         self._report = Report(len(found), unmatched)
 
 
-def _fit_to_layer(title: str, name: str, part: LowRank | Kronecker, module: nn.Module) -> LowRank | Kronecker:
+def _fit_to_layer(title: str, name: str, part: LowRank | Kronecker, module: Layer) -> LowRank | Kronecker:
     """The matrices in the layer's dtype and number of dimensions; StudioError if sizes differ."""
     # Sizes come from the module: a quantised weight has another shape and dtype, and an offloaded block has none.
-    linear = isinstance(module, nn.Linear)
-    size = (module.out_features, module.in_features) if linear else (module.out_channels, module.in_channels // module.groups, *module.kernel_size)
+    size: tuple[int, ...]
+    if isinstance(module, nn.Linear):
+        size = (module.out_features, module.in_features)
+    else:
+        size = (module.out_channels, module.in_channels // module.groups, *module.kernel_size)
     device, dtype = module.weight.device, _dtype(module)
     if isinstance(part, Kronecker):
         outputs, inputs = (part.w1.shape[axis] * part.w2.shape[axis] for axis in (0, 1))
@@ -253,7 +266,7 @@ def _fit_to_layer(title: str, name: str, part: LowRank | Kronecker, module: nn.M
     return LowRank(A.to(device, dtype).contiguous(), B.to(device, dtype).contiguous(), magnitude)
 
 
-def _dtype(module: nn.Module) -> torch.dtype:
+def _dtype(module: Layer) -> torch.dtype:
     """The dtype that a layer computes in; quantised weights are integers."""
     return module.weight.dtype if module.weight.is_floating_point() else torch.bfloat16
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +16,18 @@ WARM_UP_STEPS = 2
 
 
 @dataclass
-class Arm:
+class Arm(ABC):
     """A program that steps on request. `seconds` holds the time of every timed step."""
 
     name: str
     seconds: list[float] = field(default_factory=list)
     peak_mb: float | None = None
+
+    @abstractmethod
+    def take_turn(self, steps: int) -> None: ...
+
+    @abstractmethod
+    def end(self) -> None: ...
 
 
 class Program(Arm):
@@ -33,24 +40,26 @@ class Program(Arm):
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, preexec_fn=platform.be_nice
         )
+        assert self.process.stdin is not None and self.process.stdout is not None, "The program is started with pipes."
+        self._requests, self._answers = self.process.stdin, self.process.stdout
         self._answer(folder)
 
     def _answer(self, folder: Path) -> dict:
-        line = self.process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             raise SystemExit(f"The {self.name} arm ended: {(folder / f'{self.name}.log').read_text()[-2000:]}")
         return json.loads(line)
 
     def take_turn(self, steps: int) -> None:
-        self.process.stdin.write(f"steps {steps}\n")
-        self.process.stdin.flush()
+        self._requests.write(f"steps {steps}\n")
+        self._requests.flush()
         reply = self._answer(Path(self.log.name).parent)
         self.seconds += reply["seconds"]
         self.peak_mb = reply.get("peak_mb")
 
     def end(self) -> None:
-        self.process.stdin.write("end\n")
-        self.process.stdin.close()
+        self._requests.write("end\n")
+        self._requests.close()
         self.process.wait()
         self.log.close()
 

@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from rich.console import Console
@@ -235,7 +236,7 @@ def run_kills(runs: int, folder: Path, quiet: bool = False) -> tuple[Bench, list
 
 def run_in_parallel(fork, tasks: list[tuple]) -> Iterator[Outcome]:
     """Run the tasks in one process per core, and yield their outcomes as they finish."""
-    pipes = []
+    pipes: list[multiprocessing.connection.Connection] = []
     count = os.cpu_count() or 1
     for worker in range(count):
         receiver, sender = fork.Pipe(duplex=False)
@@ -244,7 +245,7 @@ def run_in_parallel(fork, tasks: list[tuple]) -> Iterator[Outcome]:
         sender.close()
         pipes.append(receiver)
     while pipes:
-        for ready in multiprocessing.connection.wait(pipes):
+        for ready in cast("list[multiprocessing.connection.Connection]", multiprocessing.connection.wait(pipes)):
             try:
                 yield ready.recv()
             except EOFError:

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--events", type=int, default=60, help="number of events timed during training (default 60)")
     options = parser.parse_args(argv)
 
-    seconds = {"studio": [], "bare": [], "up front": []}
+    seconds: dict[str, list[float]] = {"studio": [], "bare": [], "up front": []}
     for _ in range(options.rounds):
         for name, times in seconds.items():
             times.append(_time_to_ready(name))

@@ -37,7 +37,7 @@ class TinyDataset:
     title: str = "Tiny"
     subject: str = "style"
     real_person: bool = False
-    consent: str = ""
+    consent: dict | None = None
     sizes: tuple[tuple[int, int], ...] = field(default=((70, 70), (90, 54)))
     masked: bool = False
     """Whether only the left half of each image is trained on."""

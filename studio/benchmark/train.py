@@ -6,12 +6,14 @@ separate programs without imports from the studio.
 """
 
 import argparse
+import functools
 import inspect
 import json
 import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -27,7 +29,7 @@ from studio.benchmark.tiny import TinyDataset
 from studio.config import TrainConfig
 from studio.core.workspace import Home
 from studio.devices import runtime
-from studio.devices.measure import count_base_parameters, forward_once, inject_lora, meta_denoiser
+from studio.devices.measure import count_base_parameters, forward_once, inject_lora, meta_denoiser_of
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 from studio.runs.creation import create_run
@@ -77,9 +79,19 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
     plan = recorded_call(family, base, runs[auto].config, folder, device, auto, options.batch)
     arms: list[Arm] = []
     ways = ["eager", "compiled", "graph"] if device == "cuda" else ["eager"]
-    starters = [(f"floor {how}", lambda how=how: Program(f"floor {how}", "floor.py", write_plan(folder / how, plan | {"how": how}))) for how in ways]
-    starters += [(f"studio {name}", lambda name=name: Studio(f"studio {name}", runs[name], folder / f"{name}.log")) for name in runs]
-    starters += [("plain float32", lambda: Program("plain float32", "plain.py", write_plan(folder / "plain", plan)))] if plain else []
+
+    def start_floor(how: str) -> Arm:
+        return Program(f"floor {how}", "floor.py", write_plan(folder / how, plan | {"how": how}))
+
+    def start_studio(name: str) -> Arm:
+        return Studio(f"studio {name}", runs[name], folder / f"{name}.log")
+
+    def start_plain() -> Arm:
+        return Program("plain float32", "plain.py", write_plan(folder / "plain", plan))
+
+    starters: list[tuple[str, Callable[[], Arm]]] = [(f"floor {how}", functools.partial(start_floor, how)) for how in ways]
+    starters += [(f"studio {name}", functools.partial(start_studio, name)) for name in runs]
+    starters += [("plain float32", start_plain)] if plain else []
     # On a CPU all arms run at once and take turns; a GPU lacks the memory for that, and has no other load.
     on_cpu = device == "cpu"
     console = Console(stderr=True)
@@ -100,7 +112,7 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
     median = {arm.name: statistics.median(arm.seconds) for arm in arms}
     fastest = {arm.name: min(arm.seconds) for arm in arms}
     studio_seconds, floor = median[f"studio {auto}"], min(seconds for name, seconds in median.items() if name.startswith("floor"))
-    studio = next(arm for arm in arms if arm.name == f"studio {auto}")
+    studio = next(arm for arm in arms if isinstance(arm, Studio) and arm.name == f"studio {auto}")
     flops = step_flops(family, base, runs[auto].config) * options.batch
     peak = next((speed for name, speed in GPU_TFLOPS.items() if device == "cuda" and name in torch.cuda.get_device_name()), None)
     return {
@@ -162,7 +174,8 @@ def recorded_call(family: Family, base: BaseFolder, config: TrainConfig, folder:
     handle = denoiser.register_forward_hook(keep, with_kwargs=True)
     with torch.no_grad():
         latents, _ = family.encode_images(pipeline, torch.rand(batch, 3, side, side) * 2 - 1)
-        t = family.objective(pipeline, torch.device("cpu")).timesteps(torch.full((batch,), 0.5, dtype=torch.float64), tuple(latents.shape[2:]))
+        height, width = latents.shape[2:]
+        t = family.objective(pipeline, torch.device("cpu")).timesteps(torch.full((batch,), 0.5, dtype=torch.float64), (height, width))
         family.predict(denoiser, latents, t, family.encode_prompts(pipeline, [PROMPT] * batch))
         if not kept:
             # This family's predict runs the blocks itself; a call by the pipeline during generation is the same work.
@@ -212,7 +225,7 @@ def step_flops(family: Family, base: BaseFolder, config: TrainConfig) -> int:
     """Floating-point operations of forward and backward for one image, counted from shapes (torch's FlopCounterMode)."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    denoiser = meta_denoiser(family, "", base)
+    denoiser = meta_denoiser_of(family, base)
     inject_lora(denoiser, config, family)
     with FlopCounterMode(display=False) as counter:
         forward_once(family, denoiser, (config.dataset.resolution, config.dataset.resolution)).sum().backward()

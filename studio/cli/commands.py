@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -180,7 +181,7 @@ def show(
 ) -> None:
     """List datasets, runs, LoRAs, presets, jobs or removed items."""
     place, workspace, jobs = open_home(home)
-    listings = {
+    listings: dict[str, Callable[[], tuple[tuple[str, ...], Sequence[tuple[str, ...]]]]] = {
         "datasets": lambda: (("id", "title", "images"), [(d.id, d.title, str(len(d.images))) for d in Dataset.all(workspace)]),
         "runs": lambda: (("id", "title", "state"), [(r.id, r.title, r.state) for r in Run.all(workspace)]),
         "adapters": lambda: (

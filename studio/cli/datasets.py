@@ -13,12 +13,12 @@ from studio.datasets.captioners import CAPTIONERS
 from studio.datasets.dataset import SUBJECTS, Dataset
 from studio.jobs.queue import Jobs
 
-Files = Annotated[list[Path] | None, typer.Argument(help="Images, .txt captions with the same name, or a .zip of both.")]
+FILES = typer.Argument(help="Images, .txt captions with the same name, or a .zip of both.")
 
 
 def dataset(
     title: Annotated[str, typer.Argument(help="Title; optional with --sample.")] = "",
-    files: Files = None,
+    files: Annotated[list[Path] | None, FILES] = None,
     subject: Annotated[str, typer.Option(help=f"Subject of the images: {', '.join(SUBJECTS)}; default: {SUBJECTS[0]}.")] = "",
     sample: Annotated[str | None, typer.Option(help=f"Use a built-in sample set instead of files: {', '.join(builtin.SAMPLES)}.")] = None,
     trigger: Annotated[str, typer.Option(help="Trigger word: a rare word that activates the LoRA in a prompt.")] = "",
@@ -48,7 +48,7 @@ def dataset(
 
 def add(
     dataset: Annotated[str, typer.Argument(help="Id of the dataset.")],
-    files: Files,
+    files: Annotated[list[Path], FILES],
     home: HomeOption = None,
 ) -> None:
     """Add images and captions to a dataset.

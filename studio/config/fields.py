@@ -2,7 +2,7 @@
 
 import types
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, ValidationError
@@ -10,6 +10,8 @@ from pydantic.fields import FieldInfo
 
 from studio.config.registry import OneOf
 from studio.core.errors import StudioError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,9 @@ def leaves(model: BaseModel) -> list[Leaf]:
     return found
 
 
-def bounds(field: FieldInfo) -> dict[str, float]:
+def bounds(field: FieldInfo) -> dict[str, Any]:
     """The bounds of a number: those of ge, gt and le that it has."""
-    found = {}
+    found: dict[str, Any] = {}
     for limit in field.metadata:
         if isinstance(limit, annotated_types.Ge):
             found["ge"] = limit.ge
@@ -88,7 +90,7 @@ def unflatten(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def replace(model: BaseModel, values: dict[str, Any]) -> BaseModel:
+def replace(model: Model, values: dict[str, Any]) -> Model:
     """A copy with the values at these dotted paths replaced, validated as a whole. A new base resets the family, unless that is given too."""
     tree = model.model_dump()
     if "model.base_model" in values:

@@ -38,5 +38,11 @@ class LoraConfig(BaseModel):
         return values
 
     @property
+    def filled_alpha(self) -> float:
+        """Alpha as a number, for arithmetic."""
+        assert self.alpha is not None, "alpha_follows_rank fills it in."
+        return self.alpha
+
+    @property
     def scale(self) -> float:
-        return self.alpha / self.rank
+        return self.filled_alpha / self.rank

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import AfterValidator, GetCoreSchemaHandler
 
@@ -25,6 +25,9 @@ class Entry:
     """Trainer -> what its settings call it, in lower case, without a module."""
 
 
+Kind = TypeVar("Kind", bound=Entry)
+
+
 @dataclass(frozen=True)
 class OneOf:
     """Annotation of a config field whose value names an entry. The registry is read when a value is checked, so an entry is all it takes."""
@@ -44,7 +47,7 @@ class OneOf:
         return tuple(entry.name for entry in self.entries())
 
 
-def find(entries: Sequence[Entry], name: str) -> Entry:
+def find(entries: Sequence[Kind], name: str) -> Kind:
     """The entry of this name; StudioError with the names there are."""
     for entry in entries:
         if entry.name == name:
@@ -57,6 +60,6 @@ def described(lead: str, entries: Sequence[Entry]) -> str:
     return " ".join([lead, *(f"{entry.name}: {entry.help}" for entry in entries)])
 
 
-def called(entries: Sequence[Entry], trainer: str, name: str) -> list[Entry]:
+def called(entries: Sequence[Kind], trainer: str, name: str) -> list[Kind]:
     """The entries that another trainer's settings call `name`."""
     return [entry for entry in entries if name.lower() in entry.names.get(trainer, ())]

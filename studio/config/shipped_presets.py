@@ -5,7 +5,7 @@ import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studio import families
 from studio.config import fields, memory_overlays, suggestions, toml
@@ -104,7 +104,7 @@ def fit_to_dataset(chosen: Preset, dataset: "Dataset", *overrides: str, overlay:
     explicit = read_overrides(overrides)
     prompts = config.samples.prompts or (suggestions.PROMPTS[dataset.subject] if "samples.prompts" not in explicit else [])
     filled = dict.fromkeys(fill_placeholder(prompt, config.dataset.trigger_word) for prompt in prompts)
-    changes = {"samples.prompts": list(filled)}
+    changes: dict[str, Any] = {"samples.prompts": list(filled)}
     if chosen.suggests_steps and STEPS not in explicit:
         changes[STEPS] = suggested_steps(config, len(dataset.images), chosen.pace)
     family = families.detect(config.model.base_model, config.model.revision)

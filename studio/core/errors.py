@@ -29,7 +29,8 @@ def validated(kind: type[Model], values: dict) -> Model:
 def traceback_without_messages(error: BaseException) -> str:
     """A traceback without exception messages: type of each error, files, lines and code. Messages quote values, and a value may be a token."""
     chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return "".join(f"{type(each).__name__}\n{''.join(traceback.format_tb(each.__traceback__))}" for each in reversed(chain))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from studio.core.errors import StudioError
 
@@ -38,7 +39,7 @@ else:
     import resource
 
 
-def module_command(module: str, *arguments: str | Path, count: int = 1) -> list[str]:
+def module_command(module: str, *arguments: str | int | Path, count: int = 1) -> list[str]:
     """Argument list to run one of our modules with this Python, or `count` distributed processes of it.
 
     accelerate calls several processes on one computer multi_gpu, even on the CPU.
@@ -83,7 +84,7 @@ def spawn(
             close_fds=True,
             **_detached(),
         )
-    if secret is not None:
+    if secret is not None and child.stdin is not None:
         with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
             stdin.write(secret)
 
@@ -96,8 +97,8 @@ def spawn(
     return child
 
 
-def _detached() -> dict:
-    if WINDOWS:
+def _detached() -> dict[str, Any]:
+    if sys.platform == "win32":  # not WINDOWS: mypy understands this comparison only, and skips the branch elsewhere
         return {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
 
@@ -151,7 +152,9 @@ def interrupt_main_thread() -> None:
     if WINDOWS:
         _thread.interrupt_main()
     else:
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        main = threading.main_thread().ident
+        assert main is not None, "The main thread has started."
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 def be_nice(level: int = 10) -> None:
@@ -233,7 +236,7 @@ class FileLock:
         self.path = path
         self.title = title
         self.wait = wait
-        self.file = None
+        self.file: BinaryIO | None = None
 
     def acquire(self) -> bool:
         """Try once (or wait); True if acquired."""
@@ -282,11 +285,11 @@ class FileLock:
         self.release()
 
 
-if WINDOWS:
+if sys.platform == "win32":
     # msvcrt locks a byte range at the file position; a byte far after the text keeps the text readable.
     LOCKED_BYTE = 1 << 30
 
-    def _lock(file, wait: bool) -> None:
+    def _lock(file: BinaryIO, wait: bool) -> None:
         while True:
             try:
                 file.seek(LOCKED_BYTE)
@@ -296,14 +299,14 @@ if WINDOWS:
                     raise
                 time.sleep(0.01)
 
-    def _unlock(file) -> None:
+    def _unlock(file: BinaryIO) -> None:
         file.seek(LOCKED_BYTE)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
 
 else:
 
-    def _lock(file, wait: bool) -> None:
+    def _lock(file: BinaryIO, wait: bool) -> None:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def _unlock(file) -> None:
+    def _unlock(file: BinaryIO) -> None:
         fcntl.flock(file, fcntl.LOCK_UN)

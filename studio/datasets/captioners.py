@@ -18,6 +18,7 @@ from studio.datasets.trigger_words import add_trigger
 
 if TYPE_CHECKING:
     from PIL import Image
+    from transformers import PreTrainedModel
 
     from studio.jobs.progress import ProgressReporter
 
@@ -147,7 +148,7 @@ def _fetched(facts: CaptionerInfo, on_progress: Callable[[int, int], None] | Non
         raise StudioError(f"{facts.title} has to be downloaded once from the Hub{size}. {error} The built-in captioner needs no download.") from None
 
 
-def _loaded(model_class: type, folder: Path, device: str):
+def _loaded(model_class: "type[PreTrainedModel]", folder: Path, device: str):
     import torch
 
     dtype = torch.bfloat16 if device == "cuda" else torch.float32

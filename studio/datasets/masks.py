@@ -38,7 +38,8 @@ class Masks:
 
         An alpha channel never replaces an earlier decision on an image's mask.
         """
-        added, notes = Counter(), []
+        added: Counter[bool] = Counter()
+        notes: list[str] = []
         for image_id, mask in new.items():
             if image_id not in names:
                 notes.append(f"{mask.name} was skipped: its image was removed in the meantime.")

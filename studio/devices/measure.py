@@ -3,6 +3,8 @@
 Trainable parameters are counted; activations are the tensors that autograd saves for the backward pass. Nothing is downloaded or computed.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,9 @@ from studio.devices.footprint import Footprint
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 from studio.families.loading import denoiser_class
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
 
 
 def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Footprint | None:
@@ -39,27 +44,35 @@ def text_encoder_parameters(config: TrainConfig, family: Family, base: BaseFolde
         sizes = [(part["num_hidden_layers"], part["hidden_size"]) for part in configs]
     else:
         known = family.offer(config.model.base_model)
-        sizes = known.trainable_encoders if known else ()
+        sizes = list(known.trainable_encoders) if known else []
     matrices = sum(layers * width * len(targets) for (layers, width), targets in zip(sizes, family.text_encoder_targets.values()))
     return matrices * (2 * config.lora.rank + (config.lora.method == "dora"))
 
 
 def count_base_parameters(family: Family, base: BaseFolder) -> int:
     """Number of parameters of a base's denoiser."""
-    return sum(weight.numel() for weight in meta_denoiser(family, "", base).parameters())
+    return sum(weight.numel() for weight in meta_denoiser_of(family, base).parameters())
 
 
-def meta_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> nn.Module | None:
-    """The denoiser on the meta device (shapes without data), in 16 bits."""
+def meta_denoiser(family: Family, base_model: str, base: BaseFolder | None) -> "ModelMixin | None":
+    """The denoiser on the meta device (shapes without data), in 16 bits; None for a base without a folder that the studio does not know."""
+    if base is not None:
+        return meta_denoiser_of(family, base)
     known = family.offer(base_model)
+    if known is None or known.denoiser is None:
+        return None
     with torch.device("meta"):
-        if base is not None:
-            config = {key: value for key, value in base.component_config(family.denoiser_name).items() if not key.startswith("_")}
-            denoiser = denoiser_class(family).from_config(config)
-        elif known and known.denoiser is not None:
-            denoiser = denoiser_class(family)(**known.denoiser)
-        else:
-            return None
+        return _in_sixteen_bits(denoiser_class(family)(**known.denoiser))
+
+
+def meta_denoiser_of(family: Family, base: BaseFolder) -> "ModelMixin":
+    """The denoiser of a base's folder on the meta device, in 16 bits."""
+    config = {key: value for key, value in base.component_config(family.denoiser_name).items() if not key.startswith("_")}
+    with torch.device("meta"):
+        return _in_sixteen_bits(denoiser_class(family).from_config(config))
+
+
+def _in_sixteen_bits(denoiser: "ModelMixin") -> "ModelMixin":
     for weight in denoiser.parameters():
         weight.data = weight.data.to(torch.bfloat16)
     return denoiser
@@ -69,7 +82,7 @@ def inject_lora(denoiser: nn.Module, config: TrainConfig, family: Family) -> lis
     """Add the LoRA of these settings to a meta denoiser; returns the trainable parameters."""
     denoiser.requires_grad_(False)
     lora = config.lora
-    inject(denoiser, peft_config(lora.method, lora.rank, lora.alpha, lora.dropout, lora.target_modules or list(family.target_modules)))
+    inject(denoiser, peft_config(lora.method, lora.rank, lora.filled_alpha, lora.dropout, lora.target_modules or list(family.target_modules)))
     trainable = [weight for weight in denoiser.parameters() if weight.requires_grad]
     for weight in trainable:
         weight.data = weight.data.to(torch.bfloat16)
@@ -77,7 +90,7 @@ def inject_lora(denoiser: nn.Module, config: TrainConfig, family: Family) -> lis
     return trainable
 
 
-def forward_once(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> Tensor:
+def forward_once(family: Family, denoiser: "ModelMixin", size: tuple[int, int]) -> Tensor:
     """One forward pass of one image of (height, width) on the meta device."""
     shapes = family.input_shapes(denoiser.config, size)
     dtypes = {name: torch.bool if name.endswith("_mask") else torch.bfloat16 for name in shapes}
@@ -85,7 +98,7 @@ def forward_once(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> 
     return family.predict(denoiser, inputs.pop("latents"), torch.empty(1, device="meta"), inputs)
 
 
-def saved_activation_bytes(family: Family, denoiser: nn.Module, size: tuple[int, int]) -> int:
+def saved_activation_bytes(family: Family, denoiser: "ModelMixin", size: tuple[int, int]) -> int:
     """Bytes that autograd saves in one forward pass of one image: each storage once, without the weights."""
     own = {weight.untyped_storage()._cdata for weight in denoiser.parameters()}
     saved: dict[int, torch.UntypedStorage] = {}

@@ -1,6 +1,7 @@
 """Memory plan of a run on GPU or CPU: required memory, the fastest savings that fit, and advice after running out of memory."""
 
 import importlib.util
+from typing import Any
 
 from studio.config import TrainConfig
 from studio.config.runtime import RuntimeConfig
@@ -27,13 +28,15 @@ SHARE = 0.92
 def resolve(requested: RuntimeConfig, base_parameters: int, config: TrainConfig, base: BaseFolder, family: Family) -> tuple[RuntimeConfig, list[str]]:
     """Fill in open memory settings with the fastest combination that fits the free memory; returns the config and the reasons as text. On a CPU a
     small base is not measured: it fits wherever the program does."""
-    filled = {"gradient_checkpointing": False, "quantisation": "none", "offload": False}
+    filled: dict[str, Any] = {"gradient_checkpointing": False, "quantisation": "none", "offload": False}
     reasons = []
-    undecided = [name for name, value in requested.model_dump(include=filled.keys()).items() if value is None]
+    undecided = [name for name, value in requested.model_dump(include=set(filled)).items() if value is None]
     if undecided and (requested.device == "cuda" or base_parameters > LARGE_BASE_PARAMETERS):
         from studio.devices.measure import measure
 
-        filled, reason = select_savings(measure(config, family, base), requested, config.training.train_batch_size, free_bytes(requested.device))
+        footprint = measure(config, family, base)
+        assert footprint is not None and requested.device is not None, "A base with a folder can be measured, and runtime.resolve chose the device."
+        filled, reason = select_savings(footprint, requested, config.training.train_batch_size, free_bytes(requested.device))
         reasons.append(reason)
     if requested.device == "cpu" and requested.execution is None:
         # On a CPU compilation took three minutes and gained nothing; on a GPU the modes are timed once the denoiser is loaded.
@@ -83,7 +86,7 @@ def select_savings(footprint: Footprint, requested: RuntimeConfig, batch: int, f
 
 def out_of_memory_advice(config: TrainConfig) -> tuple[str, list[dict]]:
     """Message after running out of memory, and the cheapest changes that help, cheapest first: {"title", "set"} each."""
-    changes = []
+    changes: list[dict[str, Any]] = []
     if config.training.train_batch_size > 1:
         half = config.training.train_batch_size // 2
         twice = config.training.gradient_accumulation_steps * config.training.train_batch_size // half
@@ -97,6 +100,7 @@ def out_of_memory_advice(config: TrainConfig) -> tuple[str, list[dict]]:
     if config.runtime.device == "cuda" and config.runtime.quantisation in (None, "none"):
         changes.append({"title": "the base quantised to 4 bits (nf4)", "set": {"runtime.quantisation": "nf4"}})
     if config.lora.rank > 4:
-        changes.append({"title": f"rank {config.lora.rank // 2}", "set": {"lora.rank": config.lora.rank // 2, "lora.alpha": config.lora.alpha / 2}})
+        rank, alpha = config.lora.rank // 2, config.lora.filled_alpha / 2
+        changes.append({"title": f"rank {rank}", "set": {"lora.rank": rank, "lora.alpha": alpha}})
     named = ", or ".join(change["title"] for change in changes[:3]) or "a smaller base"
     return f"The memory is not enough for this run. Close other programs, or start again with: {named}.", changes[:3]

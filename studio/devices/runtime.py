@@ -71,6 +71,7 @@ def apply(chosen: RuntimeConfig) -> None:
     """Apply the choices to this process. Must run before the first tensor operation: a thread pool cannot be resized cleanly later."""
     import torch
 
+    assert chosen.threads is not None, "resolve() fills it in."
     torch.set_num_threads(chosen.threads)
     if chosen.exact and chosen.device == "cuda":
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"

@@ -129,7 +129,9 @@ def resolve_base(base_model: str, revision: str | None = None, token: SecretStr 
     if is_network_path(base_model):
         raise StudioError(f"{base_model[:100]!r} is a network path, which is not opened. Copy the model to this computer and choose it there.")
     if file := as_file(base_model):
-        return _check_complete(_with_rest(file, revision, functools.partial(_fetched_rest, file, token)))
+        found = _with_rest(file, revision, functools.partial(_fetched_rest, file, token))
+        assert found is not None, "_fetched_rest returns a folder or raises."
+        return _check_complete(found)
     if base := _on_disk(base_model):
         return _check_complete(base)
     if _as_folder(base_model):

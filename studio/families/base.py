@@ -9,8 +9,9 @@ from studio.families.facts import BaseFolder, Offer, Shapes
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, ModelMixin
     from PIL import Image
+    from transformers import PreTrainedTokenizerBase
 
     from studio.families.objectives import FlowMatching, Objective
 
@@ -139,15 +140,15 @@ class Family(ABC):
         """The part of a prompt beyond the text encoder's limit, which is truncated; empty if the prompt fits."""
 
     @abstractmethod
-    def predict(self, denoiser: "torch.nn.Module", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
+    def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         """The denoiser's prediction for noisy latents, of the same shape. t_B is from 0 (clean) to 1000 (noise), integers for a discrete schedule.
         Does not synchronise with the host."""
 
-    def blocks(self, denoiser: "torch.nn.Module") -> "list[torch.nn.Module]":
+    def blocks(self, denoiser: "ModelMixin") -> "list[torch.nn.Module]":
         """The denoiser's `repeated_blocks`, which are not nested."""
         return [module for module in denoiser.modules() if type(module).__name__ in self.repeated_blocks]
 
-    def enable_gradient_checkpointing(self, denoiser: "torch.nn.Module") -> None:
+    def enable_gradient_checkpointing(self, denoiser: "ModelMixin") -> None:
         """Enable gradient checkpointing (Chen et al. 2016): blocks keep only their inputs and recompute activations in the backward pass."""
         denoiser.enable_gradient_checkpointing()
 
@@ -179,7 +180,7 @@ class Family(ABC):
         import numpy
         import torch
 
-        def after_step(_, step, timestep, kept):
+        def after_step(_: "DiffusionPipeline", step: int, timestep: float, kept: dict[str, Any]) -> dict[str, Any]:
             on_step(step + 1, num_inference_steps)
             # Overflow mostly happens in the first step. A check after each step would synchronise with the host each time.
             if step in (0, num_inference_steps - 1) and not torch.isfinite(kept["latents"]).all():
@@ -206,7 +207,7 @@ class Family(ABC):
         return convert_with_diffusers(self, tensors)
 
 
-def text_beyond(tokenizer, prompt: str, room: int) -> str:
+def text_beyond(tokenizer: "PreTrainedTokenizerBase", prompt: str, room: int) -> str:
     """The part of a prompt beyond `room` tokens; special tokens are not counted."""
     ids = tokenizer(prompt, truncation=False, add_special_tokens=False, verbose=False).input_ids
     return tokenizer.decode(ids[room:]).strip() if len(ids) > room else ""
@@ -224,7 +225,7 @@ def encode_frame(pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> 
     return (mean_BCHW - shift_C11) / scale_C11, std_BCHW / scale_C11
 
 
-def chat_text_beyond(tokenizer, chat: list[dict], prompt: str, longest: int) -> str:
+def chat_text_beyond(tokenizer: "PreTrainedTokenizerBase", chat: list[dict], prompt: str, longest: int) -> str:
     """The part of a prompt beyond `longest` tokens of a chat; `chat` contains PROMPT in its place."""
     before = tokenizer.apply_chat_template(chat, tokenize=False).partition(PROMPT)[0]
     return text_beyond(tokenizer, prompt, longest - len(tokenizer(before, add_special_tokens=False).input_ids))

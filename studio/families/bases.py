@@ -6,7 +6,7 @@ They come from the list of bases or from a local folder; of any other base nothi
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from studio import families
 from studio.core.errors import StudioError
@@ -68,8 +68,7 @@ class Base:
         if not self.family:
             return True
         if self.folder:
-            index = self._read(lambda folder: folder.component_config("", "model_index.json"), {})
-            return self.family.uses_negative_prompt(index, self._read(lambda folder: folder.component_config(self.family.denoiser_name), {}))
+            return self.family.uses_negative_prompt(self._config("", "model_index.json"), self._config(self.family.denoiser_name))
         return self.family.uses_negative_prompt({}, (self.offer and self.offer.denoiser) or {})
 
     @property
@@ -98,6 +97,9 @@ class Base:
         if self.family is None:
             return None
         return family == self.family.name and (None in (width, self.width) or width == self.width)
+
+    def _config(self, component: str, file: str = "config.json") -> dict[str, Any]:
+        return self._read(lambda folder: folder.component_config(component, file), {})
 
     def _read(self, fact: Callable[[BaseFolder], Fact], otherwise: Fact) -> Fact:
         """A fact from its folder; `otherwise` while a download is incomplete."""

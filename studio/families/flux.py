@@ -1,8 +1,17 @@
 """FLUX.1 (Black Forest Labs): a flow-matching transformer over 2 x 2 patches of latents, conditioned on CLIP's pooled embedding and T5's tokens."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from studio.families.base import Family, text_beyond, token_positions
-from studio.families.facts import Offer, SamplingDefaults
+from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import APACHE, FLUX_DEV
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline, ModelMixin
+
+    from studio.families.base import Conditions
 
 LONGEST_PROMPT = 512
 """Tokens of T5 that the pipeline keeps by default."""
@@ -54,26 +63,26 @@ class Flux(Family):
     text_encoder_targets = {"text_encoder": ("q_proj", "k_proj", "v_proj", "out_proj")}
     checkpoint_parts = ("transformer",)
 
-    def uses_negative_prompt(self, index, denoiser):
+    def uses_negative_prompt(self, index: Mapping[str, Any], denoiser: Mapping[str, Any]) -> bool:
         return False
 
-    def architecture(self, base):
+    def architecture(self, base: BaseFolder) -> str:
         return "flux-1-dev/lora" if base.component_config("transformer").get("guidance_embeds") else "flux-1-schnell/lora"
 
-    def checkpoint_offer(self, shapes):
+    def checkpoint_offer(self, shapes: Shapes) -> Offer | None:
         # Chroma and FLUX.2 have blocks of the same names, but no pooled text embedding.
         if not {"double_blocks.0.img_attn.qkv.weight", "txt_in.weight", "vector_in.in_layer.weight"} <= shapes.keys():
             return None
         return DEV if "guidance_in.in_layer.weight" in shapes else SCHNELL
 
-    def encode_prompts(self, pipeline, prompts):
+    def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
         embeddings_BTD, pooled_BD, _ = pipeline.encode_prompt(prompts, prompts, pipeline.text_encoder.device, max_sequence_length=LONGEST_PROMPT)
         return {"prompt_embeds": embeddings_BTD, "pooled_prompt_embeds": pooled_BD}
 
-    def truncated_text(self, pipeline, prompt):
+    def truncated_text(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
         return text_beyond(pipeline.tokenizer_2, prompt, LONGEST_PROMPT - 1)
 
-    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+    def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         import torch
         from diffusers import FluxPipeline
 
@@ -92,14 +101,14 @@ class Flux(Family):
         )[0]
         return FluxPipeline._unpack_latents(predicted, height * 8, width * 8, 8)
 
-    def input_shapes(self, config, size):
+    def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         return {
             "latents": (config["in_channels"] // 4, size[0] // 8, size[1] // 8),
             "prompt_embeds": (LONGEST_PROMPT, config["joint_attention_dim"]),
             "pooled_prompt_embeds": (config["pooled_projection_dim"],),
         }
 
-    def call_arguments(self, positive, negative, guidance_scale):
+    def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:
         return {
             "prompt_embeds": positive["prompt_embeds"],
             "pooled_prompt_embeds": positive["pooled_prompt_embeds"],

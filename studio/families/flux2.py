@@ -3,9 +3,19 @@
 dev encodes prompts with Mistral 3 and is guidance-distilled; klein encodes them with Qwen 3, and its base models use classifier-free guidance.
 """
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from studio.families.base import PROMPT, Family, chat_text_beyond, token_positions
-from studio.families.facts import Offer, SamplingDefaults
+from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import APACHE, FLUX_2
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline, ModelMixin
+
+    from studio.families.base import Conditions
+    from studio.families.objectives import FlowMatching, Objective
 
 LONGEST_PROMPT = 512
 """Tokens of the chat around a prompt, the pipelines' default."""
@@ -75,26 +85,26 @@ class Flux2(Family):
     reads_lokr = True
     checkpoint_parts = ("transformer",)
 
-    def width(self, base):
+    def width(self, base: BaseFolder) -> int | None:
         denoiser = base.component_config("transformer")
         return denoiser["num_attention_heads"] * denoiser["attention_head_dim"]
 
-    def uses_negative_prompt(self, index, denoiser):
+    def uses_negative_prompt(self, index: Mapping[str, Any], denoiser: Mapping[str, Any]) -> bool:
         # dev has a guidance embedding, and the fast versions of klein are distilled.
         return not (_takes_guidance(denoiser) or index.get("is_distilled"))
 
-    def architecture(self, base):
+    def architecture(self, base: BaseFolder) -> str:
         if _takes_guidance(base.component_config("transformer")):
             return "Flux.2-dev/lora"
         return "Flux.2-klein-9b/lora" if self.width(base) == 4096 else "Flux.2-klein-4b/lora"
 
-    def member_title(self, width):
+    def member_title(self, width: int | None) -> str:
         return self.title if width is None else MEMBERS.get(width, f"a FLUX.2 model of width {width}")
 
-    def checkpoint_offer(self, shapes):
+    def checkpoint_offer(self, shapes: Shapes) -> Offer | None:
         return OFFERS.get(shapes.get("double_stream_modulation_img.lin.weight", (0, 0))[1])
 
-    def load_separately(self, base):
+    def load_separately(self, base: BaseFolder) -> dict[str, Any]:
         # dev's tokenizer is declared as a multimodal processor, which requires torchvision; for text its tokenizer gives the same tokens.
         if base.pipeline_name != "Flux2Pipeline":
             return {}
@@ -102,13 +112,13 @@ class Flux2(Family):
 
         return {"tokenizer": AutoTokenizer.from_pretrained(base.path / "tokenizer", local_files_only=True)}
 
-    def objective(self, pipeline, device):
+    def objective(self, pipeline: "DiffusionPipeline", device: "torch.device") -> "Objective | FlowMatching":
         from studio.families.objectives import FlowMatching, Shift
 
         # The pipelines shift noise levels further for fewer inference steps; this is their line for 200 steps.
         return FlowMatching(Shift.of(pipeline.scheduler.config), patch=1)
 
-    def encode_images(self, pipeline, pixels_BCHW):
+    def encode_images(self, pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
         import torch
         from diffusers import Flux2Pipeline
 
@@ -118,7 +128,7 @@ class Flux2(Family):
         std_C11 = torch.sqrt(vae.bn.running_var.view(-1, 1, 1) + vae.config.batch_norm_eps)
         return (Flux2Pipeline._patchify_latents(posterior.mean) - mean_C11) / std_C11, Flux2Pipeline._patchify_latents(posterior.std) / std_C11
 
-    def encode_prompts(self, pipeline, prompts):
+    def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
         """Only dev has the condition `guidance`, which identifies it below."""
         import torch
         from diffusers import Flux2Pipeline
@@ -129,7 +139,7 @@ class Flux2(Family):
             conditions["guidance"] = torch.full((len(prompts),), GUIDANCE, device=embeddings_BTD.device)
         return conditions
 
-    def truncated_text(self, pipeline, prompt):
+    def truncated_text(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
         from diffusers import Flux2Pipeline
         from diffusers.pipelines.flux2.pipeline_flux2 import format_input
 
@@ -137,7 +147,7 @@ class Flux2(Family):
         chat = format_input([PROMPT], pipeline.system_message)[0] if dev else [{"role": "user", "content": PROMPT}]
         return chat_text_beyond(pipeline.tokenizer, chat, prompt, LONGEST_PROMPT)
 
-    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+    def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         from diffusers import Flux2Pipeline
 
         height, width = noisy_BCHW.shape[2:]
@@ -153,24 +163,24 @@ class Flux2(Family):
         )[0]
         return predicted_BTC.transpose(1, 2).unflatten(2, (height, width))
 
-    def input_shapes(self, config, size):
+    def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         shapes = {
             "latents": (config["in_channels"], size[0] // 16, size[1] // 16),
             "prompt_embeds": (LONGEST_PROMPT, config["joint_attention_dim"]),
         }
         return shapes | ({"guidance": ()} if config["guidance_embeds"] else {})
 
-    def call_arguments(self, positive, negative, guidance_scale):
+    def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:
         arguments = {"prompt_embeds": positive["prompt_embeds"], "guidance_scale": guidance_scale}
         return arguments if "guidance" in positive else arguments | {"negative_prompt_embeds": negative["prompt_embeds"]}
 
-    def convert_keys(self, tensors):
+    def convert_keys(self, tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
         # diffusers treats every lora_down file as kohya's and drops the layers of files with ComfyUI's block names.
         if not any(name.startswith("lora_unet_") for name in tensors):
             tensors = {name.replace(".lora_down.", ".lora_A.").replace(".lora_up.", ".lora_B."): tensor for name, tensor in tensors.items()}
         return super().convert_keys(tensors)
 
 
-def _takes_guidance(denoiser) -> bool:
+def _takes_guidance(denoiser: Mapping[str, Any]) -> bool:
     # dev's config predates the key; the default of its class is True.
     return denoiser.get("guidance_embeds", True)

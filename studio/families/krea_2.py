@@ -1,10 +1,19 @@
 """Krea 2 (Krea): a flow-matching transformer over text tokens and 2 x 2 latent patches; the text comes from twelve layers of Qwen3-VL."""
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from studio.families.base import Family, encode_frame, text_beyond
-from studio.families.facts import Offer, SamplingDefaults
+from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import KREA_COMMUNITY
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline, ModelMixin
+
+    from studio.families.base import Conditions
+    from studio.families.objectives import FlowMatching, Objective
 
 LONGEST_PROMPT = 256
 """Tokens after the template's prefix. The pipeline's default is 512, but padding is masked and has no position, so the length does not change a
@@ -51,32 +60,32 @@ class Krea2(Family):
     target_modules = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.to_gate", "ff.up", "ff.down")
     checkpoint_parts = ("transformer",)
 
-    def architecture(self, base):
+    def architecture(self, base: BaseFolder) -> str:
         return "Krea-2/lora"
 
-    def checkpoint_offer(self, shapes):
+    def checkpoint_offer(self, shapes: Shapes) -> Offer | None:
         return RAW if "txtfusion.projector.weight" in shapes else None
 
-    def objective(self, pipeline, device):
+    def objective(self, pipeline: "DiffusionPipeline", device: "torch.device") -> "Objective | FlowMatching":
         from studio.families.objectives import FlowMatching, Shift
 
         shift = Shift(math.exp(DISTILLED_MU)) if pipeline.config.is_distilled else Shift.of(pipeline.scheduler.config)
         # Uniform noise levels, then shifted, as in Krea's own LoRA training code.
         return FlowMatching(shift, density="uniform")
 
-    def encode_images(self, pipeline, pixels_BCHW):
+    def encode_images(self, pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
         return encode_frame(pipeline, pixels_BCHW)
 
-    def encode_prompts(self, pipeline, prompts):
+    def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
         words_BTLD, mask_BT = pipeline.encode_prompt(prompts, pipeline.text_encoder.device, max_sequence_length=LONGEST_PROMPT)
         return {"prompt_embeds": words_BTLD, "prompt_embeds_mask": mask_BT}
 
-    def truncated_text(self, pipeline, prompt):
+    def truncated_text(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
         prefix = len(pipeline.tokenizer(pipeline.prompt_template_encode_prefix).input_ids)
         kept = LONGEST_PROMPT + pipeline.prompt_template_encode_start_idx - pipeline.prompt_template_encode_num_suffix_tokens
         return text_beyond(pipeline.tokenizer, prompt, kept - prefix)
 
-    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+    def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         from diffusers import Krea2Pipeline, QwenImagePipeline
 
         batch, channels, height, width = noisy_BCHW.shape
@@ -92,14 +101,14 @@ class Krea2(Family):
         )[0]
         return QwenImagePipeline._unpack_latents(predicted, height * 8, width * 8, 8)[:, :, 0]
 
-    def input_shapes(self, config, size):
+    def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         return {
             "latents": (config["in_channels"] // 4, size[0] // 8, size[1] // 8),
             "prompt_embeds": (LONGEST_PROMPT, config["num_text_layers"], config["text_hidden_dim"]),
             "prompt_embeds_mask": (LONGEST_PROMPT,),
         }
 
-    def call_arguments(self, positive, negative, guidance_scale):
+    def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:
         """Krea's guidance is cond + guidance_scale * (cond - uncond), off at 0; other families' scale is 1 higher, and off at 1."""
         return {
             "prompt_embeds": positive["prompt_embeds"],

@@ -8,7 +8,7 @@ from studio.families import single_file
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import DiffusionPipeline, SchedulerMixin
+    from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
     from diffusers.quantizers.quantization_config import QuantizationConfigMixin
 
     from studio.families.base import Family
@@ -145,7 +145,7 @@ def _check_tokenizers(family: "Family", base: "BaseFolder") -> None:
             )
 
 
-def pipeline_class(family: "Family", base: "BaseFolder") -> type:
+def pipeline_class(family: "Family", base: "BaseFolder") -> "type[DiffusionPipeline]":
     """The diffusers class of a base. Its name comes from a downloaded file, so only the family's own are accepted."""
     import diffusers
 
@@ -154,7 +154,7 @@ def pipeline_class(family: "Family", base: "BaseFolder") -> type:
     return getattr(diffusers, base.pipeline_name)
 
 
-def denoiser_class(family: "Family") -> type:
+def denoiser_class(family: "Family") -> "type[ModelMixin]":
     import diffusers
 
     return getattr(diffusers, family.denoiser_class)

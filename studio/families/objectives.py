@@ -5,11 +5,15 @@ Shapes: B batch, C channels, H and W latent height and width, T training timeste
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from studio.core.errors import StudioError
+
+if TYPE_CHECKING:
+    from diffusers.configuration_utils import FrozenDict
 
 TIMESTEPS = 1000
 CLEANEST, NOISIEST = 1e-4, 1 - 1e-4
@@ -25,7 +29,7 @@ class Objective:
     density: str = "uniform"
     min_snr_gamma: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.prediction_type not in ("epsilon", "v_prediction"):
             raise StudioError(f"This base predicts {self.prediction_type!r}; supported are epsilon and v_prediction. Choose another base.")
 
@@ -78,7 +82,7 @@ class Shift:
     max_tokens: int = 4096
 
     @classmethod
-    def of(cls, scheduler_config) -> "Shift":
+    def of(cls, scheduler_config: "FrozenDict") -> "Shift":
         """From the config of the base's FlowMatchEulerDiscreteScheduler."""
         return cls(
             scheduler_config.shift,

@@ -1,8 +1,17 @@
 """Qwen-Image (Alibaba): a flow-matching transformer over 2 x 2 patches of latents, conditioned on the last layer of a vision-language model."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from studio.families.base import Family, encode_frame, text_beyond
-from studio.families.facts import Offer, SamplingDefaults
+from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import APACHE
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline, ModelMixin
+
+    from studio.families.base import Conditions
 
 LONGEST_PROMPT = 512
 """Tokens after the template's prefix, the pipeline's default. Shorter prompts are padded and the padding is masked, so that every step has the
@@ -40,17 +49,17 @@ class QwenImage(Family):
     )
     checkpoint_parts = ("transformer",)
 
-    def architecture(self, base):
+    def architecture(self, base: BaseFolder) -> str:
         return "Qwen-Image/lora"
 
-    def checkpoint_offer(self, shapes):
+    def checkpoint_offer(self, shapes: Shapes) -> Offer | None:
         # diffusers reads no other spelling of this family than its own.
         return FIRST if "transformer_blocks.0.txt_mlp.net.0.proj.weight" in shapes else None
 
-    def encode_images(self, pipeline, pixels_BCHW):
+    def encode_images(self, pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
         return encode_frame(pipeline, pixels_BCHW)
 
-    def encode_prompts(self, pipeline, prompts):
+    def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
         import torch
         from torch.nn.functional import pad
 
@@ -62,11 +71,11 @@ class QwenImage(Family):
         missing = LONGEST_PROMPT - words_BTD.shape[1]
         return {"prompt_embeds": pad(words_BTD, (0, 0, 0, missing)), "prompt_embeds_mask": pad(mask_BT, (0, missing)).bool()}
 
-    def truncated_text(self, pipeline, prompt):
+    def truncated_text(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
         prefix = len(pipeline.tokenizer(pipeline.prompt_template_encode.partition("{}")[0]).input_ids)
         return text_beyond(pipeline.tokenizer, prompt, LONGEST_PROMPT + pipeline.prompt_template_encode_start_idx - prefix)
 
-    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+    def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         from diffusers import QwenImagePipeline
 
         batch, channels, height, width = noisy_BCHW.shape
@@ -80,24 +89,24 @@ class QwenImage(Family):
         )[0]
         return QwenImagePipeline._unpack_latents(predicted, height * 8, width * 8, 8)[:, :, 0]
 
-    def input_shapes(self, config, size):
+    def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         return {
             "latents": (config["in_channels"] // 4, size[0] // 8, size[1] // 8),
             "prompt_embeds": (LONGEST_PROMPT, config["joint_attention_dim"]),
             "prompt_embeds_mask": (LONGEST_PROMPT,),
         }
 
-    def call_arguments(self, positive, negative, guidance_scale):
+    def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:
         """`guidance_scale` is passed as `true_cfg_scale`; the pipeline's own guidance_scale is for distilled models, of which none exist."""
         words = _without_padding(positive)
         against = _without_padding(negative) if guidance_scale > 1 else {"prompt_embeds": None, "prompt_embeds_mask": None}
         return words | {f"negative_{name}": rows for name, rows in against.items()} | {"true_cfg_scale": guidance_scale}
 
-    def code_arguments(self, guidance_scale):
+    def code_arguments(self, guidance_scale: float) -> dict[str, Any]:
         return {"true_cfg_scale": guidance_scale, "negative_prompt": " "}
 
 
-def _without_padding(conditions):
+def _without_padding(conditions: "Conditions") -> "Conditions":
     """Conditions at the prompt's own length, as in the pipeline: padding is masked, but longer sums round differently."""
     length = int(conditions["prompt_embeds_mask"].sum())
     return {name: rows[:, :length] for name, rows in conditions.items()}

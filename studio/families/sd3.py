@@ -1,8 +1,17 @@
 """Stable Diffusion 3 and 3.5 (Stability AI): a flow-matching transformer conditioned on two CLIP encoders and T5."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from studio.families.base import Family, text_beyond
-from studio.families.facts import Offer, SamplingDefaults
+from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import STABILITY_COMMUNITY
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline, ModelMixin
+
+    from studio.families.base import Conditions
 
 LONGEST_PROMPT = 256
 """Tokens of T5 that the pipeline keeps by default; the CLIP encoders read the first 75."""
@@ -74,27 +83,27 @@ class StableDiffusion3(Family):
     text_encoder_targets = dict.fromkeys(("text_encoder", "text_encoder_2"), ("q_proj", "k_proj", "v_proj", "out_proj"))
     checkpoint_parts = ("transformer",)
 
-    def width(self, base):
+    def width(self, base: BaseFolder) -> int | None:
         transformer = base.component_config("transformer")
         return transformer["num_attention_heads"] * transformer["attention_head_dim"]
 
-    def resolution(self, base):
+    def resolution(self, base: BaseFolder) -> int:
         return base.component_config("transformer")["sample_size"] * 8
 
-    def architecture(self, base):
+    def architecture(self, base: BaseFolder) -> str:
         if not base.component_config("transformer").get("qk_norm"):
             return "stable-diffusion-v3-medium/lora"
         return f"stable-diffusion-v3.5-{'large' if self.width(base) == 2432 else 'medium'}/lora"
 
-    def member_title(self, width):
+    def member_title(self, width: int | None) -> str:
         return self.title if width is None else MEMBERS.get(width, f"a {self.title} model of width {width}")
 
-    def checkpoint_offer(self, shapes):
+    def checkpoint_offer(self, shapes: Shapes) -> Offer | None:
         if "joint_blocks.37.x_block.mlp.fc1.weight" in shapes:
             return LARGE
         return MEDIUM if "joint_blocks.0.x_block.attn2.qkv.weight" in shapes else None
 
-    def encode_prompts(self, pipeline, prompts):
+    def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
         embeddings_BTD, _, pooled_BD, _ = pipeline.encode_prompt(
             *(prompts, prompts, prompts),
             device=pipeline.text_encoder.device,
@@ -103,10 +112,10 @@ class StableDiffusion3(Family):
         )
         return {"prompt_embeds": embeddings_BTD, "pooled_prompt_embeds": pooled_BD}
 
-    def truncated_text(self, pipeline, prompt):
+    def truncated_text(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
         return text_beyond(pipeline.tokenizer_3, prompt, LONGEST_PROMPT - 1)
 
-    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+    def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         return denoiser(
             hidden_states=noisy_BCHW,
             timestep=t_B,
@@ -115,14 +124,14 @@ class StableDiffusion3(Family):
             return_dict=False,
         )[0]
 
-    def input_shapes(self, config, size):
+    def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         return {
             "latents": (config["in_channels"], size[0] // 8, size[1] // 8),
             "prompt_embeds": (77 + LONGEST_PROMPT, config["joint_attention_dim"]),
             "pooled_prompt_embeds": (config["pooled_projection_dim"],),
         }
 
-    def call_arguments(self, positive, negative, guidance_scale):
+    def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:
         return {
             "prompt_embeds": positive["prompt_embeds"],
             "pooled_prompt_embeds": positive["pooled_prompt_embeds"],

@@ -1,9 +1,18 @@
 """Stable Diffusion 1.x and 2.x, and models of their layout, including the built-in one."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from studio import builtin
-from studio.families.facts import Offer, SamplingDefaults
+from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import APACHE, OPENRAIL, OPENRAIL_PLUS
 from studio.families.unet import UNetFamily
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline, ModelMixin
+
+    from studio.families.base import Conditions
 
 MEMBERS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2.1"}
 """Width of the prompt embedding -> base (CLIP ViT-L, OpenCLIP ViT-H). Other widths identify no base."""
@@ -64,17 +73,17 @@ class StableDiffusion(UNetFamily):
     text_encoder_targets = {"text_encoder": ("q_proj", "k_proj", "v_proj", "out_proj")}
     checkpoint_parts = ("unet", "vae", "text_encoder")
 
-    def architecture(self, base):
-        return f"{ARCHITECTURES.get(self.width(base), 'stable-diffusion')}/lora"
+    def architecture(self, base: BaseFolder) -> str:
+        return f"{ARCHITECTURES.get(self.width(base) or 0, 'stable-diffusion')}/lora"
 
-    def member_title(self, width):
+    def member_title(self, width: int | None) -> str:
         if width is None:
             return self.title
         alike = [offer.name for offer in self.offers if offer.shipped and self.width(offer.shipped) == width]
         such_as = f", such as {alike[0]}" if alike else ""
         return MEMBERS.get(width, f"a {self.title} model with prompt embeddings of width {width}{such_as}")
 
-    def checkpoint_offer(self, shapes):
+    def checkpoint_offer(self, shapes: Shapes) -> Offer | None:
         # Inpainting models have five more input channels.
         if shapes.get("input_blocks.0.0.weight", (0, 4))[1] != 4:
             return None
@@ -83,24 +92,24 @@ class StableDiffusion(UNetFamily):
             return SD15
         return SD21 if "cond_stage_model.model.token_embedding.weight" in shapes else None
 
-    def encode_prompts(self, pipeline, prompts):
+    def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
         embeddings_BTD, _ = pipeline.encode_prompt(prompts, pipeline.text_encoder.device, 1, False)
         return {"prompt_embeds": embeddings_BTD}
 
-    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+    def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         return denoiser(noisy_BCHW, t_B, encoder_hidden_states=conditions["prompt_embeds"], return_dict=False)[0]
 
-    def input_shapes(self, config, size):
+    def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         return {"latents": (config["in_channels"], size[0] // 8, size[1] // 8), "prompt_embeds": (77, config["cross_attention_dim"])}
 
-    def call_arguments(self, positive, negative, guidance_scale):
+    def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:
         return {
             "prompt_embeds": positive["prompt_embeds"],
             "negative_prompt_embeds": negative["prompt_embeds"],
             "guidance_scale": guidance_scale,
         }
 
-    def convert_keys(self, tensors):
+    def convert_keys(self, tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
         from diffusers import StableDiffusionPipeline
         from diffusers.utils import convert_unet_state_dict_to_peft
 

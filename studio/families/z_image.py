@@ -1,8 +1,17 @@
 """Z-Image (Tongyi-MAI, arXiv 2511.22699): a single-stream flow-matching transformer over image and text tokens, with Qwen 3 as text encoder."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from studio.families.base import PROMPT, Family, chat_text_beyond, token_positions
-from studio.families.facts import Offer, SamplingDefaults
+from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import APACHE
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline, ModelMixin
+
+    from studio.families.base import Conditions
 
 LONGEST_PROMPT = 512
 """Tokens of the chat around a prompt, the pipeline's default. Every prompt is padded to it and masked."""
@@ -39,14 +48,14 @@ class ZImage(Family):
     reads_lokr = True
     checkpoint_parts = ("transformer",)
 
-    def architecture(self, base):
+    def architecture(self, base: BaseFolder) -> str:
         return "Z-Image/lora"
 
-    def checkpoint_offer(self, shapes):
+    def checkpoint_offer(self, shapes: Shapes) -> Offer | None:
         # Lumina Image 2 has layers of the same names, but no padding token for text.
         return Z_IMAGE if "cap_pad_token" in shapes else None
 
-    def encode_prompts(self, pipeline, prompts):
+    def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
         import torch
 
         # A copy: the pipeline overwrites the list with the chats that it makes of the prompts.
@@ -57,15 +66,15 @@ class ZImage(Family):
         lengths_B1 = torch.tensor([[len(row_TD)] for row_TD in rows], device=words_BTD.device)
         return {"prompt_embeds": words_BTD, "prompt_mask": torch.arange(LONGEST_PROMPT, device=words_BTD.device) < lengths_B1}
 
-    def truncated_text(self, pipeline, prompt):
+    def truncated_text(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
         return chat_text_beyond(pipeline.tokenizer, [{"role": "user", "content": PROMPT}], prompt, LONGEST_PROMPT)
 
-    def predict(self, denoiser, noisy_BCHW, t_B, conditions):
+    def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         """ZImageTransformer2DModel.forward with fixed shapes; the original takes lists of any length and synchronises with the host."""
         import torch
         from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 
-        def run(layer, *inputs):
+        def run(layer: "torch.nn.Module", *inputs: "torch.Tensor | None") -> "torch.Tensor":
             recompute = denoiser.gradient_checkpointing and torch.is_grad_enabled()
             return denoiser._gradient_checkpointing_func(layer, *inputs) if recompute else layer(*inputs)
 
@@ -106,14 +115,14 @@ class ZImage(Family):
         # Its time is 1 at clean images and it predicts the velocity towards them, so the velocity towards noise is the negative.
         return -predicted.reshape(batch, rows, columns, 2, 2, channels).permute(0, 5, 1, 3, 2, 4).reshape(noisy_BCHW.shape)
 
-    def input_shapes(self, config, size):
+    def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         return {
             "latents": (config["in_channels"], size[0] // 8, size[1] // 8),
             "prompt_embeds": (LONGEST_PROMPT, config["cap_feat_dim"]),
             "prompt_mask": (LONGEST_PROMPT,),
         }
 
-    def call_arguments(self, positive, negative, guidance_scale):
+    def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:
         return {
             "prompt_embeds": _without_padding(positive),
             "negative_prompt_embeds": _without_padding(negative),
@@ -121,6 +130,6 @@ class ZImage(Family):
         }
 
 
-def _without_padding(conditions) -> list:
+def _without_padding(conditions: "Conditions") -> "list[torch.Tensor]":
     """Each prompt at its own length, as the pipeline expects."""
     return [row_TD[mask_T.bool()] for row_TD, mask_T in zip(conditions["prompt_embeds"], conditions["prompt_mask"], strict=True)]

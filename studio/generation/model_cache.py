@@ -42,6 +42,7 @@ class ModelCache:
 
         chosen = runtime.resolve(RuntimeConfig(exact=False))
         runtime.apply(chosen)
+        assert chosen.device is not None and chosen.dtype is not None, "runtime.resolve fills them in."
         self.device, self.dtype = chosen.device, chosen.dtype
 
     def is_loaded(self, recipe: Recipe) -> bool:

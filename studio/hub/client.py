@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub import HfApi, errors, try_to_load_from_cache
+from huggingface_hub import HfApi, ModelInfo, errors, try_to_load_from_cache
 from huggingface_hub.utils import filter_repo_objects, httpx, set_client_factory, validate_repo_id
 from huggingface_hub.utils import tqdm as hub_tqdm
 from huggingface_hub.utils._http import default_client_factory
@@ -87,6 +87,13 @@ class Download:
     base_model: str
     trigger_word: str
     licence: str
+
+
+def commit_of(info: ModelInfo) -> str:
+    """The commit of a repository's description; StudioError if the Hub reports none, since files of two commits must never be mixed."""
+    if info.sha is None:
+        raise StudioError(f"The Hub ({endpoint()}) did not report the commit of {info.id}. Try again later.")
+    return info.sha
 
 
 def api(token: SecretStr | None = None) -> HfApi:
@@ -225,7 +232,7 @@ def download_adapter(
     return Download(
         path=path,
         repo_id=repo_id,
-        revision=info.sha,
+        revision=commit_of(info),
         filename=chosen,
         sha256=_sha256(path),
         title=repo_id.split("/")[1],

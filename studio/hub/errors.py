@@ -76,7 +76,7 @@ def explain(error: Exception, repo_id: str = "") -> str:
         return f"{named} was changed at the same time by another upload; nothing was overwritten. Look at it and publish again."
     if status == 413:
         return "The Hub rejected the upload as too large."
-    if status == 429:
+    if status == 429 and isinstance(error, errors.HfHubHTTPError):
         return f"The Hub requires a wait of{_wait_hint(error)} (too many requests); try again then."
     if status >= 500:
         return f"The Hub has an internal problem (error {status}); nothing is lost, try again in a few minutes."

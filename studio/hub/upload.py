@@ -4,7 +4,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from huggingface_hub import CommitOperationAdd
 
@@ -54,7 +54,7 @@ class CountedAdd(CommitOperationAdd):
     @contextmanager
     def as_file(self, with_tqdm: bool = False) -> Iterator[BinaryIO]:
         with super().as_file() as file:
-            yield _CountedFile(file, self._progress) if with_tqdm else file
+            yield cast(BinaryIO, _CountedFile(file, self._progress)) if with_tqdm else file
 
 
 class _CountedFile(io.BufferedIOBase):
@@ -64,8 +64,8 @@ class _CountedFile(io.BufferedIOBase):
         self._file = file
         self._progress = progress
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
+    def read(self, size: int | None = -1) -> bytes:
+        data = self._file.read(-1 if size is None else size)
         self._progress.sent(len(data))
         return data
 

@@ -72,18 +72,18 @@ def estimate_job(home: Home, job: Job, report: ProgressReporter, secret: bytes |
     base = families.locate_base(config.model.base_model, config.model.revision)
     family = families.from_folder(base, config.model.family) if base else families.get(config.model.family)
     # Without alpha, which follows the rank.
-    measured = [measure(fields.replace(config, {"lora.rank": rank, "lora.alpha": None}), family, base) for rank in RANKS]
-    if measured[1] is None:
+    lower, higher = (measure(fields.replace(config, {"lora.rank": rank, "lora.alpha": None}), family, base) for rank in RANKS)
+    if lower is None or higher is None:
         raise StudioError(f"The memory for {config.model.base_model!r} cannot be estimated before the base is downloaded; download it first.")
     has_gpu = torch.cuda.is_available()
     device = "cuda" if has_gpu else "cpu"
     names_in_code = {code: file for file, code in NAMES_IN_FILE.items()}
     estimate = {
-        "footprint": {names_in_code.get(name, name): value for name, value in dataclasses.asdict(measured[1]).items()},
-        "numbers_a_rank": (measured[1].adapter_parameters - measured[0].adapter_parameters) // (RANKS[1] - RANKS[0]),
+        "footprint": {names_in_code.get(name, name): value for name, value in dataclasses.asdict(higher).items()},
+        "numbers_a_rank": (higher.adapter_parameters - lower.adapter_parameters) // (RANKS[1] - RANKS[0]),
         "free_bytes": memory.free_bytes(device) if has_gpu else None,
         "card": torch.cuda.get_device_name() if has_gpu else None,
-        "dtype": runtime.precision(device, measured[1].base_parameters),
+        "dtype": runtime.precision(device, higher.base_parameters),
     }
     path = _file(home, config)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def estimate_job(home: Home, job: Job, report: ProgressReporter, secret: bytes |
 
 def key(config: TrainConfig) -> str:
     """Cache key: every setting that the estimate depends on."""
-    settings = [config.model.family, config.model.base_model, config.model.revision, config.dataset.resolution]
+    settings: list[object] = [config.model.family, config.model.base_model, config.model.revision, config.dataset.resolution]
     settings += [config.lora.method, config.lora.target_modules, config.lora.text_encoder]
     return f"estimate-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]}"
 

@@ -80,6 +80,7 @@ class Jobs:
                     self._refuse_beyond_quota(owner, kind)
                     values = (owner, kind, json.dumps(payload), key, time.time())
                     row = self._fetch_one("INSERT INTO jobs (owner, kind, payload, key, created) VALUES (?, ?, ?, ?, ?) RETURNING *", *values)
+                assert row is not None, "INSERT ... RETURNING returns the inserted row."
                 found.append(as_job(row))
         return found
 
@@ -279,10 +280,11 @@ class Jobs:
 
     @property
     def _connection(self) -> sqlite3.Connection:
-        if self._own.pid != os.getpid():
-            self._own.connection = self._connect()
+        connection = self._own.connection
+        if connection is None or self._own.pid != os.getpid():
+            connection = self._own.connection = self._connect()
             self._own.pid = os.getpid()
-        return self._own.connection
+        return connection
 
     def _connect(self, check_same_thread: bool = True) -> sqlite3.Connection:
         connection = sqlite3.connect(self.database, timeout=30, isolation_level=None, check_same_thread=check_same_thread)

@@ -227,11 +227,11 @@ class Worker:
             message = f"Generating {index + 1} of {count}" if count > 1 else "Generating"
             one = recipe.model_copy(update={"seed": (recipe.seed + index) % 2**32})
             done_before = index * steps
-            png, used_recipe, new_notes = self.models.generate(
-                one,
-                workspace,
-                lambda done, total, before=done_before, message=message: report(before + done * steps // max(total, 1), steps * count, message),
-            )
+
+            def on_step(done: int, total: int, before: int = done_before, message: str = message) -> None:
+                report(before + done * steps // max(total, 1), steps * count, message)
+
+            png, used_recipe, new_notes = self.models.generate(one, workspace, on_step)
             png = add_recipe(png, used_recipe)
             image_id = hashlib.sha256(png).hexdigest()[:32]
             write_atomically(workspace.image_path(image_id), png)

@@ -54,7 +54,8 @@ def place(scene: Scene, rng: random.Random) -> list[Placed]:
 
 
 def shaken(colour: RGB, rng: random.Random, amount: int = 6) -> RGB:
-    return tuple(min(255, max(0, value + rng.randint(-amount, amount))) for value in colour)
+    red, green, blue = (min(255, max(0, value + rng.randint(-amount, amount))) for value in colour)
+    return red, green, blue
 
 
 def draw_shadow(pen: Pen, scene: Scene) -> None:

@@ -49,7 +49,12 @@ def start_as_average(vae: AutoencoderKL) -> None:
 
 def _weaken(layer: nn.Conv2d | nn.Linear) -> None:
     layer.weight[:CARRIED] *= SHARE
-    layer.bias[:CARRIED] = 0
+    _bias(layer)[:CARRIED] = 0
+
+
+def _bias(layer: nn.Conv2d | nn.Linear) -> torch.Tensor:
+    assert layer.bias is not None, "All layers of this autoencoder have a bias."
+    return layer.bias
 
 
 def _centre(conv: nn.Conv2d) -> tuple[int, int]:
@@ -58,7 +63,7 @@ def _centre(conv: nn.Conv2d) -> tuple[int, int]:
 
 def _carry(conv: nn.Conv2d) -> None:
     conv.weight[:CARRIED] = 0
-    conv.bias[:CARRIED] = 0
+    _bias(conv)[:CARRIED] = 0
     for channel in range(CARRIED):
         conv.weight[(channel, channel, *_centre(conv))] = 1
 
@@ -66,7 +71,7 @@ def _carry(conv: nn.Conv2d) -> None:
 def _average(conv: nn.Conv2d) -> None:
     """Stride 2; diffusers pads on the right and at the bottom only, so the four pixels of a block are under the kernel's upper left."""
     conv.weight[:CARRIED] = 0
-    conv.bias[:CARRIED] = 0
+    _bias(conv)[:CARRIED] = 0
     for channel in range(CARRIED):
         conv.weight[channel, channel, :2, :2] = 0.25
 
@@ -74,11 +79,11 @@ def _average(conv: nn.Conv2d) -> None:
 def _spread(conv: nn.Conv2d, colours: torch.Tensor) -> None:
     """Three inputs (mixed into red, green and blue) -> the eight carried channels."""
     conv.weight[:CARRIED] = 0
-    conv.bias[:CARRIED] = 0
+    _bias(conv)[:CARRIED] = 0
     row, column = _centre(conv)
     conv.weight[:3, :3, row, column] = colours
     conv.weight[3:6, :3, row, column] = -colours
-    conv.bias[6], conv.bias[7] = LARGE, -LARGE
+    _bias(conv)[6], _bias(conv)[7] = LARGE, -LARGE
 
 
 def _gather(norm: nn.GroupNorm, conv: nn.Conv2d, colours: torch.Tensor) -> None:
@@ -86,6 +91,6 @@ def _gather(norm: nn.GroupNorm, conv: nn.Conv2d, colours: torch.Tensor) -> None:
     deviation = (2 * LARGE**2 / (norm.num_channels // norm.num_groups)) ** 0.5
     row, column = _centre(conv)
     conv.weight[:3] = 0
-    conv.bias[:3] = 0
+    _bias(conv)[:3] = 0
     conv.weight[:3, :3, row, column] = colours * deviation
     conv.weight[:3, 3:6, row, column] = -colours * deviation

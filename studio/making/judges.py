@@ -128,7 +128,8 @@ def train(folder: Path, steps: int = STEPS, seed: int = 5) -> Judge:
         with sixteen_bits():
             logits = judge(torch.roll(disturbed(shown, generator(seed, step)), shift, (2, 3)))
         targets = torch.from_numpy(wanted)
-        loss = sum(F.cross_entropy(scores.float(), targets[:, index], ignore_index=UNKNOWN) for index, scores in enumerate(logits))
+        each = (F.cross_entropy(scores.float(), targets[:, index], ignore_index=UNKNOWN) for index, scores in enumerate(logits))
+        loss = sum(each, start=torch.zeros(()))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(judge.parameters(), 2.0)
         take_step((muon, rest), cosine(step, steps, warmup=100))

@@ -36,7 +36,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "initial_lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # torch also allows a closure, which Muon has no use for
         for group in self.param_groups:
             shapes: dict[tuple[int, int], list[tuple[torch.Tensor, torch.Tensor]]] = {}
             for parameter in group["params"]:

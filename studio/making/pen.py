@@ -29,7 +29,8 @@ NIGHT: RGB = (36, 26, 60)
 
 
 def mix(first: RGB, second: RGB, share: float) -> RGB:
-    return tuple(round(a + (b - a) * share) for a, b in zip(first, second))
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second))
+    return red, green, blue
 
 
 @dataclass(frozen=True)

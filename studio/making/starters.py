@@ -68,6 +68,7 @@ def train(folder: Path) -> None:
     for name in TITLES:
         run, _ = train_one(workspace, name, "lora.rank=8", f"training.learning_rate={RATES[name]}")
         adapter, pictures = run.latest_adapter(), run.samples()
+        assert adapter is not None, "A finished run has saved its LoRA."
         shutil.copyfile(pictures[max(pictures)][0], LORAS_DIR / f"{name}.png")
         halves = {key: tensor.half() for key, tensor in load_file(adapter).items()}
         write_adapter(LORAS_DIR / f"{name}.safetensors", halves, read_header(adapter).metadata)

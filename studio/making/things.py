@@ -63,7 +63,13 @@ def house(pen: Pen, tone: Tones) -> None:
 def tree(pen: Pen, tone: Tones) -> None:
     pen.shape([(-0.14, 0.1), (0.14, 0.1), (0.17, 0.8), (0.28, 0.95), (-0.28, 0.95), (-0.17, 0.8)], WOOD, (92, 58, 40))
     pen.stroke([(0.02, 0.5), (0.2, 0.3)], WOOD, 0.09)
-    puffs = ((-0.44, -0.02, 0.46, 0.4), (0.44, -0.02, 0.46, 0.4), (-0.28, -0.5, 0.44, 0.42), (0.3, -0.46, 0.46, 0.42), (0, -0.2, 0.6, 0.52))
+    puffs: tuple[tuple[float, float, float, float], ...] = (
+        (-0.44, -0.02, 0.46, 0.4),
+        (0.44, -0.02, 0.46, 0.4),
+        (-0.28, -0.5, 0.44, 0.42),
+        (0.3, -0.46, 0.46, 0.42),
+        (0, -0.2, 0.6, 0.52),
+    )
     for puff in puffs:
         pen.oval(*puff, tone.dark, tone.line)
     for x, y, rx, ry in puffs:

@@ -111,7 +111,7 @@ def sample_for_training(rng: random.Random, two_things: float = 0.4) -> Scene:
 
 def combinations(scene: Scene) -> set[tuple[str, ...]]:
     """Combinations of a scene that may be held out: a thing in a colour in a setting, or a pair of coloured things (in either order)."""
-    found = {(thing.name, thing.colour, scene.setting) for thing in scene.things}
+    found: set[tuple[str, ...]] = {(thing.name, thing.colour, scene.setting) for thing in scene.things}
     if len(scene.things) == 2:
         found.add(tuple(sorted(f"{thing.colour} {thing.name}" for thing in scene.things)))
     return found

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -88,7 +88,7 @@ class PlannedFile:
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest() if isinstance(self.content, bytes) else hashes.sha256(self.content)
 
-    def copy_to(self, target: BinaryIO) -> None:
+    def copy_to(self, target: IO[bytes]) -> None:
         """In pieces: a LoRA can be gigabytes."""
         with io.BytesIO(self.content) if isinstance(self.content, bytes) else open(self.content, "rb") as source:
             shutil.copyfileobj(source, target, PIECE_BYTES)
@@ -316,7 +316,8 @@ def _training_facts(run: Run, step: int, adapter_sha256: str) -> Trained:
 
 def _seconds(run: Run, step: int) -> float | None:
     """Training time up to a step: the sum over all sessions of a resumed run, each from its start to its last event."""
-    spent, began, last = 0.0, None, None
+    spent, last = 0.0, 0.0
+    began: float | None = None
     for event in run.events()[0]:
         if event["kind"] == "started":
             spent += last - began if began is not None else 0

@@ -192,8 +192,8 @@ class _Upload:
 
         def ask() -> Head:
             info = self.api.model_info(self.repo_id, revision=revision, files_metadata=True)
-            files = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings or []}
-            return Head(info.sha, files, bool(info.private))
+            files = {file.rfilename: (file.lfs.sha256 if file.lfs else file.blob_id) or "" for file in info.siblings or []}
+            return Head(client.commit_of(info), files, bool(info.private))
 
         return self._with_retries(ask, "Reading the repository")
 

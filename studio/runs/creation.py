@@ -4,20 +4,56 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from studio import config as configs
 from studio.config import TrainConfig
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace, copy_atomically, new_id, write_atomically
-from studio.datasets.dataset import Dataset
 from studio.datasets.importing.mask_names import mask_name
 from studio.families import bases
 from studio.runs import library
 from studio.runs.run import Run
 
 
-def create_run(workspace: Workspace, config: TrainConfig, dataset: Dataset, title: str = "") -> Run:
+class ImageFacts(Protocol):
+    """The part of a dataset's image that a run keeps."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def file(self) -> Path: ...
+    @property
+    def caption(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def mask(self) -> Path | None: ...
+
+
+class DatasetFacts(Protocol):
+    """The part of a dataset that a run keeps; benchmarks have one with images of noise."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def real_person(self) -> bool: ...
+    @property
+    def consent(self) -> dict | None: ...
+    @property
+    def images(self) -> Sequence[ImageFacts]: ...
+    def sha256(self) -> str: ...
+
+
+def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts, title: str = "") -> Run:
     """Write the config and a snapshot of the dataset; later edits of the dataset do not affect this run."""
     images = dataset.images
     if not images:
@@ -27,7 +63,7 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: Dataset, titl
         raise StudioError(f"{uncaptioned} of {len(images)} images have no caption; write captions first (Caption writes them all), then train.")
     start = _start_file(workspace, config)
     run = _empty_run(workspace, title or config.dataset.trigger_word or dataset.title)
-    listing = []
+    listing: list[dict[str, Any]] = []
     for image in images:
         name = f"{image.id}.png"
         _link_or_copy(image.file, run.dataset_dir / "pictures" / name)

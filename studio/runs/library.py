@@ -57,7 +57,7 @@ class AdapterInfo:
 def list_adapters(workspace: Workspace) -> list[AdapterInfo]:
     """All LoRAs of a workspace, newest first, then the shipped starters. Damaged files are skipped and logged."""
     adapters = []
-    makers = [functools.partial(_run_adapter, run, None) for run in Run.all(workspace) if run.adapters()]
+    makers = [functools.partial(_run_adapter, run, None, path) for run in Run.all(workspace) if (path := run.latest_adapter())]
     for make in makers + [functools.partial(_file_adapter, path) for path in workspace.adapters.glob("*.safetensors")]:
         try:
             adapters.append(make())
@@ -88,8 +88,9 @@ def find(workspace: Workspace, ref: str) -> AdapterInfo:
             raise StudioError(
                 f"{step!r} is not a step of {run.title!r}; choose one of the saved steps: {', '.join(str(s) for s, _ in run.adapters())}."
             )
-        if (run.adapter_at(int(step)) if step else run.latest_adapter() or run.adapter_at(0)).exists():
-            return _run_adapter(run, int(step) if step else None)
+        saved = run.adapter_at(int(step)) if step else run.latest_adapter()
+        if saved and saved.exists():
+            return _run_adapter(run, int(step) if step else None, saved)
         raise StudioError(f"The run {run.title!r} has no saved LoRA{' at step ' + step if step else ' yet'}; choose another step or another LoRA.")
     elif source == "file":
         path = workspace.adapter_path(name)
@@ -128,8 +129,7 @@ def _checkpoints(workspace: Workspace, ref: str) -> Iterator[AdapterInfo]:
         yield from (find(workspace, f"run:{run_id}@{step}") for step, _ in reversed(Run.open(workspace, run_id).adapters()))
 
 
-def _run_adapter(run: Run, step: int | None) -> AdapterInfo:
-    path = run.latest_adapter() if step is None else run.adapter_at(step)
+def _run_adapter(run: Run, step: int | None, path: Path) -> AdapterInfo:
     ref = f"run:{run.id}" if step is None else f"run:{run.id}@{step}"
     title = run.title if step is None else f"{run.title}, step {step}"
     return _adapter_info(ref, title, "run", path)
@@ -146,8 +146,8 @@ def _adapter_info(ref: str, title: str, source: str, path: Path, metadata: dict 
     stat = path.stat()
     facts = _facts(path, stat.st_mtime_ns, stat.st_size)
     words = (metadata or {}).get("trigger_words") or [w for w in [facts["trigger_word"]] if w]
-    values = [facts[name] for name in ("family", "width", "made_for", "rank", "alpha", "base_model")]
-    return AdapterInfo(ref, title, source, path, *values, words, stat.st_mtime, origin or {})
+    values = {name: facts[name] for name in ("family", "width", "made_for", "rank", "alpha", "base_model")}
+    return AdapterInfo(ref, title, source, path, **values, trigger_words=words, created=stat.st_mtime, origin=origin or {})
 
 
 @functools.lru_cache(maxsize=1024)
@@ -163,7 +163,7 @@ def _facts(path: Path, modified_ns: int, size: int) -> dict:
         "width": print_.width,
         "made_for": _made_for(print_, base_model),
         "rank": print_.rank,
-        "alpha": alpha if type(alpha) in (int, float) and math.isfinite(alpha) else print_.alpha,
+        "alpha": alpha if isinstance(alpha, int | float) and not isinstance(alpha, bool) and math.isfinite(alpha) else print_.alpha,
         "base_model": base_model,
         "trigger_word": clean_text(word, LONGEST_TRIGGER),
     }

@@ -139,7 +139,7 @@ class Run:
 
         step: {step, loss, lr, seconds_per_step, ...}; validation: {step, loss} on the validation images.
         """
-        steps = {}
+        steps: dict[int, dict] = {}
         for event in self.events()[0]:
             if event["kind"] == "started":
                 steps = {step: e for step, e in steps.items() if step <= event["step"]}

@@ -225,6 +225,7 @@ REFUSED = {
         {"a.lokr_w1": torch.ones(4, 4), "a.lokr_w1_a": torch.ones(4, 2), "a.lokr_w1_b": torch.ones(2, 4), "a.lokr_w2": torch.ones(4, 4)},
         "w1",
     ),
+    "LoKr with one axis": ({"a.lokr_w1_a": torch.ones(4), "a.lokr_w1_b": torch.ones(4, 4), "a.lokr_w2": torch.ones(4, 4)}, "factor w1"),
     "LoKr of convolutions": ({"a.lokr_w1": torch.ones(4, 4), "a.lokr_w2": torch.ones(4, 4, 3, 3)}, "convolutions"),
     "whole model": ({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(4, 4)}, "no LoRA layers"),
     "stranger": ({"audio.blocks.0.lora_A.weight": torch.ones(4, 8), "audio.blocks.0.lora_B.weight": torch.ones(8, 4)}, "an unknown model family"),

@@ -33,7 +33,7 @@ def small() -> StableDiffusionXLPipeline:
 
 def real() -> StableDiffusionXLPipeline:
     """SDXL's real denoiser; its text encoders have their real widths and two layers, since they are freed before the first step."""
-    return _whole(UNet2DConditionModel(**SDXL_BASE.denoiser), 768, autoencoder(scale=0.13025, widths=WIDE), 77, second=1280)
+    return _whole(UNet2DConditionModel(**(SDXL_BASE.denoiser or {})), 768, autoencoder(scale=0.13025, widths=WIDE), 77, second=1280)
 
 
 def tiny() -> StableDiffusionXLPipeline:

@@ -43,7 +43,8 @@ def read(path: Path, name: str = "", image_count: int = 0) -> Imported:
 
 def convert(values: dict[str, Any], image_count: int = 0) -> Imported:
     """Identify the trainer from the names of the settings and convert them."""
-    if "process" in (values.get("config") if isinstance(values.get("config"), dict) else {}):
+    config = values.get("config")
+    if isinstance(config, dict) and "process" in config:
         return ai_toolkit.read(values, image_count)
     if own.is_own(values):
         return own.read(values)

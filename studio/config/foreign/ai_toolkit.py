@@ -41,9 +41,9 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """The first process as a flat table of paths; only the second and later datasets are numbered."""
     config = values.get("config")
     processes = config.get("process") if isinstance(config, dict) else None
-    if not isinstance(processes, list) or not processes or not isinstance(processes[0], dict):
+    if not isinstance(config, dict) or not isinstance(processes, list) or not processes or not isinstance(processes[0], dict):
         raise Unsupported("it has no config.process.")
-    found = {f"process[{index}]": "another process" for index in range(1, len(processes))}
+    found: dict[str, Any] = {f"process[{index}]": "another process" for index in range(1, len(processes))}
     found |= {"config.name": config.get("name"), "job": values.get("job"), **_paths("meta", values.get("meta"))}
     for key, value in processes[0].items():
         name = str(key)

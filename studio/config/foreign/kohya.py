@@ -142,7 +142,8 @@ def _network(reader: SettingsReader) -> None:
     alpha = reader.read("network_alpha", number)
     if alpha == 0:
         # In both trainers a missing alpha equals the rank.
-        reader.set("network_alpha", "lora.alpha", float(reader.values.get("lora.rank", names.DEFAULTS["network_dim"][1])), "0, which means the rank")
+        rank: float = reader.values.get("lora.rank", names.DEFAULTS["network_dim"][1])
+        reader.set("network_alpha", "lora.alpha", float(rank), "0, which means the rank")
     elif alpha is not None:
         reader.set("network_alpha", "lora.alpha", float(alpha))
 

@@ -1,5 +1,7 @@
 """Mapping of kohya's setting names to the studio's."""
 
+from typing import Any
+
 from studio.config.foreign.reader import Target, boolean, integer, number, one_of, optional, text
 from studio.families.stable_diffusion import SD15, SD21
 
@@ -57,7 +59,7 @@ TABLE = {
     "gradient_checkpointing": Target("runtime.gradient_checkpointing", boolean),
     "mixed_precision": Target("runtime.dtype", one_of({"no": "float32", "bf16": "bfloat16"}, PRECISION)),
 }
-DEFAULTS = {
+DEFAULTS: dict[str, tuple[str, Any]] = {
     "network_dim": ("lora.rank", 4),
     "network_alpha": ("lora.alpha", 1.0),
     "learning_rate": ("training.learning_rate", 2e-6),

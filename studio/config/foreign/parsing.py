@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Callable
 from typing import Any
 
 from studio.config.foreign.reader import short
@@ -56,4 +57,4 @@ def _too_deep(values: Any) -> bool:
     return bool(level)
 
 
-PARSERS = {".toml": tomllib.loads, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
+PARSERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}

@@ -153,7 +153,7 @@ def _to_eight_bit(image: Image.Image, background: str) -> tuple[Image.Image, Ima
     mode = image.mode
     if mode.startswith("I"):
         image = image.convert("I")
-        if image.getextrema()[1] > 65535:
+        if _extremes(image)[1] > 65535:
             raise StudioError("it has 32 bits per channel; save it with 8 or 16.")
         return image.point(SIXTEEN_TO_EIGHT, "L"), None
     if mode in ("F", "LAB", "HSV"):
@@ -163,10 +163,17 @@ def _to_eight_bit(image: Image.Image, background: str) -> tuple[Image.Image, Ima
         opaque = image.getchannel("A")
         flat = Image.new("RGB", image.size, background)
         flat.paste(image, mask=opaque)
-        return flat, opaque if opaque.getextrema()[0] < NEARLY_OPAQUE else None
+        return flat, opaque if _extremes(opaque)[0] < NEARLY_OPAQUE else None
     if mode in ("L", "RGB", "CMYK"):
         return image, None
     return image.convert("L" if mode == "1" else "RGB"), None
+
+
+def _extremes(channel: Image.Image) -> tuple[float, float]:
+    """The lowest and the highest value of an image with one channel."""
+    low, high = channel.getextrema()
+    assert not isinstance(low, tuple) and not isinstance(high, tuple), "An image with several channels has a pair for each."
+    return low, high
 
 
 def _to_srgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:
@@ -174,7 +181,9 @@ def _to_srgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.I
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
             if ImageCms.getProfileDescription(profile).strip() not in SRGB_NAMES:
-                return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+                converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+                assert converted is not None, "profileToProfile returns None only if it converts in place."
+                return converted
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             notes.append("its colour profile is not valid and was ignored.")
     return image.convert("RGB")

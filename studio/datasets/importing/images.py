@@ -108,15 +108,16 @@ class _Decoder:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.child = None
-        self.messages = queue.SimpleQueue()
+        self.child: subprocess.Popen[bytes] | None = None
+        self.messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.failure = ""
 
     def request(self, request: dict) -> Iterator[dict]:
-        self._start()
+        requests = self._started().stdin
+        assert requests is not None, "The decoder is started with a pipe."
         try:
-            self.child.stdin.write(json.dumps(request).encode() + b"\n")
-            self.child.stdin.flush()
+            requests.write(json.dumps(request).encode() + b"\n")
+            requests.flush()
         except OSError:
             self._fail("the decoder could not start.")
             return
@@ -134,9 +135,9 @@ class _Decoder:
             if message["kind"] == "end":
                 return
 
-    def _start(self) -> None:
+    def _started(self) -> "subprocess.Popen[bytes]":
         if self.child is not None:
-            return
+            return self.child
         env = {name: os.environ[name] for name in INHERITED if name in os.environ}
         env["PYTHONPATH"] = platform.environment()["PYTHONPATH"]
         self.child = subprocess.Popen(
@@ -148,6 +149,7 @@ class _Decoder:
         )
         self.messages = queue.SimpleQueue()
         threading.Thread(target=_forward, args=(self.child.stdout, self.messages), daemon=True).start()
+        return self.child
 
     def _fail(self, reason: str) -> None:
         self.failure = reason
@@ -157,7 +159,8 @@ class _Decoder:
         if self.child is not None:
             self.child.kill()
             self.child.wait()
-            self.child.stdin.close()
+            if self.child.stdin is not None:
+                self.child.stdin.close()
             self.child = None
 
 

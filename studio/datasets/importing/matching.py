@@ -35,10 +35,14 @@ class NewMask:
 class MaskTarget(Protocol):
     """A new or existing image that a mask can belong to."""
 
-    id: str
-    name: str
-    width: int
-    height: int
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
 
 
 @dataclass
@@ -98,8 +102,10 @@ class BatchCollector:
         """
         self._pair_captions()
         new = {image.id: image for image in self.decoded.images}
-        find = _Finder([(stem, new[id]) for stem, id in self.stems], existing)
-        to_scale, matched = [], {}
+        named: list[tuple[str, MaskTarget]] = [(stem, new[id]) for stem, id in self.stems]
+        find = _Finder(named, existing)
+        to_scale: list[tuple[NewMask, MaskTarget]] = []
+        matched: dict[str, str] = {}
         for message, mask_of in self.masks:
             mask = NewMask(message["id"], message["name"], message["width"], message["height"])
             image = find.by_id(mask_of) if mask_of else find.by_name(message["of"])
@@ -122,11 +128,14 @@ class BatchCollector:
         folded = {stem.casefold(): stem for stem in self.texts}
         used = set()
         for image in self.images.values():
-            stem = without_suffix(image["name"])
-            stem = stem if stem in self.texts else folded.get(stem.casefold())
-            used.add(stem)
+            exact = without_suffix(image["name"])
+            stem = exact if exact in self.texts else folded.get(exact.casefold())
             facts = {name: image[name] for name in ("id", "name", "width", "height", "looks_like_photo")}
-            self.decoded.images.append(NewImage(**facts, caption=self.texts.get(stem)))
+            if stem is None:
+                self.decoded.images.append(NewImage(**facts))
+                continue
+            used.add(stem)
+            self.decoded.images.append(NewImage(**facts, caption=self.texts[stem]))
         self.decoded.captions = {stem: text for stem, text in self.texts.items() if stem not in used}
 
 
@@ -135,7 +144,7 @@ class _Finder:
 
     def __init__(self, new: list[tuple[str, MaskTarget]], existing: Sequence[MaskTarget]):
         self._existing = {image.id: image for image in existing}
-        self._levels = [
+        self._levels: list[tuple[Callable[[str], object], dict[object, dict[str, MaskTarget]]]] = [
             (str, _by(str, new)),
             (str.casefold, _by(str.casefold, new)),
             (str.casefold, _by(_one_folder_up, new)),
