@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+from starlette.routing import Route
 
 from studio.core.access import Access, Mode
 from studio.ui import app as ui
@@ -48,12 +49,21 @@ def test_what_the_search_is_for_is_found(text, tmp_path):
     assert any(HTML.search(each) or JAVASCRIPT.search(each) for _, each in texts(tmp_path / "module.py"))
 
 
-@pytest.mark.parametrize("mode", [Mode.local, Mode.space])
-def test_nothing_of_the_page_carries_javascript_but_the_one_hook(home, mode):
-    app, _ = ui.build_app(home, Access(mode=mode, oauth=mode is Mode.space))
-    assert [event.js for event in app.fns.values() if event.js] == []
-    assert {block.js_on_load for block in app.blocks.values() if isinstance(block, gr.HTML)} == {None, ATTACH}
-    assert not (app.js or app.head)
+@pytest.fixture
+def space(home, monkeypatch):
+    """The page as a Space builds it, with a login at the Hub."""
+    for name, value in {"SYSTEM": "spaces", "SPACE_ID": "ana/studio"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL"):
+        monkeypatch.setattr(f"gradio.oauth.{name}", "https://hub.example")
+    return ui.build_app(home, Access(mode=Mode.space, oauth=True))[0]
+
+
+def test_nothing_of_the_page_carries_javascript_but_the_one_hook(home, space):
+    for app in (space, ui.build_app(home, Access())[0]):
+        assert [event.js for event in app.fns.values() if event.js] == []
+        assert {block.js_on_load for block in app.blocks.values() if isinstance(block, gr.HTML)} == {None, ATTACH}
+        assert not (app.js or app.head)
 
 
 def test_the_hook_is_the_one_that_the_script_knows():
@@ -78,11 +88,11 @@ def test_a_value_that_a_template_lacks_is_an_error():
         render("parts", "small")
 
 
-def test_a_space_still_has_the_routes_of_a_login_and_a_link_to_them(home):
-    app, _ = ui.build_app(home, Access(mode=Mode.space, oauth=True))
-    (button,) = [block for block in app.blocks.values() if block.elem_id == "hub-login"]
-    assert app.expects_oauth and button.link.startswith("/login/huggingface")
-    show = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "show_login")
+def test_a_space_has_a_login_without_javascript(home, space):
+    (button,) = [block for block in space.blocks.values() if block.elem_id == "hub-login"]
+    routes = [route.path for route in space.app.routes if isinstance(route, Route)]
+    assert "/login/huggingface" in routes and "/logout" in routes and button.link.startswith("/login/huggingface")
+    show = next(event.fn for event in space.fns.values() if event.fn and event.fn.__name__ == "show_login")
 
     class Profile:
         username = "ana"

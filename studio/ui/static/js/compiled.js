@@ -2,7 +2,7 @@
 
    Its HTML component calls Function() three times: for the Handlebars form of its template, for the template literal that
    Handlebars leaves, and for js_on_load. Of our components these strings are always the same, so their functions are written here.
-   Any other string goes to the browser, whose policy refuses it. See docs/decisions/001-no-eval.md. */
+   Any other string goes to the browser, whose policy refuses it. See docs/decisions/076-no-eval-on-the-page.md. */
 
 import { attach } from "./panels.js";
 

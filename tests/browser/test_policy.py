@@ -1,0 +1,120 @@
+"""The page under its Content-Security-Policy: nothing that a person does there is refused or logged as an error, and what is strange is."""
+
+import pytest
+from playwright.sync_api import expect
+
+from studio.datasets.dataset import Dataset
+from tests.trained import finished_run
+
+WATCH = """
+window.refused = [];
+document.addEventListener('securitypolicyviolation', event => window.refused.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`));
+"""
+
+
+@pytest.fixture
+def watched(browser, app):
+    """watched(width) -> (page, errors): a page that counts what its policy refuses, and what its console calls an error or a warning."""
+    contexts = []
+
+    def open_one(width: int = 1280):
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        contexts.append(context)
+        page, errors = context.new_page(), []
+        page.set_default_timeout(30_000)
+        page.add_init_script(WATCH)
+        page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(app.url)
+        page.get_by_role("button", name="Draw", exact=True).wait_for()
+        return page, errors
+
+    yield open_one
+    for context in contexts:
+        context.close()
+
+
+def refused(page) -> list[str]:
+    page.wait_for_timeout(500)
+    return page.evaluate("window.refused")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_on_any_tab_is_refused(watched, app, width):
+    workspace = app.home.workspace("local")
+    runs = [finished_run(workspace, title=f"Policy {width} {number}") for number in range(2)]
+    for run in runs:
+        for step in range(201, 240):
+            run.append({"kind": "step", "step": step, "loss": 1 / step, "seconds_per_step": 0.3})
+    Dataset.from_samples(workspace, "style")
+    page, errors = watched(width)
+
+    # Generate: a weight, a trigger word, everything that folds.
+    page.locator(".loras input[type=range]").first.evaluate(
+        "range => { range.value = 0.4; for (const kind of ['input', 'change']) range.dispatchEvent(new Event(kind, {bubbles: true})); }"
+    )
+    expect(page.locator(".loras output").first).to_have_text("0.40")
+    page.locator("#words .chip").first.click()
+    for name in ("Add a LoRA", "More settings"):
+        page.get_by_role("button", name=name).first.click()
+    page.locator("#draw-base input").click()
+    page.keyboard.press("Escape")
+
+    page.get_by_role("tab", name="Pictures & captions").click()
+    box = page.locator(".captioned textarea").first
+    box.fill("ohwx illustration of a kite")
+    expect(page.locator(".captioned .saved").first).to_have_text("saved")
+    page.locator(".captioned .back").first.click()
+    page.locator("#new-dataset").click()
+
+    page.get_by_role("tab", name="Train", exact=True).click()
+    for name in ("Try several values", "More settings", "Save and import settings"):
+        page.get_by_role("button", name=name).locator("visible=true").first.click()
+    page.locator("[data-click=copy]").click()
+    for run in runs:
+        page.locator(f"#run-list [data-change=pick][data-run='{run.id}']").check()
+        expect(page.locator(f"#run-list [data-change=pick][data-run='{run.id}']")).to_be_checked()
+    page.locator("[data-click=compare]").click()
+    expect(page.locator("svg.curves")).to_be_visible()
+    page.locator("#compare-back").click()
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.locator(f"#run-list [data-click=remove][data-run='{runs[0].id}']").click()
+    page.locator("#removed-runs [data-click=erase]").first.click()
+    page.locator("#removed-runs [data-click=restore]").first.click()
+    expect(page.locator(f"#run-list [data-run='{runs[0].id}'].open")).to_be_visible()
+
+    page.get_by_role("tab", name="Publish").click()
+    expect(page.locator("#card-body")).to_contain_text("Policy")
+    page.get_by_role("button", name="More on the card").click()
+    page.locator("#licence input").click()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Use via API").click()
+    expect(page.get_by_text("API Recorder")).to_be_visible()
+    assert refused(page) == [] and errors == []
+
+
+STRANGE = {
+    "a handler in HTML": "document.body.insertAdjacentHTML('beforeend', '<button onclick=\"window.ran = 1\">')",
+    "an inline script": "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))",
+    "a script from elsewhere": "document.body.append(Object.assign(document.createElement('script'), {src: 'https://example.com/x.js'}))",
+    "a picture from elsewhere": "document.body.append(Object.assign(new Image(), {src: 'https://example.com/x.png'}))",
+    "a base from elsewhere": "document.head.append(Object.assign(document.createElement('base'), {href: 'https://example.com/'}))",
+    "a request to elsewhere": "fetch('https://example.com/').catch(() => 0)",
+    "a frame": "document.body.append(Object.assign(document.createElement('iframe'), {src: 'https://example.com/'}))",
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_is_strange_is_refused(watched, name):
+    page, _ = watched()
+    page.evaluate(STRANGE[name])
+    assert len(refused(page)) == 1 and not page.evaluate("window.ran")
+
+
+def test_a_string_is_not_compiled_but_those_of_the_page_are(watched):
+    page, _ = watched()
+    attempts = """() => ['return 1', 'return `${value}${window}`;', 'return "a" + "b";'].map(text => {
+        try { return Function('value', text)('x'); } catch (error) { return error.name; } })"""
+    assert page.evaluate(attempts) == ["EvalError"] * 3
+    assert page.evaluate("Function('label', 'value', 'return `${value}`;')('no', '<b>`${1}')") == "<b>`${1}"
+    assert page.evaluate("Function instanceof Object && (() => 0) instanceof Function && (() => 0).constructor !== Function")
