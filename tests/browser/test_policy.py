@@ -88,9 +88,12 @@ def test_nothing_on_any_tab_is_refused(watched, app, width):
     page.get_by_role("button", name="More on the card").click()
     page.locator("#licence input").click()
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Use via API").click()
-    expect(page.get_by_text("API Recorder")).to_be_visible()
     assert refused(page) == [] and errors == []
+    if width == 1280:
+        # On a phone the page's footer has no room for it. Gradio's own view logs a file that it does not find.
+        page.get_by_role("button", name="Use via API").click()
+        expect(page.locator("#start-api-recorder")).to_be_visible()
+    assert refused(page) == []
 
 
 STRANGE = {
@@ -113,8 +116,10 @@ def test_what_is_strange_is_refused(watched, name):
 
 def test_a_string_is_not_compiled_but_those_of_the_page_are(watched):
     page, _ = watched()
-    attempts = """() => ['return 1', 'return `${value}${window}`;', 'return "a" + "b";'].map(text => {
-        try { return Function('value', text)('x'); } catch (error) { return error.name; } })"""
+    # Later, since what a debugger evaluates at once is outside the policy.
+    attempts = """() => new Promise(done => setTimeout(() => done(
+        ['return 1', 'return `${value}${window}`;', 'return "a" + "b";'].map(text => {
+            try { return Function('value', text)('x'); } catch (error) { return error.name; } })), 0))"""
     assert page.evaluate(attempts) == ["EvalError"] * 3
     assert page.evaluate("Function('label', 'value', 'return `${value}`;')('no', '<b>`${1}')") == "<b>`${1}"
     assert page.evaluate("Function instanceof Object && (() => 0) instanceof Function && (() => 0).constructor !== Function")
