@@ -21,8 +21,8 @@ def is_kohya(values: dict[str, Any]) -> bool:
     return any(name in names.SIGNS for name in _flat(values)) or isinstance(values.get("datasets"), list)
 
 
-def read(values: dict[str, Any], pictures: int = 0) -> Imported:
-    """`pictures` turns epochs into steps; 0 where nobody knows how many names are."""
+def read(values: dict[str, Any], image_count: int = 0) -> Imported:
+    """`image_count` is the number of images, which converts epochs to steps; 0 if it is unknown."""
     reader = SettingsReader(_flat(values))
     reader.translate(names.TABLE)
     _resolution(reader)
@@ -31,12 +31,12 @@ def read(values: dict[str, Any], pictures: int = 0) -> Imported:
         family = _family(reader)
         _network(reader)
         _optimizer(reader)
-        defaults = _steps(reader, pictures)
+        defaults = _steps(reader, image_count)
         _rates(reader, family)
         _noise(reader, family)
         _memory(reader)
         reader.apply_defaults(defaults)
-    _validation(reader, pictures)
+    _validation(reader, image_count)
     return reader.finish(SOURCE, names.UNSUPPORTED, names.UNNEEDED, names.USUAL)
 
 
