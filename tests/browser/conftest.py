@@ -47,6 +47,14 @@ def drop(page, place: str, pictures: dict[str, bytes]) -> None:
     page.evaluate(DROP, [place, [[name, base64.b64encode(data).decode()] for name, data in pictures.items()]])
 
 
+def wait_until(page, script: str, arg=None) -> None:
+    """Wait until the JavaScript `script` is true. Playwright's own wait_for_function evaluates a string inside the page, which its policy refuses."""
+    ends = time.monotonic() + PATIENCE_MS / 1000
+    while not page.evaluate(script, arg):
+        assert time.monotonic() < ends, f"never true: {script}"
+        page.wait_for_timeout(50)
+
+
 def missing(what: str) -> None:
     """In CI a browser that is not there is a failure; on somebody's laptop it is a reason to skip."""
     if os.environ.get("CI"):

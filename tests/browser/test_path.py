@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from studio.config.recipe import read_recipe
-from tests.browser.conftest import FOR_DOCS
+from tests.browser.conftest import FOR_DOCS, wait_until
 
 NAME = "my-ink"
 STEPS = "240" if FOR_DOCS else "40"
@@ -22,10 +22,11 @@ def shown(page: Page, plate: str) -> str:
 
 
 def wait_for_another(page: Page, plate: str, before: str) -> None:
-    page.wait_for_function(
+    wait_until(
+        page,
         """([plate, before]) => { const img = document.querySelector(plate + ' img');
             return img && img.getAttribute('src') !== before && img.complete; }""",
-        arg=[plate, before],
+        [plate, before],
     )
 
 
@@ -153,7 +154,8 @@ def add_newest(page: Page) -> None:
     page.locator("#add-mine input").click()
     page.get_by_role("option").first.click()
     page.locator(".loras li").first.wait_for()
-    page.wait_for_function("document.querySelector('#stack-plate img') && !document.querySelector('#stack-plate .busy')")
+    expect(page.locator("#stack-plate img")).to_be_visible()
+    expect(page.locator("#stack-plate .busy")).to_have_count(0)
 
 
 def test_a_picture_from_the_history_restores_its_recipe(open_page, app):

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from studio.datasets.dataset import Dataset
+from tests.browser.conftest import wait_until
 from tests.trained import finished_run
 
 
@@ -56,7 +57,7 @@ def test_two_runs_beside_each_other_and_back(open_page, keep, app):
     expect(page.locator("#compare-settings")).to_contain_text("lora.rank")
     expect(page.locator("#compare-samples img")).to_have_count(6)
     expect(page.locator("#run")).to_be_hidden()
-    page.wait_for_function("[...document.querySelectorAll('#compare-samples img')].every(img => img.complete && img.naturalWidth)")
+    wait_until(page, "[...document.querySelectorAll('#compare-samples img')].every(img => img.complete && img.naturalWidth)")
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     page.locator("#compare-step input").click()
     page.get_by_role("option", name="step 100").click()

@@ -25,7 +25,7 @@ def test_a_lora_comes_from_a_file_and_from_the_hub(open_page, keep, hub):
     page.get_by_role("button", name="Fetch from the Hub").click()
     expect(rows).to_have_count(before + 2)
     expect(page.locator("#add-lora")).to_contain_text("In the stack now: their-lora.")
-    page.wait_for_function("!document.querySelector('#stack-plate .busy')")
+    expect(page.locator("#stack-plate .busy")).to_have_count(0)
     keep(page, "stack-from-file-and-hub")
 
     page.get_by_label("From the Hugging Face Hub").fill("someone/nothing-here")
