@@ -109,9 +109,10 @@ class Jobs:
         self._write("UPDATE jobs SET pid = ?, mark = ? WHERE id = ? AND state = 'waiting'", child.pid, platform.start_mark(child.pid), job.id)
         return self.get(job.id)
 
-    def get(self, job_id: int) -> Job:
+    def get(self, job_id: int, owner: str | None = None) -> Job:
+        """The job; with `owner`, only if it is theirs. Another owner's job gives the same StudioError as one that does not exist."""
         row = self._fetch_one("SELECT * FROM jobs WHERE id = ?", job_id)
-        if row is None:
+        if row is None or owner not in (None, row["owner"]):
             raise StudioError(f"There is no job {job_id}; choose one from the list of jobs.")
         return as_job(row)
 

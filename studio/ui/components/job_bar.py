@@ -89,9 +89,7 @@ def build(studio: Studio, rooms: gr.Tabs) -> gr.HTML:
     @in_words
     def stop(request: gr.Request, event: gr.EventData):
         owner = studio.owner(request)
-        job = studio.jobs.get(int(event.job))
-        if job.owner == owner:
-            studio.stop(job)
+        studio.stop(studio.jobs.get(int(event.job), owner))
         return show(studio.workspace(request), running(studio, owner))
 
     shown.stop(stop, None, shown, **QUIET)

@@ -161,9 +161,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
 
     @in_words
     def stop(request: gr.Request, event: gr.EventData):
-        job = studio.jobs.get(int(event.job))
-        if job.owner == studio.owner(request):
-            studio.jobs.cancel(job.id)
+        studio.jobs.cancel(studio.jobs.get(int(event.job), studio.owner(request)).id)
 
     progress.stop(stop, None, None, **QUIET)
 

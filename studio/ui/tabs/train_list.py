@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from studio.core.errors import StudioError
-from studio.jobs.queue import Job
 from studio.runs.run import Run
 from studio.ui.components import run_list, run_state
 from studio.ui.components.html import html, notice, panel
@@ -31,26 +29,20 @@ def build_list(studio: Studio) -> Lists:
     gone = build_removed(studio, "runs")
     gone.render()
 
-    def own(request: gr.Request, job_id: str) -> Job:
-        job = studio.jobs.get(int(job_id))
-        if job.owner != studio.owner(request):
-            raise StudioError("That training is not here any more; look at the list of what waits.")
-        return job
-
     def wire(show: Callable, asked: list, shown: list) -> None:
         """`show(*asked, request)` gives what `shown` shows."""
         open_run, picked = asked
 
         @in_words
         def move(run_id, ids, request: gr.Request, event: gr.EventData):
-            job = own(request, event.job)
+            job = studio.jobs.get(int(event.job), studio.owner(request))
             if job.state == "waiting":
                 studio.jobs.move(job.id, event.where)
             return show(run_id, ids, request)
 
         @in_words
         def cancel(run_id, ids, request: gr.Request, event: gr.EventData):
-            job = own(request, event.job)
+            job = studio.jobs.get(int(event.job), studio.owner(request))
             if job.state == "waiting":
                 studio.stop(job)
             return show(run_id, ids, request)
