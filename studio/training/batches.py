@@ -176,7 +176,8 @@ def _example(image: dict, folder: Path, size: tuple[int, int], config: DatasetCo
     mean_CHW, std_CHW = encodings.latents(folder / image["file"], image["sha256"], size, mirror)
     mask = None
     if config.masks and image.get("mask"):
-        mask = read_mask(folder / image["mask"], size, tuple(mean_CHW.shape[1:]), mirror, config.mask_floor)
+        height, width = mean_CHW.shape[1:]
+        mask = read_mask(folder / image["mask"], size, (height, width), mirror, config.mask_floor)
     return Example(size, mean_CHW, std_CHW, image["caption"], mask)
 
 

@@ -52,8 +52,8 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     repair_events(run)
     config, base, family = resolve_config(run, group)
     runtime.apply(config.runtime)
-    device, training, total = torch.device(config.runtime.device), config.training, config.training.max_train_steps
-    dtype = runtime.torch_dtype(config.runtime.dtype)
+    device, training, total = torch.device(config.runtime.filled_device), config.training, config.training.max_train_steps
+    dtype = runtime.torch_dtype(config.runtime.filled_dtype)
 
     # Encode images and captions. VAE and text encoders are unloaded before the denoiser is loaded, except text encoders that training needs.
     encodings = Encodings(run.cache_dir, base, family, device, dtype)
@@ -77,7 +77,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     encodings.unload(("vae",) if keep_text_encoders else ("vae", *family.text_encoder_names))
 
     # Load the denoiser, generate missing prior images with it, then inject the LoRA.
-    loaded = family.load(base, dtype, parts=(family.denoiser_name,), quantisation=config.runtime.quantisation)
+    loaded = family.load(base, dtype, parts=(family.denoiser_name,), quantisation=config.runtime.filled_quantisation)
     denoiser = loaded.components[family.denoiser_name]
     offload = place_denoiser(denoiser, family, config, device)
     pipeline.register_modules(**{family.denoiser_name: denoiser})
@@ -110,7 +110,8 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     if config.runtime.execution is None:
         batches = [(batch, 1 / training.gradient_accumulation_steps) for batch in loader.batches(step)]
         config = resolve_execution(run, training_step, batches, learning_rate(training, step), step, bool(prior_examples))
-    backends.apply(training_step, config.runtime.execution)
+    execution = config.runtime.filled_execution
+    backends.apply(training_step, execution)
     every = 1 if device.type == "cpu" or not parameters.entry.skips_on_device else STEPS_BETWEEN_READS
     metrics = MetricsReader(run, samples, total, every, write=group.is_main)
     pause_adapters: list[Path] = []
@@ -145,7 +146,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     # Report the start and generate the samples of the base.
     if group.is_main:
         run.append(
-            {"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": config.runtime.execution, "device": str(device)}
+            {"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": execution, "device": str(device)}
         )
         captions = [image["caption"] for image in run.snapshot["pictures"]]
         for note in [*encodings.notes, *truncation_notes(family, pipeline, captions)]:
@@ -178,7 +179,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         if prior_examples:
             batches += [(batch, config.prior.weight / training.gradient_accumulation_steps) for batch in prior_loader.batches(step)]
         rate = learning_rate(training, step)
-        loss, norm = training_step(step, batches, rate, config.runtime.execution)
+        loss, norm = training_step(step, batches, rate, execution)
         step += 1
         metrics.add(step, rate, loss, norm)
 
@@ -189,6 +190,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         if metrics.full or sample_due or checkpoint_due or validation_due or preflight_due:
             flush_metrics()
         if group.is_main and preflight_due:
+            assert metrics.seconds_per_step is not None, "flush_metrics has just measured it."
             run.append({"kind": "preflight", "step": step, **preflight(config, samples, parameters, metrics.seconds_per_step, step)})
         if validation_due:
             validation_loss = validation.loss()

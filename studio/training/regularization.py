@@ -34,6 +34,7 @@ def load_prior(run: Run, config: TrainConfig, base: BaseFolder, family: Family, 
     encodings.unload(("vae",))
     examples = load_examples(listing, run.prior_dir, config.dataset, encodings, lambda: False, lambda done, total: None)
     encodings.unload(("vae",))
+    assert examples is not None, "Only a stop request leaves images out, and here none is read."
     return examples
 
 
@@ -43,7 +44,7 @@ def _generate_missing(run: Run, config: TrainConfig, base: BaseFolder, family: F
     if not missing:
         return
     encodings.load_decoder()
-    generator = Generator(base, family, config.runtime.device, config.runtime.dtype, encodings.pipeline)
+    generator = Generator(base, family, config.runtime.filled_device, config.runtime.filled_dtype, encodings.pipeline)
     for prompt in (config.prior.prompt, ""):
         generator.cache_conditions(prompt, encodings.conditions(prompt))
     for index in missing:
