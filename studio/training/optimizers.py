@@ -55,7 +55,7 @@ def make_optimizer(training: TrainingConfig, groups: list[dict]) -> torch.optim.
     """Create the optimizer for parameter groups of {"params", "share"}. StudioError with the command to run if its package is not installed."""
     entry = optimizers.get(training.optimizer)
     device = groups[0]["params"][0].device
-    if entry.recordable:
+    if entry.capturable:
         groups = [{**group, "lr": torch.tensor(training.learning_rate, device=device)} for group in groups]
     arguments = {"lr": training.learning_rate, "weight_decay": training.weight_decay, **entry.arguments}
     if device.type == "cuda":

@@ -164,7 +164,7 @@ class TrainedParameters:
     def _restore_state(self, weight: nn.Parameter, saved: dict) -> None:
         """Set the optimizer state of one weight; scalar tensors and moments go to the device of the weights."""
         state = self.optimizer.state.pop(weight, {})
-        if self.entry.recordable:
+        if self.entry.capturable:
             # A missing entry is the state before the first step, which is zero for these optimizers.
             saved = {key: torch.zeros_like(value) for key, value in state.items()} | saved
         for key, value in saved.items():
