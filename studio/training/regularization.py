@@ -13,9 +13,9 @@ from studio.families.base import Family
 from studio.families.facts import BaseFolder
 from studio.generation.generator import Generator
 from studio.runs.run import Run
-from studio.training.batches import Example, load_examples
 from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Encodings
+from studio.training.examples import Example, load_examples
 
 
 def load_prior(run: Run, config: TrainConfig, base: BaseFolder, family: Family, encodings: Encodings, group: ProcessGroup) -> list[Example]:
