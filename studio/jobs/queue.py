@@ -23,7 +23,7 @@ DIRECT_KINDS = {
     "adapter": "studio.jobs.imports:import_adapters",
     "download": "studio.jobs.imports:download_adapter",
     "publish": "studio.publishing.send:publish_job",
-    "save": "studio.publishing.plan:save_job",
+    "save": "studio.publishing.save:save_job",
     "estimate": "studio.jobs.estimates:estimate_job",
 }
 """kind -> function(home, job, report, secret) -> result dict, imported and run by the process of a direct job."""
