@@ -15,6 +15,7 @@ from pathlib import Path
 
 from studio.core import platform
 from studio.core.errors import StudioError
+from studio.core.locks import FileLock
 from studio.jobs.table import ORDER, Job, as_job, prepare
 
 DEVICE_KINDS = ("generate", "caption", "train")
@@ -54,7 +55,7 @@ class Jobs:
         self.database.parent.mkdir(parents=True, exist_ok=True)
         self._own = _Connection()
         # Two processes that switch a new file to WAL can deadlock, for which SQLite raises an error instead of waiting.
-        with platform.FileLock(self.database.with_suffix(".setup"), "The job database", wait=True):
+        with FileLock(self.database.with_suffix(".setup"), "The job database", wait=True):
             self._connection.execute("PRAGMA journal_mode = WAL")
             prepare(self._connection)
         # PRAGMA data_version counts writes of *other* connections, so `data_version` needs a connection that never writes.

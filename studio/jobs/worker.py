@@ -17,7 +17,7 @@ from studio import families
 from studio.config.recipe import Recipe, add_recipe
 from studio.core import platform
 from studio.core.errors import StudioError
-from studio.core.platform import FileLock
+from studio.core.locks import FileLock
 from studio.core.workspace import Home, write_atomically
 from studio.jobs.progress import ErrorBoundary, ProgressReporter
 from studio.jobs.queue import DEVICE_KINDS, Job, Jobs
