@@ -31,6 +31,7 @@ from studio.generation.model_cache import ModelCache
 from studio.jobs.queue import Jobs
 from studio.publishing import plan
 from studio.publishing.plan import Request
+from studio.publishing.save import save_folder
 from studio.runs import library, starting_points, trash
 from studio.runs.run import Run
 from tests.homes.training import train
@@ -223,7 +224,7 @@ def test_finished_runs_are_prepared_for_publishing_without_loss(old, tmp_path):
         asked = Request(adapter=f"run:{run_id}", licence="apache-2.0", base_licence="my own", rights="I drew these.", stated_by="Ana")
         made = plan.plan(old.workspace, asked)
         made.check()
-        folder = plan.save_folder(made, tmp_path / run_id)
+        folder = save_folder(made, tmp_path / run_id)
         weights = (folder / "pytorch_lora_weights.safetensors").read_bytes()
         assert hashlib.sha256(weights).hexdigest() == old.facts["adapters"][f"run:{run_id}"]["sha256"]
         assert len(list(folder.glob("images/*.png"))) == sum(then["samples"].values())

@@ -191,7 +191,7 @@ def _stop(process: subprocess.Popen, home: Path) -> None:
 
 def _held(lock: Path) -> bool:
     from studio.core.errors import StudioError
-    from studio.core.platform import FileLock
+    from studio.core.locks import FileLock
 
     try:
         with FileLock(lock, "The worker"):

@@ -8,7 +8,8 @@ import typer
 from studio.cli.terminal import HomeOption, check_target, console, follow, open_home
 from studio.core.errors import StudioError, validated
 from studio.publishing.licensing import LICENCES
-from studio.publishing.plan import Request, plan, save_folder, save_zip
+from studio.publishing.plan import Request, plan
+from studio.publishing.save import save_folder, save_zip
 
 LicenceOption = Annotated[
     str, typer.Option(help=f"Licence, by its id on the Hub, or base for that of the base model: {', '.join(filter(None, LICENCES))}.")

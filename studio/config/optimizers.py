@@ -27,7 +27,7 @@ class Optimizer(Entry):
     """The default of its class, which other trainers leave in place; the studio's own is in TrainingConfig."""
     skips_on_device: bool = False
     """Leaves out a step that is not finite without the host reading the norm: torch's fused kernels, by their gradient scaler's protocol."""
-    recordable: bool = False
+    capturable: bool = False
     """Its step fits a CUDA graph: nothing asks the host, state begins as zeros, and the learning rate is read from a tensor."""
     finds_rate: bool = False
     """Finds one learning rate for all parameters, so text encoders have none of their own. Where the configured one counts, it multiplies: 1 is usual."""
@@ -50,7 +50,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         state_bytes=8,
         weight_decay=0.01,
         skips_on_device=True,
-        recordable=True,
+        capturable=True,
         names={"kohya": ("adamw", "pagedadamw", "pagedadamw32bit"), "ai-toolkit": ("adamw",)},
     ),
     Optimizer(

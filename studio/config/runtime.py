@@ -37,3 +37,26 @@ class RuntimeConfig(BaseModel):
 
     processes: int = Field(1, title="Processes", ge=1, le=64)
     """Number of processes for data-parallel training, usually one per GPU. Each computes its part of the batch."""
+
+    # The settings that may be left empty, in the config of a run that has started: `training.resolve` has filled them in.
+
+    @property
+    def filled_device(self) -> str:
+        return _filled(self.device)
+
+    @property
+    def filled_dtype(self) -> str:
+        return _filled(self.dtype)
+
+    @property
+    def filled_quantisation(self) -> str:
+        return _filled(self.quantisation)
+
+    @property
+    def filled_execution(self) -> str:
+        return _filled(self.execution)
+
+
+def _filled(value: str | None) -> str:
+    assert value is not None, "Empty settings are filled in before a run starts."
+    return value

@@ -1,4 +1,4 @@
-"""Child processes, file locks and resource limits: everything that differs between Linux, macOS and Windows.
+"""Child processes, memory and resource limits: what differs between Linux, macOS and Windows.
 
 Children are started from an argument list (never a shell) and outlive their parent; a secret reaches them on stdin only.
 """
@@ -14,9 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
-
-from studio.core.errors import StudioError
+from typing import Any
 
 WINDOWS = sys.platform == "win32"
 LINUX = sys.platform.startswith("linux")
@@ -32,10 +30,7 @@ CONTAINER_LIMITS = (
 GLIBC_KEEPS = ((-1, -1), (-4, 0))
 """mallopt(3): M_TRIM_THRESHOLD never, M_MMAP_MAX none, so that large blocks are not returned individually either."""
 
-if WINDOWS:
-    import msvcrt
-else:
-    import fcntl
+if not WINDOWS:
     import resource
 
 
@@ -224,89 +219,3 @@ def limit_cpu(seconds_from_now: int) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds_from_now, hard))
-
-
-class FileLock:
-    """A file lock that the operating system releases when its holder ends, even by a crash. Use it in a `with` block.
-
-    `with FileLock(path, "The run 'ink'"):` raises a StudioError that names the holder if it is locked; `wait=True` waits instead.
-    """
-
-    def __init__(self, path: Path, title: str, wait: bool = False):
-        self.path = path
-        self.title = title
-        self.wait = wait
-        self.file: BinaryIO | None = None
-
-    def acquire(self) -> bool:
-        """Try once (or wait); True if acquired."""
-        file = open(self.path, "a+b")  # noqa: SIM115 - held until release
-        try:
-            _lock(file, self.wait)
-        except OSError:
-            file.close()
-            return False
-        file.truncate(0)
-        file.write(f"{os.getpid()} {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
-        file.flush()
-        self.file = file
-        return True
-
-    def holder(self) -> int | None:
-        """The pid of the process that holds the lock; None if it is free."""
-        try:
-            pid = self.path.read_text(errors="replace").partition(" ")[0]
-        except OSError:
-            # No such file, or Windows, where a locked file cannot be read.
-            return None
-        # Tried only if that process is running: a try holds the lock for an instant, in which others would not get it.
-        if not pid.isdigit() or not alive(int(pid)) or self.acquire():
-            self.release()
-            return None
-        return int(pid)
-
-    def release(self) -> None:
-        if self.file is not None:
-            _unlock(self.file)
-            self.file.close()
-            self.file = None
-
-    def __enter__(self) -> "FileLock":
-        if not self.acquire():
-            try:
-                pid, _, since = self.path.read_text(errors="replace").partition(" ")
-                holder = f"process {pid or 'unknown'}, since {since or 'a moment ago'}"
-            except OSError:
-                holder = "another process"
-            raise StudioError(f"{self.title} is in use by {holder}; wait for it to end, or stop it there.")
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.release()
-
-
-if sys.platform == "win32":
-    # msvcrt locks a byte range at the file position; a byte far after the text keeps the text readable.
-    LOCKED_BYTE = 1 << 30
-
-    def _lock(file: BinaryIO, wait: bool) -> None:
-        while True:
-            try:
-                file.seek(LOCKED_BYTE)
-                return msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            except OSError:
-                if not wait:
-                    raise
-                time.sleep(0.01)
-
-    def _unlock(file: BinaryIO) -> None:
-        file.seek(LOCKED_BYTE)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-
-else:
-
-    def _lock(file: BinaryIO, wait: bool) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _unlock(file: BinaryIO) -> None:
-        fcntl.flock(file, fcntl.LOCK_UN)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from studio import builtin
 from studio.core.errors import StudioError
-from studio.core.platform import FileLock
+from studio.core.locks import FileLock
 from studio.core.workspace import Workspace, new_id, slug, write_atomically
 from studio.datasets.captions import Captions
 from studio.datasets.importing.images import clean_text, decode_files, require_images

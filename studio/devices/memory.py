@@ -5,6 +5,7 @@ from typing import Any
 
 from studio.config import TrainConfig
 from studio.config.runtime import RuntimeConfig
+from studio.config.training import TrainingConfig
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.devices.footprint import Footprint
@@ -36,7 +37,7 @@ def resolve(requested: RuntimeConfig, base_parameters: int, config: TrainConfig,
 
         footprint = measure(config, family, base)
         assert footprint is not None and requested.device is not None, "A base with a folder can be measured, and runtime.resolve chose the device."
-        filled, reason = select_savings(footprint, requested, config.training.train_batch_size, free_bytes(requested.device))
+        filled, reason = select_savings(footprint, requested, config.training, free_bytes(requested.device))
         reasons.append(reason)
     if requested.device == "cpu" and requested.execution is None:
         # On a CPU compilation took three minutes and gained nothing; on a GPU the modes are timed once the denoiser is loaded.
@@ -53,7 +54,7 @@ def free_bytes(device: str) -> int:
     return int(torch.cuda.mem_get_info()[0] * SHARE)
 
 
-def select_savings(footprint: Footprint, requested: RuntimeConfig, batch: int, free: int) -> tuple[dict, str]:
+def select_savings(footprint: Footprint, requested: RuntimeConfig, training: TrainingConfig, free: int) -> tuple[dict, str]:
     """The fastest combination that agrees with the requested settings and fits into `free` bytes; the smallest one if none fits. Device and
     precision come from `requested`; if open, a GPU in 16 bits."""
     can_quantise = requested.device != "cpu" and importlib.util.find_spec("bitsandbytes") is not None
@@ -65,7 +66,7 @@ def select_savings(footprint: Footprint, requested: RuntimeConfig, batch: int, f
         if requested.quantisation not in (None, "none", "nf4"):
             quantisation = requested.quantisation
         if agrees and requested.quantisation in (None, quantisation) and (can_quantise or quantisation == "none" or requested.quantisation):
-            needed = footprint.memory(batch, checkpointing, quantisation, offload, requested.dtype or "bfloat16")
+            needed = footprint.memory(training, checkpointing, quantisation, offload, requested.dtype or "bfloat16")
             options.append((slowdown, needed, {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}))
     if not options:
         raise StudioError(

@@ -16,7 +16,7 @@ from studio.datasets import captioners
 from studio.runs import library
 
 if TYPE_CHECKING:
-    from studio.datasets.captioners import Captioner
+    from studio.datasets.captioners.base import Captioner
     from studio.generation.generator import Generator
 
 BASES_KEPT = {"cpu": 2, "cuda": 1}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from studio import config as configs
 from studio.config import TrainConfig
 from studio.core.errors import StudioError
-from studio.core.platform import FileLock
+from studio.core.locks import FileLock
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.jobs.queue import UNFINISHED, Job, Jobs

@@ -4,18 +4,14 @@ There are two kinds of jobs. Device jobs (caption, generate, train) are claimed 
 its own, `python -m studio.jobs.process DATABASE JOB`, which runs the function of its kind.
 """
 
-import contextlib
 import json
-import os
-import sqlite3
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from studio.core import platform
 from studio.core.errors import StudioError
-from studio.jobs.table import ORDER, Job, as_job, prepare
+from studio.jobs.table import ORDER, Job, Table, as_job
 
 DEVICE_KINDS = ("generate", "caption", "train")
 DIRECT_KINDS = {
@@ -23,7 +19,7 @@ DIRECT_KINDS = {
     "adapter": "studio.jobs.imports:import_adapters",
     "download": "studio.jobs.imports:download_adapter",
     "publish": "studio.publishing.send:publish_job",
-    "save": "studio.publishing.plan:save_job",
+    "save": "studio.publishing.save:save_job",
     "estimate": "studio.jobs.estimates:estimate_job",
 }
 """kind -> function(home, job, report, secret) -> result dict, imported and run by the process of a direct job."""
@@ -39,27 +35,12 @@ START_TIMEOUT_SECONDS = 60
 """A direct job without a process after this time counts as lost."""
 
 
-class _Connection(threading.local):
-    """sqlite3 requires one connection per thread; a forked child must not use its parent's connection, hence the pid."""
-
-    connection: sqlite3.Connection | None = None
-    pid: int | None = None
-
-
 class Jobs:
     """The queue in one file. Safe to use from several processes and threads."""
 
     def __init__(self, database: Path):
         self.database = Path(database)
-        self.database.parent.mkdir(parents=True, exist_ok=True)
-        self._own = _Connection()
-        # Two processes that switch a new file to WAL can deadlock, for which SQLite raises an error instead of waiting.
-        with platform.FileLock(self.database.with_suffix(".setup"), "The job database", wait=True):
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            prepare(self._connection)
-        # PRAGMA data_version counts writes of *other* connections, so `data_version` needs a connection that never writes.
-        self._watch = self._connect(check_same_thread=False)
-        self._watch_lock = threading.Lock()
+        self._table = Table(self.database)
 
     def submit(self, owner: str, kind: str, payload: dict, key: str | None = None) -> Job:
         """Add a job to the queue, or return this owner's unfinished job with the same key.
@@ -73,13 +54,13 @@ class Jobs:
         if kind not in DEVICE_KINDS and kind not in DIRECT_KINDS:
             raise StudioError(f"Unknown kind of job {kind!r}; choose one of: {', '.join((*DEVICE_KINDS, *DIRECT_KINDS))}.")
         found = []
-        with self._transaction():
+        with self._table.transaction():
             for payload, key in requests:
-                row = self._fetch_one("SELECT * FROM jobs WHERE owner = ? AND key = ? AND state IN ('waiting', 'running')", owner, key)
+                row = self._table.fetch_one("SELECT * FROM jobs WHERE owner = ? AND key = ? AND state IN ('waiting', 'running')", owner, key)
                 if row is None:
                     self._refuse_beyond_quota(owner, kind)
                     values = (owner, kind, json.dumps(payload), key, time.time())
-                    row = self._fetch_one("INSERT INTO jobs (owner, kind, payload, key, created) VALUES (?, ?, ?, ?, ?) RETURNING *", *values)
+                    row = self._table.fetch_one("INSERT INTO jobs (owner, kind, payload, key, created) VALUES (?, ?, ?, ?, ?) RETURNING *", *values)
                 assert row is not None, "INSERT ... RETURNING returns the inserted row."
                 found.append(as_job(row))
         return found
@@ -106,12 +87,12 @@ class Jobs:
             secret=secret or b"",
             on_exit=lambda status: self.mark_lost(job.id, status),
         )
-        self._write("UPDATE jobs SET pid = ?, mark = ? WHERE id = ? AND state = 'waiting'", child.pid, platform.start_mark(child.pid), job.id)
+        self._table.write("UPDATE jobs SET pid = ?, mark = ? WHERE id = ? AND state = 'waiting'", child.pid, platform.start_mark(child.pid), job.id)
         return self.get(job.id)
 
     def get(self, job_id: int, owner: str | None = None) -> Job:
         """The job; with `owner`, only if it is theirs. Another owner's job gives the same StudioError as one that does not exist."""
-        row = self._fetch_one("SELECT * FROM jobs WHERE id = ?", job_id)
+        row = self._table.fetch_one("SELECT * FROM jobs WHERE id = ?", job_id)
         if row is None or owner not in (None, row["owner"]):
             raise StudioError(f"There is no job {job_id}; choose one from the list of jobs.")
         return as_job(row)
@@ -129,14 +110,14 @@ class Jobs:
                 allowed = list(allowed)
                 where.append(f"{column} IN ({', '.join('?' * len(allowed))})")
                 values += allowed
-        rows = self._connection.execute(f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?", (*values, limit))
+        rows = self._table.fetch_all(f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?", *values, limit)
         return [as_job(row) for row in rows]
 
     def queue(self, kinds: Iterable[str] = DEVICE_KINDS) -> Sequence[Job]:
         """Running jobs, then waiting jobs in queue order; of all owners, since they share the device."""
         kinds = list(kinds)
         chosen = f"state IN ('waiting', 'running') AND kind IN ({', '.join('?' * len(kinds))})"
-        return [as_job(row) for row in self._connection.execute(f"SELECT * FROM jobs WHERE {chosen} ORDER BY state = 'waiting', {ORDER}", kinds)]
+        return [as_job(row) for row in self._table.fetch_all(f"SELECT * FROM jobs WHERE {chosen} ORDER BY state = 'waiting', {ORDER}", *kinds)]
 
     def move(self, job_id: int, where: str) -> None:
         """Move a waiting job first, up or down among its owner's waiting jobs of the same kind.
@@ -145,17 +126,17 @@ class Jobs:
         """
         if where not in MOVES:
             raise StudioError(f"A job cannot be moved {where!r}; choose one of {', '.join(MOVES)}.")
-        with self._transaction():
+        with self._table.transaction():
             job = self.get(job_id)
             if job.state != "waiting":
                 raise StudioError(f"Job {job_id} is {job.state} and cannot be moved; only waiting jobs can.")
             waiting = f"SELECT id, {ORDER} AS place FROM jobs WHERE state = 'waiting' AND owner = ? AND kind = ? ORDER BY place"
-            rows = self._connection.execute(waiting, (job.owner, job.kind)).fetchall()
+            rows = self._table.fetch_all(waiting, job.owner, job.kind)
             ids = [row["id"] for row in rows]
             at = ids.index(job_id)
             ids.insert({"first": 0, "up": max(at - 1, 0), "down": at + 1}[where], ids.pop(at))
             for row, moved in zip(rows, ids):
-                self._write("UPDATE jobs SET place = ? WHERE id = ?", row["place"], moved)
+                self._table.write("UPDATE jobs SET place = ? WHERE id = ?", row["place"], moved)
 
     def claim(self, kinds: Iterable[str], pid: int) -> Job | None:
         """Claim the first waiting job of these kinds. A single statement, so that no two processes get the same job."""
@@ -168,7 +149,7 @@ class Jobs:
         return self._take("SELECT id FROM jobs WHERE state = 'waiting' AND id = ?", [job_id], pid)
 
     def _take(self, choose: str, values: Sequence, pid: int) -> Job | None:
-        row = self._fetch_one(
+        row = self._table.fetch_one(
             f"""UPDATE jobs SET state = 'running', started = ?, ticks = ?, pid = ?, mark = ?, attempts = attempts + 1,
             done = 0, total = 0, seconds_left = NULL, message = '' WHERE id = ({choose}) AND state = 'waiting' RETURNING *""",
             *(time.time(), time.monotonic(), pid, platform.start_mark(pid), *values),
@@ -177,10 +158,10 @@ class Jobs:
 
     def set_process(self, job_id: int, pid: int) -> None:
         """Set the process of a running job, which may outlive the process that claimed it."""
-        self._write("UPDATE jobs SET pid = ?, mark = ? WHERE id = ? AND state = 'running'", pid, platform.start_mark(pid), job_id)
+        self._table.write("UPDATE jobs SET pid = ?, mark = ? WHERE id = ? AND state = 'running'", pid, platform.start_mark(pid), job_id)
 
     def progress(self, job_id: int, done: int, total: int, seconds_left: float | None = None, message: str = "") -> None:
-        self._write(
+        self._table.write(
             "UPDATE jobs SET done = ?, total = ?, seconds_left = ?, message = ? WHERE id = ? AND state = 'running'",
             *(done, total, seconds_left, message, job_id),
         )
@@ -202,7 +183,7 @@ class Jobs:
 
     def _close(self, job_id: int, state: str, error: str = "", result: dict | None = None) -> bool:
         now = time.monotonic()
-        return self._write(
+        return self._table.write(
             "UPDATE jobs SET state = ?, error = ?, result = ?, seconds_left = NULL, finished = ?, seconds = MAX(0, ? - ticks)"
             " WHERE id = ? AND state = 'running'",
             *(state, error, json.dumps(result or {}), time.time(), now, job_id),
@@ -210,12 +191,12 @@ class Jobs:
 
     def cancel(self, job_id: int) -> Job:
         """Cancel a waiting job at once; set a flag on a running one, whose process polls it."""
-        self._write("UPDATE jobs SET state = 'cancelled', finished = ? WHERE id = ? AND state = 'waiting'", time.time(), job_id)
-        self._write("UPDATE jobs SET cancel = 1 WHERE id = ? AND state = 'running'", job_id)
+        self._table.write("UPDATE jobs SET state = 'cancelled', finished = ? WHERE id = ? AND state = 'waiting'", time.time(), job_id)
+        self._table.write("UPDATE jobs SET cancel = 1 WHERE id = ? AND state = 'running'", job_id)
         return self.get(job_id)
 
     def cancel_requested(self, job_id: int) -> bool:
-        row = self._fetch_one("SELECT cancel FROM jobs WHERE id = ?", job_id)
+        row = self._table.fetch_one("SELECT cancel FROM jobs WHERE id = ?", job_id)
         return bool(row and row["cancel"])
 
     def mark_lost(self, job_id: int, status: int | None = None) -> None:
@@ -223,7 +204,7 @@ class Jobs:
         how = "" if status is None else f" (killed by signal {-status})" if status < 0 else f" (exit status {status})"
         message = f"The process of this job ended unexpectedly{how}; nothing else was affected. Try again."
         if not self.interrupt(job_id, message):
-            self._write(
+            self._table.write(
                 "UPDATE jobs SET state = 'failed', error = ?, finished = ? WHERE id = ? AND state = 'waiting'",
                 *(f"The process of this job could not start{how}; see logs/job-{job_id}.log in the studio's folder.", time.time(), job_id),
             )
@@ -234,7 +215,7 @@ class Jobs:
         Running training jobs are skipped: their process outlives the worker, which reads from the run how training ended.
         """
         orphans = []
-        for row in self._connection.execute("SELECT * FROM jobs WHERE state IN ('waiting', 'running')").fetchall():
+        for row in self._table.fetch_all("SELECT * FROM jobs WHERE state IN ('waiting', 'running')"):
             job = as_job(row)
             never_appeared = job.kind in DIRECT_KINDS and (job.pid or time.time() - job.created > START_TIMEOUT_SECONDS)
             if platform.alive(job.pid, job.mark) or job.kind == "train" or (job.state == "waiting" and not never_appeared):
@@ -252,7 +233,7 @@ class Jobs:
         elif job.attempts < MAX_ATTEMPTS:
             # An unchanged number of attempts means that no other process has requeued the job since.
             again = "UPDATE jobs SET state = 'waiting', pid = NULL, mark = NULL WHERE id = ? AND state = 'running' AND attempts = ?"
-            self._write(again, job.id, job.attempts)
+            self._table.write(again, job.id, job.attempts)
         else:
             self.fail(
                 job.id, f"The worker crashed on this job {job.attempts} times, so it is not retried; see logs/worker.log in the studio's folder."
@@ -261,42 +242,14 @@ class Jobs:
     def fail_waiting(self, kinds: Iterable[str], message: str) -> None:
         """Fail every waiting job of these kinds, because no worker can run them."""
         for job in self.list(kinds=kinds, states=("waiting",), limit=1000):
-            self._write("UPDATE jobs SET state = 'failed', error = ?, finished = ? WHERE id = ? AND state = 'waiting'", message, time.time(), job.id)
+            self._table.write(
+                "UPDATE jobs SET state = 'failed', error = ?, finished = ? WHERE id = ? AND state = 'waiting'", message, time.time(), job.id
+            )
 
     def delete_old(self, days: float = 30) -> None:
         """Delete finished jobs older than `days`. Training jobs stay: they record how their run ended."""
-        self._write("DELETE FROM jobs WHERE finished < ? AND kind != 'train'", time.time() - days * 86400)
+        self._table.write("DELETE FROM jobs WHERE finished < ? AND kind != 'train'", time.time() - days * 86400)
 
     def data_version(self) -> int:
         """A number that changes when any job changes. Takes microseconds; compare only within one Jobs object."""
-        with self._watch_lock:
-            return self._watch.execute("PRAGMA data_version").fetchone()[0]
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Exclusive transaction: no other process writes during the block, and an exception rolls it back."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        with self._connection:
-            yield
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        connection = self._own.connection
-        if connection is None or self._own.pid != os.getpid():
-            connection = self._own.connection = self._connect()
-            self._own.pid = os.getpid()
-        return connection
-
-    def _connect(self, check_same_thread: bool = True) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.database, timeout=30, isolation_level=None, check_same_thread=check_same_thread)
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA synchronous = NORMAL")
-        return connection
-
-    def _fetch_one(self, sql: str, *values) -> sqlite3.Row | None:
-        # fetchall: a RETURNING statement holds the write lock until its last row is read.
-        rows = self._connection.execute(sql, values).fetchall()
-        return rows[0] if rows else None
-
-    def _write(self, sql: str, *values) -> bool:
-        return self._connection.execute(sql, values).rowcount > 0
+        return self._table.data_version()

@@ -1,8 +1,15 @@
-"""Jobs table: schema, migration of older tables, and a row as an object."""
+"""Jobs table in SQLite: schema, migration of older tables, a row as an object, and a connection for each thread and process."""
 
+import contextlib
 import json
+import os
 import sqlite3
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+from studio.core.locks import FileLock
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -62,3 +69,64 @@ class Job:
 def as_job(row: sqlite3.Row) -> Job:
     values = {name: row[name] for name in Job.__dataclass_fields__ if name != "cancel_requested"}
     return Job(**{**values, "payload": json.loads(row["payload"]), "result": json.loads(row["result"])}, cancel_requested=bool(row["cancel"]))
+
+
+class _Connection(threading.local):
+    """sqlite3 requires one connection per thread; a forked child must not use its parent's connection, hence the pid."""
+
+    connection: sqlite3.Connection | None = None
+    pid: int | None = None
+
+
+class Table:
+    """The table in one file, for several processes and threads."""
+
+    def __init__(self, database: Path):
+        self.database = database
+        self.database.parent.mkdir(parents=True, exist_ok=True)
+        self._own = _Connection()
+        # Two processes that switch a new file to WAL can deadlock, for which SQLite raises an error instead of waiting.
+        with FileLock(self.database.with_suffix(".setup"), "The job database", wait=True):
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            prepare(self._connection)
+        # PRAGMA data_version counts writes of *other* connections, so `data_version` needs a connection that never writes.
+        self._watch = self._connect(check_same_thread=False)
+        self._watch_lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Exclusive transaction: no other process writes during the block, and an exception rolls it back."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        with self._connection:
+            yield
+
+    def fetch_all(self, sql: str, *values) -> list[sqlite3.Row]:
+        # Not one row at a time: a RETURNING statement holds the write lock until its last row is read.
+        return self._connection.execute(sql, values).fetchall()
+
+    def fetch_one(self, sql: str, *values) -> sqlite3.Row | None:
+        rows = self.fetch_all(sql, *values)
+        return rows[0] if rows else None
+
+    def write(self, sql: str, *values) -> bool:
+        """Whether any row was changed."""
+        return self._connection.execute(sql, values).rowcount > 0
+
+    def data_version(self) -> int:
+        """A number that changes when another process or thread writes."""
+        with self._watch_lock:
+            return self._watch.execute("PRAGMA data_version").fetchone()[0]
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        connection = self._own.connection
+        if connection is None or self._own.pid != os.getpid():
+            connection = self._own.connection = self._connect()
+            self._own.pid = os.getpid()
+        return connection
+
+    def _connect(self, check_same_thread: bool = True) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.database, timeout=30, isolation_level=None, check_same_thread=check_same_thread)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection

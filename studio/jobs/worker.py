@@ -17,7 +17,7 @@ from studio import families
 from studio.config.recipe import Recipe, add_recipe
 from studio.core import platform
 from studio.core.errors import StudioError
-from studio.core.platform import FileLock
+from studio.core.locks import FileLock
 from studio.core.workspace import Home, write_atomically
 from studio.jobs.progress import ErrorBoundary, ProgressReporter
 from studio.jobs.queue import DEVICE_KINDS, Job, Jobs
@@ -242,6 +242,7 @@ class Worker:
     def caption(self, job: Job, report: ProgressReporter) -> dict:
         """{"dataset", "captioner", "only_empty", "class_noun"} -> {"captioned", "kept", "failed"}."""
         from studio.datasets import captioners
+        from studio.datasets.captioning import caption_dataset
         from studio.datasets.dataset import Dataset
 
         payload = job.payload
@@ -250,7 +251,7 @@ class Worker:
         downloading = f"Downloading {captioners.CAPTIONERS[name].title}" if name in captioners.CAPTIONERS else ""
         report(0, 0, "Loading the captioner")
         captioner = self.models.captioner(name, lambda done, total: report(done, total, downloading))
-        return captioners.caption_dataset(
+        return caption_dataset(
             dataset, name, captioner, bool(payload.get("only_empty", True)), ProgressReporter(self.jobs, job.id), payload.get("class_noun", "")
         )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from studio import config as configs
 from studio.config import TrainConfig, fields
 from studio.core.errors import StudioError
-from studio.core.platform import FileLock
+from studio.core.locks import FileLock
 from studio.core.workspace import RUNS, Workspace, write_atomically
 
 ADAPTER_NAME = re.compile(r"step-(\d{6})\.safetensors")

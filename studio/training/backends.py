@@ -22,8 +22,8 @@ def available(config: TrainConfig, extra_batches: bool) -> list[str]:
     runtime, training, lora = config.runtime, config.training, config.lora
     if runtime.device != "cuda" or runtime.offload or runtime.quantisation != "none":
         return ["eager"]
-    recordable = optimizers.get(training.optimizer).recordable
-    single_forward = runtime.processes == 1 and recordable and training.gradient_accumulation_steps == 1 and not extra_batches
+    capturable = optimizers.get(training.optimizer).capturable
+    single_forward = runtime.processes == 1 and capturable and training.gradient_accumulation_steps == 1 and not extra_batches
     deterministic = not (runtime.gradient_checkpointing or lora.dropout or lora.text_encoder)
     return ["eager", "compiled", *(["graph"] if single_forward and deterministic else [])]
 

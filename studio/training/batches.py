@@ -5,31 +5,18 @@ Shapes: B batch, C channels, H and W height and width (of pixels or latents).
 """
 
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy
 import torch
-from diffusers.training_utils import find_nearest_bucket, generate_aspect_ratio_buckets
 from torch import Tensor
 
 from studio.config.dataset import DatasetConfig
 from studio.config.training import TrainingConfig
-from studio.training.encoding_cache import Conditions, Encodings, read_mask
+from studio.training.distributed import SINGLE_PROCESS, Shard
+from studio.training.encoding_cache import Conditions, Encodings
+from studio.training.examples import Example
 from studio.training.rng import Purpose, make_rng
-
-
-@dataclass(frozen=True)
-class Example:
-    """One image with its caption: mean and std of its latents, loss mask, and the same mirrored. `bucket` is (height, width) in pixels."""
-
-    bucket: tuple[int, int]
-    mean_CHW: Tensor
-    std_CHW: Tensor
-    caption: str
-    mask_1HW: Tensor | None = None
-    mirrored: "Example | None" = None
 
 
 @dataclass(frozen=True)
@@ -41,17 +28,6 @@ class Batch:
     uniform_B: Tensor
     captions: list[str]
     mask_B1HW: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part of every global batch that one process trains."""
-
-    rank: int = 0
-    processes: int = 1
-
-
-SINGLE_PROCESS = Shard()
 
 
 class BatchLoader:
@@ -147,44 +123,6 @@ def batch_order(buckets: list[tuple[int, int]], batch_size: int, seed: int, epoc
         order += [order[i % len(order)] for i in rng.permutation(max(missing, len(order)))[:missing]]
         batches += [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
-
-
-def load_examples(
-    images: list[dict],
-    folder: Path,
-    config: DatasetConfig,
-    encodings: Encodings,
-    should_stop: Callable[[], bool],
-    on_progress: Callable[[int, int], None],
-) -> list[Example] | None:
-    """Encode the images of a snapshot. `should_stop()` is called before each image, True returns None; `on_progress(done, total)` after each."""
-    buckets = generate_aspect_ratio_buckets(config.resolution, divisibility=encodings.family.bucket_step(encodings.base))
-    examples = []
-    for image in images:
-        if should_stop():
-            return None
-        size = buckets[find_nearest_bucket(image["height"], image["width"], buckets)]
-        example = _example(image, folder, size, config, encodings, mirror=False)
-        if config.flip:
-            example = replace(example, mirrored=_example(image, folder, size, config, encodings, mirror=True))
-        examples.append(example)
-        on_progress(len(examples), len(images))
-    return examples
-
-
-def _example(image: dict, folder: Path, size: tuple[int, int], config: DatasetConfig, encodings: Encodings, mirror: bool) -> Example:
-    mean_CHW, std_CHW = encodings.latents(folder / image["file"], image["sha256"], size, mirror)
-    mask = None
-    if config.masks and image.get("mask"):
-        mask = read_mask(folder / image["mask"], size, tuple(mean_CHW.shape[1:]), mirror, config.mask_floor)
-    return Example(size, mean_CHW, std_CHW, image["caption"], mask)
-
-
-def split_validation(images: list[dict], count: int, seed: int) -> tuple[list[dict], list[dict]]:
-    """(training images, validation images): `count` validation images chosen by the seed, at least one image is left for training."""
-    order = make_rng(Purpose.VALIDATION_SPLIT, seed, 0).permutation(len(images)).tolist()
-    chosen = set(order[: min(count, len(images) - 1)])
-    return [image for i, image in enumerate(images) if i not in chosen], [image for i, image in enumerate(images) if i in chosen]
 
 
 class ConditionCache:

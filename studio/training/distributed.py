@@ -4,13 +4,24 @@ Started by `accelerate launch`. A single process creates no torch process group,
 """
 
 import os
+from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 from torch import Tensor
 
 from studio.core.errors import StudioError
-from studio.training.batches import Shard
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part of every global batch that one process trains."""
+
+    rank: int = 0
+    processes: int = 1
+
+
+SINGLE_PROCESS = Shard()
 
 
 class ProcessGroup:

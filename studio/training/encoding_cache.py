@@ -117,10 +117,10 @@ class Encodings:
 def base_identity(base: BaseFolder, family: Family) -> str:
     """Cache key of a base: the commit of a Hub model; for local files, which may change, the SHA-256 of the weights of VAE and text encoders."""
     encoders = ("vae", *family.text_encoder_names)
-    in_file = base.checkpoint is not None and set(encoders) <= set(family.checkpoint_parts)
-    if base.revision and not in_file:
+    checkpoint = base.checkpoint if set(encoders) <= set(family.checkpoint_parts) else None
+    if base.revision and checkpoint is None:
         return f"{base.reference or base.id}@{base.revision}"
-    files = [base.checkpoint] if in_file else [file for part in encoders for file in sorted((base.path / part).glob("*.safetensors"))]
+    files = [checkpoint] if checkpoint else [file for part in encoders for file in sorted((base.path / part).glob("*.safetensors"))]
     digest = hashlib.sha256()
     for file in files:
         with open(file, "rb") as opened:

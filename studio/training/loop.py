@@ -11,32 +11,30 @@ import time
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline
 
-from studio.config import TrainConfig, schedules
+from studio.config import schedules
 from studio.config.training import TrainingConfig
 from studio.core import hashes, packages, platform
 from studio.core.errors import StudioError
 from studio.devices import memory, runtime
-from studio.families.base import Family
 from studio.runs.run import Run
-from studio.training import backends, checkpoints, regularization
-from studio.training.batches import BatchLoader, ConditionCache, Example, load_examples, split_validation
+from studio.training import backends, regularization
+from studio.training.batches import BatchLoader, ConditionCache
 from studio.training.checkpoints import Disk
 from studio.training.disk_full import WaitingDisk, WaitingRun
 from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Encodings
+from studio.training.examples import encode_images, split_validation, truncation_notes
 from studio.training.lora import add_lora, load_start_weights, save_adapter
 from studio.training.metrics import STEPS_BETWEEN_READS, MetricsReader, NotFinite
 from studio.training.offload import place_denoiser
 from studio.training.parameters import TrainedParameters
 from studio.training.resolve import MAX_PAUSE_ADAPTERS, check_disk_space, preflight, resolve_config, resolve_execution, resolve_objective
+from studio.training.resume import last_step, repair_events, restore, save_checkpoint, wait_while_paused
 from studio.training.samples import SampleGrid
 from studio.training.step import TrainingStep
 from studio.training.validation import Validation
 
-PAUSE_POLL_SECONDS = 0.02
-PROGRESS_SECONDS = 0.5
 STEPS_BEFORE_PREFLIGHT = 2
 """Steps in this process before the "preflight" event, which estimates time, memory and disk of the whole run."""
 CONTINUE, PAUSE, STOP = 0, 1, 2
@@ -52,8 +50,8 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     repair_events(run)
     config, base, family = resolve_config(run, group)
     runtime.apply(config.runtime)
-    device, training, total = torch.device(config.runtime.device), config.training, config.training.max_train_steps
-    dtype = runtime.torch_dtype(config.runtime.dtype)
+    device, training, total = torch.device(config.runtime.filled_device), config.training, config.training.max_train_steps
+    dtype = runtime.torch_dtype(config.runtime.filled_dtype)
 
     # Encode images and captions. VAE and text encoders are unloaded before the denoiser is loaded, except text encoders that training needs.
     encodings = Encodings(run.cache_dir, base, family, device, dtype)
@@ -77,7 +75,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     encodings.unload(("vae",) if keep_text_encoders else ("vae", *family.text_encoder_names))
 
     # Load the denoiser, generate missing prior images with it, then inject the LoRA.
-    loaded = family.load(base, dtype, parts=(family.denoiser_name,), quantisation=config.runtime.quantisation)
+    loaded = family.load(base, dtype, parts=(family.denoiser_name,), quantisation=config.runtime.filled_quantisation)
     denoiser = loaded.components[family.denoiser_name]
     offload = place_denoiser(denoiser, family, config, device)
     pipeline.register_modules(**{family.denoiser_name: denoiser})
@@ -110,7 +108,8 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     if config.runtime.execution is None:
         batches = [(batch, 1 / training.gradient_accumulation_steps) for batch in loader.batches(step)]
         config = resolve_execution(run, training_step, batches, learning_rate(training, step), step, bool(prior_examples))
-    backends.apply(training_step, config.runtime.execution)
+    execution = config.runtime.filled_execution
+    backends.apply(training_step, execution)
     every = 1 if device.type == "cpu" or not parameters.entry.skips_on_device else STEPS_BETWEEN_READS
     metrics = MetricsReader(run, samples, total, every, write=group.is_main)
     pause_adapters: list[Path] = []
@@ -145,7 +144,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     # Report the start and generate the samples of the base.
     if group.is_main:
         run.append(
-            {"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": config.runtime.execution, "device": str(device)}
+            {"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": execution, "device": str(device)}
         )
         captions = [image["caption"] for image in run.snapshot["pictures"]]
         for note in [*encodings.notes, *truncation_notes(family, pipeline, captions)]:
@@ -178,7 +177,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         if prior_examples:
             batches += [(batch, config.prior.weight / training.gradient_accumulation_steps) for batch in prior_loader.batches(step)]
         rate = learning_rate(training, step)
-        loss, norm = training_step(step, batches, rate, config.runtime.execution)
+        loss, norm = training_step(step, batches, rate, execution)
         step += 1
         metrics.add(step, rate, loss, norm)
 
@@ -189,6 +188,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         if metrics.full or sample_due or checkpoint_due or validation_due or preflight_due:
             flush_metrics()
         if group.is_main and preflight_due:
+            assert metrics.seconds_per_step is not None, "flush_metrics has just measured it."
             run.append({"kind": "preflight", "step": step, **preflight(config, samples, parameters, metrics.seconds_per_step, step)})
         if validation_due:
             validation_loss = validation.loss()
@@ -218,81 +218,12 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     run.append({"kind": "finished", "step": step, "seconds": time.monotonic() - started, "adapter": run.adapter_at(step).name})
 
 
-def encode_images(run: Run, encodings: Encodings, config: TrainConfig, images: list[dict], group: ProcessGroup) -> list[Example] | None:
-    """Images of the snapshot as examples; None if a stop was requested. The main process encodes, the others then read its cache."""
-    reported = time.monotonic()
-
-    def report(done: int, count: int) -> None:
-        nonlocal reported
-        if time.monotonic() - reported > PROGRESS_SECONDS:
-            reported = time.monotonic()
-            run.append({"kind": "encoding", "done": done, "total": count})
-
-    if not group.is_main:
-        group.barrier()
-        if group.broadcast(0):
-            return None
-    folder = run.dataset_dir / "pictures"
-    should_stop = (lambda: run.stop_requested) if group.is_main else (lambda: False)
-    examples = load_examples(images, folder, config.dataset, encodings, should_stop, report if group.is_main else lambda done, count: None)
-    if group.is_main:
-        group.barrier()
-        group.broadcast(int(examples is None))
-    return examples
-
-
-def truncation_notes(family: Family, pipeline: DiffusionPipeline, captions: list[str]) -> list[str]:
-    """A note if captions are longer than the context of the text encoders, with the truncated text of the first; otherwise empty."""
-    truncated = {caption: text for caption in captions if (text := family.truncated_text(pipeline, caption))}
-    if not truncated:
-        return []
-    text = next(iter(truncated.values()))
-    return [f"{len(truncated)} of {len(captions)} captions are too long for this base; the end is ignored, in the first one: “{text}”."]
-
-
 def learning_rate(training: TrainingConfig, step: int) -> float:
     """Learning rate of step `step` (from 0): linear warm-up, then the schedule."""
     if step < training.lr_warmup_steps:
         return training.learning_rate * (step + 1) / (training.lr_warmup_steps + 1)
     progress = (step - training.lr_warmup_steps) / max(1, training.max_train_steps - training.lr_warmup_steps)
     return training.learning_rate * schedules.rate_factor(training, progress)
-
-
-def save_checkpoint(run: Run, step: int, parameters: TrainedParameters, disk: Disk) -> None:
-    """Write a checkpoint: weights, EMA and optimizer state."""
-    tensors, facts = parameters.state()
-    checkpoints.save(run.checkpoints_dir, step, tensors, facts, disk)
-    run.append({"kind": "checkpoint", "step": step})
-
-
-def restore(run: Run, parameters: TrainedParameters) -> int:
-    """Load the newest intact checkpoint; returns its step, 0 if there is none."""
-    newest = checkpoints.load_newest(run.checkpoints_dir)
-    if newest is None:
-        return 0
-    step, tensors, facts = newest
-    parameters.restore(tensors, facts)
-    return step
-
-
-def last_step(run: Run) -> int:
-    """Last step in the run's events, 0 before the first."""
-    return (run.curve() or [{"step": 0}])[-1]["step"]
-
-
-def repair_events(run: Run) -> None:
-    """Terminate an event that a kill cut off; otherwise the first event of the resume would be appended to that line and lost."""
-    if run.events_file.exists() and not run.events_file.read_bytes().endswith(b"\n"):
-        with open(run.events_file, "ab") as file:
-            file.write(b"\n")
-
-
-def wait_while_paused(run: Run, step: int) -> None:
-    """Block until the pause request is withdrawn or a stop is requested."""
-    run.append({"kind": "pausing", "step": step})
-    while run.pause_requested and not run.stop_requested:
-        time.sleep(PAUSE_POLL_SECONDS)
-    run.append({"kind": "resumed", "step": step})
 
 
 def main(argv: list[str]) -> int:

@@ -48,7 +48,7 @@ def add_lora(pipeline: "DiffusionPipeline", config: TrainConfig, family: Family,
     lora, working, index = config.lora, {}, 0
     for part, modules in targets(config, family).items():
         module = pipeline.components[part]
-        inject(module, peft_config(lora.method, lora.rank, lora.alpha, lora.dropout, modules))
+        inject(module, peft_config(lora.method, lora.rank, lora.filled_alpha, lora.dropout, modules))
         for name, weight in sorted(module.named_parameters()):
             if weight.requires_grad:
                 weight.data = weight.data.to(dtype)

@@ -64,7 +64,8 @@ class MetricsReader:
         if not unread or not self.write:
             self.start_clock()
             return None
-        losses, norms = (torch.stack([entry[column] for entry in unread]).tolist() for column in (2, 3))
+        losses = torch.stack([loss for _, _, loss, _ in unread]).tolist()
+        norms = torch.stack([norm for _, _, _, norm in unread]).tolist()
         seconds = (time.monotonic() - self.began) / len(unread)
         self.seconds_per_step = seconds if self.seconds_per_step is None else 0.9 * self.seconds_per_step + 0.1 * seconds
         for (step, rate, _, _), loss, norm in zip(unread, losses, norms):

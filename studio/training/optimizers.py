@@ -1,12 +1,29 @@
 """Optimizers, created from their entries in `studio.config.optimizers`."""
 
 import importlib
+from typing import Protocol, cast
 
 import torch
 
 from studio.config import optimizers
 from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
+
+
+class HasModes(Protocol):
+    """An optimizer whose entry says `has_modes`."""
+
+    def train(self) -> None: ...
+
+    def eval(self) -> None: ...
+
+
+class SkipsOnDevice(Protocol):
+    """An optimizer whose entry says `skips_on_device`: the attributes by which torch.amp.GradScaler tells it of a gradient that is not finite."""
+
+    grad_scale: torch.Tensor | None
+    found_inf: torch.Tensor | None
+
 
 TEXT_ENCODER_SHARE = 0.1
 """Factor of the learning rate for text encoders, if `training.text_encoder_learning_rate` is empty."""
@@ -38,14 +55,14 @@ def make_optimizer(training: TrainingConfig, groups: list[dict]) -> torch.optim.
     """Create the optimizer for parameter groups of {"params", "share"}. StudioError with the command to run if its package is not installed."""
     entry = optimizers.get(training.optimizer)
     device = groups[0]["params"][0].device
-    if entry.recordable:
+    if entry.capturable:
         groups = [{**group, "lr": torch.tensor(training.learning_rate, device=device)} for group in groups]
     arguments = {"lr": training.learning_rate, "weight_decay": training.weight_decay, **entry.arguments}
     if device.type == "cuda":
         arguments |= entry.cuda_arguments
     optimizer = _optimizer_class(entry)(groups, **arguments)
     if entry.has_modes:
-        optimizer.train()
+        cast(HasModes, optimizer).train()
     return optimizer
 
 

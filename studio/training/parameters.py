@@ -5,6 +5,8 @@ the optimizer updates the master weights. In float32 both are the same tensors.
 """
 
 import math
+from collections.abc import Set
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from studio.adapters.format import canonical_name
 from studio.config import optimizers
 from studio.config.training import TrainingConfig
-from studio.training.optimizers import make_optimizer, text_share
+from studio.training.optimizers import HasModes, SkipsOnDevice, make_optimizer, text_share
 
 
 class TrainedParameters:
@@ -22,12 +24,13 @@ class TrainedParameters:
     `text_encoder_names`: the names among them that belong to text encoders, which have a learning rate of their own.
     """
 
-    def __init__(self, working: dict[str, nn.Parameter], training: TrainingConfig, text_encoder_names: set[str] = frozenset()):
+    def __init__(self, working: dict[str, nn.Parameter], training: TrainingConfig, text_encoder_names: Set[str] = frozenset()):
         self.training = training
         self.entry = optimizers.get(training.optimizer)
         self.working = working
         self.masters = {name: weight if weight.dtype == torch.float32 else nn.Parameter(weight.detach().float()) for name, weight in working.items()}
-        self.ema = {name: weight.detach().clone() for name, weight in self.masters.items()} if training.ema_decay else {}
+        self.ema_decay = training.ema_decay or 0.0
+        self.ema = {name: weight.detach().clone() for name, weight in self.masters.items()} if self.ema_decay else {}
         groups = [
             {"params": [weight for name, weight in self.masters.items() if name not in text_encoder_names], "share": 1.0},
             {"params": [weight for name, weight in self.masters.items() if name in text_encoder_names], "share": text_share(training)},
@@ -67,8 +70,8 @@ class TrainedParameters:
         norm = nn.utils.clip_grad_norm_(self.masters.values(), self.training.max_grad_norm, foreach=True)
         if self.entry.skips_on_device:
             # The protocol of torch.amp.GradScaler: with found_inf the fused kernel changes neither weights nor moments nor step count.
-            self.optimizer.grad_scale = None
-            self.optimizer.found_inf = (~torch.isfinite(norm)).float()
+            optimizer = cast(SkipsOnDevice, self.optimizer)
+            optimizer.grad_scale, optimizer.found_inf = None, (~torch.isfinite(norm)).float()
         elif not math.isfinite(norm.item()):
             self.optimizer.zero_grad(set_to_none=True)
             return norm
@@ -83,7 +86,7 @@ class TrainedParameters:
         """ema += (1 - decay) * (master - ema), or nothing after a skipped step. `finite` is a bool scalar that stays on the device."""
         ema = list(self.ema.values())
         difference = torch._foreach_sub([weight.detach() for weight in self.masters.values()], ema)
-        torch._foreach_mul_(difference, (1 - self.training.ema_decay) * finite.float())
+        torch._foreach_mul_(difference, (1 - self.ema_decay) * finite.float())
         torch._foreach_add_(ema, difference)
 
     def copy_to_model(self) -> None:
@@ -102,9 +105,10 @@ class TrainedParameters:
             return {name: weight.detach() for name, weight in self.masters.items()}
         # Switching to eval mode and back rounds the weights, and training has to continue from the same bits.
         saved = [weight.detach().clone() for weight in self.masters.values()]
-        self.optimizer.eval()
+        optimizer = cast(HasModes, self.optimizer)
+        optimizer.eval()
         weights = {name: weight.detach().clone() for name, weight in self.masters.items()}
-        self.optimizer.train()
+        optimizer.train()
         torch._foreach_copy_([weight.detach() for weight in self.masters.values()], saved)
         return weights
 
@@ -160,7 +164,7 @@ class TrainedParameters:
     def _restore_state(self, weight: nn.Parameter, saved: dict) -> None:
         """Set the optimizer state of one weight; scalar tensors and moments go to the device of the weights."""
         state = self.optimizer.state.pop(weight, {})
-        if self.entry.recordable:
+        if self.entry.capturable:
             # A missing entry is the state before the first step, which is zero for these optimizers.
             saved = {key: torch.zeros_like(value) for key, value in state.items()} | saved
         for key, value in saved.items():

@@ -13,9 +13,9 @@ from studio.families.base import Family
 from studio.families.facts import BaseFolder
 from studio.generation.generator import Generator
 from studio.runs.run import Run
-from studio.training.batches import Example, load_examples
 from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Encodings
+from studio.training.examples import Example, load_examples
 
 
 def load_prior(run: Run, config: TrainConfig, base: BaseFolder, family: Family, encodings: Encodings, group: ProcessGroup) -> list[Example]:
@@ -34,6 +34,7 @@ def load_prior(run: Run, config: TrainConfig, base: BaseFolder, family: Family, 
     encodings.unload(("vae",))
     examples = load_examples(listing, run.prior_dir, config.dataset, encodings, lambda: False, lambda done, total: None)
     encodings.unload(("vae",))
+    assert examples is not None, "Only a stop request leaves images out, and here none is read."
     return examples
 
 
@@ -43,7 +44,7 @@ def _generate_missing(run: Run, config: TrainConfig, base: BaseFolder, family: F
     if not missing:
         return
     encodings.load_decoder()
-    generator = Generator(base, family, config.runtime.device, config.runtime.dtype, encodings.pipeline)
+    generator = Generator(base, family, config.runtime.filled_device, config.runtime.filled_dtype, encodings.pipeline)
     for prompt in (config.prior.prompt, ""):
         generator.cache_conditions(prompt, encodings.conditions(prompt))
     for index in missing:

@@ -8,6 +8,7 @@ from studio.config import TrainConfig, fields
 from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
 from studio.devices import measure, memory, runtime
+from studio.devices.footprint import checkpoint_bytes
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 from studio.families.objectives import FlowMatching, Objective, Shift
@@ -114,11 +115,7 @@ def preflight(config: TrainConfig, samples: SampleGrid, parameters: TrainedParam
 
 
 def _disk_bytes(config: TrainConfig, parameters: TrainedParameters) -> int:
-    """Bytes of one float32 adapter per column, of those saved for pauses, and of three checkpoints (two kept and one being written).
-
-    A checkpoint holds master weights, optimizer state and EMA.
-    """
+    """Bytes of one float32 adapter per column, of those saved for pauses, and of three checkpoints (two kept and one being written)."""
     count = sum(weight.numel() for weight in parameters.masters.values())
     columns = config.training.max_train_steps // config.samples.every + 1
-    checkpoint = 4 + parameters.entry.state_bytes + 4 * bool(config.training.ema_decay)
-    return int(count * (4 * (columns + MAX_PAUSE_ADAPTERS) + 3 * checkpoint))
+    return int(count * (4 * (columns + MAX_PAUSE_ADAPTERS) + 3 * checkpoint_bytes(config.training)))

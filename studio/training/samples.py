@@ -46,7 +46,7 @@ class SampleGrid:
             return
         self.encodings.load_decoder()
         runtime = self.config.runtime
-        self.generator = Generator(self.base, self.family, device=runtime.device, dtype=runtime.dtype, pipeline=self.encodings.pipeline)
+        self.generator = Generator(self.base, self.family, device=runtime.filled_device, dtype=runtime.filled_dtype, pipeline=self.encodings.pipeline)
         for prompt, conditions in self.conditions.items():
             self.generator.cache_conditions(prompt, conditions)
 
@@ -70,6 +70,8 @@ class SampleGrid:
         files = [folder / f"{row:02d}.png" for row in range(len(self.prompts))]
         if not self.prompts or all(file.exists() for file in files):
             return True
+        generator = self.generator
+        assert generator is not None, "prepare() creates it where there are sample prompts."
         began = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         trained = [self.encodings.pipeline.components[part] for part in targets(self.config, self.family)]
@@ -86,11 +88,11 @@ class SampleGrid:
             recipe = self._recipe(prompt, stack)
             # Compiled blocks would be recompiled for another size, and for every hook of the stack.
             with torch.compiler.set_stance("force_eager"):
-                image = self._image(step, recipe, adapter)
+                image = self._image(generator, step, recipe, adapter)
             png = io.BytesIO()
             image.save(png, format="PNG")
             self.disk.replace(file, add_recipe(png.getvalue(), recipe))
-        self.generator.stack.clear()
+        generator.stack.clear()
         for part in trained:
             enable(part, True)
             part.train()
@@ -99,10 +101,10 @@ class SampleGrid:
             self.seconds_per_column = time.monotonic() - began
         return complete
 
-    def _image(self, step: int, recipe: Recipe, adapter: Path | None) -> Image.Image:
+    def _image(self, generator: Generator, step: int, recipe: Recipe, adapter: Path | None) -> Image.Image:
         """One sample. If it overflows it is black and a note goes to the events; training continues, since a later adapter may be fine."""
         try:
-            return self.generator.generate(recipe, [(adapter, 1.0)] if adapter else [])
+            return generator.generate(recipe, [(adapter, 1.0)] if adapter else [])
         except Overflow as error:
             self.run.append({"kind": "note", "message": f"The sample {recipe.prompt[:60]!r} of step {step} is black. {error}"})
             side = self.config.samples.resolution or self.family.resolution(self.base)

@@ -24,6 +24,7 @@ from studio.training.rng import Purpose, make_rng
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
+    from torch.cuda import _POOL_HANDLE
 
 WARMUP_STEPS = 3
 """Steps before a capture, as the PyTorch notes on CUDA graphs require: libraries select their kernels in them."""
@@ -112,10 +113,10 @@ class TrainingStep:
         self.config, self.family, self.pipeline, self.objective = config, family, pipeline, objective
         self.parameters, self.conditions, self.group = parameters, conditions, group
         self.denoiser: nn.Module = pipeline.components[family.denoiser_name]
-        self.device = torch.device(config.runtime.device)
-        self.dtype = runtime.torch_dtype(config.runtime.dtype)
+        self.device = torch.device(config.runtime.filled_device)
+        self.dtype = runtime.torch_dtype(config.runtime.filled_dtype)
         self.captured: dict[tuple, CapturedStep] = {}
-        self.pool: tuple[int, int] | None = None
+        self.pool: _POOL_HANDLE | None = None
 
     def __call__(self, step: int, batches: list[tuple[Batch, float]], rate: float, execution: str = "eager") -> tuple[Tensor, Tensor]:
         """Train step `step` (from 0); returns (loss, gradient norm), scalars on the device.
@@ -140,7 +141,8 @@ class TrainingStep:
             conditions = self.family.encode_prompts(self.pipeline, batch.captions)
         else:
             conditions = {name: self._to_device(rows) for name, rows in self.conditions(batch.captions).items()}
-        t_B = self.objective.timesteps(batch.uniform_B, tuple(batch.latents_BCHW.shape[2:]))
+        height, width = batch.latents_BCHW.shape[2:]
+        t_B = self.objective.timesteps(batch.uniform_B, (height, width))
         mask = None if batch.mask_B1HW is None else self._to_device(batch.mask_B1HW)
         return Inputs(self._to_device(batch.latents_BCHW), self._to_device(batch.noise_BCHW), self._to_device(t_B), mask, conditions)
 
@@ -153,12 +155,13 @@ class TrainingStep:
 
     def _compute(self, inputs: list[tuple[Inputs, float]]) -> tuple[Tensor, Tensor]:
         """Forward, backward and optimizer step; returns (sum of the weighted losses, gradient norm)."""
-        total = None
+        losses: list[Tensor] = []
         for each, weight in inputs:
             loss = weight * self.losses(each).mean()
             loss.backward()
             self.parameters.accumulate()
-            total = loss.detach() if total is None else total + loss.detach()
+            losses.append(loss.detach())
+        total = sum(losses[1:], start=losses[0])
         self.group.all_reduce_mean([*(weight.grad for weight in self.parameters.masters.values() if weight.grad is not None), total])
         return total, self.parameters.step()
 

@@ -4,7 +4,8 @@ import numpy
 import torch
 
 from studio.config.validation import ValidationConfig
-from studio.training.batches import Batch, Example
+from studio.training.batches import Batch
+from studio.training.examples import Example
 from studio.training.rng import Purpose, make_rng
 from studio.training.step import TrainingStep
 

@@ -1,4 +1,4 @@
-"""Children outlive their parent, are recognised by more than their number, and hand back locks when they die."""
+"""Children outlive their parent and are recognised by more than their process id; memory and time are limited."""
 
 import os
 import signal
@@ -10,25 +10,6 @@ from pathlib import Path
 import pytest
 
 from studio.core import platform
-from studio.core.errors import StudioError
-
-HOLD = (
-    "import sys, time; from pathlib import Path; from studio.core.platform import FileLock\n"
-    "with FileLock(Path(sys.argv[1]), 'The run'):\n print('held', flush=True); time.sleep(60)"
-)
-
-
-def test_who_holds_a_lock_is_known_without_taking_it(tmp_path):
-    lock = platform.FileLock(tmp_path / "lock", "The run")
-    assert lock.holder() is None and not (tmp_path / "lock").exists()
-    child = holder(tmp_path / "lock")
-    assert lock.holder() == child.pid
-    child.kill()
-    child.wait()
-    assert lock.holder() is None
-    with lock:
-        pass
-    assert platform.FileLock(tmp_path / "lock", "The run").holder() is None, "its process lives, and let it go"
 
 
 @pytest.mark.skipif(not platform.LINUX, reason="glibc's malloc")
@@ -62,12 +43,6 @@ def wait_for(condition, seconds=60.0):
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
-
-
-def holder(path):
-    child = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, env=platform.environment())
-    assert child.stdout.readline() == b"held\n"
-    return child
 
 
 def test_a_child_outlives_the_process_that_started_it(tmp_path):
@@ -124,26 +99,6 @@ def test_a_process_that_ignores_the_request_is_ended_all_the_same():
     child.stdout.readline()
     platform.end(child.pid, grace_seconds=0.2)
     assert child.wait(5) == -signal.SIGKILL
-
-
-def test_the_second_taker_of_a_lock_is_told_who_has_it(tmp_path):
-    child = holder(tmp_path / "lock")
-    with (
-        pytest.raises(StudioError, match=rf"The run 'ink' is in use by process {child.pid}, since \d{{4}}-"),
-        platform.FileLock(tmp_path / "lock", "The run 'ink'"),
-    ):
-        pass
-    child.kill()
-    child.wait()
-
-
-def test_a_killed_holder_gives_its_lock_back(tmp_path):
-    child = holder(tmp_path / "lock")
-    child.kill()
-    child.wait()
-    lock = platform.FileLock(tmp_path / "lock", "The run")
-    assert lock.acquire()
-    lock.release()
 
 
 def test_memory_and_time_are_limited_where_the_system_can(tmp_path):

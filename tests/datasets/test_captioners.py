@@ -1,4 +1,4 @@
-"""Captioners: the real classes made tiny, from a folder and from the Hub; what they write and what they leave alone."""
+"""Captioners: the real classes made tiny, from a folder and from the Hub."""
 
 import dataclasses
 import re
@@ -12,9 +12,10 @@ from studio import builtin
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.datasets import captioners
-from studio.datasets.captioners import CAPTIONERS, caption_dataset, clean_caption
-from studio.jobs.progress import Cancelled
-from tests.trained import captioned_dataset
+from studio.datasets.captioners import CAPTIONERS
+from studio.datasets.captioners.base import Captioner, CaptionerInfo, clean_caption
+from studio.datasets.captioners.blip import Blip
+from studio.datasets.captioners.florence_2 import Florence2
 
 PICTURES = [Image.new("RGB", size, colour) for size, colour in (((64, 48), "red"), ((40, 80), "blue"), ((64, 64), "lime"))]
 
@@ -59,30 +60,22 @@ def tiny_florence(folder):
     return folder
 
 
-MAKERS = {"blip": tiny_blip, "florence-2": tiny_florence}
+MAKERS = {Blip: tiny_blip, Florence2: tiny_florence}
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """kind -> folder of a tiny captioner."""
-    return {kind: make(tmp_path_factory.mktemp(kind)) for kind, make in MAKERS.items()}
+    """Class -> folder of a tiny captioner."""
+    return {model: make(tmp_path_factory.mktemp(model.__name__)) for model, make in MAKERS.items()}
 
 
-class Quiet:
-    """A report nobody reads; `after` says when the person cancels."""
-
-    def __init__(self, after=10**9):
-        self.calls, self.after = [], after
-
-    def __call__(self, done, total, message=""):
-        self.calls.append((done, total))
-        if done >= self.after:
-            raise Cancelled
+def test_every_architecture_has_a_tiny_model():
+    assert {facts.model for facts in CAPTIONERS.values()} == set(MAKERS)
 
 
-@pytest.mark.parametrize("kind", MAKERS)
-def test_every_kind_loads_from_a_folder_and_captions_a_batch(tiny, kind):
-    captioner = captioners.KINDS[kind](tiny[kind], "cpu")
+@pytest.mark.parametrize("model", MAKERS)
+def test_every_architecture_loads_from_a_folder_and_captions_a_batch(tiny, model):
+    captioner = model(tiny[model], "cpu")
     together = captioner.describe(PICTURES)
     assert len(together) == 3 and all(isinstance(text, str) for text in together)
     assert [captioner.describe([picture])[0] for picture in PICTURES] == together, "a neighbour in the batch changes nothing"
@@ -94,7 +87,7 @@ def test_every_captioner_of_the_hub_is_fetched_at_an_exact_commit_without_pickle
     from studio.hub import client
 
     facts = CAPTIONERS[name]
-    files = {path.name: path.read_bytes() for path in tiny[facts.kind].iterdir()} | {"pytorch_model.bin": b"\x80\x04 a pickle", "evil.py": b"boom"}
+    files = {path.name: path.read_bytes() for path in tiny[facts.model].iterdir()} | {"pytorch_model.bin": b"\x80\x04 a pickle", "evil.py": b"boom"}
     commit = fake_hub.seed_files(facts.repo_id, files)
     if facts.revision:
         monkeypatch.setitem(CAPTIONERS, name, dataclasses.replace(facts, revision=commit))
@@ -106,7 +99,7 @@ def test_every_captioner_of_the_hub_is_fetched_at_an_exact_commit_without_pickle
 
 
 def test_a_repository_with_pickles_only_is_refused(tiny, fake_hub):
-    files = {path.name: path.read_bytes() for path in tiny["blip"].iterdir() if path.suffix != ".safetensors"}
+    files = {path.name: path.read_bytes() for path in tiny[Blip].iterdir() if path.suffix != ".safetensors"}
     fake_hub.seed_files(CAPTIONERS["blip-large"].repo_id, files | {"pytorch_model.bin": b"\x80\x04 a pickle"})
     with pytest.raises(StudioError, match="has no safetensors weights"):
         captioners.load("blip-large")
@@ -128,59 +121,20 @@ def test_shipped_defaults_name_commits_where_the_newest_would_not_do_and_unknown
 
 def test_the_built_in_captioner_goes_the_same_way_as_the_real_blip():
     captioner = captioners.load("builtin")
-    assert type(captioner) is captioners.KINDS["blip"]
+    assert type(captioner) is Blip
     sample = Image.open(builtin.SAMPLES["style"] / "01.png").convert("RGB")
     assert captioner.describe([sample])[0]
 
 
-class Parrot(captioners.Captioner):
-    """Says how many pictures it has seen; what is tested is what becomes of its words."""
+def test_a_captioner_is_a_class_and_its_facts(tmp_path, monkeypatch):
+    class Loud(Captioner):
+        def describe(self, images):
+            return ["A PICTURE" for _ in images]
 
-    def __init__(self, batch_size):
-        self.batch_size, self.seen = batch_size, 0
-
-    def describe(self, pictures):
-        self.seen += len(pictures)
-        return [f"picture {self.seen - len(pictures) + n + 1}" for n in range(len(pictures))]
-
-
-@pytest.fixture
-def dataset(workspace):
-    dataset = captioned_dataset(workspace, "style", "")
-    for picture, (text, source) in zip(dataset.images, [("mine", "hand"), ("", "hand"), ("", "hand")], strict=True):
-        dataset.set_caption(picture.id, text, source)
-    dataset.set_caption(dataset.images[2].id, "an older machine's", "blip-large")
-    return dataset
-
-
-def test_only_empty_captions_are_filled_and_hand_made_ones_always_stay(dataset):
-    assert caption_dataset(dataset, "blip", Parrot(2), True, Quiet()) == {"captioned": 1, "kept": 2, "failed": 0}
-    assert [p.caption for p in dataset.images] == ["mine", "picture 1", "an older machine's"]
-    assert caption_dataset(dataset, "florence-2", Parrot(2), False, Quiet()) == {"captioned": 2, "kept": 1, "failed": 0}
-    assert [p.caption for p in dataset.images] == ["mine", "picture 1", "picture 2"]
-    assert [p.caption_source for p in dataset.images] == ["hand", "florence-2", "florence-2"]
-
-
-def test_a_stopped_captioning_keeps_what_it_wrote(dataset):
-    with pytest.raises(Cancelled):
-        caption_dataset(dataset, "blip", Parrot(1), False, Quiet(after=1))
-    assert [p.caption for p in dataset.images] == ["mine", "picture 1", "an older machine's"]
-
-
-def test_what_a_person_types_while_the_captioner_looks_wins(dataset):
-    class Slow(Parrot):
-        def describe(self, pictures):
-            dataset.set_caption(dataset.images[1].id, "typed just now", "hand")
-            return super().describe(pictures)
-
-    assert caption_dataset(dataset, "blip", Slow(4), True, Quiet()) == {"captioned": 0, "kept": 3, "failed": 0}
-    assert dataset.images[1].caption == "typed just now"
-
-
-def test_a_picture_file_that_was_lost_does_not_stop_the_others(dataset):
-    dataset.images[1].file.unlink()
-    assert caption_dataset(dataset, "blip", Parrot(4), False, Quiet())["failed"] == 1
-    assert dataset.images[2].caption == "picture 1"
+    (tmp_path / "model.safetensors").touch()
+    facts = CaptionerInfo(name="loud", title="Loud", about="Capitals only.", model=Loud, licence="mit", folder=tmp_path)
+    monkeypatch.setitem(CAPTIONERS, facts.name, facts)
+    assert captioners.load("loud").describe(PICTURES) == ["A PICTURE"] * len(PICTURES)
 
 
 def test_what_decoders_leave_behind_is_removed():

@@ -5,12 +5,14 @@ import torch
 
 from studio import config as configs
 from studio.config.runtime import RuntimeConfig
+from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
 from studio.devices.footprint import Footprint
 from studio.devices.measure import measure
 from studio.devices.memory import select_savings
 from studio.families import FAMILIES, get
 
+TRAINING = TrainingConfig(train_batch_size=1, optimizer="adamw")
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 SD15, SDXL, FLUX = "stable-diffusion-v1-5/stable-diffusion-v1-5", "stabilityai/stable-diffusion-xl-base-1.0", "black-forest-labs/FLUX.1-dev"
 
@@ -52,8 +54,8 @@ def test_stable_diffusions_text_encoder_adds_what_people_know():
 def test_predicted_memory_is_what_others_measured():
     """SimpleTuner's table for an H100, batch 1: SDXL at 1024 takes 13.0 GiB without and 6.5 with gradient checkpointing."""
     sdxl = footprint("sdxl", SDXL, 1024, rank=16)
-    assert sdxl.memory(1, False, "none", False) / 2**30 == pytest.approx(13.0, rel=0.15)
-    assert sdxl.memory(1, True, "none", False) / 2**30 == pytest.approx(6.5, rel=0.15)
+    assert sdxl.memory(TRAINING, False, "none", False) / 2**30 == pytest.approx(13.0, rel=0.15)
+    assert sdxl.memory(TRAINING, True, "none", False) / 2**30 == pytest.approx(6.5, rel=0.15)
 
 
 def test_what_autograd_keeps_is_what_a_real_step_keeps(tmp_path):
@@ -107,32 +109,32 @@ LARGE = Footprint(
 )
 def test_the_fastest_savings_that_fit_are_chosen_and_reported(gigabytes, checkpointing, quantisation, offload, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    chosen, reason = select_savings(LARGE, RuntimeConfig(), 1, gigabytes * 10**9)
+    chosen, reason = select_savings(LARGE, RuntimeConfig(), TRAINING, gigabytes * 10**9)
     assert chosen == {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}
     assert f"Free memory: {gigabytes:.1f} GB" in reason
 
 
 def test_requested_settings_are_kept_and_too_little_memory_is_reported():
-    chosen, _ = select_savings(LARGE, RuntimeConfig(quantisation="none", offload=False), 1, 16 * 10**9)
+    chosen, _ = select_savings(LARGE, RuntimeConfig(quantisation="none", offload=False), TRAINING, 16 * 10**9)
     assert chosen == {"gradient_checkpointing": True, "quantisation": "none", "offload": False}
-    _, reason = select_savings(LARGE, RuntimeConfig(quantisation="none", offload=False), 1, 16 * 10**9)
+    _, reason = select_savings(LARGE, RuntimeConfig(quantisation="none", offload=False), TRAINING, 16 * 10**9)
     assert "may still be too little" in reason
 
 
 def test_offload_requires_gradient_checkpointing():
-    assert select_savings(LARGE, RuntimeConfig(offload=True), 1, 9 * 10**9)[0]["gradient_checkpointing"] is True
+    assert select_savings(LARGE, RuntimeConfig(offload=True), TRAINING, 9 * 10**9)[0]["gradient_checkpointing"] is True
     with pytest.raises(StudioError, match="Switch both on"):
-        select_savings(LARGE, RuntimeConfig(offload=True, gradient_checkpointing=False), 1, 9 * 10**9)
+        select_savings(LARGE, RuntimeConfig(offload=True, gradient_checkpointing=False), TRAINING, 9 * 10**9)
 
 
 def test_on_a_cpu_only_supported_savings_are_chosen_and_float32_needs_more_memory():
     for gigabytes, checkpointing in ((200, False), (16, True)):
-        chosen, _ = select_savings(LARGE, RuntimeConfig(device="cpu", dtype="float32"), 1, gigabytes * 10**9)
+        chosen, _ = select_savings(LARGE, RuntimeConfig(device="cpu", dtype="float32"), TRAINING, gigabytes * 10**9)
         assert chosen == {"gradient_checkpointing": checkpointing, "quantisation": "none", "offload": False}
-    assert LARGE.memory(1, False, "none", False, "float32") > 1.9 * LARGE.memory(1, False, "none", False)
+    assert LARGE.memory(TRAINING, False, "none", False, "float32") > 1.9 * LARGE.memory(TRAINING, False, "none", False)
 
 
 def test_without_bitsandbytes_nothing_is_quantised(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    chosen, _ = select_savings(LARGE, RuntimeConfig(), 1, 16 * 10**9)
+    chosen, _ = select_savings(LARGE, RuntimeConfig(), TRAINING, 16 * 10**9)
     assert chosen == {"gradient_checkpointing": True, "quantisation": "none", "offload": True}

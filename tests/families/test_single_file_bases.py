@@ -25,6 +25,7 @@ from studio.families.stable_diffusion import SD15
 from studio.generation.generator import Generator
 from studio.publishing import plan
 from studio.publishing.plan import Request
+from studio.publishing.save import save_folder
 from studio.runs.run import Run
 from studio.training.checkpoints import Disk
 from studio.training.encoding_cache import base_identity
@@ -398,7 +399,7 @@ def test_the_code_on_the_card_draws_the_studios_picture(trained, workspace, tmp_
     from studio.publishing.snippets import diffusers_code
 
     made = plan.plan(workspace, Request(adapter=f"run:{trained.id}", rights="mine"))
-    plan.save_folder(made, tmp_path / "ink")
+    save_folder(made, tmp_path / "ink")
     code = diffusers_code(made.facts, local=True).replace("path/to/this/folder", str(tmp_path / "ink"))
     assert "StableDiffusionPipeline.from_single_file(" in code
     monkeypatch.chdir(tmp_path)

@@ -187,7 +187,7 @@ def test_a_direct_job_whose_process_never_appeared_is_not_left_waiting(jobs):
     job = jobs.submit("ada", "import", {})
     jobs.recover()
     assert jobs.get(job.id).state == "waiting", "it may appear any moment"
-    jobs._write("UPDATE jobs SET created = created - 100")
+    jobs._table.write("UPDATE jobs SET created = created - 100")
     jobs.recover()
     assert jobs.get(job.id).state == "failed"
 
@@ -257,7 +257,7 @@ def test_old_jobs_are_forgotten_but_not_how_trainings_ended(jobs):
     for kind in ("generate", "train", "generate"):
         ids.append(jobs.submit("ada", kind, {}).id)
         jobs.cancel(ids[-1])
-    jobs._write("UPDATE jobs SET finished = finished - 40 * 86400 WHERE id < ?", ids[2])
+    jobs._table.write("UPDATE jobs SET finished = finished - 40 * 86400 WHERE id < ?", ids[2])
     waiting = jobs.submit("ada", "generate", {}).id
     jobs.delete_old()
     assert [job.id for job in jobs.list()] == [waiting, ids[2], ids[1]]
@@ -382,7 +382,7 @@ def test_while_four_processes_move_jobs_every_one_is_claimed_once(jobs):
     for hand in hands:
         hand.join()
     assert sorted(taken) == ids
-    places = [row["place"] for row in jobs._connection.execute("SELECT COALESCE(place, id) AS place FROM jobs")]
+    places = [row["place"] for row in jobs._table.fetch_all("SELECT COALESCE(place, id) AS place FROM jobs")]
     assert len(set(places)) == len(places), "no two jobs share a place"
 
 

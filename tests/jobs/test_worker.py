@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from studio import builtin, config
 from studio.config.recipe import Recipe, StackEntry, read_recipe
 from studio.core import platform
+from studio.core.locks import FileLock
 from studio.jobs import worker
 from studio.jobs.queue import Jobs
 from studio.jobs.worker import Worker
@@ -459,7 +460,7 @@ def test_a_worker_that_cannot_start_is_not_started_for_ever_and_nobody_waits_for
 
 
 def test_a_second_worker_goes_away_by_itself(home):
-    with platform.FileLock(home.root / "worker.lock", "The worker"):
+    with FileLock(home.root / "worker.lock", "The worker"):
         output = subprocess.run(
             [sys.executable, "-m", "studio.jobs.worker", str(home.root)], env=platform.environment(), capture_output=True, timeout=60
         )

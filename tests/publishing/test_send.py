@@ -26,6 +26,7 @@ from studio.jobs.queue import Jobs
 from studio.publishing import plan
 from studio.publishing import send as publishing
 from studio.publishing.plan import Request
+from studio.publishing.save import save_folder, save_zip
 from studio.publishing.snippets import diffusers_code
 from studio.training import loop
 from tests.tiny import tiny_base, tiny_run  # noqa: F401 - fixtures
@@ -380,13 +381,13 @@ def test_without_a_network_it_says_so_and_the_folder_can_be_saved(workspace, run
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(StudioError, match="cannot be reached"):
         publish(workspace, run, token)
-    folder = plan.save_folder(plan.plan(workspace, publish_request(run, repo="")), tmp_path / "saved")
+    folder = save_folder(plan.plan(workspace, publish_request(run, repo="")), tmp_path / "saved")
     assert (folder / "README.md").exists() and len(list((folder / "images").iterdir())) == 6
 
 
 def test_the_zip_is_the_same_bytes_every_time(workspace, run, tmp_path):
     release = plan.plan(workspace, publish_request(run))
-    first, second = (plan.save_zip(release, tmp_path / name).read_bytes() for name in ("a.zip", "b.zip"))
+    first, second = (save_zip(release, tmp_path / name).read_bytes() for name in ("a.zip", "b.zip"))
     assert first == second
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert sorted(archive.namelist()) == sorted(f"ink/{file.path}" for file in release.files) and archive.testzip() is None
@@ -398,7 +399,7 @@ def test_a_large_lora_is_packed_in_pieces(workspace, run, tmp_path, how):
     write_large_adapter(made.adapter, 200)
     tracemalloc.start()
     try:
-        path = plan.save_zip(made, tmp_path / "a.zip") if how == "zip" else plan.save_folder(made, tmp_path / "a")
+        path = save_zip(made, tmp_path / "a.zip") if how == "zip" else save_folder(made, tmp_path / "a")
         assert tracemalloc.get_traced_memory()[1] < 20 * 1000**2
     finally:
         tracemalloc.stop()
@@ -432,7 +433,7 @@ def test_a_job_packs_what_is_to_be_taken_away(home, workspace, run, how):
 def test_a_folder_with_something_in_it_is_not_written_into(workspace, run, tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(StudioError, match="not empty"):
-        plan.save_folder(plan.plan(workspace, publish_request(run)), tmp_path)
+        save_folder(plan.plan(workspace, publish_request(run)), tmp_path)
 
 
 def test_the_job_takes_its_token_from_the_pipe(home, workspace, run, fake_hub):
@@ -513,7 +514,7 @@ def test_the_code_snippet_generates_the_sample_of_the_training_run(workspace, ti
     run = tiny_run(workspace, tiny_base, "dataset.resolution=96", "training.learning_rate=2e-2")
     assert loop.main([str(run.path)]) == 0
     release = plan.plan(workspace, publish_request(run, repo=""))
-    folder = plan.save_folder(release, tmp_path / "saved")
+    folder = save_folder(release, tmp_path / "saved")
     monkeypatch.chdir(tmp_path)
     exec(diffusers_code(release.at(str(folder)).facts, local=True), {})
     drawn, sample, base = (Image.open(path) for path in (tmp_path / "image.png", folder / "images" / "1.png", folder / "images" / "base-1.png"))

@@ -10,8 +10,10 @@ from studio.config.dataset import DatasetConfig
 from studio.config.training import TrainingConfig
 from studio.config.validation import ValidationConfig
 from studio.families.objectives import FlowMatching, Shift
-from studio.training.batches import SINGLE_PROCESS, Batch, BatchLoader, Example, Shard, batch_order, load_examples, split_validation
+from studio.training.batches import Batch, BatchLoader, batch_order
+from studio.training.distributed import SINGLE_PROCESS, Shard
 from studio.training.encoding_cache import Encodings, evict_oldest, read_mask, read_pixels
+from studio.training.examples import Example, load_examples, split_validation
 from studio.training.rng import Purpose, make_rng
 from studio.training.validation import NOISE_QUANTILES, Validation
 from tests.tiny import FAMILY, tiny_base  # noqa: F401 - fixtures

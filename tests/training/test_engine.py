@@ -411,7 +411,7 @@ def test_timing_restores_the_state_bit_for_bit(entry, dtype, trained, workspace,
         training_step(step, batches, learning_rate(training_step.config.training, step))
     before = everything(training_step)
     executions = backends.available(fields.replace(training_step.config, {"runtime.device": "cuda"}), False)
-    assert executions == ["eager", "compiled", *(["graph"] if entry.recordable else [])]
+    assert executions == ["eager", "compiled", *(["graph"] if entry.capturable else [])]
     _, note = backends.select_fastest(training_step, batches, rate * 2, 1000, executions)
     assert all(way in note for way in executions) and "not possible" not in note
     assert differing(before, everything(training_step)) == []
@@ -481,7 +481,7 @@ def test_blocks_are_compiled_and_restored(workspace, tiny_base, monkeypatch):  #
         (["runtime.quantisation=nf4"], ["eager"]),
         (["runtime.gradient_checkpointing=true"], ["eager", "compiled"]),
         (["lora.dropout=0.1"], ["eager", "compiled"]),
-        *(([f"training.optimizer={entry.name}"], ["eager", "compiled"]) for entry in optimizers.OPTIMIZERS if not entry.recordable),
+        *(([f"training.optimizer={entry.name}"], ["eager", "compiled"]) for entry in optimizers.OPTIMIZERS if not entry.capturable),
         (["training.gradient_accumulation_steps=2"], ["eager", "compiled"]),
         (["runtime.processes=2"], ["eager", "compiled"]),
     ],

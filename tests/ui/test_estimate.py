@@ -109,6 +109,17 @@ def test_what_a_child_counted_is_said_for_any_rank(workspace, monkeypatch):
     assert "a file of 32.0\u00a0MB" in less and "about 3.6 GB of memory" in less
 
 
+def test_the_memory_follows_the_optimizer_and_the_ema(workspace, monkeypatch):
+    monkeypatch.setattr(platform, "free_memory", lambda: 80_000_000_000)
+    counted = Estimate(LARGE, 10_000_000, None, None)
+    adamw, lion, with_ema = (
+        told(workspace, settings("owner/large", "lora.rank=116", *more), counted)
+        for more in (["training.optimizer=adamw"], ["training.optimizer=lion"], ["training.optimizer=adamw", "training.ema_decay=0.99"])
+    )
+    # 1,016 million trainable parameters, at 8 bytes of state with AdamW, 4 with Lion, and 4 for the EMA.
+    assert "about 24.2 GB of memory" in adamw and "about 20.1 GB of memory" in lion and "about 28.3 GB of memory" in with_ema
+
+
 def test_a_card_is_named_with_what_it_has_to_save(workspace, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     counted = Estimate(LARGE, 1_000_000, 4_000_000_000, "Card 4000")

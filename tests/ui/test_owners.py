@@ -88,7 +88,7 @@ class House:
         for folder in (self.home.root / "owners").iterdir():
             if folder.name != OWNERS["A"]:
                 shutil.rmtree(folder)
-        self.jobs._write("DELETE FROM jobs WHERE owner != ?", OWNERS["A"])
+        self.jobs._table.write("DELETE FROM jobs WHERE owner != ?", OWNERS["A"])
 
     def call(self, handler: BlockFunction, values: list, who: str, handle: str) -> str:
         """The answer or the error as text, without the ids that are new in each call, and with HANDLE in place of the given id."""
@@ -159,7 +159,7 @@ def fill(workspace: Workspace, jobs: Jobs) -> tuple[list[Handle], list[Handle]]:
         "removed dataset": workspace.remove(Dataset.create(workspace, f"{MARK} removed", "style").path),
     }
     # Numbers that stand nowhere else on the page, unlike 1, 2 and 3.
-    jobs._write("INSERT INTO sqlite_sequence (name, seq) VALUES ('jobs', 73555000)")
+    jobs._table.write("INSERT INTO sqlite_sequence (name, seq) VALUES ('jobs', 73555000)")
     caption = jobs.submit(workspace.owner, "caption", {"dataset": dataset.id, "captioner": "x"})
     training = jobs.submit(workspace.owner, "train", {"run": run.id})
     running = jobs.submit(workspace.owner, "import", {"dataset": dataset.id})

@@ -81,7 +81,7 @@ def test_a_run_in_several_parts_does_not_pass_off_the_time_of_the_last_as_its_ow
     job = studio.jobs.submit("local", "train", {"run": run.id})
     studio.jobs.claim(("train",), 1)
     studio.jobs.finish(job.id, {})
-    studio.jobs._write("UPDATE jobs SET seconds = 60")
+    studio.jobs._table.write("UPDATE jobs SET seconds = 60")
     assert "in 60 seconds" in run_view.head(run, run_state.condition(run, studio.jobs.get(job.id)))
     run.append({"kind": "started", "step": 200, "total": 300})
     run.append({"kind": "finished", "step": 300, "seconds": 30})

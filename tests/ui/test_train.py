@@ -113,6 +113,13 @@ def test_a_larger_batch_needs_fewer_steps_unless_they_were_typed(page, dataset):
     assert "steps" not in page.call("suggest")
 
 
+def test_the_estimate_follows_the_settings_that_its_memory_depends_on(page):
+    event = page.events["sum_up"]
+    watched = {component for component, _ in event.targets}
+    labels = {each.label for each in event.inputs if each._id in watched}
+    assert labels >= {"Base model", "LoRA rank", "Batch size", "Optimizer", "EMA decay"}
+
+
 def test_more_pictures_change_the_suggestion_when_the_tab_is_opened_again(page, dataset, monkeypatch):
     page.call("take_base", dataset.id, "small-world-style", SD15, "")
     more = dataset.images * 2

@@ -57,10 +57,10 @@ def _memory(config: TrainConfig, counted: Estimate, notes: list[str], cautions: 
     on_card = counted.free_bytes is not None and config.runtime.device != "cpu"
     free = counted.free_bytes if on_card else free_bytes("cpu")
     known = {"device": "cuda" if on_card else "cpu", "dtype": counted.dtype}
-    asked, batch = config.runtime.model_copy(update=known | config.runtime.model_dump(exclude_none=True)), config.training.train_batch_size
+    asked = config.runtime.model_copy(update=known | config.runtime.model_dump(exclude_none=True))
     footprint = counted.at_rank(config.lora.rank)
-    chosen, words = select_savings(footprint, asked, batch, free)
-    needed = footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"], asked.dtype)
+    chosen, words = select_savings(footprint, asked, config.training, free)
+    needed = footprint.memory(config.training, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"], asked.dtype)
     slow = not on_card and footprint.base_parameters >= SLOW_NUMBERS
     if needed > free:
         cautions.append(words)

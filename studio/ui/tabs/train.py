@@ -205,7 +205,8 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             return gr.skip()
 
     changes = [rank.change, steps.change, base.change]
-    gr.on(changes, sum_up, sheet.seen, size, **QUIET)
+    memory = [form.widgets[f"training.{name}"].input for name in ("train_batch_size", "optimizer", "ema_decay")]
+    gr.on([*changes, *memory], sum_up, sheet.seen, size, **QUIET)
     gr.on(changes, count, sheet.seen, size, trigger_mode="always_last", **QUIET)
 
     def begin(dataset_id, name, family, base_model, request: gr.Request, *values):

@@ -1,0 +1,56 @@
+"""The contract of a captioner: its facts, and a class that loads it and writes captions. No torch at import."""
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from transformers import PreTrainedModel
+
+BATCH = {"cpu": 4, "cuda": 16}
+
+
+class Captioner(ABC):
+    """A loaded captioner on a device."""
+
+    def __init__(self, folder: Path, device: str):
+        self.device = device
+        self.batch_size = BATCH[device]
+
+    @abstractmethod
+    def describe(self, images: "list[Image.Image]") -> list[str]:
+        """A caption for each RGB image, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionerInfo:
+    """A listed captioner: `folder` of the built-in one, else `repo_id`, a commit if the newest does not work, and the download size."""
+
+    name: str
+    title: str
+    about: str
+    model: type[Captioner]
+    licence: str
+    folder: Path | None = None
+    repo_id: str = ""
+    revision: str | None = None
+    size: str = ""
+
+
+def load_model(model_class: "type[PreTrainedModel]", folder: Path, device: str):
+    """The model in evaluation mode, from safetensors only; in 16 bits on a GPU."""
+    import torch
+
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    return model_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True).to(device).eval()
+
+
+def clean_caption(text: str) -> str:
+    """The caption without decoding artefacts: start tokens ([DEC] is not registered as special in BLIP's files) and BLIP's invented words
+    ("arafed")."""
+    text = re.sub(r"</?s>|<pad>|\[(?:DEC|CLS|SEP|PAD)\]", " ", text, flags=re.IGNORECASE)
+    text = re.sub(r"\b(?:there is |there are )?(?:arafed|araffed|araffe|araffy)\b", " ", text)
+    return " ".join(text.split()).strip(" .,")

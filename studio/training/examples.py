@@ -1,0 +1,103 @@
+"""Examples of a run: its images encoded at the size of their bucket, those set aside for validation, and notes on captions that are too long."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diffusers import DiffusionPipeline
+from diffusers.training_utils import find_nearest_bucket, generate_aspect_ratio_buckets
+from torch import Tensor
+
+from studio.config import TrainConfig
+from studio.config.dataset import DatasetConfig
+from studio.families.base import Family
+from studio.runs.run import Run
+from studio.training.distributed import ProcessGroup
+from studio.training.encoding_cache import Encodings, read_mask
+from studio.training.rng import Purpose, make_rng
+
+PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image with its caption: mean and std of its latents, loss mask, and the same mirrored. `bucket` is (height, width) in pixels."""
+
+    bucket: tuple[int, int]
+    mean_CHW: Tensor
+    std_CHW: Tensor
+    caption: str
+    mask_1HW: Tensor | None = None
+    mirrored: "Example | None" = None
+
+
+def load_examples(
+    images: list[dict],
+    folder: Path,
+    config: DatasetConfig,
+    encodings: Encodings,
+    should_stop: Callable[[], bool],
+    on_progress: Callable[[int, int], None],
+) -> list[Example] | None:
+    """Encode the images of a snapshot. `should_stop()` is called before each image, True returns None; `on_progress(done, total)` after each."""
+    buckets = generate_aspect_ratio_buckets(config.resolution, divisibility=encodings.family.bucket_step(encodings.base))
+    examples = []
+    for image in images:
+        if should_stop():
+            return None
+        size = buckets[find_nearest_bucket(image["height"], image["width"], buckets)]
+        example = _example(image, folder, size, config, encodings, mirror=False)
+        if config.flip:
+            example = replace(example, mirrored=_example(image, folder, size, config, encodings, mirror=True))
+        examples.append(example)
+        on_progress(len(examples), len(images))
+    return examples
+
+
+def _example(image: dict, folder: Path, size: tuple[int, int], config: DatasetConfig, encodings: Encodings, mirror: bool) -> Example:
+    mean_CHW, std_CHW = encodings.latents(folder / image["file"], image["sha256"], size, mirror)
+    mask = None
+    if config.masks and image.get("mask"):
+        height, width = mean_CHW.shape[1:]
+        mask = read_mask(folder / image["mask"], size, (height, width), mirror, config.mask_floor)
+    return Example(size, mean_CHW, std_CHW, image["caption"], mask)
+
+
+def split_validation(images: list[dict], count: int, seed: int) -> tuple[list[dict], list[dict]]:
+    """(training images, validation images): `count` validation images chosen by the seed, at least one image is left for training."""
+    order = make_rng(Purpose.VALIDATION_SPLIT, seed, 0).permutation(len(images)).tolist()
+    chosen = set(order[: min(count, len(images) - 1)])
+    return [image for i, image in enumerate(images) if i not in chosen], [image for i, image in enumerate(images) if i in chosen]
+
+
+def encode_images(run: Run, encodings: Encodings, config: TrainConfig, images: list[dict], group: ProcessGroup) -> list[Example] | None:
+    """Images of the snapshot as examples; None if a stop was requested. The main process encodes, the others then read its cache."""
+    reported = time.monotonic()
+
+    def report(done: int, count: int) -> None:
+        nonlocal reported
+        if time.monotonic() - reported > PROGRESS_SECONDS:
+            reported = time.monotonic()
+            run.append({"kind": "encoding", "done": done, "total": count})
+
+    if not group.is_main:
+        group.barrier()
+        if group.broadcast(0):
+            return None
+    folder = run.dataset_dir / "pictures"
+    should_stop = (lambda: run.stop_requested) if group.is_main else (lambda: False)
+    examples = load_examples(images, folder, config.dataset, encodings, should_stop, report if group.is_main else lambda done, count: None)
+    if group.is_main:
+        group.barrier()
+        group.broadcast(int(examples is None))
+    return examples
+
+
+def truncation_notes(family: Family, pipeline: DiffusionPipeline, captions: list[str]) -> list[str]:
+    """A note if captions are longer than the context of the text encoders, with the truncated text of the first; otherwise empty."""
+    truncated = {caption: text for caption in captions if (text := family.truncated_text(pipeline, caption))}
+    if not truncated:
+        return []
+    text = next(iter(truncated.values()))
+    return [f"{len(truncated)} of {len(captions)} captions are too long for this base; the end is ignored, in the first one: “{text}”."]

@@ -1,0 +1,70 @@
+"""Captioning of a dataset: which captions are written and which stay."""
+
+import pytest
+
+from studio.datasets.captioners.base import Captioner
+from studio.datasets.captioning import caption_dataset
+from studio.jobs.progress import Cancelled
+from tests.trained import captioned_dataset
+
+
+class Quiet:
+    """A report nobody reads; `after` says when the person cancels."""
+
+    def __init__(self, after=10**9):
+        self.calls, self.after = [], after
+
+    def __call__(self, done, total, message=""):
+        self.calls.append((done, total))
+        if done >= self.after:
+            raise Cancelled
+
+
+class Parrot(Captioner):
+    """Says how many pictures it has seen; what is tested is what becomes of its words."""
+
+    def __init__(self, batch_size):
+        self.batch_size, self.seen = batch_size, 0
+
+    def describe(self, pictures):
+        self.seen += len(pictures)
+        return [f"picture {self.seen - len(pictures) + n + 1}" for n in range(len(pictures))]
+
+
+@pytest.fixture
+def dataset(workspace):
+    dataset = captioned_dataset(workspace, "style", "")
+    for picture, (text, source) in zip(dataset.images, [("mine", "hand"), ("", "hand"), ("", "hand")], strict=True):
+        dataset.set_caption(picture.id, text, source)
+    dataset.set_caption(dataset.images[2].id, "an older machine's", "blip-large")
+    return dataset
+
+
+def test_only_empty_captions_are_filled_and_hand_made_ones_always_stay(dataset):
+    assert caption_dataset(dataset, "blip", Parrot(2), True, Quiet()) == {"captioned": 1, "kept": 2, "failed": 0}
+    assert [p.caption for p in dataset.images] == ["mine", "picture 1", "an older machine's"]
+    assert caption_dataset(dataset, "florence-2", Parrot(2), False, Quiet()) == {"captioned": 2, "kept": 1, "failed": 0}
+    assert [p.caption for p in dataset.images] == ["mine", "picture 1", "picture 2"]
+    assert [p.caption_source for p in dataset.images] == ["hand", "florence-2", "florence-2"]
+
+
+def test_a_stopped_captioning_keeps_what_it_wrote(dataset):
+    with pytest.raises(Cancelled):
+        caption_dataset(dataset, "blip", Parrot(1), False, Quiet(after=1))
+    assert [p.caption for p in dataset.images] == ["mine", "picture 1", "an older machine's"]
+
+
+def test_what_a_person_types_while_the_captioner_looks_wins(dataset):
+    class Slow(Parrot):
+        def describe(self, pictures):
+            dataset.set_caption(dataset.images[1].id, "typed just now", "hand")
+            return super().describe(pictures)
+
+    assert caption_dataset(dataset, "blip", Slow(4), True, Quiet()) == {"captioned": 0, "kept": 3, "failed": 0}
+    assert dataset.images[1].caption == "typed just now"
+
+
+def test_a_picture_file_that_was_lost_does_not_stop_the_others(dataset):
+    dataset.images[1].file.unlink()
+    assert caption_dataset(dataset, "blip", Parrot(4), False, Quiet())["failed"] == 1
+    assert dataset.images[2].caption == "picture 1"
