@@ -72,15 +72,15 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         def new_pictures(request: gr.Request):
             return history.strip(studio.workspace(request)), *new_loras(request)
 
-        learning_base = next(each for each in learning.filling if each.elem_id == "base")
+        learning_base = next(each for each in learning.outputs if each.elem_id == "base")
         listed_anew = [drawing.choices, drawing.base, learning_base]
         news.change(new_loras, None, listed_anew, **QUIET)
         app.load(look, [seen, news, beat], watched, **QUIET)
         app.load(new_pictures, None, [drawing.strip, *listed_anew], **QUIET)
-        app.load(pictures.arrive, chosen, pictures.opened, **QUIET)
-        app.load(learning.arrive, chosen, learning.filling, **QUIET)
-        train_tab.select(learning.look_again, learning.looking, learning.filling, **QUIET)
-        app.load(learning.view.arrive, None, open_run, **QUIET).then(learning.view.show, learning.view.asked, learning.view.shown, **QUIET)
+        app.load(pictures.load, chosen, pictures.opened, **QUIET)
+        app.load(learning.load, chosen, learning.outputs, **QUIET)
+        train_tab.select(learning.refresh, learning.refresh_inputs, learning.outputs, **QUIET)
+        app.load(learning.run.find_running, None, open_run, **QUIET).then(learning.run.show, learning.run.inputs, learning.run.outputs, **QUIET)
         app.load(list_runs, asked, listed, **QUIET)
         if not first_is_shipped():
             app.load(**drawing.draw)
