@@ -61,7 +61,7 @@ def _memory(config: TrainConfig, estimate: Estimate, notes: list[str], cautions:
     runtime = config.runtime.model_copy(update=measured | config.runtime.model_dump(exclude_none=True))
     batch, footprint = config.training.train_batch_size, estimate.at_rank(config.lora.rank)
     chosen, message = select_savings(footprint, runtime, batch, free)
-    needed = footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"], runtime.dtype)
+    needed = footprint.memory(batch, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"], runtime.dtype or estimate.dtype)
     slow = not on_gpu and footprint.base_parameters >= SLOW_PARAMETERS
     if needed > free:
         cautions.append(message)

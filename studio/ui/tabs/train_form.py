@@ -68,16 +68,17 @@ class TrainForm:
         """Values of `outputs` for this config. `about` replaces the preset's description."""
         suggested = config.training.max_train_steps if chosen and chosen.suggests_steps else None
         presets = starting_points.list_choices(workspace, dataset.subject, config.model.base_model)
+        name = chosen.name if chosen else None
         return {
             **dict(zip(self.form.inputs, self.form.write(config))),
             self.no_dataset: gr.update(visible=False),
             self.to_dataset: gr.update(visible=False),
             self.settings: gr.update(visible=True),
             self.dataset: gr.update(choices=dataset_choices(workspace), value=dataset.id),
-            self.preset: gr.update(choices=presets, value=chosen.name if chosen else None),
+            self.preset: gr.update(choices=presets, value=name),
             self.about: (about or describe_preset(chosen)) + warnings(dataset, config.model.base_model),
             self.estimate: render_estimate(workspace, config),
-            self.remove: gr.update(visible=bool(chosen) and chosen.name.startswith(starting_points.MINE)),
+            self.remove: gr.update(visible=name is not None and name.startswith(starting_points.MINE)),
             self.removed: removed.listing(workspace, "presets"),
             self.alpha_ratio: config.lora.scale,
             self.filled_for: (dataset.id, dataset.trigger_word, len(dataset.images)),
