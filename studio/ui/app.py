@@ -18,7 +18,7 @@ from studio.ui.page import Page
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import dataset, generate, publish, train
 from studio.ui.tabs.generate_stack import choices
-from studio.ui.theme import STYLE, theme
+from studio.ui.theme import STYLES, theme
 
 POLL_SECONDS = 1
 LARGEST_UPLOAD = "2gb"
@@ -101,7 +101,7 @@ def launch_arguments(studio: Studio, browser: bool = False) -> dict:
     gate = Middleware(Gate, hosts=access.hosts, space=access.mode == "space", script=files.script_url())
     return {
         "theme": theme(),
-        "css_paths": [STYLE],
+        "css_paths": STYLES,
         "server_name": access.server_name,
         "server_port": access.port,
         "inbrowser": browser,
