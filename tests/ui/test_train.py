@@ -200,7 +200,7 @@ def test_a_file_of_another_trainer_fills_the_form_and_skipped_settings_are_liste
         'frobnicate = "<script>"\nxformers = true\n'
     )
     shown = page.call("import_settings", dataset.id, str(file))
-    assert (shown["rank"], shown["Alpha"], shown["base"], shown["preset"], shown["steps"]) == (48, 1.0, SDXL, None, 160)
+    assert (shown["rank"], shown["alpha"], shown["base"], shown["preset"], shown["steps"]) == (48, 1.0, SDXL, None, 160)
     report = shown["presets-message"]
     assert "clip_skip = 2" in report and "frobnicate = &lt;script&gt;" in report and "<script>" not in report
     assert report.index("clip_skip") < report.index("xformers")
@@ -211,7 +211,7 @@ def test_a_file_of_another_trainer_fills_the_form_and_skipped_settings_are_liste
 def test_a_broken_preset_is_reported_in_the_form(page, dataset, workspace):
     (workspace.presets / "broken.toml").write_text("[lora]\nrank = 'many'")
     shown = page.call("choose_preset", dataset.id, "mine:broken", "")
-    assert "rank" in shown["HTML"] and 'role="alert"' in shown["HTML"]
+    assert "Rank: " in shown["HTML"] and 'role="alert"' in shown["HTML"]
     page.call("remove_preset", dataset.id, "mine:broken")
     assert starting_points.saved_presets(workspace) == []
 

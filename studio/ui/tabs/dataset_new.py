@@ -143,14 +143,14 @@ def _wire_creation(studio: Studio, parts: Parts, opened: list) -> None:
         return show(workspace, dataset.id)
 
     @in_words
-    def use_samples(request: gr.Request, event: gr.EventData) -> tuple:
+    def copy_samples(request: gr.Request, event: gr.EventData) -> tuple:
         workspace = studio.workspace(request)
         return show(workspace, Dataset.from_samples(workspace, str(event.sample)).id)
 
     inputs = [parts.title, parts.subject, parts.person, parts.consent]
     parts.create.click(create, inputs, opened, **QUIET)
     parts.title.submit(create, inputs, opened, **QUIET)
-    parts.samples.use_samples(use_samples, None, opened, **QUIET)
+    parts.samples.use_samples(copy_samples, None, opened, **QUIET)
 
 
 def _wire_removal(studio: Studio, parts: Parts, chosen: gr.State, opened: list) -> None:

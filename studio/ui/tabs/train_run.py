@@ -127,7 +127,7 @@ def _wire_state(view: RunView) -> None:
     studio = view.studio
 
     @in_words
-    def stop_run(run_id: str | None, picked: list[str], request: gr.Request) -> tuple:
+    def stop(run_id: str | None, picked: list[str], request: gr.Request) -> tuple:
         run = shown_run(studio.workspace(request), run_id)
         job = run_state.newest_jobs(studio, studio.owner(request)).get(run.id)
         if job and job.unfinished:
@@ -135,14 +135,14 @@ def _wire_state(view: RunView) -> None:
         return view.show(run_id, picked, request)
 
     @in_words
-    def resume_run(run_id: str | None, picked: list[str], request: gr.Request) -> tuple:
+    def resume(run_id: str | None, picked: list[str], request: gr.Request) -> tuple:
         run = shown_run(studio.workspace(request), run_id)
         run.clear_stop()
         studio.go_on(studio.owner(request), run)
         return view.show(run.id, picked, request)
 
-    view.stop.click(stop_run, view.inputs, view.outputs, **QUIET)
-    view.resume.click(resume_run, view.inputs, view.outputs, **QUIET)
+    view.stop.click(stop, view.inputs, view.outputs, **QUIET)
+    view.resume.click(resume, view.inputs, view.outputs, **QUIET)
 
 
 def _wire_actions(view: RunView) -> None:
