@@ -116,7 +116,7 @@ SIZES = {
 
 
 def login_css() -> str:
-    """For Gradio's login page, which loads the theme without the style sheets: the variables that the theme speaks of, and no grey bands in the form."""
+    """For Gradio's login page, which loads the theme alone: the variables that the theme refers to, and no grey bands in the form."""
     blocks = re.findall(r"^(?::root|\.dark) \{.+?^\}", COLOUR_STYLE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     return "\n".join([*blocks, ".form { background: none !important; }"])
 
