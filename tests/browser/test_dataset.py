@@ -135,7 +135,7 @@ def test_a_mask_is_dropped_shown_removed_and_restored(open_page, keep, app, tmp_
     page.locator(".show-mask").first.click()
     expect(page.locator(".overlay").first).to_be_visible()
     assert page.locator(".overlay").first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 128
-    keep(page, f"pictures-masked-{width}")
+    keep(page, f"dataset-masked-{width}")
     page.get_by_role("button", name="Remove the mask of").first.click()
     expect(page.locator(".show-mask")).to_have_count(1)
     expect(page.locator("#dataset-work")).to_contain_text("1 of 2 images has a mask; the others are trained on in full.")
