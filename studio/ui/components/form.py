@@ -16,7 +16,7 @@ GROUPS = {
     "dataset": "Images",
     "lora": "LoRA",
     "training": "Training",
-    "prior": "Regularization images",
+    "prior": "Regularisation images",
     "validation": "Validation images",
     "samples": "Sample images",
     "saving": "Checkpoints",

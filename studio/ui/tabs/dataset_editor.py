@@ -113,7 +113,7 @@ def _build_toolbar() -> dict:
             "summary": html(""),
             "undo": gr.Button("Undo", size="md", visible=False, scale=0, min_width=90),
             "export": html("", elem_id="export", min_width=100),
-            "train": gr.Button("Train with this dataset", variant="primary", scale=0, min_width=190),
+            "train": gr.Button("Train with this dataset", variant="primary", scale=0, min_width=230),
         }
 
 

@@ -99,7 +99,7 @@ def _build_parts(studio: Studio) -> Parts:
             [], label="Dataset", show_label=False, container=False, visible=False, min_width=220, scale=0, elem_id="dataset-picker", filterable=False
         )
         new = gr.Button("New dataset", size="md", scale=0, min_width=160, visible=False, elem_id="new-dataset")
-        remove = gr.Button("Remove dataset", size="md", scale=0, min_width=130, visible=False)
+        remove = gr.Button("Remove dataset", size="md", scale=0, min_width=160, visible=False)
         undo = gr.Button("Undo", size="md", scale=0, min_width=90, visible=False)
     # Hidden until the page knows whether there are datasets: hiding it later would discard what the user had begun to fill in.
     with gr.Row(visible=False, elem_classes="bench", elem_id="dataset-new") as form:

@@ -136,8 +136,8 @@ def _place_settings(form: Form[TrainConfig]) -> tuple[gr.components.Component, g
         form.place("training.learning_rate", min_width=130, info="Higher trains faster and becomes unstable sooner.")
     with gr.Row(elem_classes="numbers"):
         alpha = form.place("lora.alpha", min_width=110, elem_id="alpha", info="Follows the rank until you change it.")
-        form.place("dataset.resolution", min_width=110, info="Higher keeps finer detail, needs more memory.")
-        form.place("training.train_batch_size", min_width=110, info="Higher is steadier, needs more memory.")
+        form.place("dataset.resolution", min_width=110, info="Higher: finer detail, more memory.")
+        form.place("training.train_batch_size", min_width=110, info="Higher: steadier, more memory.")
     form.place("samples.prompts", lines=3, info=SAMPLE_HELP, elem_id="sample-prompts")
     return rank, alpha
 
