@@ -13,6 +13,12 @@ STEPS = "240" if FOR_DOCS else "40"
 """The images in docs/ show a LoRA that was trained long enough; the test needs the path only."""
 
 
+@pytest.fixture(scope="module")
+def app(new_app):
+    """The path begins without a dataset."""
+    return new_app
+
+
 def tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
