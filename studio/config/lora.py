@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class LoraConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    rank: int = Field(16, title="LoRA rank", ge=1, le=512)
+    rank: int = Field(16, title="Rank", ge=1, le=512)
     """Size of the LoRA matrices, and so how much the LoRA can learn. Higher learns finer detail, makes a larger file and overfits sooner. 8 to 32 suits most datasets."""
 
-    alpha: float | None = Field(None, title="LoRA alpha", gt=0, le=2048)
+    alpha: float | None = Field(None, title="Alpha", gt=0, le=2048)
     """Scales the LoRA by alpha / rank. Higher trains faster and becomes unstable sooner. Empty is equal to the rank, a scale of 1."""
 
     target_modules: list[str] | None = Field(None, title="Target modules")

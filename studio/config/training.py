@@ -11,7 +11,7 @@ from studio.config.registry import OneOf, described
 class TrainingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    max_train_steps: int = Field(1500, title="Steps", ge=1, le=200_000)
+    max_train_steps: int = Field(1500, title="Training steps", ge=1, le=200_000)
     """Number of optimizer steps. More come closer to your images; too many overfit: images are copied and prompts ignored. Watch the sample grid and use an earlier step if that happens."""
 
     train_batch_size: int = Field(1, title="Batch size", ge=1, le=64)
@@ -31,14 +31,14 @@ class TrainingConfig(BaseModel):
     )
 
     lr_scheduler: Annotated[str, OneOf(lambda: schedules.SCHEDULES)] = Field(
-        "constant", title="Learning-rate schedule", description=described("How the learning rate goes on after warm-up.", schedules.SCHEDULES)
+        "constant", title="LR scheduler", description=described("How the learning rate changes after warm-up.", schedules.SCHEDULES)
     )
 
-    lr_num_cycles: int = Field(1, title="Cycles of the schedule", ge=1, le=1000)
-    """How many cosines cosine_with_restarts has; 1 is one cosine without a restart. The other schedules do not read it."""
+    lr_num_cycles: int = Field(1, title="LR scheduler cycles", ge=1, le=1000)
+    """Number of cosine cycles of cosine_with_restarts; 1 is one cosine without a restart. Other schedulers ignore it."""
 
-    lr_power: float = Field(1.0, title="Power of the schedule", gt=0, le=100)
-    """How the schedule polynomial falls: 1 in a straight line, above 1 fast at first, below 1 late. The other schedules do not read it."""
+    lr_power: float = Field(1.0, title="LR scheduler power", gt=0, le=100)
+    """Exponent of polynomial: 1 decays linearly, above 1 faster at first, below 1 later. Other schedulers ignore it."""
 
     lr_warmup_steps: int = Field(0, title="Warm-up steps", ge=0, le=10_000)
     """The learning rate grows linearly from zero over this many steps. A short warm-up avoids an unstable start. 0 is off."""

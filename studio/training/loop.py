@@ -143,9 +143,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
 
     # Report the start and generate the samples of the base.
     if group.is_main:
-        run.append(
-            {"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": execution, "device": str(device)}
-        )
+        run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": execution, "device": str(device)})
         captions = [image["caption"] for image in run.snapshot["pictures"]]
         for note in [*encodings.notes, *truncation_notes(family, pipeline, captions)]:
             run.append({"kind": "note", "message": note})

@@ -18,7 +18,7 @@ from studio.ui.page import Page
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import dataset, generate, publish, train
 from studio.ui.tabs.generate_stack import choices
-from studio.ui.theme import STYLE, theme
+from studio.ui.theme import STYLES, theme
 
 POLL_SECONDS = 1
 LARGEST_UPLOAD = "2gb"
@@ -72,15 +72,15 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         def new_pictures(request: gr.Request):
             return history.strip(studio.workspace(request)), *new_loras(request)
 
-        learning_base = next(each for each in learning.filling if each.elem_id == "base")
+        learning_base = next(each for each in learning.outputs if each.elem_id == "base")
         listed_anew = [drawing.choices, drawing.base, learning_base]
         news.change(new_loras, None, listed_anew, **QUIET)
         app.load(look, [seen, news, beat], watched, **QUIET)
         app.load(new_pictures, None, [drawing.strip, *listed_anew], **QUIET)
-        app.load(pictures.arrive, chosen, pictures.opened, **QUIET)
-        app.load(learning.arrive, chosen, learning.filling, **QUIET)
-        train_tab.select(learning.look_again, learning.looking, learning.filling, **QUIET)
-        app.load(learning.view.arrive, None, open_run, **QUIET).then(learning.view.show, learning.view.asked, learning.view.shown, **QUIET)
+        app.load(pictures.load, chosen, pictures.opened, **QUIET)
+        app.load(learning.load, chosen, learning.outputs, **QUIET)
+        train_tab.select(learning.refresh, learning.refresh_inputs, learning.outputs, **QUIET)
+        app.load(learning.run.find_running, None, open_run, **QUIET).then(learning.run.show, learning.run.inputs, learning.run.outputs, **QUIET)
         app.load(list_runs, asked, listed, **QUIET)
         if not first_is_shipped():
             app.load(**drawing.draw)
@@ -101,7 +101,7 @@ def launch_arguments(studio: Studio, browser: bool = False) -> dict:
     gate = Middleware(Gate, hosts=access.hosts, space=access.mode == "space", script=files.script_url())
     return {
         "theme": theme(),
-        "css_paths": [STYLE],
+        "css_paths": STYLES,
         "server_name": access.server_name,
         "server_port": access.port,
         "inbrowser": browser,

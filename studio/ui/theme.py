@@ -1,11 +1,17 @@
-"""How the studio looks: Gradio's theme told to use the colours and sizes that style.css names, in light and in dark."""
+"""How the studio looks: Gradio's theme told to use the colours and sizes that colours.css names, in light and in dark."""
 
 import re
 from pathlib import Path
 
 import gradio as gr
 
-STYLE = Path(__file__).parent / "static" / "style.css"
+CSS = Path(__file__).parent / "static" / "css"
+COLOUR_STYLE = CSS / "colours.css"
+STYLES = [
+    CSS / f"{name}.css"
+    for name in ("colours", "frame", "text", "layout", "generate", "loras", "progress", "forms", "dataset", "runs", "publish", "phone")
+]
+"""In the order in which they are loaded: rules for narrow screens override the others."""
 SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
@@ -110,13 +116,13 @@ SIZES = {
 
 
 def login_css() -> str:
-    """For Gradio's login page, which loads the theme without style.css: the variables that the theme speaks of, and no grey bands in the form."""
-    blocks = re.findall(r"^(?::root|\.dark) \{.+?^\}", STYLE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    """For Gradio's login page, which loads the theme alone: the variables that the theme refers to, and no grey bands in the form."""
+    blocks = re.findall(r"^(?::root|\.dark) \{.+?^\}", COLOUR_STYLE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     return "\n".join([*blocks, ".form { background: none !important; }"])
 
 
 def theme() -> gr.themes.Base:
-    """One accent and warm greys; every colour is a variable of style.css, so light and dark are designed in one place."""
+    """One accent and warm greys; every colour is a variable of colours.css, so light and dark are designed in one place."""
     base = gr.themes.Base(
         primary_hue=gr.themes.colors.teal,
         neutral_hue=gr.themes.colors.stone,

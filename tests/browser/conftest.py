@@ -122,6 +122,15 @@ def app(tmp_path_factory, hub):
     running.stop()
 
 
+@pytest.fixture(scope="module")
+def new_app(tmp_path_factory, hub):
+    """A new studio for one module, without the datasets and runs of other tests."""
+    folder = tmp_path_factory.mktemp("new-studio")
+    running = App(folder, clean_environment() | hub.environment(cache=folder / "hf"))
+    yield running
+    running.stop()
+
+
 @pytest.fixture(scope="package")
 def browser():
     """For these tests only: while Playwright runs, this thread has an event loop that no other test could start beside."""

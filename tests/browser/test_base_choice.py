@@ -6,19 +6,15 @@ from collections import Counter
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import App, clean_environment
 from tests.trained import finished_run
 
 FLUX = "black-forest-labs/FLUX.1-dev"
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory, hub):
-    """A studio of its own: other tests begin with one that has no runs."""
-    folder = tmp_path_factory.mktemp("studio-of-bases")
-    running = App(folder, clean_environment() | hub.environment(cache=folder / "hf"))
-    yield running
-    running.stop()
+def app(new_app):
+    """Other tests begin without runs."""
+    return new_app
 
 
 def choose(page, field: str, words: str) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-TABS = ["Generate", "Pictures & captions", "Train", "Publish"]
+TABS = ["Generate", "Dataset", "Train", "Publish"]
 SIZES = {1440: 900, 768: 1024, 360: 780}
 
 

@@ -13,6 +13,12 @@ STEPS = "240" if FOR_DOCS else "40"
 """The images in docs/ show a LoRA that was trained long enough; the test needs the path only."""
 
 
+@pytest.fixture(scope="module")
+def app(new_app):
+    """The path begins without a dataset."""
+    return new_app
+
+
 def tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
@@ -46,23 +52,23 @@ def test_the_whole_path(open_page, keep, app, hub):
     expect(page.locator(".captioned")).to_have_count(16)
     expect(page.locator("#trigger-word textarea, #trigger-word input")).to_have_value("ohwx")
 
-    # A caption is edited beside its picture and saved while typed.
+    # A caption is edited beside its image and saved while typing.
     first = page.locator(".captioned").first
     first.locator("textarea").fill("ohwx illustration of a large ball by the sea")
-    expect(first.locator(".saved")).to_have_text("saved")
+    expect(first.locator(".status")).to_have_text("saved")
 
     # Another is emptied, and the captioner fills only that one.
     second = page.locator(".captioned").nth(1)
     second.locator("textarea").fill("")
-    expect(second.locator(".saved")).to_have_text("saved")
+    expect(second.locator(".status")).to_have_text("saved")
     page.get_by_role("button", name="Write captions").click()
-    expect(page.locator("#dataset-said")).to_contain_text("1 caption written")
+    expect(page.locator("#dataset-message")).to_contain_text("1 caption written")
     expect(second.locator("textarea")).not_to_have_value("")
     expect(first.locator("textarea")).to_have_value("ohwx illustration of a large ball by the sea")
     keep(page, "3-captions", docs="dataset")
 
     # Train, shortly.
-    page.get_by_role("button", name="Train with these").click()
+    page.get_by_role("button", name="Train with this dataset").click()
     expect(page.locator("#start-training")).to_be_visible()
     page.locator("#steps input").fill(STEPS)
     keep(page, "4-train")
@@ -79,7 +85,7 @@ def test_the_whole_path(open_page, keep, app, hub):
     expect(page.locator("#run-head")).to_contain_text(f"of {STEPS}")
     keep(page, "5-training-after-a-reload")
     expect(page.locator("#run-head .state")).to_have_text("Finished", timeout=600_000)
-    expect(page.locator("#film img").first).to_be_visible()
+    expect(page.locator("#sample-grid img").first).to_be_visible()
     expect(page.locator("svg.loss")).to_be_visible()
     expect(page.locator(".jobbar")).to_have_count(0)
     keep(page, "6-finished", docs="train")

@@ -60,11 +60,11 @@ def test_nothing_on_any_tab_is_refused(watched, app, width):
     page.locator("#draw-base input").click()
     page.keyboard.press("Escape")
 
-    page.get_by_role("tab", name="Pictures & captions").click()
+    page.get_by_role("tab", name="Dataset").click()
     box = page.locator(".captioned textarea").first
     box.fill("ohwx illustration of a kite")
-    expect(page.locator(".captioned .saved").first).to_have_text("saved")
-    page.locator(".captioned .back").first.click()
+    expect(page.locator(".captioned .status").first).to_have_text("saved")
+    page.locator(".captioned .undo").first.click()
     page.locator("#new-dataset").click()
 
     page.get_by_role("tab", name="Train", exact=True).click()

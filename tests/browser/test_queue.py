@@ -1,4 +1,4 @@
-"""Several runs in the browser: queued by values, put in order with the keyboard, taken out and begun later; and two beside each other."""
+"""Several runs in the browser: queued by a sweep, reordered with the keyboard, removed from the queue; and a comparison of two."""
 
 import pytest
 from playwright.sync_api import expect
@@ -13,7 +13,7 @@ def titles(page) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-def test_three_values_wait_in_the_order_people_give_them(open_page, keep, app):
+def test_three_runs_of_a_sweep_wait_in_the_order_the_user_sets(open_page, keep, app):
     Dataset.from_samples(app.home.workspace("local"), "style")
     page = open_page()
     page.get_by_role("tab", name="Train").click()
@@ -23,21 +23,21 @@ def test_three_values_wait_in_the_order_people_give_them(open_page, keep, app):
     expect(page.locator("#sweep")).to_contain_text("3 runs, ")
     page.get_by_role("button", name="Queue 3 runs").dblclick()
     expect(page.locator("#run-list .runs li", has_text="Sample style, rank")).to_have_count(3)
-    # The first of them begins by itself; the two others wait.
+    # The first starts at once; the two others wait.
     expect(page.locator(".queue li")).to_have_count(2, timeout=240_000)
     expect(page.locator("#queue")).to_contain_text("Now: Sample style, rank 4")
-    up = page.get_by_role("button", name="Move Sample style, rank 16 one up")
+    up = page.get_by_role("button", name="Move Sample style, rank 16 up")
     up.focus()
     page.keyboard.press("Enter")
     expect(page.locator(".queue li").first).to_contain_text("rank 16")
     assert titles(page) == ["Sample style, rank 16", "Sample style, rank 8"]
-    assert "rank 16" in page.evaluate("document.activeElement.ariaLabel"), "the focus goes with what was moved"
+    assert "rank 16" in page.evaluate("document.activeElement.ariaLabel"), "the focus follows the moved job"
     keep(page, "queue")
     page.reload()
     page.get_by_role("tab", name="Train").click()
     expect(page.locator("#run-head")).to_contain_text("Sample style, rank 4")
     for rank in (16, 8):
-        page.get_by_role("button", name=f"Take Sample style, rank {rank} out of the queue").click()
+        page.get_by_role("button", name=f"Remove Sample style, rank {rank} from the queue").click()
         expect(page.locator("#run-list .runs li", has_text=f"Sample style, rank {rank}")).to_contain_text("Not started, 2,000 steps")
     page.locator("#run-list .open", has_text="Sample style, rank 8").click()
     expect(page.locator("#resume-run")).to_have_text("Start")
@@ -46,7 +46,7 @@ def test_three_values_wait_in_the_order_people_give_them(open_page, keep, app):
     expect(page.locator(".jobbar")).to_have_count(0, timeout=240_000)
 
 
-def test_two_runs_beside_each_other_and_back(open_page, keep, app):
+def test_two_runs_are_compared(open_page, keep, app):
     workspace = app.home.workspace("local")
     runs = [finished_run(workspace, f"lora.rank={rank}", title=f"Beside {rank}") for rank in (8, 32)]
     page = open_page(360, 780, "dark")

@@ -1,4 +1,4 @@
-"""A run in the browser: stopped with everything saved, resumed, finished; removed and put back."""
+"""A run in the browser: stopped with everything saved, resumed, finished; removed and restored."""
 
 import pytest
 from playwright.sync_api import expect
@@ -7,21 +7,21 @@ from studio.datasets.dataset import Dataset
 
 
 @pytest.mark.timeout(900)
-def test_stop_resume_remove_and_put_back(open_page, keep, app):
+def test_stop_resume_remove_and_restore(open_page, keep, app):
     workspace = app.home.workspace("local")
     Dataset.from_samples(workspace, "character")
     page = open_page()
     page.get_by_role("tab", name="Train").click()
     expect(page.locator("#start-training")).to_be_visible()
     page.locator("button:visible", has_text="More settings").click()
-    page.get_by_label("Name of this run").fill("Stop and go")
+    page.get_by_label("Run name").fill("Stop and go")
     page.locator("#steps input").fill("30")
     page.get_by_role("radio", name="64", exact=True).check()
-    expect(page.get_by_label("LoRA alpha")).to_have_value("64")
+    expect(page.locator("#alpha input")).to_have_value("64")
     page.locator("#start-training").click()
     head = page.locator("#run-head")
     expect(head).to_contain_text("Stop and go")
-    expect(head).to_contain_text("s a step", timeout=240_000)
+    expect(head).to_contain_text("s per step", timeout=240_000)
     page.locator("#stop-run").click()
     expect(head.locator(".state")).to_have_text("Stopped, everything saved", timeout=240_000)
     keep(page, "run-stopped")
@@ -31,5 +31,5 @@ def test_stop_resume_remove_and_put_back(open_page, keep, app):
     before = runs.count()
     runs.first.locator(".x").click()
     expect(runs).to_have_count(before - 1)
-    page.get_by_role("button", name="Put Stop and go back").click()
+    page.get_by_role("button", name="Restore Stop and go").click()
     expect(runs).to_have_count(before)

@@ -1,4 +1,4 @@
-"""Settings in the browser: a base brings its goals, a pace its steps; settings are kept, brought from another trainer, removed and put back."""
+"""Train settings in the browser: presets follow the base, settings are saved, imported from another trainer, removed and restored."""
 
 from playwright.sync_api import expect
 
@@ -13,36 +13,36 @@ def pick(page, list_id: str, name: str) -> None:
     page.get_by_role("option", name=name).first.click()
 
 
-def test_goals_follow_the_base_and_settings_are_kept_and_brought(open_page, keep, app, tmp_path):
+def test_presets_follow_the_base_and_settings_are_saved_and_imported(open_page, keep, app, tmp_path):
     workspace = app.home.workspace("local")
-    pictures = len(Dataset.from_samples(workspace, "style").images)
+    images = len(Dataset.from_samples(workspace, "style").images)
     page = open_page()
     page.get_by_role("tab", name="Train").click()
-    goal, steps, said = page.locator("#preset input"), page.locator("#steps"), page.locator("#keep-said")
-    expect(goal).to_have_value("Style, best (built-in model, two minutes)")
+    preset, steps, message = page.locator("#preset input"), page.locator("#steps"), page.locator("#presets-message")
+    expect(preset).to_have_value("Style, best (built-in model, two minutes)")
     pick(page, "base", "Stable Diffusion XL")
-    expect(goal).to_have_value("Style, best (Stable Diffusion XL)")
-    expect(steps).to_contain_text(f"{pictures} images: 1,200 steps suggested")
+    expect(preset).to_have_value("Style, best (Stable Diffusion XL)")
+    expect(steps).to_contain_text(f"{images} images: 1,200 steps suggested")
     pick(page, "preset", "Style, quick (Stable Diffusion XL)")
     expect(steps.locator("input")).to_have_value("600")
 
     page.locator("button:visible", has_text="Save and import settings").click()
     page.get_by_label("Save as preset").fill("Ink, quick")
     page.locator("#save-preset").click()
-    expect(goal).to_have_value("Ink, quick (yours)")
-    assert [preset.title for preset in starting_points.saved_presets(workspace)] == ["Ink, quick"]
+    expect(preset).to_have_value("Ink, quick (yours)")
+    assert [each.title for each in starting_points.saved_presets(workspace)] == ["Ink, quick"]
 
-    brought = tmp_path / "theirs.toml"
-    brought.write_text(KOHYA)
-    page.get_by_test_id("Import settings from a file-upload-button").set_input_files(brought)
-    expect(said).to_contain_text("clip_skip = 2")
+    theirs = tmp_path / "theirs.toml"
+    theirs.write_text(KOHYA)
+    page.get_by_test_id("Import settings from a file-upload-button").set_input_files(theirs)
+    expect(message).to_contain_text("clip_skip = 2")
     expect(steps.locator("input")).to_have_value("1234")
-    expect(page.get_by_label("LoRA alpha")).to_have_value("16")
+    expect(page.locator("#alpha input")).to_have_value("16")
     keep(page, "train-imported-settings")
 
     pick(page, "preset", "Ink, quick")
     expect(steps.locator("input")).to_have_value("600")
     page.locator("#remove-preset").click()
-    page.get_by_role("button", name="Put Ink, quick back").click()
+    page.get_by_role("button", name="Restore Ink, quick").click()
     page.locator("#preset input").click()
     expect(page.get_by_role("option", name="Ink, quick")).to_be_visible()

@@ -37,7 +37,7 @@ def test_every_subject_has_a_preset_for_the_built_in_base(subject):
 
 
 def test_a_wrong_value_names_the_setting_the_value_and_what_is_allowed():
-    with pytest.raises(StudioError, match=r"LoRA rank: 9999 does not fit.*512"):
+    with pytest.raises(StudioError, match=r"Rank: 9999 does not fit.*512"):
         config.build({}, "lora.rank=9999")
 
 

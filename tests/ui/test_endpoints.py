@@ -257,7 +257,7 @@ def test_a_program_compares_runs(page, ask):
     _, _, studio = page
     runs = [finished_run(studio.home.workspace("local"), f"lora.rank={rank}") for rank in (8, 32)]
     told = ask("/compare_runs", [run.id for run in runs])
-    assert told["settings"] == [{"setting": "lora.rank", "title": "LoRA rank", "values": ["8", "32"]}]
+    assert told["settings"] == [{"setting": "lora.rank", "title": "Rank", "values": ["8", "32"]}]
     assert told["step"] == 200 and told["loss"] == [0.1, 0.1]
     assert told["samples"]["a house"] == [f"/studio/file/sample/{run.id}/200/1" for run in runs]
     with pytest.raises(Exception, match="choose 2 to 6"):

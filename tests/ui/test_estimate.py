@@ -21,27 +21,27 @@ def settings(base_model: object, *more: str):
     return config.build({"model": {"base_model": str(base_model)}, "lora": {"rank": 4}}, *more)
 
 
-def told(*asked) -> str:
-    said = estimate.said(*asked)
-    return " ".join([f"{said.line}.", *said.notes, *said.cautions])
+def summary(*values) -> str:
+    found = estimate.summarize(*values)
+    return " ".join([f"{found.line}.", *found.notes, *found.cautions])
 
 
-def numbers(pipeline, *targets: str) -> int:
-    """How many bytes the halves of a real LoRA take, float32."""
+def lora_bytes(pipeline, *targets: str) -> int:
+    """Bytes of the matrices of a real LoRA in float32."""
     tensors = lora_tensors(pipeline, targets=targets) if targets else lora_tensors(pipeline)
     return sum(tensor.numel() * 4 for tensor in tensors.values())
 
 
-def test_the_size_is_that_of_the_halves_that_will_be_written(tiny_base, tiny_pipeline):  # noqa: F811
-    assert estimate.adapter_bytes(settings(tiny_base.path)) == numbers(tiny_pipeline)
-    assert estimate.adapter_bytes(settings(tiny_base.path, "lora.target_modules=['to_q', 'proj_in', 'conv1']")) == numbers(
+def test_the_file_size_is_that_of_the_lora_matrices(tiny_base, tiny_pipeline):  # noqa: F811
+    assert estimate.adapter_bytes(settings(tiny_base.path)) == lora_bytes(tiny_pipeline)
+    assert estimate.adapter_bytes(settings(tiny_base.path, "lora.target_modules=['to_q', 'proj_in', 'conv1']")) == lora_bytes(
         tiny_pipeline, "to_q", "proj_in", "conv1"
     )
     assert estimate.adapter_bytes(settings(tiny_base.path, "lora.target_modules=['q']")) is None  # no layer has that name, some end like it
 
 
 def test_the_shipped_base_has_a_size(workspace):
-    assert "a file of" in told(workspace, settings(BUILTIN_ID))
+    assert "file size" in summary(workspace, settings(BUILTIN_ID))
 
 
 def test_a_base_in_several_files_is_counted_whole(tmp_path, tiny_pipeline):  # noqa: F811
@@ -49,16 +49,16 @@ def test_a_base_in_several_files_is_counted_whole(tmp_path, tiny_pipeline):  # n
     tiny_pipeline.unet.save_pretrained(folder / "unet", max_shard_size="20KB")
     (folder / WEIGHTS).unlink()
     assert len(list((folder / "unet").glob("*-of-*.safetensors"))) > 1
-    assert estimate.adapter_bytes(settings(folder)) == numbers(tiny_pipeline)
+    assert estimate.adapter_bytes(settings(folder)) == lora_bytes(tiny_pipeline)
 
 
-def test_a_hub_base_has_a_size_once_it_was_fetched(workspace, fake_hub, tmp_path, tiny_pipeline):  # noqa: F811
+def test_a_hub_base_has_a_size_once_it_was_downloaded(workspace, fake_hub, tmp_path, tiny_pipeline):  # noqa: F811
     fake_hub.seed_repo("maker/tiny", save_tiny_model(tmp_path / "repo"))
-    assert "a file of" not in told(workspace, settings("maker/tiny"))
+    assert "file size" not in summary(workspace, settings("maker/tiny"))
     resolve_base("maker/tiny")
-    asked = len(fake_hub.seen)
-    assert estimate.adapter_bytes(settings("maker/tiny")) == numbers(tiny_pipeline)
-    assert len(fake_hub.seen) == asked
+    before = len(fake_hub.seen)
+    assert estimate.adapter_bytes(settings("maker/tiny")) == lora_bytes(tiny_pipeline)
+    assert len(fake_hub.seen) == before
 
 
 def break_as_pointer(path):
@@ -82,11 +82,11 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("break_it", BROKEN, ids=lambda kind: kind.__name__)
-def test_weights_that_cannot_be_read_are_told_and_the_rest_still_said(break_it, workspace, tmp_path):
+def test_unreadable_weights_are_reported_beside_the_rest_of_the_estimate(break_it, workspace, tmp_path):
     folder = save_tiny_model(tmp_path / "base")
     break_it(folder / WEIGHTS)
-    said = told(workspace, settings(folder, "training.max_train_steps=300"))
-    assert said.startswith("300 steps, time shown after the first steps. ") and BROKEN[break_it] in said and said.endswith(".")
+    text = summary(workspace, settings(folder, "training.max_train_steps=300"))
+    assert text.startswith("300 steps, time shown after the first steps. ") and BROKEN[break_it] in text and text.endswith(".")
 
 
 def test_an_estimate_needs_no_torch():
@@ -100,47 +100,47 @@ def test_an_estimate_needs_no_torch():
 LARGE = Footprint(1_000_000_000, 16_000_000, 3_000_000_000, 300_000_000, 10, 300_000_000)
 
 
-def test_what_a_child_counted_is_said_for_any_rank(workspace, monkeypatch):
+def test_a_measured_estimate_holds_for_any_rank(workspace, monkeypatch):
     monkeypatch.setattr(platform, "free_memory", lambda: 8_000_000_000)
     counted = Estimate(LARGE, 1_000_000, None, None)
-    said = told(workspace, settings("owner/large", "lora.rank=8", "saving.dtype=bfloat16"), counted)
-    assert "a file of 16.0\u00a0MB" in said and "about 6.0 GB of memory. Free memory: 7.4 GB. Chosen: no memory savings" in said
-    less = told(workspace, settings("owner/large", "lora.rank=8", "runtime.gradient_checkpointing=true"), counted)
-    assert "a file of 32.0\u00a0MB" in less and "about 3.6 GB of memory" in less
+    text = summary(workspace, settings("owner/large", "lora.rank=8", "saving.dtype=bfloat16"), counted)
+    assert "file size 16.0\u00a0MB" in text and "about 6.0 GB of memory. Free memory: 7.4 GB. Chosen: no memory savings" in text
+    less = summary(workspace, settings("owner/large", "lora.rank=8", "runtime.gradient_checkpointing=true"), counted)
+    assert "file size 32.0\u00a0MB" in less and "about 3.6 GB of memory" in less
 
 
 def test_the_memory_follows_the_optimizer_and_the_ema(workspace, monkeypatch):
     monkeypatch.setattr(platform, "free_memory", lambda: 80_000_000_000)
     counted = Estimate(LARGE, 10_000_000, None, None)
     adamw, lion, with_ema = (
-        told(workspace, settings("owner/large", "lora.rank=116", *more), counted)
+        summary(workspace, settings("owner/large", "lora.rank=116", *more), counted)
         for more in (["training.optimizer=adamw"], ["training.optimizer=lion"], ["training.optimizer=adamw", "training.ema_decay=0.99"])
     )
     # 1,016 million trainable parameters, at 8 bytes of state with AdamW, 4 with Lion, and 4 for the EMA.
     assert "about 24.2 GB of memory" in adamw and "about 20.1 GB of memory" in lion and "about 28.3 GB of memory" in with_ema
 
 
-def test_a_card_is_named_with_what_it_has_to_save(workspace, monkeypatch):
+def test_a_gpu_is_named_with_its_memory_savings(workspace, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    counted = Estimate(LARGE, 1_000_000, 4_000_000_000, "Card 4000")
-    said = told(workspace, settings("owner/large"), counted)
-    assert "Card 4000: Free memory: 4.0 GB. Chosen: gradient checkpointing" in said and "processor" not in said
+    counted = Estimate(LARGE, 1_000_000, 4_000_000_000, "GPU 4000")
+    text = summary(workspace, settings("owner/large"), counted)
+    assert "GPU 4000: Free memory: 4.0 GB. Chosen: gradient checkpointing" in text and "No GPU" not in text
 
 
-def test_without_a_card_the_computers_memory_counts_and_patience_is_asked_for_before_anything_is_fetched(workspace, monkeypatch):
+def test_without_a_gpu_ram_counts_and_slow_training_is_reported_before_any_download(workspace, monkeypatch):
     monkeypatch.setattr(platform, "free_memory", lambda: 4_000_000_000)
-    said = told(workspace, settings("owner/large"), Estimate(LARGE, 1_000_000, None, None, "float32"))
-    assert "Free memory: 3.7 GB. Chosen: gradient checkpointing" in said and "may still be too little" in said
-    assert said.endswith("There is no graphics card here: a base this large takes hours or days on a processor.")
+    text = summary(workspace, settings("owner/large"), Estimate(LARGE, 1_000_000, None, None, "float32"))
+    assert "Free memory: 3.7 GB. Chosen: gradient checkpointing" in text and "may still be too little" in text
+    assert text.endswith("No GPU found: training a base this large on the CPU takes hours or days.")
     small = Footprint(100_000_000, 16_000_000, 300_000_000, 30_000_000, 10, 30_000_000)
-    said = told(workspace, settings("owner/small"), Estimate(small, 1_000_000, None, None))
-    assert "memory:" not in said and "card" not in said
+    text = summary(workspace, settings("owner/small"), Estimate(small, 1_000_000, None, None))
+    assert "memory:" not in text and "GPU" not in text
     chosen = settings("owner/large", "runtime.device=cpu")
-    assert "graphics card here" in told(workspace, chosen, Estimate(LARGE, 1_000_000, 10**10, "Card"))
+    assert "No GPU found" in summary(workspace, chosen, Estimate(LARGE, 1_000_000, 10**10, "GPU"))
 
 
-@pytest.mark.parametrize(("setting", "why"), [("lora.text_encoder=true", "learns too"), ("dataset.caption_shuffle=true", "each new order")])
-def test_a_text_encoder_that_stays_is_said_with_what_it_costs(workspace, setting, why):
+@pytest.mark.parametrize(("setting", "reason"), [("lora.text_encoder=true", "is trained too"), ("dataset.caption_shuffle=true", "each new order")])
+def test_a_text_encoder_that_stays_in_memory_is_reported_with_its_size(workspace, setting, reason):
     flux = "black-forest-labs/FLUX.1-dev"
-    assert "9.8 GB more" in (said := told(workspace, settings(flux, setting))) and why in said
-    assert "text encoder" not in told(workspace, settings(flux))
+    assert "9.8 GB more" in (text := summary(workspace, settings(flux, setting))) and reason in text
+    assert "text encoder" not in summary(workspace, settings(flux))

@@ -1,4 +1,4 @@
-"""The form: every parameter has a widget, values go there and back, and what does not fit is said with its name."""
+"""The form: every parameter has a widget, values survive the round trip, and an error names the field that does not fit."""
 
 import gradio as gr
 import pytest
@@ -23,16 +23,16 @@ def test_every_parameter_has_exactly_one_widget(form):
     assert sorted(form.widgets) == sorted(leaf.path for leaf in fields.leaves(TrainConfig()))
 
 
-def test_every_section_has_a_group_in_words():
+def test_every_section_has_a_group_title():
     assert {leaf.path.partition(".")[0] for leaf in fields.leaves(TrainConfig())} <= set(GROUPS)
 
 
-def test_every_widget_says_what_its_setting_does(form):
+def test_every_widget_has_a_label_and_help(form):
     assert [path for path, widget in form.widgets.items() if not (widget.label and widget.info)] == []
 
 
 @pytest.mark.parametrize("preset", [None, *[p.name for p in configs.presets()]])
-def test_a_config_goes_into_the_widgets_and_comes_back(form, preset):
+def test_a_config_survives_the_round_trip_through_the_widgets(form, preset):
     config = configs.preset(preset) if preset else TrainConfig()
     assert form.read(form.write(config)) == config
 
@@ -40,7 +40,7 @@ def test_a_config_goes_into_the_widgets_and_comes_back(form, preset):
 def test_a_value_that_does_not_fit_is_named(form):
     values = dict(zip(form.widgets, form.write(TrainConfig())))
     values["training.max_train_steps"] = 0
-    with pytest.raises(StudioError, match="Steps: 0 does not fit"):
+    with pytest.raises(StudioError, match="Training steps: 0 does not fit"):
         form.read(list(values.values()))
 
 
@@ -56,14 +56,14 @@ def test_empty_optional_fields_are_none_and_lists_are_lines(form):
 def test_the_family_follows_the_base_that_is_chosen(base, family):
     with gr.Blocks():
         form = Form(TrainConfig())
-        form.leave("model.family")
+        form.exclude("model.family")
         form.place_rest()
     values = dict(zip(form.widgets, form.write(TrainConfig()))) | {"model.base_model": base}
     assert form.read(list(values.values())).model.family == family
 
 
 @pytest.mark.parametrize("value", [None, True, False])
-def test_a_yes_or_no_that_may_be_left_open_is_a_list_with_three_answers(form, value):
+def test_an_optional_boolean_is_a_list_with_three_choices(form, value):
     widget = form.widgets["runtime.gradient_checkpointing"]
     config = fields.replace(TrainConfig(), {"runtime.gradient_checkpointing": value})
     shown = dict(zip(form.widgets, form.write(config)))["runtime.gradient_checkpointing"]
@@ -71,10 +71,10 @@ def test_a_yes_or_no_that_may_be_left_open_is_a_list_with_three_answers(form, va
     assert form.read(form.write(config)).runtime.gradient_checkpointing is value
 
 
-def test_what_is_chosen_elsewhere_does_not_appear_again():
+def test_an_excluded_setting_has_no_widget():
     with gr.Blocks():
         form = Form(TrainConfig())
-        form.leave("dataset.id")
+        form.exclude("dataset.id")
         form.place_rest()
     assert "dataset.id" not in form.widgets
     assert form.read(form.write(TrainConfig()), dataset__id="abc").dataset.id == "abc"

@@ -1,4 +1,4 @@
-"""What the page shows of masks, and what its handlers let in."""
+"""Masks on the page, and which files its handlers accept."""
 
 import asyncio
 import io
@@ -19,13 +19,13 @@ from tests.trained import png
 
 
 def masked(workspace, tmp_path, *shades) -> Dataset:
-    """Grey cards in the order of their shades; the first has a mask."""
-    dataset = Dataset.create(workspace, "Cards")
-    brought = {f"{shade}.png": png(shade, size=64) for shade in shades} | {f"{shades[0]}-mask.png": half()}
-    for name, data in brought.items():
+    """Grey images in the order of their shades; the first has a mask."""
+    dataset = Dataset.create(workspace, "Grey")
+    files_by_name = {f"{shade}.png": png(shade, size=64) for shade in shades} | {f"{shades[0]}-mask.png": half()}
+    for name, data in files_by_name.items():
         (tmp_path / name).write_bytes(data)
     with dataset.incoming() as folder:
-        dataset.add(decode_files([{"path": tmp_path / name, "name": name} for name in brought], folder), folder)
+        dataset.add(decode_files([{"path": tmp_path / name, "name": name} for name in files_by_name], folder), folder)
     return dataset
 
 
@@ -36,28 +36,28 @@ def half() -> bytes:
     return data.getvalue()
 
 
-def test_what_has_a_mask_shows_it_and_what_has_none_takes_one(workspace, tmp_path):
+def test_an_image_shows_its_mask_or_takes_one(workspace, tmp_path):
     dataset = masked(workspace, tmp_path, 90, 120)
     with_mask, without = caption_grid.grid(dataset).split('<div class="captioned"')[1:]
     address = files.url("mask", dataset.id, dataset.images[0].mask.stem)
-    assert address in with_mask and "Only the light parts teach" in with_mask and "Take the mask of 90.png off" in with_mask
-    assert 'class="veil"' not in without and "Add a mask to 120.png" in without and "put_mask_back" not in without
+    assert address in with_mask and "Only the light parts are trained on" in with_mask and "Remove the mask of 90.png" in with_mask
+    assert 'class="overlay"' not in without and "Add a mask to 120.png" in without and "restore_mask" not in without
     dataset.remove_mask(dataset.images[0].id)
-    assert "Put the mask of 90.png back" in caption_grid.grid(dataset) and 'class="veil"' not in caption_grid.grid(dataset)
+    assert "Restore the mask of 90.png" in caption_grid.grid(dataset) and 'class="overlay"' not in caption_grid.grid(dataset)
 
 
-def test_how_many_pictures_have_a_mask_is_said_in_words(workspace, tmp_path):
+def test_the_summary_counts_images_with_a_mask(workspace, tmp_path):
     dataset = masked(workspace, tmp_path, 90, 120, 150)
-    assert mask_view.finding(dataset.images) == "1 of 3 pictures has a mask: the others teach as a whole."
-    assert "1 of 3 pictures has a mask" in caption_grid.summary(dataset)
-    dataset.remove([picture.id for picture in dataset.images[1:]])
-    assert mask_view.finding(dataset.images) == "Every picture has a mask. Only the light parts teach."
+    assert mask_view.describe(dataset.images) == "1 of 3 images has a mask; the others are trained on in full."
+    assert "1 of 3 images has a mask" in caption_grid.summary(dataset)
+    dataset.remove([image.id for image in dataset.images[1:]])
+    assert mask_view.describe(dataset.images) == "Every image has a mask. Only the light parts are trained on."
     dataset.remove_mask(dataset.images[0].id)
-    assert mask_view.finding(dataset.images) == ""
+    assert mask_view.describe(dataset.images) == ""
 
 
 def test_a_name_that_is_markup_stays_text(workspace, tmp_path):
-    dataset = Dataset.create(workspace, "Cards")
+    dataset = Dataset.create(workspace, "Grey")
     (tmp_path / "a").write_bytes(png(90, size=64))
     with dataset.incoming() as folder:
         dataset.add(decode_files([{"path": tmp_path / "a", "name": '"><img src=x onerror=alert(1)>.png'}], folder), folder)
@@ -87,7 +87,7 @@ class Event:
         self.__dict__ |= data
 
 
-def test_a_mask_cannot_be_read_from_anywhere_or_given_to_anybody(home, tmp_path):
+def test_a_mask_must_be_an_uploaded_file_for_a_dataset_of_the_caller(home, tmp_path):
     mine, theirs = "visitor-" + "a" * 32, "visitor-" + "b" * 32
     dataset = masked(home.workspace(theirs), tmp_path, 90, 120)
     before = dataset.sha256()
@@ -99,8 +99,8 @@ def test_a_mask_cannot_be_read_from_anywhere_or_given_to_anybody(home, tmp_path)
 
     first = dataset.images[0].id
     with pytest.raises(gr.Error, match="not a file that was sent along"):
-        asyncio.run(handlers["give_mask"](dataset.id, Visitor(), Event(id=first, path=str(tmp_path / "90-mask.png"))))
-    for name in ("take_mask_off", "put_mask_back"):
+        asyncio.run(handlers["add_mask"](dataset.id, Visitor(), Event(id=first, path=str(tmp_path / "90-mask.png"))))
+    for name in ("remove_mask", "restore_mask"):
         with pytest.raises(gr.Error, match="no longer exists"):
             handlers[name](dataset.id, Visitor(), Event(id=first))
     assert dataset.sha256() == before and Jobs(home.database).list(mine) == []

@@ -36,7 +36,7 @@ def test_our_script_comes_before_gradios_and_is_served_to_everybody(page):
     assert script.headers["content-type"].startswith("text/javascript") and "immutable" in script.headers["cache-control"]
     for name in re.findall(r'import "\./(.*?)"', script.text):
         assert httpx.get(page[1] + files.script_url().replace("page.js", name)).status_code == 200
-    for name in ("../gate.py", "style.css", "none.js", "%2e%2e%2fstyle.css"):
+    for name in ("../gate.py", "colours.css", "none.js", "%2e%2e%2fcss%2fcolours.css"):
         assert httpx.get(page[1] + files.script_url().replace("page.js", name)).status_code == 404
 
 

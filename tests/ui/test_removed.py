@@ -1,4 +1,4 @@
-"""Removing anything can be undone, also after the page or the studio was closed."""
+"""Removal can be undone, also after the page or the studio was closed."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from studio.ui.components import removed
 from tests.trained import finished_run
 
 
-def test_what_was_removed_is_listed_by_its_title_and_kind(workspace):
+def test_removed_items_are_listed_by_title_and_kind(workspace):
     run, dataset = finished_run(workspace), Dataset.create(workspace, "Chalk <b>drawings</b>")
     title = run.title
     for path in (run.path, dataset.path):
@@ -22,7 +22,7 @@ def test_what_was_removed_is_listed_by_its_title_and_kind(workspace):
     assert removed.listing(workspace, "datasets") == "" and dataset.path.exists()
 
 
-def test_what_was_deleted_for_good_leaves_no_bytes(workspace):
+def test_permanent_deletion_leaves_no_bytes(workspace):
     dataset = Dataset.from_samples(workspace, "style")
     trashed = workspace.remove(dataset.path)
     workspace.erase(trashed)
@@ -32,7 +32,7 @@ def test_what_was_deleted_for_good_leaves_no_bytes(workspace):
             action(trashed)
 
 
-def test_only_what_lies_in_the_trash_can_be_deleted_for_good(workspace):
+def test_only_items_in_the_trash_can_be_deleted_permanently(workspace):
     for name in ("../datasets", "..", "", "a/b"):
         with pytest.raises(StudioError):
             workspace.erase(name)

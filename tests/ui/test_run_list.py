@@ -1,4 +1,4 @@
-"""What waits, in people's hands: its order, what runs now, when it begins, and that nothing of others is told."""
+"""The training queue and the list of runs: order, current run, expected start, and nothing about other users' runs."""
 
 import re
 
@@ -26,32 +26,32 @@ def queued(studio, workspace):
     return [(run, studio.jobs.submit("local", "train", {"run": run.id}, key=run.job_key)) for run in runs]
 
 
-def test_the_list_stands_in_the_order_of_the_queue_with_what_can_be_done(studio, queued):
+def test_the_queue_is_listed_in_order_with_its_buttons(studio, queued):
     studio.jobs.move(queued[2][1].id, "first")
     shown = run_list.waiting(studio, "local")
     assert re.findall(r'class="place">(\d)</b>.*?<b>(.*?)</b>', shown) == [("1", "&lt;Ink&gt; 2"), ("2", "&lt;Ink&gt; 0"), ("3", "&lt;Ink&gt; 1")]
-    assert 'aria-label="Move &lt;Ink&gt; 0 one up"' in shown and 'aria-label="Take &lt;Ink&gt; 0 out of the queue"' in shown
+    assert 'aria-label="Move &lt;Ink&gt; 0 up"' in shown and 'aria-label="Remove &lt;Ink&gt; 0 from the queue"' in shown
     ends = re.findall(r'data-job="(\d+)" data-where="(\w+)"[^>]*disabled', shown)
     assert ends == [(str(queued[2][1].id), "first"), (str(queued[2][1].id), "up"), (str(queued[1][1].id), "down")]
 
 
-def test_what_runs_now_and_when_the_others_begin_is_said(studio, queued):
+def test_the_current_run_and_the_expected_starts_are_shown(studio, queued):
     studio.jobs.claim(("train",), 1)
     studio.jobs.progress(queued[0][1].id, 120, 200, 300.0)
     shown = run_list.waiting(studio, "local")
     assert "Now: &lt;Ink&gt; 0, step 120 of 200, 5 minutes left." in shown
-    # 0.3 s a step in the runs so far.
-    assert "200 steps, about 60 seconds, begins in about 5 minutes" in shown and "begins in about 6 minutes" in shown
+    # 0.3 s per step in the runs so far.
+    assert "200 steps, about 60 seconds, starts in about 5 minutes" in shown and "starts in about 6 minutes" in shown
 
 
-def test_of_a_run_that_goes_on_only_the_rest_is_counted(studio, workspace):
+def test_of_an_extended_run_only_the_remaining_steps_count(studio, workspace):
     run = finished_run(workspace)
     run.write_config(fields.replace(run.config, {"training.max_train_steps": 300}))
     studio.jobs.submit("local", "train", {"run": run.id})
     assert "100 steps to go, about 30 seconds" in run_list.waiting(studio, "local")
 
 
-def test_one_that_waits_alone_needs_no_order_and_none_no_list(studio, workspace):
+def test_a_single_waiting_run_cannot_be_moved_and_an_empty_queue_is_hidden(studio, workspace):
     run = finished_run(workspace)
     assert run_list.waiting(studio, "local") == ""
     job = studio.jobs.submit("local", "train", {"run": run.id})
@@ -60,7 +60,7 @@ def test_one_that_waits_alone_needs_no_order_and_none_no_list(studio, workspace)
     assert run_list.waiting(studio, "local") == "" and studio.jobs.get(job.id).state == "running"
 
 
-def test_nobody_learns_the_title_of_somebody_elses_run(studio, home):
+def test_the_title_of_another_users_run_is_not_shown(studio, home):
     theirs, mine = (finished_run(home.workspace(owner), title=f"Of {owner}") for owner in ("ada", "bob"))
     running = studio.jobs.submit("ada", "train", {"run": theirs.id})
     studio.jobs.claim(("train",), 1)
@@ -68,11 +68,11 @@ def test_nobody_learns_the_title_of_somebody_elses_run(studio, home):
     studio.jobs.submit("carl", "train", {"run": "x"})
     studio.jobs.submit("bob", "train", {"run": mine.id})
     shown = run_list.waiting(studio, "bob")
-    assert "Somebody else&#39;s training runs now, 2 minutes left." in shown
-    assert "Of ada" not in shown and "Of bob" in shown and 'class="place">2</b>' in shown and "begins" not in shown
+    assert "Another user&#39;s training is running, 2 minutes left." in shown
+    assert "Of ada" not in shown and "Of bob" in shown and 'class="place">2</b>' in shown and "starts" not in shown
 
 
-def test_taken_out_of_the_queue_a_run_is_not_started_and_can_be(studio, workspace, queued):
+def test_a_run_removed_from_the_queue_can_still_be_started(studio, workspace, queued):
     fresh = queued[0][0]
     studio.stop(queued[0][1])
     now = run_state.condition(fresh, run_state.newest_jobs(studio, "local")[fresh.id])
@@ -80,29 +80,29 @@ def test_taken_out_of_the_queue_a_run_is_not_started_and_can_be(studio, workspac
     assert "Not started" in run_view.head(fresh, now)
     shown = run_list.listing([fresh], run_state.newest_jobs(studio, "local"), None)
     assert "Not started, 200 steps" in shown and 'data-click="remove"' in shown
-    learnt = finished_run(workspace)
-    learnt.append({"kind": "extended", "from": 200, "to": 300})
-    job = studio.jobs.submit("local", "train", {"run": learnt.id})
+    trained = finished_run(workspace)
+    trained.append({"kind": "extended", "from": 200, "to": 300})
+    job = studio.jobs.submit("local", "train", {"run": trained.id})
     studio.stop(job)
-    assert run_state.condition(learnt, studio.jobs.get(job.id)).state == "stopped", "what it had learnt before is kept"
+    assert run_state.condition(trained, studio.jobs.get(job.id)).state == "stopped", "what was trained before is kept"
 
 
-def test_two_to_six_ticked_runs_can_be_compared(studio, workspace):
+def test_two_to_six_selected_runs_can_be_compared(studio, workspace):
     runs = [finished_run(workspace) for _ in range(2)]
     ids = [run.id for run in runs]
     assert "type=" not in run_list.listing(runs[:1], {}, None), "one alone cannot be compared"
-    assert "Tick 2 to 6" in run_list.listing(runs, {}, None)
+    assert "Select 2 to 6" in run_list.listing(runs, {}, None)
     one = run_list.listing(runs, {}, None, ids[:1])
-    assert "Tick another" in one and one.count(" checked") == 1
+    assert "Select another" in one and one.count(" checked") == 1
     assert 'data-click="compare">Compare 2 runs' in run_list.listing(runs, {}, None, ids)
-    assert "6 at most can be compared" in run_list.listing(runs, {}, None, [str(n) for n in range(7)])
+    assert "at most 6 can be compared" in run_list.listing(runs, {}, None, [str(n) for n in range(7)])
 
 
-def test_many_that_wait_are_one_line_of_the_bar(studio, workspace, queued):
+def test_several_waiting_runs_share_one_line_of_the_job_bar(studio, workspace, queued):
     shown = job_bar.show(workspace, job_bar.running(studio, "local"))
-    assert "3 trainings wait" in shown and "next: &lt;Ink&gt; 0" in shown and shown.count("<li") == 1
+    assert "3 trainings waiting" in shown and "next: &lt;Ink&gt; 0" in shown and shown.count("<li") == 1
     studio.jobs.claim(("train",), 1)
     shown = job_bar.show(workspace, job_bar.running(studio, "local"))
-    assert shown.count("<li") == 2 and shown.index("Training &lt;Ink&gt; 0") < shown.index("2 trainings wait")
+    assert shown.count("<li") == 2 and shown.index("Training &lt;Ink&gt; 0") < shown.index("2 trainings waiting")
     studio.jobs.cancel(queued[2][1].id)
-    assert "waiting for its turn" in job_bar.show(workspace, job_bar.running(studio, "local"))
+    assert "waiting in the queue" in job_bar.show(workspace, job_bar.running(studio, "local"))

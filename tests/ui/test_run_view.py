@@ -1,4 +1,4 @@
-"""A run as the page shows it: which of its jobs counts, why it ended, and that Stop reaches it."""
+"""A run on the page: which of its jobs counts, why it ended, and that Stop reaches it."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def studio(home):
     return Studio(home, Access(), Jobs(home.database))
 
 
-def test_a_job_that_runs_counts_before_one_that_waits_behind_it(studio):
+def test_a_running_job_takes_precedence_over_a_waiting_one(studio):
     first, second = (studio.jobs.submit("local", "train", {"run": "ink"}) for _ in range(2))
     assert run_state.newest_jobs(studio, "local")["ink"].id == second.id
     studio.jobs.claim(("train",), 1)
@@ -56,27 +56,27 @@ def failed(run, retries):
     run.append({"kind": "failed", "step": 3, "message": "The memory is not enough.", "retries": retries})
 
 
-def test_a_failed_run_has_a_button_for_each_thing_that_might_help(workspace):
+def test_a_failed_run_has_a_button_per_retry(workspace):
     run = finished_run(workspace)
     failed(run, [{"title": "batch size <1>", "set": {"training.train_batch_size": 1}}, {"title": "rank 8", "set": {"lora.rank": 8}}])
     now = run_state.condition(run, None)
-    shown = run_view.more(run, now)
+    shown = run_view.actions(run, now)
     assert 'data-click="retry" data-number="0">Try again with batch size &lt;1&gt;<' in shown and 'data-number="1">Try again with rank 8<' in shown
     assert 'data-click="extend"' not in shown
     run.append({"kind": "started", "step": 3, "total": 200})
-    assert "retry" not in run_view.more(run, run_state.condition(run, None))
+    assert "retry" not in run_view.actions(run, run_state.condition(run, None))
 
 
-def test_a_finished_run_can_be_made_longer_by_half_and_says_what_that_means(workspace):
+def test_a_finished_run_can_be_extended_by_half(workspace):
     run = finished_run(workspace)
-    shown = run_view.more(run, run_state.condition(run, None))
-    assert 'value="100"' in shown and 'data-click="extend" data-with="#more-steps"' in shown and "faded" not in shown
-    assert 'data-click="begin"' in shown and 'data-click="copy"' in shown
-    fading = finished_run(workspace, "training.lr_scheduler=cosine")
-    assert "had faded to zero at the end" in run_view.more(fading, run_state.condition(fading, None))
+    shown = run_view.actions(run, run_state.condition(run, None))
+    assert 'value="100"' in shown and 'data-click="extend" data-with="#extra-steps"' in shown and "decayed" not in shown
+    assert 'data-click="start_from"' in shown and 'data-click="copy"' in shown
+    decaying = finished_run(workspace, "training.lr_scheduler=cosine")
+    assert "had decayed to zero" in run_view.actions(decaying, run_state.condition(decaying, None))
 
 
-def test_a_run_in_several_parts_does_not_pass_off_the_time_of_the_last_as_its_own(studio, workspace):
+def test_a_resumed_run_does_not_show_the_time_of_its_last_part_as_its_own(studio, workspace):
     run = finished_run(workspace)
     job = studio.jobs.submit("local", "train", {"run": run.id})
     studio.jobs.claim(("train",), 1)
@@ -88,7 +88,7 @@ def test_a_run_in_several_parts_does_not_pass_off_the_time_of_the_last_as_its_ow
     assert "seconds" not in run_view.head(run, run_state.condition(run, studio.jobs.get(job.id)))
 
 
-def test_the_curve_of_pictures_held_back_says_what_it_means(workspace):
+def test_the_validation_curve_is_explained(workspace):
     run = finished_run(workspace)
     for step in range(1, 100):
         run.append({"kind": "step", "step": step, "loss": 0.5, "seconds_per_step": 0.3})
@@ -96,4 +96,4 @@ def test_the_curve_of_pictures_held_back_says_what_it_means(workspace):
     for step, value in ((20, 0.5), (40, 0.3), (60, 0.4)):
         run.append({"kind": "validation", "step": step, "loss": value})
     shown = run_view.loss(run_state.condition(run, None))
-    assert 'path class="held"' in shown and "lowest at step 40" in shown and "when it rises again, it copies" in shown
+    assert 'path class="validation"' in shown and "lowest at step 40" in shown and "when it rises again, the LoRA overfits" in shown

@@ -1,4 +1,4 @@
-"""The look without style.css, which Gradio's login page loads alone; and colours that everybody can tell apart."""
+"""The look without the style sheets, which Gradio's login page loads alone; and colours that everybody can tell apart."""
 
 import itertools
 import re
@@ -6,7 +6,7 @@ import re
 import numpy
 import pytest
 
-from studio.ui.theme import COLOURS, STYLE, theme
+from studio.ui.theme import COLOUR_STYLE, COLOURS, theme
 
 
 def test_every_variable_of_the_theme_is_known_without_the_style_sheet():
@@ -38,7 +38,7 @@ def lab(rgb: numpy.ndarray) -> numpy.ndarray:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_colours_of_runs_can_be_read_and_told_apart_by_every_kind_of_sight(theme):
-    block = STYLE.read_text().split("}")[["light", "dark"].index(theme)]
+    block = COLOUR_STYLE.read_text().split("}")[["light", "dark"].index(theme)]
     named = dict(re.findall(r"--([\w-]+): (#\w{6});", block))
     colours, paper = [linear(named[f"run{number}"]) for number in range(1, 7)], linear(named["card"])
     for colour in colours:

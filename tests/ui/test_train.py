@@ -1,4 +1,4 @@
-"""The Train form: numbers that fit base, pictures and card, settings kept and brought, words about what will not work."""
+"""The Train form: settings that fit base, dataset and GPU memory, saved and imported settings, warnings."""
 
 import inspect
 
@@ -18,11 +18,14 @@ from studio.runs.run import Run
 from studio.ui import app as ui
 from studio.ui import studio as studio_module
 from studio.ui.studio import Studio
-from studio.ui.tabs import train_sheet, train_sweep
+from studio.ui.tabs import train_form, train_sweep
 from tests.trained import finished_run
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
+
+
+MODULES = ("train", "train_choices", "train_estimate", "train_presets")
 
 
 class Request:
@@ -34,7 +37,7 @@ class Page:
 
     def __init__(self, home):
         app, _ = ui.build_app(home, Access())
-        ours = [event for event in app.fns.values() if event.fn and event.fn.__module__.rpartition(".")[2] in ("train", "train_presets")]
+        ours = [event for event in app.fns.values() if event.fn and event.fn.__module__.rpartition(".")[2] in MODULES]
         self.events = {event.fn.__name__: event for event in ours}
         self.now = {}
 
@@ -67,165 +70,169 @@ def dataset(workspace) -> Dataset:
 @pytest.fixture
 def page(home, dataset):
     page = Page(home)
-    page.call("arrive", dataset.id)
+    page.call("load", dataset.id)
     return page
 
 
-def test_the_form_opens_with_what_fits_the_pictures(page, dataset):
+def test_the_form_opens_with_settings_that_fit_the_dataset(page, dataset):
     expected = configs.for_dataset(dataset)
     assert (page.value("preset"), page.value("base"), page.value("steps")) == ("small-world-style", BUILTIN_ID, expected.training.max_train_steps)
     assert page.choices["preset"][:2] == [(p.title, p.name) for p in configs.presets() if p.name.startswith("small-world-style")]
 
 
-@pytest.mark.parametrize("base", [SD15, SDXL, "somebody/their-own-base"])
-def test_a_base_of_another_size_brings_its_own_numbers(page, dataset, base):
-    shown = page.call("take_base", dataset.id, page.value("preset"), base, "")
+@pytest.mark.parametrize("base", [SD15, SDXL, "someone/own-base"])
+def test_a_base_of_another_kind_loads_its_own_preset(page, dataset, base):
+    shown = page.call("choose_base", dataset.id, page.value("preset"), base, "")
     expected = configs.for_dataset(dataset, "", f"model.base_model={base}")
     assert shown["base"] == base and shown["preset"] == configs.fitting_preset("style", base)
     assert shown["steps"] == expected.training.max_train_steps and shown["Resolution"] == expected.dataset.resolution
-    back = page.call("take_base", dataset.id, shown["preset"], BUILTIN_ID, "")
+    back = page.call("choose_base", dataset.id, shown["preset"], BUILTIN_ID, "")
     assert back["steps"] == configs.for_dataset(dataset).training.max_train_steps
 
 
-def test_between_two_bases_of_a_size_what_was_typed_stays(page, dataset):
-    page.call("take_base", dataset.id, "small-world-style", SD15, "")
-    shown = page.call("take_base", dataset.id, "stable-diffusion-style", "somebody/their-own-base", "")
+def test_between_two_bases_of_a_kind_typed_values_are_kept(page, dataset):
+    page.call("choose_base", dataset.id, "small-world-style", SD15, "")
+    shown = page.call("choose_base", dataset.id, "stable-diffusion-style", "someone/own-base", "")
     assert set(shown) == {"HTML", "Base revision", "State"} and shown["Base revision"] == ""
-    assert shown["State"] == "", "the family of the base before must not stand for one that nobody knows yet"
+    assert shown["State"] == "", "the previous base's family must not be kept for an unknown base"
 
 
-def test_steps_come_from_the_number_of_pictures_and_the_page_says_why(page, dataset):
-    page.call("take_base", dataset.id, "small-world-style", SD15, "")
+def test_steps_are_suggested_from_the_number_of_images(page, dataset):
+    page.call("choose_base", dataset.id, "small-world-style", SD15, "")
     assert page.value("steps") == 1200 and page.words["steps"].startswith("16 images: 1,200 steps suggested.")
-    page.call("take_goal", dataset.id, "stable-diffusion-style-quick", "")
+    page.call("choose_preset", dataset.id, "stable-diffusion-style-quick", "")
     assert page.value("steps") == 600
-    page.call("take_base", dataset.id, page.value("preset"), BUILTIN_ID, "")
+    page.call("choose_base", dataset.id, page.value("preset"), BUILTIN_ID, "")
     assert "suggested" not in page.words["steps"]
 
 
 def test_a_larger_batch_needs_fewer_steps_unless_they_were_typed(page, dataset):
-    page.call("take_base", dataset.id, "small-world-style", SD15, "")
+    page.call("choose_base", dataset.id, "small-world-style", SD15, "")
     batch = next(each for each in page.now if key(each) == "Batch size")
     page.now[batch] = 2
-    assert page.call("suggest")["steps"] == 600
+    assert page.call("suggest_steps")["steps"] == 600
     steps = next(each for each in page.now if key(each) == "steps")
     page.now |= {steps: 777, batch: 4}
-    assert "steps" not in page.call("suggest")
+    assert "steps" not in page.call("suggest_steps")
 
 
 def test_the_estimate_follows_the_settings_that_its_memory_depends_on(page):
-    event = page.events["sum_up"]
+    event = page.events["summarize"]
     watched = {component for component, _ in event.targets}
     labels = {each.label for each in event.inputs if each._id in watched}
-    assert labels >= {"Base model", "LoRA rank", "Batch size", "Optimizer", "EMA decay"}
+    assert labels >= {"Base model", "Rank", "Batch size", "Optimizer", "EMA decay"}
 
 
-def test_more_pictures_change_the_suggestion_when_the_tab_is_opened_again(page, dataset, monkeypatch):
-    page.call("take_base", dataset.id, "small-world-style", SD15, "")
+def test_more_images_change_the_suggestion_when_the_tab_is_opened_again(page, dataset, monkeypatch):
+    page.call("choose_base", dataset.id, "small-world-style", SD15, "")
     more = dataset.images * 2
     monkeypatch.setattr(Dataset, "images", more)
-    shown = page.call("look_again", dataset.id)
+    shown = page.call("refresh", dataset.id)
     assert shown["steps"] == configs.suggested_steps(configs.preset("stable-diffusion-style"), len(more)) > 1200
     steps = next(each for each in page.now if key(each) == "steps")
     page.now[steps] = 50
     monkeypatch.setattr(Dataset, "images", more * 2)
-    assert "steps" not in page.call("look_again", dataset.id)
+    assert "steps" not in page.call("refresh", dataset.id)
 
 
-def test_other_pictures_fill_the_form_anew_and_the_same_ones_leave_what_was_typed(page, dataset, workspace):
+def test_another_dataset_fills_the_form_and_the_same_one_keeps_typed_values(page, dataset, workspace):
     other = Dataset.from_samples(workspace, "character")
     rank = next(each for each in page.now if key(each) == "rank")
     page.now[rank] = 64
-    assert "rank" not in page.call("look_again", dataset.id)
-    shown = page.call("look_again", other.id)
+    assert "rank" not in page.call("refresh", dataset.id)
+    shown = page.call("refresh", other.id)
     assert (shown["rank"], shown["preset"], shown["train-dataset"]) == (16, "small-world-character", other.id)
 
 
-def test_a_card_changes_what_makes_the_base_fit_and_leaves_what_was_typed(page, dataset):
-    page.call("take_base", dataset.id, "small-world-style", "krea/Krea-2-Raw", "")
+def test_gpu_memory_changes_what_makes_the_base_fit_and_keeps_typed_values(page, dataset):
+    page.call("choose_base", dataset.id, "small-world-style", "krea/Krea-2-Raw", "")
     rank = next(each for each in page.now if key(each) == "rank")
     page.now[rank] = 64
-    shown = page.call("take_card", dataset.id, page.value("preset"), "memory-8gb")
+    shown = page.call("choose_memory", dataset.id, page.value("preset"), "memory-8gb")
     expected = configs.for_dataset(dataset, "krea-2-style", overlay="memory-8gb")
     assert shown["Quantisation"] == expected.runtime.quantisation == "nf4" and shown["Resolution"] == 768
     assert "rank" not in shown and page.value("rank") == 64
-    shown = page.call("take_card", dataset.id, page.value("preset"), "")
+    shown = page.call("choose_memory", dataset.id, page.value("preset"), "")
     assert shown["Quantisation"] == "" and shown["Resolution"] == 1024
 
 
 def test_the_run_gets_the_family_of_its_base(page, dataset, home, monkeypatch):
     monkeypatch.setattr(studio_module.worker, "ensure", lambda home: None)
-    page.call("take_base", dataset.id, "small-world-style", SDXL, "")
-    begin = page.events["begin"]
-    values = [dataset.id, "Ink", *[page.now.get(each, each.value) for each in begin.inputs[2:]]]
-    run_id, said = begin.fn(*values[:4], Request(), *values[4:])
-    assert said == ""
+    page.call("choose_base", dataset.id, "small-world-style", SDXL, "")
+    start = page.events["start"]
+    values = [dataset.id, "Ink", *[page.now.get(each, each.value) for each in start.inputs[2:]]]
+    run_id, message = start.fn(*values[:4], Request(), *values[4:])
+    assert message == ""
     config = Run.open(home.workspace("local"), run_id).config
     assert (config.model.family, config.model.base_model, config.dataset.trigger_word) == ("sdxl", SDXL, dataset.trigger_word)
 
 
-def test_what_the_form_shows_can_be_kept_chosen_again_and_removed(page, dataset, workspace):
+def test_a_preset_can_be_saved_chosen_and_removed(page, dataset, workspace):
     rank = next(each for each in page.now if key(each) == "rank")
     page.now[rank] = 64
-    shown = page.call("keep", dataset.id, "Ink, <b>slow</b>", False)
-    assert shown["preset"] == "mine:ink-b-slow-b" and "&lt;b&gt;" in shown["keep-said"] and shown["keep-said"].startswith('<div class="notice good"')
+    shown = page.call("save_preset", dataset.id, "Ink, <b>slow</b>", False)
+    assert (
+        shown["preset"] == "mine:ink-b-slow-b"
+        and "&lt;b&gt;" in shown["presets-message"]
+        and shown["presets-message"].startswith('<div class="notice good"')
+    )
     assert ("Ink, <b>slow</b> (yours)", "mine:ink-b-slow-b") in page.choices["preset"]
-    page.call("take_goal", dataset.id, "small-world-style", "")
-    assert page.call("take_goal", dataset.id, "mine:ink-b-slow-b", "")["rank"] == 64
-    page.call("drop", dataset.id, "mine:ink-b-slow-b")
+    page.call("choose_preset", dataset.id, "small-world-style", "")
+    assert page.call("choose_preset", dataset.id, "mine:ink-b-slow-b", "")["rank"] == 64
+    page.call("remove_preset", dataset.id, "mine:ink-b-slow-b")
     assert starting_points.saved_presets(workspace) == [] and page.value("preset") == "small-world-style"
 
 
-def test_a_preset_of_that_name_is_replaced_only_when_that_is_said(page, dataset, workspace):
-    page.call("keep", dataset.id, "Ink", False)
+def test_a_preset_of_the_same_name_is_replaced_only_on_request(page, dataset, workspace):
+    page.call("save_preset", dataset.id, "Ink", False)
     rank = next(each for each in page.now if key(each) == "rank")
     page.now[rank] = 64
-    assert "already" in page.call("keep", dataset.id, "Ink", False)["keep-said"]
+    assert "already" in page.call("save_preset", dataset.id, "Ink", False)["presets-message"]
     assert "lora" not in starting_points.find(workspace, "mine:ink").values
-    page.call("keep", dataset.id, "Ink", True)
+    page.call("save_preset", dataset.id, "Ink", True)
     assert starting_points.find(workspace, "mine:ink").values["lora"]["rank"] == 64
 
 
 def test_a_runs_settings_fill_the_form(page, dataset, workspace):
     run = create_run(workspace, configs.for_dataset(dataset, "", "lora.rank=24", "training.max_train_steps=77"), dataset, "Ink")
-    shown = page.call("take_goal", dataset.id, f"run:{run.id}", "")
+    shown = page.call("choose_preset", dataset.id, f"run:{run.id}", "")
     assert (shown["rank"], shown["steps"]) == (24, 77)
     assert f"run:{run.id}" in [name for _, name in page.choices["preset"]]
 
 
-def test_a_file_of_another_trainer_fills_the_form_and_what_was_left_is_listed(page, dataset, tmp_path):
+def test_a_file_of_another_trainer_fills_the_form_and_skipped_settings_are_listed(page, dataset, tmp_path):
     file = tmp_path / "their <settings>.toml"
     file.write_text(
         f'network_module = "networks.lora"\nnetwork_dim = 48\nmax_train_epochs = 10\nclip_skip = 2\npretrained_model_name_or_path = "{SDXL}"\n'
         'frobnicate = "<script>"\nxformers = true\n'
     )
-    shown = page.call("bring", dataset.id, str(file))
-    assert (shown["rank"], shown["LoRA alpha"], shown["base"], shown["preset"], shown["steps"]) == (48, 1.0, SDXL, None, 160)
-    said = shown["keep-said"]
-    assert "clip_skip = 2" in said and "frobnicate = &lt;script&gt;" in said and "<script>" not in said
-    assert said.index("clip_skip") < said.index("xformers")
+    shown = page.call("import_settings", dataset.id, str(file))
+    assert (shown["rank"], shown["alpha"], shown["base"], shown["preset"], shown["steps"]) == (48, 1.0, SDXL, None, 160)
+    report = shown["presets-message"]
+    assert "clip_skip = 2" in report and "frobnicate = &lt;script&gt;" in report and "<script>" not in report
+    assert report.index("clip_skip") < report.index("xformers")
     (tmp_path / "no.toml").write_text("colour = 'red'")
-    assert set(page.call("bring", dataset.id, str(tmp_path / "no.toml"))) == {"keep-said"}
+    assert set(page.call("import_settings", dataset.id, str(tmp_path / "no.toml"))) == {"presets-message"}
 
 
-def test_a_preset_that_is_gone_or_broken_says_so_in_the_form(page, dataset, workspace):
+def test_a_broken_preset_is_reported_in_the_form(page, dataset, workspace):
     (workspace.presets / "broken.toml").write_text("[lora]\nrank = 'many'")
-    shown = page.call("take_goal", dataset.id, "mine:broken", "")
-    assert "rank" in shown["HTML"] and 'role="alert"' in shown["HTML"]
-    page.call("drop", dataset.id, "mine:broken")
+    shown = page.call("choose_preset", dataset.id, "mine:broken", "")
+    assert "Rank: " in shown["HTML"] and 'role="alert"' in shown["HTML"]
+    page.call("remove_preset", dataset.id, "mine:broken")
     assert starting_points.saved_presets(workspace) == []
 
 
-def test_photographs_before_a_base_of_shapes_are_said_for_the_base_that_is_chosen(dataset, monkeypatch):
+def test_photographs_are_warned_about_only_for_a_base_of_shapes(dataset, monkeypatch):
     class Photo:
         looks_like_photo = True
 
     monkeypatch.setattr(Dataset, "images", [Photo()])
-    assert "draws simple shapes only" in train_sheet.warn(dataset, BUILTIN_ID)
-    assert "draws simple shapes only" not in train_sheet.warn(dataset, SD15)
+    assert "generates simple shapes only" in train_form.warnings(dataset, BUILTIN_ID)
+    assert "generates simple shapes only" not in train_form.warnings(dataset, SD15)
 
 
-def test_what_the_queue_refuses_leaves_no_run(home, dataset, workspace, monkeypatch):
+def test_a_refused_job_leaves_no_run(home, dataset, workspace, monkeypatch):
     studio = Studio(home, Access(), Jobs(home.database))
 
     def full(*_, **__):
@@ -237,7 +244,7 @@ def test_what_the_queue_refuses_leaves_no_run(home, dataset, workspace, monkeypa
     assert Run.all(workspace) == [] and not list(workspace.runs.iterdir())
 
 
-def test_several_values_make_whole_configs_that_are_checked_before_any_is_queued(dataset):
+def test_a_sweep_validates_every_config_before_any_is_queued(dataset):
     config = configs.for_dataset(dataset)
     made = train_sweep.plan(dataset, config, "Ink", False, [("lora.rank", "8, 32"), ("training.seed", "1,2")])
     assert [each.title for each in made] == [f"Ink, rank {rank}, seed {seed}" for rank in (8, 32) for seed in (1, 2)]
@@ -249,15 +256,15 @@ def test_several_values_make_whole_configs_that_are_checked_before_any_is_queued
         train_sweep.plan(dataset, config, "", False, [("training.train_batch_size", "1, many")])
 
 
-def test_the_sum_of_several_values_is_told_before_they_are_queued(dataset, workspace):
+def test_a_sweep_shows_the_number_of_runs_and_the_total_time(dataset, workspace):
     made = train_sweep.plan(dataset, configs.for_dataset(dataset), "Ink", False, [("lora.rank", "8,16,32")])
-    assert "3 runs, time shown after the first steps" in train_sweep.told(workspace, made)
+    assert "3 runs, time shown after the first steps" in train_sweep.summarize(workspace, made)
     run = create_run(workspace, configs.for_dataset(dataset), dataset)
     run.append({"kind": "step", "step": 1, "loss": 0.1, "seconds_per_step": 1.3})
-    assert "3 runs, about 23 minutes in all" in train_sweep.told(workspace, made) and "Ink, rank 32" in train_sweep.told(workspace, made)
+    assert "3 runs, about 23 minutes in all" in train_sweep.summarize(workspace, made) and "Ink, rank 32" in train_sweep.summarize(workspace, made)
 
 
-def test_only_settings_with_one_value_can_be_tried_with_several():
+def test_only_settings_with_a_single_value_can_be_swept():
     offered = {path for _, path in train_sweep.choices()}
     assert {"lora.rank", "training.learning_rate", "training.optimizer", "dataset.flip"} <= offered
     assert not {"samples.prompts", "lora.target_modules", "prior.prompt", "dataset.id", "dataset.trigger_word", "lora.start_from"} & offered
@@ -271,28 +278,28 @@ def values(shown: dict) -> dict:
 
 @pytest.fixture
 def fill(home):
-    """`fill("copy", run, dataset)` -> the form after that button, by label."""
+    """`fill("copy_settings", run, dataset)` -> the form after that button, by label."""
     app, _ = ui.build_app(home, Access())
 
     def press(name, run, dataset_id):
-        event = next(event for event in app.fns.values() if event.fn and event.fn.__name__ == name and event.fn.__module__.endswith("train_like"))
+        event = next(event for event in app.fns.values() if event.fn and event.fn.__name__ == name and event.fn.__module__.endswith("train_from_run"))
         return values(event.fn(run.id, dataset_id, Request()))
 
     return press
 
 
-def test_a_runs_settings_fill_the_form_with_its_own_pictures(fill, workspace, dataset):
+def test_a_runs_settings_fill_the_form_with_its_own_dataset(fill, workspace, dataset):
     other = Dataset.from_samples(workspace, "character")
     config = configs.for_dataset(other, "", "lora.rank=4", "lora.alpha=2", "training.max_train_steps=77")
     run = create_run(workspace, config, other, "Pim")
     run.write_config(config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": 1})}))
-    form = fill("copy", run, dataset.id)
-    assert (form["Pictures"], form["Steps"], form["LoRA alpha"], form["CPU threads"]) == (other.id, 77, 2, None)
+    form = fill("copy_settings", run, dataset.id)
+    assert (form["Dataset"], form["Training steps"], form["Alpha"], form["CPU threads"]) == (other.id, 77, 2, None)
     workspace.remove(other.path)
-    assert fill("copy", run, dataset.id)["Pictures"] == dataset.id
+    assert fill("copy_settings", run, dataset.id)["Dataset"] == dataset.id
 
 
-def test_starting_from_a_lora_keeps_the_chosen_pictures_and_takes_its_shape(fill, workspace, dataset):
+def test_starting_from_a_lora_keeps_the_chosen_dataset_and_takes_its_rank(fill, workspace, dataset):
     run = finished_run(workspace, "lora.rank=4")
-    form = fill("begin", run, dataset.id)
-    assert (form["Pictures"], form["LoRA rank"], form["Start from a LoRA"]) == (dataset.id, 4, f"run:{run.id}@200")
+    form = fill("start_from", run, dataset.id)
+    assert (form["Dataset"], form["Rank"], form["Start from a LoRA"]) == (dataset.id, 4, f"run:{run.id}@200")

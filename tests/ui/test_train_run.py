@@ -1,4 +1,4 @@
-"""The run that the Train tab shows, and what its buttons do."""
+"""Buttons of the run that the Train tab shows."""
 
 import gradio as gr
 
@@ -11,7 +11,7 @@ class Request:
     headers: dict = {}
 
 
-def test_try_it_wishes_the_run_that_is_shown_into_the_stack_alone(home, workspace):
+def test_try_it_requests_the_run_that_is_shown_alone_in_the_stack(home, workspace):
     app, _ = ui.build_app(home, Access())
     try_run = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "try_run")
     run = finished_run(workspace)

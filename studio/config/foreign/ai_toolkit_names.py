@@ -117,7 +117,7 @@ UNSUPPORTED = {
     ),
     **dict.fromkeys(("sample.neg", "sample.network_multiplier", "sample.guidance_rescale"), "samples do not use it."),
     "network.conv": "the studio does not train convolutions; only U-Nets have them.",
-    "network.lokr_full_rank": "the studio always uses a rank; see LoRA rank.",
+    "network.lokr_full_rank": "the studio always uses a rank; see Rank.",
     "network.pretrained_lora_path": "import that LoRA into the library and choose it under Start from a LoRA.",
     "sample.walk_seed": "all samples use the same seed.",
 }

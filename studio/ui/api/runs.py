@@ -46,7 +46,7 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
 
     def run(run: str, request: gr.Request) -> dict:
         """How a run is doing: state (created, waiting, running, paused, stopped, interrupted, finished or failed), why, step, of how many, loss,
-        loss of the pictures held back, saved LoRAs by step, and what to try again with after a failure."""
+        loss of the validation images, saved LoRAs by step, and what to try again with after a failure."""
         opened = Run.open(studio.workspace(request), run)
         now = run_state.condition(opened, run_state.newest_jobs(studio, studio.owner(request)).get(opened.id))
         return {
@@ -55,7 +55,7 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
             "step": now.step,
             "steps": now.total,
             "loss": now.curve[-1]["loss"] if now.curve else None,
-            "validation_loss": now.held_back[-1]["loss"] if now.held_back else None,
+            "validation_loss": now.validation[-1]["loss"] if now.validation else None,
             "adapters": [f"run:{opened.id}@{step}" for step, _ in opened.adapters()],
             "retries": list(now.retries),
         }

@@ -1,4 +1,4 @@
-"""Pictures with their captions beside them, edited in place and saved while typed."""
+"""Grid of a dataset's images with editable captions, saved while typing."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,12 @@ from studio.ui.components.html import counted, empty
 from studio.ui.components.templates import render
 
 SOURCES = {"hand": "by hand", "file": "from your file", "sample": "from the samples", "": ""}
-SHOWN = 50
-"""Of the files that could not be used."""
+MAX_REFUSED_SHOWN = 50
 
 
 @dataclass(frozen=True)
 class Card:
-    """A picture as the grid shows it; `mask` is an address."""
+    """An image as the grid shows it; `thumb` and `mask` are URLs."""
 
     dataset: str
     id: str
@@ -26,28 +25,27 @@ class Card:
     source: str
     thumb: str
     mask: str
-    mask_can_go_back: bool
+    can_restore_mask: bool
 
 
 def grid(dataset: Dataset | None) -> str:
-    """One card a picture: the picture, its caption, who wrote it, and a way to take it out."""
+    """One card per image: the image, its caption, who wrote it, a mask and a button that removes it."""
     if dataset is None:
         return ""
-    pictures = dataset.images
-    if not pictures:
+    if not dataset.images:
         return empty(
-            "No pictures yet",
-            "Drop 10 to 50 pictures here, or press Add pictures. A .txt file with the same name becomes the caption, a grey "
-            "name-mask.png the mask of name.png: only the light parts teach. A .zip may hold them all.",
+            "No images yet",
+            "Drop 10 to 50 images here, or press Add images. A .txt file with the same name becomes the caption, and a greyscale "
+            "name-mask.png becomes the mask of name.png: only its light parts are trained on. A .zip may contain all of them.",
         )
-    return render("caption_grid", "grid", [_card(dataset, picture) for picture in pictures])
+    return render("caption_grid", "grid", [_card(dataset, image) for image in dataset.images])
 
 
-def _card(dataset: Dataset, picture: DatasetImage) -> Card:
-    source = SOURCES.get(picture.caption_source, f"by {_captioner(picture.caption_source)}")
-    thumb = files.url("thumb", dataset.id, picture.id)
-    mask = files.url("mask", dataset.id, picture.mask.stem) if picture.mask else ""
-    return Card(dataset.id, picture.id, picture.name, picture.caption, source, thumb, mask, picture.mask_can_undo)
+def _card(dataset: Dataset, image: DatasetImage) -> Card:
+    source = SOURCES.get(image.caption_source, f"by {_captioner(image.caption_source)}")
+    thumb = files.url("thumb", dataset.id, image.id)
+    mask = files.url("mask", dataset.id, image.mask.stem) if image.mask else ""
+    return Card(dataset.id, image.id, image.name, image.caption, source, thumb, mask, image.mask_can_undo)
 
 
 def _captioner(name: str) -> str:
@@ -55,23 +53,24 @@ def _captioner(name: str) -> str:
 
 
 def summary(dataset: Dataset) -> str:
-    """Counts in words: pictures, captions missing, where the trigger word is missing."""
-    pictures = dataset.images
-    if not pictures:
+    """Counts: images, missing captions, captions without the trigger word, masks."""
+    images = dataset.images
+    if not images:
         return ""
-    bare = sum(1 for p in pictures if not p.caption.strip())
+    uncaptioned = sum(1 for image in images if not image.caption.strip())
     word = dataset.trigger_word
-    without = sum(1 for p in pictures if p.caption.strip() and not has_word(p.caption, word)) if word else 0
-    parts = [counted(len(pictures), "picture")]
-    parts.append(f"{bare} without a caption" if bare else "all captioned")
-    if word and not bare:
+    without = sum(1 for image in images if image.caption.strip() and not has_word(image.caption, word)) if word else 0
+    parts = [counted(len(images), "image")]
+    parts.append(f"{uncaptioned} without a caption" if uncaptioned else "all captioned")
+    if word and not uncaptioned:
         parts.append(f"{counted(without, 'caption')} {'lacks' if without == 1 else 'lack'} “{word}”" if without else f"“{word}” is in every caption")
-    return render("caption_grid", "summary", ", ".join(parts), mask_view.finding(pictures))
+    return render("caption_grid", "summary", ", ".join(parts), mask_view.describe(images))
 
 
-def refusals(refused: list[dict], came_in: int) -> str:
-    """Files that could not be used, each with its reason; `came_in` counts those that could."""
+def refusals(refused: list[dict[str, str]], added: int) -> str:
+    """Files that could not be used, each with its reason; `added` counts the others."""
     if not refused:
         return ""
-    words = f"{counted(len(refused), 'file')} could not be used; {'the others are in' if came_in else 'nothing was added'}."
-    return render("caption_grid", "refusals", words, [each["reason"] for each in refused[:SHOWN]], max(0, len(refused) - SHOWN))
+    message = f"{counted(len(refused), 'file')} could not be used; {'the others were added' if added else 'nothing was added'}."
+    reasons = [each["reason"] for each in refused[:MAX_REFUSED_SHOWN]]
+    return render("caption_grid", "refusals", message, reasons, max(0, len(refused) - MAX_REFUSED_SHOWN))

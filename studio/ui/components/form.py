@@ -1,8 +1,9 @@
-"""A form for any pydantic config: widgets from its leaves, a config back from their values. What a field is called, what it may be
-and what turning it up does is written at the field; here a tab only says where it stands and how it looks.
+"""Form for any pydantic config: one widget per leaf, and a validated config from the widgets' values.
+
+Labels, help and bounds come from the config's fields; a tab only decides where a widget stands and how it looks.
 """
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import gradio as gr
 from pydantic import BaseModel
@@ -12,50 +13,52 @@ from studio.config.fields import Leaf
 
 GROUPS = {
     "model": "Base model",
-    "dataset": "Pictures",
-    "lora": "What it can hold",
-    "training": "Learning",
-    "prior": "Regularisation pictures",
-    "validation": "Pictures held back",
-    "samples": "Sample pictures",
-    "saving": "Safety",
-    "runtime": "This machine",
+    "dataset": "Images",
+    "lora": "LoRA",
+    "training": "Training",
+    "prior": "Regularisation images",
+    "validation": "Validation images",
+    "samples": "Sample images",
+    "saving": "Checkpoints",
+    "runtime": "Hardware",
 }
-"""Section -> what its settings change, in words."""
+"""Section -> title of its group."""
 
-OPEN = ("chosen by the studio", "")
-"""Of a list whose setting may be left open."""
+UNSET = ("automatic", "")
+"""First choice of a list whose setting is optional."""
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
-class Form:
+class Form(Generic[Config]):
     """Widgets for one config, in the order they were placed."""
 
-    def __init__(self, config: BaseModel):
+    def __init__(self, config: Config):
         self.config = config
         self.leaves = {leaf.path: leaf for leaf in fields.leaves(config)}
         self.widgets: dict[str, gr.components.Component] = {}
 
-    def place(self, path: str, look: type | None = None, **words) -> gr.components.Component:
-        """The widget of one setting, here and now. `look` is another component class, `words` its looks (choices, lines, info)."""
+    def place(self, path: str, component: type | None = None, **options: Any) -> gr.components.Component:
+        """Place the widget of one setting here. `component` replaces the default class; `options` are its arguments (choices, lines, info)."""
         leaf = self.leaves[path]
-        kind, kept = _widget(leaf)
-        options = {
+        default, limits = _widget(leaf)
+        arguments = {
             "value": to_widget(leaf, fields.get(self.config, path)),
             "label": leaf.title,
             "info": leaf.help,
-            **(kept if look in (None, kind) else {}),
-            **words,
+            **(limits if component in (None, default) else {}),
+            **options,
         }
-        self.widgets[path] = (look or kind)(**options)
+        self.widgets[path] = (component or default)(**arguments)
         return self.widgets[path]
 
-    def leave(self, *paths: str) -> None:
-        """Settings that are chosen elsewhere on the page and must not appear again."""
+    def exclude(self, *paths: str) -> None:
+        """Leave out settings that are chosen elsewhere on the page."""
         for path in paths:
             del self.leaves[path]
 
     def place_rest(self) -> None:
-        """Every setting not placed by hand, folded, in groups named by what they change."""
+        """Place every remaining setting in one folded group per section."""
         rest = [leaf for path, leaf in self.leaves.items() if path not in self.widgets]
         for section, title in GROUPS.items():
             group = [leaf for leaf in rest if leaf.path.startswith(f"{section}.")]
@@ -68,26 +71,26 @@ class Form:
     def inputs(self) -> list[gr.components.Component]:
         return list(self.widgets.values())
 
-    def read(self, values: list[Any], **also: Any) -> BaseModel:
-        """The config that the widgets spell, validated once; a StudioError says which field does not fit. `also`: section__field=value."""
+    def read(self, values: list[Any], **extra: Any) -> Config:
+        """The validated config of these widget values; a StudioError names the field that does not fit. `extra`: section__field=value."""
         found = {path: from_widget(self.leaves[path], value) for path, value in zip(self.widgets, values, strict=True)}
-        found |= {path.replace("__", "."): value for path, value in also.items()}
+        found |= {path.replace("__", "."): value for path, value in extra.items()}
         return fields.replace(self.config, found)
 
     def write(self, config: BaseModel) -> list[Any]:
-        """What each widget shows for this config, in the order of `inputs`."""
-        return [self.shown(path, fields.get(config, path)) for path in self.widgets]
+        """Widget values for this config, in the order of `inputs`."""
+        return [self.widget_value(path, fields.get(config, path)) for path in self.widgets]
 
-    def shown(self, path: str, value: Any) -> Any:
+    def widget_value(self, path: str, value: Any) -> Any:
         """What the widget of one setting shows for a value."""
         return to_widget(self.leaves[path], value)
 
 
-def _widget(leaf: Leaf) -> tuple[type, dict]:
+def _widget(leaf: Leaf) -> tuple[type, dict[str, Any]]:
     if leaf.choices:
-        return gr.Dropdown, {"choices": ([OPEN] if leaf.optional else []) + [(str(c), c) for c in leaf.choices]}
+        return gr.Dropdown, {"choices": ([UNSET] if leaf.optional else []) + [(str(c), c) for c in leaf.choices]}
     if leaf.type is bool and leaf.optional:
-        return gr.Dropdown, {"choices": [OPEN, ("yes", True), ("no", False)]}
+        return gr.Dropdown, {"choices": [UNSET, ("yes", True), ("no", False)]}
     if leaf.type is bool:
         return gr.Checkbox, {}
     if leaf.type is int:
@@ -108,7 +111,7 @@ def to_widget(leaf: Leaf, value: Any) -> Any:
 
 
 def from_widget(leaf: Leaf, value: Any) -> Any:
-    """One line of a text box is one entry of a list; an empty optional field is None."""
+    """A line of a text box is an entry of a list; an empty optional field is None."""
     if leaf.type is list:
         lines = [line.strip() for line in (value or "").splitlines() if line.strip()]
         return lines or (None if leaf.optional else [])

@@ -1,4 +1,4 @@
-"""The bar at the foot of every tab, there only while something runs or waits: what, how far, how long, Stop."""
+"""Job bar at the foot of every tab, shown while a job runs or waits: title, progress, time left and Stop."""
 
 from dataclasses import dataclass
 
@@ -13,49 +13,49 @@ from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, in_words
 
 WORDS = {
-    "import": "Adding pictures",
+    "import": "Adding images",
     "caption": "Writing captions",
     "train": "Training",
-    "generate": "Drawing",
+    "generate": "Generating",
     "adapter": "Adding a LoRA",
-    "download": "Fetching a LoRA",
+    "download": "Downloading a LoRA",
     "publish": "Publishing",
-    "save": "Packing a LoRA",
+    "save": "Saving a LoRA",
 }
 SLOW = tuple(kind for kind in WORDS if kind != "generate")
-"""All but drawing, which its own tab shows well enough: no bar for a second's work."""
+"""Jobs that the bar shows. Generating takes seconds, and its own tab shows it."""
 
 
 def running(studio: Studio, owner: str) -> list[Job]:
-    """What the bar shows: what runs, then what waits in its order."""
+    """Jobs of the bar: the running ones, then the waiting ones in their order."""
     return [job for job in studio.jobs.queue(SLOW) if job.owner == owner]
 
 
 @dataclass(frozen=True)
 class Item:
-    """A job as the bar shows it."""
+    """A job in the bar."""
 
     id: int
     title: str
     share: float
-    far: str
+    progress: str
     stopping: bool
 
 
 def show(workspace: Workspace, jobs: list[Job]) -> str:
-    """Several trainings that wait are one line: the Train tab has their list."""
+    """Several waiting trainings share one line; the Train tab lists them."""
     if not jobs:
         return ""
     queued = [job for job in jobs if job.kind == "train" and job.state == "waiting"]
     shown = [job for job in jobs if len(queued) < 2 or job not in queued]
-    items = [Item(job.id, title(workspace, job), share(job.done, job.total), how_far(job), job.cancel_requested) for job in shown]
+    items = [Item(job.id, title(workspace, job), share(job.done, job.total), progress_text(job), job.cancel_requested) for job in shown]
     following = title(workspace, queued[0]).removeprefix(WORDS["train"]).strip() if len(queued) > 1 else ""
     return render("job_bar", "jobs", items, len(queued), following)
 
 
 def working(job: Job) -> str:
-    """One job in the middle of a tab: a bar, words, and Stop."""
-    return render("job_bar", "working", WORDS[job.kind], share(job.done, job.total), how_far(job), job.id)
+    """Progress of one job inside a tab, with Stop."""
+    return render("job_bar", "working", WORDS[job.kind], share(job.done, job.total), progress_text(job), job.id)
 
 
 def title(workspace: Workspace, job: Job) -> str:
@@ -68,10 +68,10 @@ def title(workspace: Workspace, job: Job) -> str:
         return words
 
 
-def how_far(job: Job) -> str:
-    """Progress in words: steps, then time."""
+def progress_text(job: Job) -> str:
+    """Progress in words: steps, then time left."""
     if job.state == "waiting":
-        return "waiting for its turn"
+        return "waiting in the queue"
     if job.cancel_requested:
         return "saving, then stopping" if job.kind == "train" else "stopping"
     parts = []
@@ -82,16 +82,16 @@ def how_far(job: Job) -> str:
     return ", ".join(parts) or job.message or "starting"
 
 
-def build(studio: Studio, rooms: gr.Tabs) -> gr.HTML:
-    """The bar; its Stop asks the job to stop (a training saves first)."""
-    shown = panel("", ("stop", "look"), elem_id="jobbar")
+def build(studio: Studio, tabs: gr.Tabs) -> gr.HTML:
+    """The bar. Stop requests a cancellation; a training saves first."""
+    shown = panel("", ("stop", "show_queue"), elem_id="jobbar")
 
     @in_words
-    def stop(request: gr.Request, event: gr.EventData):
+    def stop(request: gr.Request, event: gr.EventData) -> str:
         owner = studio.owner(request)
         studio.stop(studio.jobs.get(int(event.job), owner))
         return show(studio.workspace(request), running(studio, owner))
 
     shown.stop(stop, None, shown, **QUIET)
-    shown.look(lambda: gr.Tabs(selected="train"), None, rooms, **QUIET)
+    shown.show_queue(lambda: gr.Tabs(selected="train"), None, tabs, **QUIET)
     return shown

@@ -1,17 +1,19 @@
-"""What a picture's card shows of its mask: the parts that do not teach, dimmed; a mask brought, taken off, or put back."""
+"""Masks on the dataset tab: the untrained parts of an image are dimmed; a mask can be added, removed and restored."""
+
+from collections.abc import Sequence
 
 from studio.datasets.dataset import DatasetImage
 from studio.ui.components.html import counted
 
-EVENTS = ("give_mask", "take_mask_off", "put_mask_back")
-MEANING = "Only the light parts teach"
+EVENTS = ("add_mask", "remove_mask", "restore_mask")
+MEANING = "Only the light parts are trained on"
 
 
-def finding(pictures: list[DatasetImage]) -> str:
-    """How many pictures have a mask, in words; nothing when none has."""
-    masked = sum(1 for picture in pictures if picture.mask)
+def describe(images: Sequence[DatasetImage]) -> str:
+    """How many images have a mask; empty when none has."""
+    masked = sum(1 for image in images if image.mask)
     if not masked:
         return ""
-    if masked == len(pictures):
-        return f"Every picture has a mask. {MEANING}."
-    return f"{masked} of {counted(len(pictures), 'picture')} {'has' if masked == 1 else 'have'} a mask: the others teach as a whole."
+    if masked == len(images):
+        return f"Every image has a mask. {MEANING}."
+    return f"{masked} of {counted(len(images), 'image')} {'has' if masked == 1 else 'have'} a mask; the others are trained on in full."

@@ -1,4 +1,4 @@
-"""What was removed, with the way back: read from the trash itself, so that it outlives the page and the studio."""
+"""List of removed items with buttons to restore or delete them, read from the trash itself, so it survives a reload and a restart."""
 
 import gradio as gr
 
@@ -8,20 +8,20 @@ from studio.ui.components.html import panel
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, in_words
 
-SHOWN = 20
+MAX_SHOWN = 20
 
 
 def listing(workspace: Workspace, kind: str) -> str:
-    gone = trash.list_removed(workspace, kind)[:SHOWN]
-    return render("removed", "listing", [(each.id, title) for each, title in gone]) if gone else ""
+    removed = trash.list_removed(workspace, kind)[:MAX_SHOWN]
+    return render("removed", "listing", [(item.id, title) for item, title in removed]) if removed else ""
 
 
 def build_removed(studio: Studio, kind: str) -> gr.HTML:
-    """The list, not laid out yet: whoever builds the tab places it with render() and wires `restore`."""
+    """The list, not laid out yet: the tab places it with render() and wires its event `restore`."""
     shown = panel("", ("restore", "erase"), elem_id=f"removed-{kind}", render=False)
 
     @in_words
-    def erase(request: gr.Request, event: gr.EventData):
+    def erase(request: gr.Request, event: gr.EventData) -> str:
         workspace = studio.workspace(request)
         workspace.erase(event.id)
         return listing(workspace, kind)

@@ -1,9 +1,11 @@
-"""The list of all runs, with ticks to compare some of them, and the list of those that wait, with their order in people's hands."""
+"""List of all runs, with checkboxes to compare some of them, and the training queue, whose order can be changed."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from studio.config import TrainConfig
 from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
 from studio.jobs.queue import Job
 from studio.runs.comparison import FEWEST, MOST
 from studio.runs.run import Run
@@ -17,18 +19,18 @@ from studio.ui.studio import Studio
 
 @dataclass(frozen=True)
 class Entry:
-    """A run as the list of all runs shows it."""
+    """A run in the list of all runs."""
 
     id: str
     title: str
     state: str
-    picture: str
+    image: str
     busy: bool
 
 
 @dataclass(frozen=True)
 class Queued:
-    """A run as the list of what waits shows it."""
+    """A run in the queue."""
 
     id: str
     job: int
@@ -38,7 +40,7 @@ class Queued:
 
 
 def listing(runs: list[Run], jobs: dict[str, Job], open_id: str | None, picked: Collection[str] = ()) -> str:
-    """Every run: open it, tick it to compare, or take it away (with undo)."""
+    """Every run: open it, tick it to compare, or remove it (with undo)."""
     if not runs:
         return ""
     entries = [_entry(run, condition(run, jobs.get(run.id))) for run in runs]
@@ -46,61 +48,86 @@ def listing(runs: list[Run], jobs: dict[str, Job], open_id: str | None, picked: 
 
 
 def _entry(run: Run, now: Condition) -> Entry:
-    left = f"{WORDS[now.state]}, step {now.step:,} of {now.total:,}"
+    state = f"{WORDS[now.state]}, step {now.step:,} of {now.total:,}"
     if now.state in ("created", "finished"):
-        left = f"{WORDS[now.state]}, {now.total:,} steps"
-    if now.state == "running" and not now.step and now.job.message:
-        left = now.job.message
+        state = f"{WORDS[now.state]}, {now.total:,} steps"
+    if now.state == "running" and not now.step and now.job and now.job.message:
+        state = now.job.message
     samples = run.samples()
-    picture = files.url("sample", run.id, max(samples), 0) if samples else ""
-    return Entry(run.id, run.title, left, picture, now.state in BUSY)
+    image = files.url("sample", run.id, max(samples), 0) if samples else ""
+    return Entry(run.id, run.title, state, image, now.state in BUSY)
 
 
 def _compare(picked: int, runs: int) -> str:
     if runs < FEWEST:
         return ""
     if picked < FEWEST:
-        return render("run_list", "hint", "Tick another to compare them." if picked else f"Tick {FEWEST} to {MOST} to compare them.")
+        return render("run_list", "hint", "Select another run to compare." if picked else f"Select {FEWEST} to {MOST} runs to compare.")
     if picked > MOST:
-        return render("run_list", "hint", f"{picked} are ticked; {MOST} at most can be compared.")
+        return render("run_list", "hint", f"{picked} runs are selected; at most {MOST} can be compared.")
     return render("run_list", "compare", picked)
 
 
 def waiting(studio: Studio, owner: str) -> str:
-    """What learns now and how long it will, then the caller's own runs that wait, in their order. Empty when none of theirs waits."""
+    """The training queue: what runs now, then the caller's own waiting runs in their order. Empty when none of theirs waits."""
     queue = studio.jobs.queue(("train",))
-    if not any(job.owner == owner and job.state == "waiting" for job in queue):
+    own = [job.id for job in queue if job.owner == owner and job.state == "waiting"]
+    if not own:
         return ""
-    workspace, paces = studio.home.workspace(owner), {}
-    now, waiting, place, left = [], [], 0, 0.0
-    mine = [job.id for job in queue if job.owner == owner and job.state == "waiting"]
+    forecast = Forecast(studio.home.workspace(owner))
+    current, entries, place = [], [], 0
     for job in queue:
-        run = _opened(studio, job) if job.owner == owner else None
+        run = _open(studio, job) if job.owner == owner else None
         if job.state == "running":
-            # Nobody learns anything of somebody else's run but how long it takes.
-            words = "Somebody else's training runs now" if run is None else f"Now: {run.title}, step {job.done:,} of {job.total:,}"
-            now.append(words + ("." if job.seconds_left is None else f", {duration(job.seconds_left)} left."))
-            left = None if left is None or job.seconds_left is None else left + job.seconds_left
+            current.append(_current(run, job))
+            forecast.add(job.seconds_left)
             continue
         place += 1
         if run is None:
-            left = None
-            continue
-        config = run.config
-        like = (config.model.base_model, config.dataset.resolution, config.training.train_batch_size)
-        if like not in paces:
-            paces[like] = estimate.seconds_a_step(workspace, config)
-        told = condition(run, job)
-        steps = told.total - told.step
-        takes = paces[like] * steps if paces[like] else None
-        facts = [f"{counted(steps, 'step')}{' to go' if told.step else ''}" + (f", about {duration(takes)}" if takes else "")]
-        facts += [f"begins in about {duration(left)}"] if left else []
-        left = None if left is None or takes is None else left + takes
-        waiting.append(Queued(run.id, job.id, run.title, place, ", ".join(facts)))
-    return render("run_list", "waiting", now, waiting, mine)
+            forecast.add(None)
+        else:
+            entries.append(_queued(run, job, place, forecast))
+    return render("run_list", "waiting", current, entries, own)
 
 
-def _opened(studio: Studio, job: Job) -> Run | None:
+class Forecast:
+    """Seconds until the next run in the queue starts; None once one of those before it has an unknown length."""
+
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
+        self.seconds: float | None = 0.0
+        self.paces: dict[tuple[str, int, int], float | None] = {}
+
+    def pace(self, config: TrainConfig) -> float | None:
+        """Seconds per step, looked up once per kind of run: it reads every run of the workspace."""
+        key = (config.model.base_model, config.dataset.resolution, config.training.train_batch_size)
+        if key not in self.paces:
+            self.paces[key] = estimate.seconds_per_step(self.workspace, config)
+        return self.paces[key]
+
+    def add(self, seconds: float | None) -> None:
+        self.seconds = None if self.seconds is None or seconds is None else self.seconds + seconds
+
+
+def _current(run: Run | None, job: Job) -> str:
+    """The running training. Of another user's run only the time left is shown."""
+    text = "Another user's training is running" if run is None else f"Now: {run.title}, step {job.done:,} of {job.total:,}"
+    return text + ("." if job.seconds_left is None else f", {duration(job.seconds_left)} left.")
+
+
+def _queued(run: Run, job: Job, place: int, forecast: Forecast) -> Queued:
+    now = condition(run, job)
+    steps = now.total - now.step
+    pace = forecast.pace(run.config)
+    seconds = pace * steps if pace else None
+    facts = [f"{counted(steps, 'step')}{' to go' if now.step else ''}" + (f", about {duration(seconds)}" if seconds else "")]
+    if forecast.seconds:
+        facts.append(f"starts in about {duration(forecast.seconds)}")
+    forecast.add(seconds)
+    return Queued(run.id, job.id, run.title, place, ", ".join(facts))
+
+
+def _open(studio: Studio, job: Job) -> Run | None:
     try:
         return Run.open(studio.home.workspace(job.owner), job.payload["run"])
     except StudioError:

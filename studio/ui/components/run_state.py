@@ -1,8 +1,9 @@
-"""What is true of a training run right now: its state in words, from its own events and its newest job."""
+"""State of a training run: derived from its events and its newest job."""
 
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from studio.jobs.queue import Job
 from studio.runs.run import Run
@@ -10,32 +11,35 @@ from studio.ui.studio import Studio
 
 WORDS = {
     "created": "Not started",
-    "waiting": "Waiting for its turn",
-    "running": "Learning",
-    "paused": "Paused for a moment to draw",
-    "full": "Waiting for room on the disk",
+    "waiting": "Waiting in the queue",
+    "running": "Training",
+    "paused": "Paused to generate an image",
+    "full": "Waiting for disk space",
     "stopped": "Stopped, everything saved",
     "finished": "Finished",
     "failed": "Failed",
-    "interrupted": "Interrupted, nothing lost",
+    "interrupted": "Interrupted, can be resumed",
 }
+"""State -> what the page calls it."""
 BUSY = ("waiting", "running", "paused", "full")
+
+Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What is true of a run right now, from its own events and its newest job."""
+    """State of a run, from its events and its newest job."""
 
     state: str
     job: Job | None
-    curve: tuple[dict, ...]
+    curve: tuple[Event, ...]
     total: int
     message: str
     notes: tuple[str, ...]
-    held_back: tuple[dict, ...] = ()
-    retries: tuple[dict, ...] = ()
-    in_one_go: bool = True
-    preflight: dict = field(default_factory=dict)
+    validation: tuple[Event, ...] = ()
+    retries: tuple[Event, ...] = ()
+    uninterrupted: bool = True
+    preflight: Event = field(default_factory=dict)
     execution: str = ""
 
     @property
@@ -48,30 +52,30 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a run's events say, as of one size of their file."""
+class EventSummary:
+    """What a run's event file contains, for one size of that file."""
 
     state: str
-    curve: tuple[dict, ...]
+    curve: tuple[Event, ...]
     notes: tuple[str, ...] = ()
     failure: str = ""
-    held_back: tuple[dict, ...] = ()
-    retries: tuple[dict, ...] = ()
-    in_one_go: bool = True
-    """Whether one process did it all, so that its job's time is the run's."""
-    preflight: dict = field(default_factory=dict)
-    """What the first steps took; empty before them."""
+    validation: tuple[Event, ...] = ()
+    retries: tuple[Event, ...] = ()
+    uninterrupted: bool = True
+    """Whether one process trained all steps, so that its job's time is the run's."""
+    preflight: Event = field(default_factory=dict)
+    """Memory and disk use of the first steps; empty before them."""
     execution: str = ""
 
 
 @functools.lru_cache(maxsize=256)
-def _told(path: Path, size: int, modified_ns: int) -> Told:
-    """Runs that are over are read once; the page asks every second."""
+def _summarize(path: Path, size: int, modified_ns: int) -> EventSummary:
+    """Cached by size and time of the file: the page asks every second, and finished runs do not change."""
     run = Run(path)
     events = run.events()[0]
     notes = dict.fromkeys(event["message"] for event in events if event["kind"] == "note")
     failures = [event["message"] for event in events if event["kind"] == "failed"]
-    return Told(
+    return EventSummary(
         run.state,
         tuple(run.curve()),
         tuple(notes),
@@ -85,8 +89,8 @@ def _told(path: Path, size: int, modified_ns: int) -> Told:
 
 
 def newest_jobs(studio: Studio, owner: str) -> dict[str, Job]:
-    """run id -> its newest training job; one that runs counts before one that waits behind it."""
-    newest = {}
+    """Run id -> its newest training job; a running one takes precedence over one that waits behind it."""
+    newest: dict[str, Job] = {}
     for job in studio.jobs.list(owner, kinds=("train",), limit=500):
         known = newest.setdefault(job.payload["run"], job)
         if (known.state, job.state) == ("waiting", "running"):
@@ -96,25 +100,40 @@ def newest_jobs(studio: Studio, owner: str) -> dict[str, Job]:
 
 def condition(run: Run, job: Job | None) -> Condition:
     stat = run.events_file.stat() if run.events_file.exists() else None
-    told = _told(run.path, stat.st_size, stat.st_mtime_ns) if stat else Told("created", ())
-    if job and job.unfinished:
-        state = "waiting" if job.state == "waiting" else told.state if told.state in ("paused", "full") else "running"
-    elif told.state in ("finished", "stopped", "failed"):
-        state = told.state
-    elif job and job.state == "failed":
-        state = "failed"
-    elif told.state == "created" and (job is None or job.state == "cancelled"):
-        state = "created"
-    else:
-        state = "interrupted"
-    message = told.failure if told.state == state == "failed" else ""
+    events = _summarize(run.path, stat.st_size, stat.st_mtime_ns) if stat else EventSummary("created", ())
+    state = _state(events, job)
+    message = events.failure if events.state == state == "failed" else ""
     if not message and state in ("failed", "interrupted"):
         message = job.error if job else ""
-    retries = told.retries if state == "failed" else ()
-    total = run.config.training.max_train_steps
-    return Condition(state, job, told.curve, total, message, told.notes, told.held_back, retries, told.in_one_go, told.preflight, told.execution)
+    return Condition(
+        state,
+        job,
+        events.curve,
+        run.config.training.max_train_steps,
+        message,
+        events.notes,
+        events.validation,
+        events.retries if state == "failed" else (),
+        events.uninterrupted,
+        events.preflight,
+        events.execution,
+    )
 
 
-def column(step: int) -> str:
-    """A step as the head of a column of samples."""
+def _state(events: EventSummary, job: Job | None) -> str:
+    if job and job.unfinished:
+        if job.state == "waiting":
+            return "waiting"
+        return events.state if events.state in ("paused", "full") else "running"
+    if events.state in ("finished", "stopped", "failed"):
+        return events.state
+    if job and job.state == "failed":
+        return "failed"
+    if events.state == "created" and (job is None or job.state == "cancelled"):
+        return "created"
+    return "interrupted"
+
+
+def step_label(step: int) -> str:
+    """Heading of a column of samples."""
     return f"step {step:,}" if step else "base"

@@ -1,4 +1,4 @@
-"""How a training run looks: its state in words, the film of samples, the loss, and what can be done with it."""
+"""View of one training run: state, sample grid, loss and actions."""
 
 from dataclasses import dataclass
 
@@ -8,87 +8,82 @@ from studio.runs.run import Run
 from studio.ui import files
 from studio.ui.components import loss_plot
 from studio.ui.components.html import duration, share, size
-from studio.ui.components.run_state import BUSY, WORDS, Condition, column
+from studio.ui.components.run_state import BUSY, WORDS, Condition, step_label
+from studio.ui.components.sample_table import SampleImage, SampleRow
 from studio.ui.components.templates import render
 
-STEPS_RUN = {"compiled": "steps compiled", "graph": "steps recorded as one graph"}
-"""How a card runs the steps, where it is not the ordinary way."""
-WIDEST_FILM = 12
+EXECUTION = {"compiled": "torch.compile", "graph": "CUDA graph"}
+"""How a GPU executes the steps, where it is not eager."""
+MAX_COLUMNS = 12
 
 
 @dataclass(frozen=True)
 class Column:
-    """A checkpoint in the film."""
+    """A checkpoint in the sample grid."""
 
     number: int
-    words: str
+    label: str
     saved: bool
 
 
-@dataclass(frozen=True)
-class Row:
-    """A sample prompt in the film: its picture of each column, or nothing."""
-
-    kind: str
-    prompt: str
-    pictures: list[str]
-
-
 def head(run: Run, now: Condition) -> str:
-    """Title, state, progress and what the numbers mean."""
+    """Title, state, progress and facts."""
     words = now.job.message if now.state == "running" and not now.curve and now.job and now.job.message else WORDS[now.state]
     progress = share(now.step, now.total) if now.state in (*BUSY, "stopped", "interrupted") else None
-    wrong = now.message or ("Training ended without saying why; press Resume." if now.state == "failed" else "")
+    error = now.message or ("Training failed without an error message. Press Resume to continue it." if now.state == "failed" else "")
     facts = _result(run, now) if now.state == "finished" else _progress(now)
-    return render("run_view", "head", run.title, now.state, words, progress, facts, now.notes, wrong)
+    return render("run_view", "head", run.title, now.state, words, progress, facts, now.notes, error)
 
 
 def _progress(now: Condition) -> list[str]:
     facts = [f"step {now.step:,} of {now.total:,}"]
     if now.curve:
-        facts.append(f"{now.curve[-1]['seconds_per_step']:.2f} s a step")
+        facts.append(f"{now.curve[-1]['seconds_per_step']:.2f} s per step")
     if now.state == "running" and now.job and now.job.seconds_left is not None:
         facts.append(f"{duration(now.job.seconds_left)} left")
     if now.preflight and now.state in BUSY:
         facts.append(f"{now.preflight['peak_mb'] / 1000:.1f} GB of memory")
-        facts.append(f"up to {size(now.preflight['disk_mb'] * 1e6)} on the disk")
-    if now.execution in STEPS_RUN:
-        facts.append(STEPS_RUN[now.execution])
+        facts.append(f"up to {size(now.preflight['disk_mb'] * 1e6)} on disk")
+    if now.execution in EXECUTION:
+        facts.append(EXECUTION[now.execution])
     if now.job and now.job.cancel_requested and now.job.unfinished:
         facts.append("saving, then stopping")
     return facts
 
 
 def _result(run: Run, now: Condition) -> list[str]:
-    took = f" in {duration(now.job.seconds)}" if now.job and now.job.seconds and now.in_one_go else ""
+    time = f" in {duration(now.job.seconds)}" if now.job and now.job.seconds and now.uninterrupted else ""
     latest = run.latest_adapter()
-    return [f"{now.total:,} steps{took}", *([f"file of {size(latest.stat().st_size)}"] if latest else [])]
+    return [f"{now.total:,} steps{time}", *([f"file size {size(latest.stat().st_size)}"] if latest else [])]
 
 
-def film(run: Run, now: Condition) -> str:
-    """A row per prompt, a column per checkpoint from the base on, all from the same seed."""
+def sample_grid(run: Run, now: Condition) -> str:
+    """A row per prompt, a column per checkpoint from the base on, all with the same seed."""
     samples = run.samples()
     if not samples:
         if now.state not in BUSY:
             return ""
-        return render("run_view", "film_to_come", "once it has begun" if now.state == "waiting" else "in a moment")
+        return render("run_view", "samples_pending", "once training has started" if now.state == "waiting" else "in a moment")
     steps = list(samples)
-    if len(steps) > WIDEST_FILM:
-        steps = [steps[0], *steps[-WIDEST_FILM + 1 :]]
+    if len(steps) > MAX_COLUMNS:
+        steps = [steps[0], *steps[-MAX_COLUMNS + 1 :]]
     saved = {step for step, _ in run.adapters()}
-    columns = [Column(step, column(step), step in saved) for step in steps]
+    columns = [Column(step, step_label(step), step in saved) for step in steps]
     word = run.config.dataset.trigger_word
     rows = []
-    for index, written in enumerate(run.config.samples.prompts):
-        prompt = fill_placeholder(written, word)
-        pictures = [files.url("sample", run.id, step, index) if index < len(samples[step]) else "" for step in steps]
-        rows.append(Row(_kind(index, prompt, word), prompt, pictures))
-    advice = "take the one that looks best" if len(steps) > 1 else "this is the base before it learns; more come as it goes"
-    return render("run_view", "film", run.id, columns, rows, advice)
+    for index, template in enumerate(run.config.samples.prompts):
+        prompt = fill_placeholder(template, word)
+        images = [
+            SampleImage(files.url("sample", run.id, step, index), f"{prompt}, {step_label(step)}") if index < len(samples[step]) else None
+            for step in steps
+        ]
+        rows.append(SampleRow(prompt, images, _kind(index, prompt, word)))
+    advice = "use the one that looks best" if len(steps) > 1 else "this is the base before training; more follow"
+    return render("run_view", "sample_grid", run.id, columns, rows, advice)
 
 
 def _kind(index: int, prompt: str, trigger_word: str) -> str:
-    """What a row of the film shows."""
+    """What a row of the sample grid shows."""
     if not trigger_word:
         return "prompt"
     if not has_word(prompt, trigger_word):
@@ -97,16 +92,16 @@ def _kind(index: int, prompt: str, trigger_word: str) -> str:
 
 
 def loss(now: Condition) -> str:
-    drawing = loss_plot.loss(now.curve, now.total, now.held_back)
-    if not drawing:
+    plot = loss_plot.loss(now.curve, now.total, now.validation)
+    if not plot:
         return ""
-    lowest = min(now.held_back, key=lambda event: event["loss"]) if now.held_back else None
-    return render("run_view", "loss", drawing, column(lowest["step"]) if lowest else "")
+    lowest = min(now.validation, key=lambda event: event["loss"]) if now.validation else None
+    return render("run_view", "loss", plot, step_label(lowest["step"]) if lowest else "")
 
 
-def more(run: Run, now: Condition) -> str:
-    """What can be done with this run apart from stopping and trying it."""
-    half = max(1, now.total // 2) if now.state == "finished" else 0
-    # A slowing scheduler rises again when a run goes on after its end.
-    fades = schedules.rate_factor(run.config.training, 1.0) == 0
-    return render("run_view", "more", [each["title"] for each in now.retries], half, fades, bool(run.adapters()))
+def actions(run: Run, now: Condition) -> str:
+    """Buttons besides Stop and Try: retry with other settings, extend, reuse the settings, start from the LoRA."""
+    extra_steps = max(1, now.total // 2) if now.state == "finished" else 0
+    # A schedule that ends at zero rises again when the run is extended.
+    ends_at_zero = schedules.rate_factor(run.config.training, 1.0) == 0
+    return render("run_view", "actions", [each["title"] for each in now.retries], extra_steps, ends_at_zero, bool(run.adapters()))

@@ -1,4 +1,4 @@
-"""Two to six runs beside each other, in place of the form and the single run; and the way back."""
+"""Comparison of two to six runs, shown in place of the form and the single run."""
 
 import gradio as gr
 
@@ -11,32 +11,32 @@ from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 
 
-def build_compare(studio: Studio, bench: gr.Row, listing: gr.HTML, picked: gr.State) -> None:
-    """`listing` asks for it by its event `compare`; `bench` is what it takes the place of."""
-    with gr.Column(elem_classes="pane", elem_id="compare", visible=False) as beside:
+def build_compare(studio: Studio, workbench: gr.Row, listing: gr.HTML, picked: gr.State) -> None:
+    """`listing` opens it by its event `compare`; it takes the place of `workbench`."""
+    with gr.Column(elem_classes="pane", elem_id="compare", visible=False) as comparison_column:
         with gr.Row(elem_classes="toolbar"):
-            html(render("train", "comparing"))
+            html(render("train", "comparison_title"))
             back = gr.Button("Back to the runs", size="md", min_width=140, scale=0, elem_id="compare-back")
-        trouble = html("")
-        html(heading("What differs"))
+        message = html("")
+        html(heading("Settings that differ"))
         table = html("", elem_id="compare-settings")
-        html(heading("How wrong they are (loss, smoothed)"))
+        html(heading("Loss, smoothed"))
         curves = html("", elem_id="compare-loss")
         html(heading("Samples"))
         with gr.Row(elem_classes="toolbar"):
-            step = gr.Dropdown([], label="After how much learning", elem_id="compare-step", filterable=False, scale=0, min_width=220)
+            step = gr.Dropdown([], label="Step", elem_id="compare-step", filterable=False, scale=0, min_width=220)
         samples = html("", elem_id="compare-samples")
 
-    def chosen(ids: list[str], request: gr.Request) -> list[Run]:
-        """Those of them that are still there."""
+    def existing(ids: list[str], request: gr.Request) -> list[Run]:
+        """The runs with these ids that still exist."""
         workspace = studio.workspace(request)
-        there = {run.id for run in Run.all(workspace)}
-        return comparison.select_runs(workspace, [each for each in ids if each in there])
+        known = {run.id for run in Run.all(workspace)}
+        return comparison.select_runs(workspace, [each for each in ids if each in known])
 
-    def compare(ids: list[str], request: gr.Request):
+    def compare(ids: list[str], request: gr.Request) -> tuple:
         shown = gr.update(visible=False), gr.update(visible=True)
         try:
-            runs = chosen(ids, request)
+            runs = existing(ids, request)
         except StudioError as error:
             return *shown, notice(str(error), "bad"), "", "", gr.update(choices=[], value=None), ""
         steps = compare_view.steps(runs)
@@ -50,12 +50,12 @@ def build_compare(studio: Studio, bench: gr.Row, listing: gr.HTML, picked: gr.St
             compare_view.samples(runs, first),
         )
 
-    def take_step(ids: list[str], step: int | str, request: gr.Request):
+    def choose_step(ids: list[str], step: int | str, request: gr.Request) -> str:
         try:
-            return compare_view.samples(chosen(ids, request), step)
+            return compare_view.samples(existing(ids, request), step)
         except StudioError as error:
             return notice(str(error), "bad")
 
-    listing.compare(compare, picked, [bench, beside, trouble, table, curves, step, samples], **QUIET)
-    step.input(take_step, [picked, step], samples, **QUIET)
-    back.click(lambda: (gr.update(visible=True), gr.update(visible=False)), None, [bench, beside], **QUIET)
+    listing.compare(compare, picked, [workbench, comparison_column, message, table, curves, step, samples], **QUIET)
+    step.input(choose_step, [picked, step], samples, **QUIET)
+    back.click(lambda: (gr.update(visible=True), gr.update(visible=False)), None, [workbench, comparison_column], **QUIET)

@@ -1,4 +1,4 @@
-"""Choosing a dataset, making a new one, or taking the sample pictures; consent is asked for here, before the first upload."""
+"""Choose a dataset, create one, or copy the sample images. The consent of a real person is asked for here, before the first upload."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,88 +17,124 @@ from studio.ui.studio import QUIET, Studio, in_words
 
 SUBJECTS = [("A style", "style"), ("A character or person", "character"), ("A product, object or outfit", "object")]
 SAMPLES = {
-    "style": ("Ink style", "a way of drawing that the built-in model cannot do"),
-    "character": ("Little character", "somebody the built-in model has never seen"),
+    "style": ("Ink style", "a drawing style that the built-in model cannot produce"),
+    "character": ("Little character", "a character that the built-in model has never seen"),
 }
-CONSENT = "This person agreed that I may train on these pictures and share the result."
+CONSENT = "This person agreed that I may train on these images and share the result."
 
 
 @dataclass(frozen=True)
-class New:
-    """For the frame: call `arrive` with `chosen` on page load, into `opened`."""
+class NewDataset:
+    """For the page: call `load` with `chosen` on page load, with the outputs `opened`."""
 
-    arrive: Callable
+    load: Callable
     opened: list
     removed: gr.HTML
     """Removed datasets, to be placed at the end of the tab."""
 
 
 @dataclass(frozen=True)
-class Samples:
-    """A set of sample pictures as its card shows it."""
+class SampleSet:
+    """A set of sample images as its card shows it; `thumbs` are URLs."""
 
     name: str
     title: str
-    what: str
-    pictures: int
-    faces: list[str]
+    description: str
+    count: int
+    thumbs: list[str]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Components of the picker and the form."""
+
+    picker: gr.Dropdown
+    new: gr.Button
+    remove: gr.Button
+    undo: gr.Button
+    form: gr.Row
+    title: gr.Textbox
+    subject: gr.Radio
+    person: gr.Checkbox
+    consent: gr.Checkbox
+    create: gr.Button
+    message: gr.HTML
+    samples: gr.HTML
+    removed: gr.HTML
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """(title, id), newest first."""
-    return [(d.title, d.id) for d in Dataset.all(workspace)]
+    return [(dataset.title, dataset.id) for dataset in Dataset.all(workspace)]
 
 
 def sample_cards() -> str:
-    """One card a sample set, one click away from a dataset."""
-    shown = []
-    for name, (title, what) in SAMPLES.items():
-        pictures = sorted(builtin.SAMPLES[name].glob("*.png"))
-        shown.append(Samples(name, title, what, len(pictures), [files.shipped_url(picture) for picture in pictures[:4]]))
-    return render("dataset", "samples", shown)
+    """A card per sample set; a click makes a dataset of it."""
+    sets = []
+    for name, (title, description) in SAMPLES.items():
+        images = sorted(builtin.SAMPLES[name].glob("*.png"))
+        sets.append(SampleSet(name, title, description, len(images), [files.shipped_url(image) for image in images[:4]]))
+    return render("dataset", "samples", sets)
 
 
-def build_new(studio: Studio, chosen: gr.State) -> New:
+def build_new(studio: Studio, chosen: gr.State) -> NewDataset:
+    parts = _build_parts(studio)
+    opened = [chosen, parts.picker, parts.new, parts.remove, parts.form, parts.message, parts.removed]
+    parts.person.change(lambda real: gr.update(visible=real, value=False), parts.person, parts.consent, **QUIET)
+    parts.picker.input(lambda each: each, parts.picker, chosen, **QUIET)
+    chosen.change(lambda each: each, chosen, parts.picker, **QUIET)
+    parts.new.click(lambda: gr.update(visible=True), None, parts.form, **QUIET)
+    _wire_creation(studio, parts, opened)
+    _wire_removal(studio, parts, chosen, opened)
+
+    def load(dataset_id: str | None, request: gr.Request) -> tuple:
+        return show(studio.workspace(request), dataset_id)
+
+    return NewDataset(load, opened, parts.removed)
+
+
+def _build_parts(studio: Studio) -> Parts:
     with gr.Row(elem_classes="toolbar"):
         picker = gr.Dropdown(
             [], label="Dataset", show_label=False, container=False, visible=False, min_width=220, scale=0, elem_id="dataset-picker", filterable=False
         )
-        another = gr.Button("New dataset", size="md", scale=0, min_width=160, visible=False, elem_id="new-dataset")
-        bin_it = gr.Button("Remove dataset", size="md", scale=0, min_width=130, visible=False)
-        back = gr.Button("Undo", size="md", scale=0, min_width=90, visible=False)
-    # Hidden until the page knows whether there are datasets: a form that went away again would take with it what somebody had begun to fill in.
+        new = gr.Button("New dataset", size="md", scale=0, min_width=160, visible=False, elem_id="new-dataset")
+        remove = gr.Button("Remove dataset", size="md", scale=0, min_width=160, visible=False)
+        undo = gr.Button("Undo", size="md", scale=0, min_width=90, visible=False)
+    # Hidden until the page knows whether there are datasets: hiding it later would discard what the user had begun to fill in.
     with gr.Row(visible=False, elem_classes="bench", elem_id="dataset-new") as form:
         with gr.Column(elem_classes="pane", scale=5, min_width=300):
             title = gr.Textbox(label="Name", placeholder="My ink drawings", max_length=80)
-            subject = gr.Radio(SUBJECTS, value="style", label="It should learn")
-            person = gr.Checkbox(False, label="The pictures show a real person")
+            subject = gr.Radio(SUBJECTS, value="style", label="Subject")
+            person = gr.Checkbox(False, label="The images show a real person")
             consent = gr.Checkbox(False, label=CONSENT, visible=False)
             create = gr.Button("Create dataset", variant="primary")
-            said = html("")
+            message = html("")
         with gr.Column(scale=6, min_width=300):
-            samples = panel(sample_cards(), ("take",), elem_id="samples")
+            samples = panel(sample_cards(), ("use_samples",), elem_id="samples")
+    removed = build_removed(studio, "datasets")
+    return Parts(picker, new, remove, undo, form, title, subject, person, consent, create, message, samples, removed)
 
-    last = gr.State(None)
-    person.change(lambda real: gr.update(visible=real, value=False), person, consent, **QUIET)
-    gone = build_removed(studio, "datasets")
-    opened = [chosen, picker, another, bin_it, form, said, gone]
 
-    def show(workspace: Workspace, dataset_id: str | None, words: str = ""):
-        known = choices(workspace)
-        if dataset_id not in [each for _, each in known]:
-            dataset_id = known[0][1] if known else None
-        some = bool(known)
-        return (
-            dataset_id,
-            gr.update(choices=known, value=dataset_id, visible=some),
-            gr.update(visible=some),
-            gr.update(visible=some),
-            gr.update(visible=not some),
-            words,
-            listing(workspace, "datasets"),
-        )
+def show(workspace: Workspace, dataset_id: str | None) -> tuple:
+    """Values of `opened` for this dataset, or for the newest if it does not exist."""
+    known = choices(workspace)
+    if dataset_id not in [each for _, each in known]:
+        dataset_id = known[0][1] if known else None
+    has_datasets = bool(known)
+    return (
+        dataset_id,
+        gr.update(choices=known, value=dataset_id, visible=has_datasets),
+        gr.update(visible=has_datasets),
+        gr.update(visible=has_datasets),
+        gr.update(visible=not has_datasets),
+        "",
+        listing(workspace, "datasets"),
+    )
 
-    def make(title, subject, person, consent, request: gr.Request):
+
+def _wire_creation(studio: Studio, parts: Parts, opened: list) -> None:
+    def create(title: str, subject: str, person: bool, consent: bool, request: gr.Request) -> tuple:
         workspace = studio.workspace(request)
         try:
             dataset = Dataset.create(workspace, title, subject, person, CONSENT if consent else "")
@@ -107,37 +143,36 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
         return show(workspace, dataset.id)
 
     @in_words
-    def take(request: gr.Request, event: gr.EventData):
+    def copy_samples(request: gr.Request, event: gr.EventData) -> tuple:
         workspace = studio.workspace(request)
         return show(workspace, Dataset.from_samples(workspace, str(event.sample)).id)
 
+    inputs = [parts.title, parts.subject, parts.person, parts.consent]
+    parts.create.click(create, inputs, opened, **QUIET)
+    parts.title.submit(create, inputs, opened, **QUIET)
+    parts.samples.use_samples(copy_samples, None, opened, **QUIET)
+
+
+def _wire_removal(studio: Studio, parts: Parts, chosen: gr.State, opened: list) -> None:
+    last = gr.State(None)
+
     @in_words
-    def throw_away(dataset_id, request: gr.Request):
+    def remove_dataset(dataset_id: str, request: gr.Request) -> tuple:
         workspace = studio.workspace(request)
         name = Dataset.open(workspace, dataset_id).title
         trashed = workspace.remove(workspace.dataset_path(dataset_id))
-        return *show(workspace, None), trashed, gr.update(visible=True, value=f"Put {name} back")
+        return *show(workspace, None), trashed, gr.update(visible=True, value=f"Restore {name}")
 
     @in_words
-    def put_back(trashed, request: gr.Request):
+    def restore_last(trashed: str, request: gr.Request) -> tuple:
         workspace = studio.workspace(request)
         return *show(workspace, workspace.restore(trashed).name), None, gr.update(visible=False)
 
     @in_words
-    def put_this_back(request: gr.Request, event: gr.EventData):
-        return put_back(event.id, request)
+    def restore(request: gr.Request, event: gr.EventData) -> tuple:
+        return restore_last(event.id, request)
 
-    create.click(make, [title, subject, person, consent], opened, **QUIET)
-    title.submit(make, [title, subject, person, consent], opened, **QUIET)
-    samples.take(take, None, opened, **QUIET)
-    bin_it.click(throw_away, chosen, [*opened, last, back], **QUIET)
-    back.click(put_back, last, [*opened, last, back], **QUIET)
-    gone.restore(put_this_back, None, [*opened, last, back], **QUIET)
-    picker.input(lambda each: each, picker, chosen, **QUIET)
-    chosen.change(lambda each: each, chosen, picker, **QUIET)
-    another.click(lambda: gr.update(visible=True), None, form, **QUIET)
-
-    def arrive(dataset_id, request: gr.Request):
-        return show(studio.workspace(request), dataset_id)
-
-    return New(arrive, opened, gone)
+    outputs = [*opened, last, parts.undo]
+    parts.remove.click(remove_dataset, chosen, outputs, **QUIET)
+    parts.undo.click(restore_last, last, outputs, **QUIET)
+    parts.removed.restore(restore, None, outputs, **QUIET)

@@ -1,4 +1,4 @@
-"""Below the run that is shown: what waits and in which order, every run there is, and those that were removed."""
+"""Lists below the run that is shown: the training queue, all runs, and the removed ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,72 +14,78 @@ from studio.ui.studio import QUIET, Studio, in_words
 
 @dataclass(frozen=True)
 class Lists:
-    """The three lists, and `wire(show, asked, shown)` for when all of the tab is there."""
-
-    waiting: gr.HTML
+    studio: Studio
+    queue: gr.HTML
+    message: gr.HTML
     listing: gr.HTML
-    gone: gr.HTML
-    wire: Callable
+    removed: gr.HTML
 
+    def wire(self, show: Callable, inputs: list, outputs: list) -> None:
+        """`show(*inputs, request)` returns the values of `outputs`; `inputs` are the open run and the ids of the ticked ones."""
+        self._wire_queue(show, inputs, outputs)
+        self._wire_removal(show, inputs, outputs)
+        self._wire_picking(inputs)
+        for each in (self.queue, self.listing):
+            each.open(_opened, None, inputs[0], **QUIET)
 
-def build_list(studio: Studio) -> Lists:
-    waiting = panel("", ("move", "cancel", "open"), elem_id="queue")
-    said = html("")
-    listing = panel("", ("open", "remove", "pick", "compare"), elem_id="run-list")
-    gone = build_removed(studio, "runs")
-    gone.render()
-
-    def wire(show: Callable, asked: list, shown: list) -> None:
-        """`show(*asked, request)` gives what `shown` shows."""
-        open_run, picked = asked
-
+    def _wire_queue(self, show: Callable, inputs: list, outputs: list) -> None:
         @in_words
-        def move(run_id, ids, request: gr.Request, event: gr.EventData):
-            job = studio.jobs.get(int(event.job), studio.owner(request))
+        def move(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:
+            job = self.studio.jobs.get(int(event.job), self.studio.owner(request))
             if job.state == "waiting":
-                studio.jobs.move(job.id, event.where)
+                self.studio.jobs.move(job.id, event.where)
             return show(run_id, ids, request)
 
         @in_words
-        def cancel(run_id, ids, request: gr.Request, event: gr.EventData):
-            job = studio.jobs.get(int(event.job), studio.owner(request))
+        def cancel(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:
+            job = self.studio.jobs.get(int(event.job), self.studio.owner(request))
             if job.state == "waiting":
-                studio.stop(job)
+                self.studio.stop(job)
             return show(run_id, ids, request)
 
+        self.queue.move(move, inputs, outputs, **QUIET)
+        self.queue.cancel(cancel, inputs, outputs, **QUIET)
+
+    def _wire_removal(self, show: Callable, inputs: list, outputs: list) -> None:
         @in_words
-        def remove(run_id, ids, request: gr.Request, event: gr.EventData):
-            workspace = studio.workspace(request)
+        def remove(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:
+            workspace = self.studio.workspace(request)
             run = Run.open(workspace, event.run)
-            job = run_state.newest_jobs(studio, studio.owner(request)).get(run.id)
+            job = run_state.newest_jobs(self.studio, self.studio.owner(request)).get(run.id)
             if job and job.unfinished:
-                return *[gr.skip()] * len(shown), notice(f"{run.title} is still learning; stop it first.", "warn")
+                return *[gr.skip()] * len(outputs), notice(f"{run.title} is still training. Stop it first.", "warn")
             workspace.remove(run.path)
             return *show(run_id if run_id != event.run else None, ids, request), ""
 
         @in_words
-        def put_back(run_id, ids, request: gr.Request, event: gr.EventData):
-            studio.workspace(request).restore(event.id)
+        def restore(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:
+            self.studio.workspace(request).restore(event.id)
             return *show(run_id, ids, request), ""
 
+        self.listing.remove(remove, inputs, [*outputs, self.message], **QUIET)
+        self.removed.restore(restore, inputs, [*outputs, self.message], **QUIET)
+
+    def _wire_picking(self, inputs: list) -> None:
         @in_words
-        def pick(run_id, ids, request: gr.Request, event: gr.EventData):
+        def pick(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:
             ids = [each for each in ids if each != event.run] + ([event.run] if event.value else [])
-            runs = Run.all(studio.workspace(request))
-            # Without a run in the list's words, the newest one is the one that is shown.
+            runs = Run.all(self.studio.workspace(request))
+            # Without an open run the newest one is shown.
             current = run_id or (runs[0].id if runs else None)
-            jobs = run_state.newest_jobs(studio, studio.owner(request))
+            jobs = run_state.newest_jobs(self.studio, self.studio.owner(request))
             return ids, run_list.listing(runs, jobs, current, {each.id for each in runs} & set(ids))
 
-        def open_one(event: gr.EventData):
-            return event.run
+        self.listing.pick(pick, inputs, [inputs[1], self.listing], **QUIET)
 
-        waiting.move(move, asked, shown, **QUIET)
-        waiting.cancel(cancel, asked, shown, **QUIET)
-        listing.pick(pick, asked, [picked, listing], **QUIET)
-        listing.remove(remove, asked, [*shown, said], **QUIET)
-        gone.restore(put_back, asked, [*shown, said], **QUIET)
-        for each in (waiting, listing):
-            each.open(open_one, None, open_run, **QUIET)
 
-    return Lists(waiting, listing, gone, wire)
+def _opened(event: gr.EventData) -> str:
+    return event.run
+
+
+def build_lists(studio: Studio) -> Lists:
+    queue = panel("", ("move", "cancel", "open"), elem_id="queue")
+    message = html("")
+    listing = panel("", ("open", "remove", "pick", "compare"), elem_id="run-list")
+    removed = build_removed(studio, "runs")
+    removed.render()
+    return Lists(studio, queue, message, listing, removed)

@@ -1,4 +1,4 @@
-"""Keeping settings and bringing them: save the form as a preset of one's own, and fill it from a file, of this studio or another trainer."""
+"""Save the form's settings as a preset, and import settings from a file of this studio or of another trainer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,27 +16,27 @@ from studio.ui.components.html import counted, html, notice, small
 from studio.ui.components.removed import build_removed
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, in_words
-from studio.ui.tabs.train_sheet import Sheet, introduce, warn
+from studio.ui.tabs.train_form import TrainForm, describe_preset, warnings
 
-REPLACE = "Replace the one that is there"
-HELP = "Settings of other trainers come in as well: kohya's .toml, ai-toolkit's .yaml. So do a run's config.json and the header of a LoRA made here."
+REPLACE = "Replace the preset of this name"
+HELP = "Reads the settings of kohya (.toml) and ai-toolkit (.yaml), the config.json of a run, and the header of a LoRA trained here."
 
 
 @dataclass(frozen=True)
-class Keeping:
+class PresetStore:
     title: gr.Textbox
     save: gr.Button
     replace: gr.Checkbox
     upload: gr.UploadButton
     remove: gr.Button
-    said: gr.HTML
-    gone: gr.HTML
+    message: gr.HTML
+    removed: gr.HTML
 
 
-def build_keeping(studio: Studio) -> Keeping:
+def build_presets(studio: Studio) -> PresetStore:
     with gr.Accordion("Save and import settings", open=False, elem_classes="fold", elem_id="keep-settings"):
         with gr.Row(elem_classes="keep"):
-            title = gr.Textbox(label="Save as preset", placeholder="its name", max_length=starting_points.LONGEST_TITLE, min_width=160, max_lines=1)
+            title = gr.Textbox(label="Save as preset", placeholder="name", max_length=starting_points.LONGEST_TITLE, min_width=160, max_lines=1)
             save = gr.Button("Save", size="md", min_width=90, scale=0, elem_id="save-preset")
         replace = gr.Checkbox(label=REPLACE, visible=False, elem_id="replace-preset")
         with gr.Row(elem_classes="toolbar"):
@@ -45,39 +45,48 @@ def build_keeping(studio: Studio) -> Keeping:
             )
             remove = gr.Button("Remove this preset", size="md", min_width=160, visible=False, elem_id="remove-preset")
         html(small(HELP))
-        said = html("", elem_id="keep-said")
-        gone = build_removed(studio, "presets")
-        gone.render()
-    return Keeping(title, save, replace, upload, remove, said, gone)
+        message = html("", elem_id="presets-message")
+        removed_presets = build_removed(studio, "presets")
+        removed_presets.render()
+    return PresetStore(title, save, replace, upload, remove, message, removed_presets)
 
 
-def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
-    goal, pictures = sheet.goal, sheet.pictures
+def wire(studio: Studio, store: PresetStore, form: TrainForm) -> None:
+    _wire_save(studio, store, form)
+    _wire_import(studio, store, form)
+    _wire_removal(studio, store, form)
 
-    def keep(dataset_id, title, replace, family, base_model, request: gr.Request, *values):
-        """Saved under its title and chosen as the goal; one of that name stays until a person says otherwise."""
+
+def _wire_save(studio: Studio, store: PresetStore, form: TrainForm) -> None:
+    def save_preset(
+        dataset_id: str, title: str | None, replace: bool, family: str | None, base_model: str | None, request: gr.Request, *values: object
+    ) -> dict:
+        """Save under this title and select it. A preset of the same name is replaced only on request."""
         workspace = studio.workspace(request)
         try:
             dataset = Dataset.open(workspace, dataset_id)
-            config = sheet.read(family, base_model, values, dataset)
+            config = form.read(family, base_model, values, dataset)
             saved = starting_points.save(workspace, title or "", config, len(dataset.images), bool(replace))
         except StudioError as error:
-            return {keeping.said: notice(str(error), "bad"), keeping.replace: gr.update(visible="already" in str(error), value=False)}
+            return {store.message: notice(str(error), "bad"), store.replace: gr.update(visible="already" in str(error), value=False)}
+        presets = starting_points.list_choices(workspace, dataset.subject, config.model.base_model)
         return {
-            goal: gr.update(choices=starting_points.list_choices(workspace, dataset.subject, config.model.base_model), value=saved.name),
-            keeping.said: notice(f"Saved. {saved.title} now stands under Goal.", "good"),
-            keeping.replace: gr.update(visible=False, value=False),
-            keeping.title: "",
-            sheet.about: introduce(saved) + warn(dataset, config.model.base_model),
-            keeping.remove: gr.update(visible=True),
+            form.preset: gr.update(choices=presets, value=saved.name),
+            store.message: notice(f"Saved. {saved.title} is now in the list of presets.", "good"),
+            store.replace: gr.update(visible=False, value=False),
+            store.title: "",
+            form.about: describe_preset(saved) + warnings(dataset, config.model.base_model),
+            store.remove: gr.update(visible=True),
         }
 
-    asked = [pictures, keeping.title, keeping.replace, *sheet.seen]
-    changed = [goal, sheet.about, keeping.said, keeping.replace, keeping.title, keeping.remove]
-    gr.on([keeping.save.click, keeping.title.submit], keep, asked, changed, **QUIET)
+    inputs = [form.dataset, store.title, store.replace, *form.inputs]
+    outputs = [form.preset, form.about, store.message, store.replace, store.title, store.remove]
+    gr.on([store.save.click, store.title.submit], save_preset, inputs, outputs, **QUIET)
 
-    def bring(dataset_id, file, request: gr.Request):
-        """Fill the form from a file, on top of the preset that fits the file's base; and say what became of each of its settings."""
+
+def _wire_import(studio: Studio, store: PresetStore, form: TrainForm) -> None:
+    def import_settings(dataset_id: str, file: str, request: gr.Request) -> dict:
+        """Fill the form from a file, on top of the preset that fits the file's base, and report each of its settings."""
         workspace = studio.workspace(request)
         path = Path(str(file))
         try:
@@ -86,36 +95,37 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
             start = configs.for_dataset(dataset, configs.fitting_preset(dataset.subject, found.values.get("model.base_model", "")))
             config = foreign.apply(start, found)
         except StudioError as error:
-            return {keeping.said: notice(str(error), "bad")}
-        told = small(f"Settings from {path.name}, a file of {found.source}. Change what you like, then start or save them.")
-        return {**sheet.fill(workspace, dataset, None, config, told), keeping.said: account(found, dataset)}
+            return {store.message: notice(str(error), "bad")}
+        about = small(f"Settings from {path.name}, a file of {found.source}. Edit them, then start a training or save them as a preset.")
+        return {**form.fill(workspace, dataset, None, config, about), store.message: import_report(found, dataset)}
 
-    keeping.upload.upload(bring, [pictures, keeping.upload], [*sheet.filling, keeping.said, keeping.replace], **QUIET)
+    store.upload.upload(import_settings, [form.dataset, store.upload], [*form.outputs, store.message, store.replace], **QUIET)
 
+
+def _wire_removal(studio: Studio, store: PresetStore, form: TrainForm) -> None:
     @in_words
-    def drop(dataset_id, goal_name, card_name, request: gr.Request):
+    def remove_preset(dataset_id: str, preset: str | None, memory: str, request: gr.Request) -> dict:
         workspace = studio.workspace(request)
-        title = next((preset.title for preset in starting_points.saved_presets(workspace) if preset.name == goal_name), "")
-        starting_points.remove(workspace, goal_name or "")
-        return {**sheet.open(workspace, dataset_id, card=card_name), keeping.said: notice(f"{title} was removed; below is the way back.")}
-
-    keeping.remove.click(drop, [pictures, goal, sheet.card], [*sheet.filling, keeping.said], **QUIET)
+        title = next((each.title for each in starting_points.saved_presets(workspace) if each.name == preset), "")
+        starting_points.remove(workspace, preset or "")
+        return {**form.open(workspace, dataset_id, memory=memory), store.message: notice(f"{title} was removed. It can be restored below.")}
 
     @in_words
-    def put_back(dataset_id, base_model, request: gr.Request, event: gr.EventData):
+    def restore_preset(dataset_id: str, base_model: str | None, request: gr.Request, event: gr.EventData) -> tuple:
         workspace = studio.workspace(request)
         workspace.restore(event.id)
         dataset = Dataset.open(workspace, dataset_id)
         return gr.update(choices=starting_points.list_choices(workspace, dataset.subject, base_model or "")), removed.listing(workspace, "presets")
 
-    keeping.gone.restore(put_back, [pictures, sheet.base], [goal, keeping.gone], **QUIET)
+    store.remove.click(remove_preset, [form.dataset, form.preset, form.memory], [*form.outputs, store.message], **QUIET)
+    store.removed.restore(restore_preset, [form.dataset, form.base], [form.preset, store.removed], **QUIET)
 
 
-def account(found: Imported, dataset: Dataset) -> str:
-    """What was taken from a file and what was not, by name; what matters first."""
-    missed, needless = ([each for each in found.skipped if each.matters is matters] for matters in (True, False))
-    taken = f"{counted(len(found.values), 'setting')} taken from {found.source}."
-    trigger, another = found.values.get("dataset.trigger_word"), ""
-    if trigger and trigger != dataset.trigger_word:
-        another = f"The file's trigger word is {trigger}; these pictures have {dataset.trigger_word or 'none'}, which is used."
-    return render("train", "account", taken, another, missed, needless, counted(len(needless), "setting"))
+def import_report(found: Imported, dataset: Dataset) -> str:
+    """Which settings of a file were used and which were not, by name; those that matter first."""
+    important, unimportant = ([each for each in found.skipped if each.matters is matters] for matters in (True, False))
+    used = f"{counted(len(found.values), 'setting')} used from {found.source}."
+    word, warning = found.values.get("dataset.trigger_word"), ""
+    if word and word != dataset.trigger_word:
+        warning = f"The file's trigger word is {word}; this dataset's is {dataset.trigger_word or 'empty'}, which is used."
+    return render("train", "import_report", used, warning, important, unimportant, counted(len(unimportant), "setting"))

@@ -1,9 +1,10 @@
-"""The run that is shown: state, film, loss, what can be done with it; below it what waits, and all runs."""
+"""The run that the Train tab shows: state, sample grid, loss and actions; below it the queue and all runs."""
 
 from dataclasses import dataclass
 
 import gradio as gr
 
+from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.jobs import launch, worker
 from studio.runs.run import Run
@@ -11,131 +12,171 @@ from studio.ui.components import removed, run_list, run_state, run_view
 from studio.ui.components.html import empty, html, panel
 from studio.ui.studio import QUIET, Studio, in_words
 from studio.ui.tabs.generate_stack import Wish
-from studio.ui.tabs.train_list import build_list
+from studio.ui.tabs.train_list import Lists, build_lists
 
-NOTHING = empty("Nothing trained yet", "While it learns, sample pictures appear here, one column every few steps, so you can watch it improve.")
+NO_RUN = empty("Nothing trained yet", "During training, samples appear here, one column every few steps, so that you can watch the LoRA improve.")
 
 
 @dataclass(frozen=True)
 class RunView:
-    """For the frame: what to refresh, from what, and how. For the tab: `more` asks by `copy` and `begin` to fill the form from the run, the
-    list by `compare` to lay the `picked` runs beside each other. `arrive` says which run a page that is just opened shows."""
+    """Components of the run that is shown. `open_run` holds its id (None: the newest run), `picked` the ids of the runs ticked to compare."""
 
-    arrive: object
-    show: object
-    asked: list
-    shown: list
-    more: gr.HTML
-    listing: gr.HTML
+    studio: Studio
+    open_run: gr.State
     picked: gr.State
+    head: gr.HTML
+    try_it: gr.Button
+    stop: gr.Button
+    resume: gr.Button
+    sample_grid: gr.HTML
+    loss: gr.HTML
+    actions: gr.HTML
+    start: gr.Button
+    """Starts a training. Secondary once there is a run, because the result matters most then."""
+    lists: Lists
 
+    @property
+    def inputs(self) -> list:
+        """Inputs of `show`."""
+        return [self.open_run, self.picked]
 
-def opened(workspace: Workspace, run_id: str | None) -> Run | None:
-    """The run asked for, or the newest."""
-    runs = Run.all(workspace)
-    return next((run for run in runs if run.id == run_id), runs[0] if runs else None)
+    @property
+    def outputs(self) -> list:
+        """Outputs of `show`."""
+        buttons = [self.try_it, self.stop, self.resume]
+        lists = [self.lists.queue, self.lists.listing, self.lists.removed]
+        return [self.head, *buttons, self.sample_grid, self.loss, self.actions, self.start, *lists]
 
-
-def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, open_run: gr.State, start: gr.Button) -> RunView:
-    """`start` steps back once there is a run: the result is what matters then."""
-    picked = gr.State([])
-    with gr.Column(elem_classes="pane", elem_id="run"):
-        head = html(NOTHING, elem_id="run-head")
-        with gr.Row(elem_classes="toolbar"):
-            try_it = gr.Button("Try it", variant="primary", visible=False, size="md", min_width=110, scale=0, elem_id="try-it")
-            stop = gr.Button("Stop", visible=False, size="md", min_width=90, scale=0, elem_id="stop-run")
-            resume = gr.Button("Resume", visible=False, size="md", min_width=110, scale=0, elem_id="resume-run")
-        film = panel("", ("use",), elem_id="film")
-        loss = html("", elem_id="loss")
-        more = panel("", ("retry", "extend", "copy", "begin"), elem_id="run-more")
-    lists = build_list(studio)
-    asked = [open_run, picked]
+    @property
+    def listing(self) -> gr.HTML:
+        return self.lists.listing
 
     @in_words
-    def arrive(request: gr.Request):
-        """What learns now is what somebody comes back to see; without it the newest run stands there, which needs no name."""
-        running = (job for job in run_state.newest_jobs(studio, studio.owner(request)).values() if job.state == "running")
+    def find_running(self, request: gr.Request) -> str | None:
+        """Id of the run to show on page load: the one that is training. None shows the newest."""
+        running = (job for job in run_state.newest_jobs(self.studio, self.studio.owner(request)).values() if job.state == "running")
         return next((job.payload["run"] for job in running), None)
 
     @in_words
-    def show(run_id, picked, request: gr.Request):
-        owner, workspace = studio.owner(request), studio.workspace(request)
-        run = opened(workspace, run_id)
+    def show(self, run_id: str | None, picked: list[str], request: gr.Request) -> tuple:
+        """Values of `outputs`."""
+        owner, workspace = self.studio.owner(request), self.studio.workspace(request)
+        run = find_run(workspace, run_id)
         if run is None:
             hidden = gr.update(visible=False)
             first = gr.update(variant="primary", value="Start training")
-            return NOTHING, hidden, hidden, hidden, "", "", "", first, "", "", removed.listing(workspace, "runs")
-        jobs, runs = run_state.newest_jobs(studio, owner), Run.all(workspace)
+            return NO_RUN, hidden, hidden, hidden, "", "", "", first, "", "", removed.listing(workspace, "runs")
+        jobs, runs = run_state.newest_jobs(self.studio, owner), Run.all(workspace)
         now = run_state.condition(run, jobs.get(run.id))
         return (
             run_view.head(run, now),
             gr.update(visible=bool(run.adapters()), variant="secondary" if now.can_resume else "primary"),
-            gr.update(visible=now.state in run_state.BUSY, value="Take out of the queue" if now.state == "waiting" else "Stop"),
+            gr.update(visible=now.state in run_state.BUSY, value="Remove from the queue" if now.state == "waiting" else "Stop"),
             gr.update(
                 visible=now.can_resume,
                 value="Start" if now.state == "created" else "Resume",
                 variant="secondary" if now.retries else "primary",
             ),
-            run_view.film(run, now),
+            run_view.sample_grid(run, now),
             run_view.loss(now),
-            run_view.more(run, now),
+            run_view.actions(run, now),
             gr.update(variant="secondary", value="Train another"),
-            run_list.waiting(studio, owner),
+            run_list.waiting(self.studio, owner),
             run_list.listing(runs, jobs, run.id, {each.id for each in runs} & set(picked)),
             removed.listing(workspace, "runs"),
         )
 
-    shown = [head, try_it, stop, resume, film, loss, more, start, lists.waiting, lists.listing, lists.gone]
-    open_run.change(show, asked, shown, **QUIET)
-    beat.change(show, asked, shown, **QUIET)
+
+def find_run(workspace: Workspace, run_id: str | None) -> Run | None:
+    """The run with this id, or the newest one."""
+    runs = Run.all(workspace)
+    return next((run for run in runs if run.id == run_id), runs[0] if runs else None)
+
+
+def shown_run(workspace: Workspace, run_id: str | None) -> Run:
+    """As `find_run`; StudioError where there is no run."""
+    run = find_run(workspace, run_id)
+    if run is None:
+        raise StudioError("There is no run. Start a training first.")
+    return run
+
+
+def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: gr.State, open_run: gr.State, start: gr.Button) -> RunView:
+    """`requested` receives the LoRAs to load in Generate; `start` is the form's button."""
+    picked = gr.State([])
+    with gr.Column(elem_classes="pane", elem_id="run"):
+        head = html(NO_RUN, elem_id="run-head")
+        with gr.Row(elem_classes="toolbar"):
+            try_it = gr.Button("Try it", variant="primary", visible=False, size="md", min_width=110, scale=0, elem_id="try-it")
+            stop = gr.Button("Stop", visible=False, size="md", min_width=90, scale=0, elem_id="stop-run")
+            resume = gr.Button("Resume", visible=False, size="md", min_width=110, scale=0, elem_id="resume-run")
+        sample_grid = panel("", ("use",), elem_id="sample-grid")
+        loss = html("", elem_id="loss")
+        actions = panel("", ("retry", "extend", "copy", "start_from"), elem_id="run-actions")
+    view = RunView(studio, open_run, picked, head, try_it, stop, resume, sample_grid, loss, actions, start, build_lists(studio))
+    for changed in (open_run, job_changes):
+        changed.change(view.show, view.inputs, view.outputs, **QUIET)
+    _wire_state(view)
+    _wire_actions(view)
+    _wire_try(view, tabs, requested)
+    view.lists.wire(view.show, view.inputs, view.outputs)
+    return view
+
+
+def _wire_state(view: RunView) -> None:
+    studio = view.studio
 
     @in_words
-    def ask_to_stop(run_id, picked, request: gr.Request):
-        run = opened(studio.workspace(request), run_id)
+    def stop(run_id: str | None, picked: list[str], request: gr.Request) -> tuple:
+        run = shown_run(studio.workspace(request), run_id)
         job = run_state.newest_jobs(studio, studio.owner(request)).get(run.id)
         if job and job.unfinished:
             studio.stop(job)
-        return show(run_id, picked, request)
+        return view.show(run_id, picked, request)
 
     @in_words
-    def go_on(run_id, picked, request: gr.Request):
-        run = opened(studio.workspace(request), run_id)
+    def resume(run_id: str | None, picked: list[str], request: gr.Request) -> tuple:
+        run = shown_run(studio.workspace(request), run_id)
         run.clear_stop()
         studio.go_on(studio.owner(request), run)
-        return show(run.id, picked, request)
+        return view.show(run.id, picked, request)
 
-    stop.click(ask_to_stop, asked, shown, **QUIET)
-    resume.click(go_on, asked, shown, **QUIET)
+    view.stop.click(stop, view.inputs, view.outputs, **QUIET)
+    view.resume.click(resume, view.inputs, view.outputs, **QUIET)
+
+
+def _wire_actions(view: RunView) -> None:
+    studio = view.studio
 
     @in_words
-    def extend(run_id, picked, request: gr.Request, event: gr.EventData):
-        run = opened(studio.workspace(request), run_id)
+    def extend(run_id: str | None, picked: list[str], request: gr.Request, event: gr.EventData) -> tuple:
+        run = shown_run(studio.workspace(request), run_id)
         if run_state.condition(run, run_state.newest_jobs(studio, studio.owner(request)).get(run.id)).state != "finished":
             # The second of two clicks.
-            return show(run.id, picked, request)
+            return view.show(run.id, picked, request)
         run.extend(int(event.value) if str(event.value).isdigit() else event.value)
         studio.go_on(studio.owner(request), run)
-        return show(run.id, picked, request)
+        return view.show(run.id, picked, request)
 
     @in_words
-    def retry(run_id, request: gr.Request, event: gr.EventData):
+    def retry(run_id: str | None, request: gr.Request, event: gr.EventData) -> str:
         workspace = studio.workspace(request)
-        run, _ = launch.retry(workspace, studio.jobs, opened(workspace, run_id), int(event.number))
+        run, _ = launch.retry(workspace, studio.jobs, shown_run(workspace, run_id), int(event.number))
         worker.ensure(studio.home)
         return run.id
 
-    more.extend(extend, asked, shown, **QUIET)
-    more.retry(retry, open_run, open_run, **QUIET)
+    view.actions.extend(extend, view.inputs, view.outputs, **QUIET)
+    view.actions.retry(retry, view.open_run, view.open_run, **QUIET)
 
+
+def _wire_try(view: RunView, tabs: gr.Tabs, requested: gr.State) -> None:
     @in_words
-    def try_run(run_id, request: gr.Request):
-        return Wish((f"run:{opened(studio.workspace(request), run_id).id}",), alone=True), gr.Tabs(selected="generate")
+    def try_run(run_id: str | None, request: gr.Request) -> tuple:
+        run = shown_run(view.studio.workspace(request), run_id)
+        return Wish((f"run:{run.id}",), alone=True), gr.Tabs(selected="generate")
 
-    try_it.click(try_run, open_run, [wanted, rooms], **QUIET)
-
-    def use_column(event: gr.EventData):
+    def try_checkpoint(event: gr.EventData) -> tuple:
         return Wish((event.ref,), alone=True), gr.Tabs(selected="generate")
 
-    film.use(use_column, None, [wanted, rooms], **QUIET)
-    lists.wire(show, asked, shown)
-    return RunView(arrive, show, asked, shown, more, lists.listing, picked)
+    view.try_it.click(try_run, view.open_run, [requested, tabs], **QUIET)
+    view.sample_grid.use(try_checkpoint, None, [requested, tabs], **QUIET)

@@ -1,4 +1,4 @@
-"""Try several values: a setting and what it should be, once or twice over, become as many runs in the queue."""
+"""Parameter sweep: one or two settings with several values each become as many runs in the queue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,26 +21,19 @@ from studio.ui.studio import QUIET, Studio
 FIRST = "lora.rank"
 NONE = "(one setting only)"
 SKIPPED = ("model", "saving")
-"""Sections whose settings tell nothing when tried beside each other."""
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """`wire(read, inputs, changes, open_run)` once the whole form is there: `read` makes (dataset, config) of the form's values, `inputs` are
-    the dataset, the name, alpha / rank (None: set by hand), and what `read` takes; `changes` are events after which the sum is done again."""
-
-    wire: Callable
+"""Sections that are not worth comparing within a sweep."""
+START = "Queue these runs"
 
 
 def choices() -> list[tuple[str, str]]:
-    """(title, path) of every setting that may be tried with several values."""
+    """(title, path) of every setting that a sweep may vary."""
     known = [leaf for leaf in fields.leaves(TrainConfig()) if is_sweepable(leaf) and leaf.path.partition(".")[0] not in SKIPPED]
     return [(leaf.title, leaf.path) for leaf in known if leaf.path not in ("dataset.subject",)]
 
 
-def plan(dataset: Dataset, config: TrainConfig, name: str, keep_alpha: bool, tried: list[tuple[str, str]]) -> list[TrainingRequest]:
-    """The runs that these values make, each a whole config that was checked; StudioError when one is not what its setting may be."""
-    settings = [f"{path}={values}" for path, values in tried if path and values.strip()]
+def plan(dataset: Dataset, config: TrainConfig, name: str, keep_alpha: bool, varied: list[tuple[str, str]]) -> list[TrainingRequest]:
+    """The runs of these (path, values) pairs, each with a whole validated config; StudioError when a value does not fit."""
+    settings = [f"{path}={values}" for path, values in varied if path and values.strip()]
     if not settings:
         return []
     if keep_alpha and not any(setting.startswith("lora.alpha") for setting in settings):
@@ -50,12 +43,59 @@ def plan(dataset: Dataset, config: TrainConfig, name: str, keep_alpha: bool, tri
     return [TrainingRequest(configs.build(values, *each.settings), each.named(title)) for each in sweeps.combinations(settings)]
 
 
-def told(workspace: Workspace, wanted: list[TrainingRequest]) -> str:
-    """How many runs, how long in all as far as it is known, and what they will be called."""
-    paces = [estimate.seconds_a_step(workspace, each.config) for each in wanted]
-    seconds = sum(pace * each.config.training.max_train_steps for pace, each in zip(paces, wanted)) if all(paces) else None
-    time = f"about {duration(seconds)} in all" if seconds else "time shown after the first steps"
-    return render("train", "sweep", f"{counted(len(wanted), 'run')}, {time}", [each.title for each in wanted])
+def summarize(workspace: Workspace, requests: list[TrainingRequest]) -> str:
+    """Number of runs, total time where it is known, and the titles."""
+    paces = [estimate.seconds_per_step(workspace, each.config) for each in requests]
+    known = [pace * each.config.training.max_train_steps for pace, each in zip(paces, requests) if pace]
+    time = f"about {duration(sum(known))} in all" if len(known) == len(requests) else "time shown after the first steps"
+    return render("train", "sweep", f"{counted(len(requests), 'run')}, {time}", [each.title for each in requests])
+
+
+@dataclass(frozen=True)
+class Sweep:
+    studio: Studio
+    first: gr.Dropdown
+    first_values: gr.Textbox
+    second: gr.Dropdown
+    second_values: gr.Textbox
+    total: gr.HTML
+    start: gr.Button
+    message: gr.HTML
+
+    def wire(self, read: Callable, inputs: list, changes: list, open_run: gr.State) -> None:
+        """To be called once the form is built. `read(workspace, dataset_id, values)` returns (dataset, config); `inputs` are the dataset, the run
+        name, alpha / rank (None: typed), and the values for `read`; `changes` are events after which the summary is updated."""
+        varied = [self.first, self.first_values, self.second, self.second_values]
+
+        def requests(request: gr.Request, values: tuple) -> tuple[Dataset, list[TrainingRequest]]:
+            (first, firsts, second, seconds), (dataset_id, name, alpha_ratio, *form) = values[:4], values[4:]
+            dataset, config = read(self.studio.workspace(request), dataset_id, form)
+            return dataset, plan(dataset, config, (name or "").strip(), alpha_ratio != 1, [(first, firsts or ""), (second, seconds or "")])
+
+        def update_total(request: gr.Request, *values: str | None) -> tuple:
+            if not (values[1] or "").strip():
+                return "", gr.update(interactive=False, value=START)
+            try:
+                _, planned = requests(request, values)
+            except StudioError as error:
+                return notice(str(error), "bad"), gr.update(interactive=False, value=START)
+            button = gr.update(interactive=True, value=f"Queue {counted(len(planned), 'run')}")
+            return summarize(self.studio.workspace(request), planned), button
+
+        def start_all(request: gr.Request, *values: str | None) -> tuple:
+            """Queue all runs, or none with an error."""
+            try:
+                dataset, planned = requests(request, values)
+                started = self.studio.train(self.studio.owner(request), dataset, planned)
+            except StudioError as error:
+                return gr.skip(), notice(str(error), "bad")
+            return started[0][0].id, notice(f"{counted(len(started), 'run')} queued. They are listed under Queue.", "good")
+
+        inputs = [*varied, *inputs]
+        events = [*(each.change for each in varied), *changes]
+        gr.on(events, update_total, inputs, [self.total, self.start], trigger_mode="always_last", **QUIET)
+        self.second.change(lambda path: gr.update(visible=bool(path)), self.second, self.second_values, **QUIET)
+        self.start.click(start_all, inputs, [open_run, self.message], **QUIET)
 
 
 def build_sweep(studio: Studio) -> Sweep:
@@ -65,41 +105,9 @@ def build_sweep(studio: Studio) -> Sweep:
             first = gr.Dropdown(known, value=FIRST, label="Setting", min_width=150, elem_id="sweep-setting")
             first_values = gr.Textbox(label="Values", placeholder="8, 16, 32", max_lines=1, min_width=130, elem_id="sweep-values")
         with gr.Row(elem_classes="numbers"):
-            second = gr.Dropdown([(NONE, ""), *known], value="", label="And with each of them", min_width=150, elem_id="sweep-setting-2")
+            second = gr.Dropdown([(NONE, ""), *known], value="", label="Second setting", min_width=150, elem_id="sweep-setting-2")
             second_values = gr.Textbox(label="Values", max_lines=1, min_width=130, visible=False, elem_id="sweep-values-2")
         total = html("")
-        begin = gr.Button("Queue these runs", interactive=False, elem_id="sweep-start")
-        said = html("")
-
-    def wire(read: Callable, inputs: list, changes: list, open_run: gr.State) -> None:
-        tried = [first, first_values, second, second_values]
-
-        def planned(request: gr.Request, values: tuple) -> tuple[Dataset, list[TrainingRequest]]:
-            (one, ones, two, twos), (dataset_id, name, follows, *form) = values[:4], values[4:]
-            dataset, config = read(studio.workspace(request), dataset_id, form)
-            return dataset, plan(dataset, config, (name or "").strip(), follows != 1, [(one, ones or ""), (two, twos or "")])
-
-        def sum_up(request: gr.Request, *values):
-            if not (values[1] or "").strip():
-                return "", gr.update(interactive=False, value="Queue these runs")
-            try:
-                _, wanted = planned(request, values)
-            except StudioError as error:
-                return notice(str(error), "bad"), gr.update(interactive=False, value="Queue these runs")
-            return told(studio.workspace(request), wanted), gr.update(interactive=True, value=f"Queue {counted(len(wanted), 'run')}")
-
-        def begin_all(request: gr.Request, *values):
-            """All of them, or with a sentence none."""
-            try:
-                dataset, wanted = planned(request, values)
-                begun = studio.train(studio.owner(request), dataset, wanted)
-            except StudioError as error:
-                return gr.skip(), notice(str(error), "bad")
-            return begun[0][0].id, notice(f"{counted(len(begun), 'run')} queued; they stand under Waiting.", "good")
-
-        summed = [total, begin]
-        gr.on([*(each.change for each in tried), *changes], sum_up, [*tried, *inputs], summed, trigger_mode="always_last", **QUIET)
-        second.change(lambda path: gr.update(visible=bool(path)), second, second_values, **QUIET)
-        begin.click(begin_all, [*tried, *inputs], [open_run, said], **QUIET)
-
-    return Sweep(wire)
+        start = gr.Button(START, interactive=False, elem_id="sweep-start")
+        message = html("")
+    return Sweep(studio, first, first_values, second, second_values, total, start, message)

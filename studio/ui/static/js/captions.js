@@ -1,63 +1,63 @@
 /* Captions, saved while they are typed.
 
-   The page is drawn again while captions come in, and cards change places when one is taken out. So the words being typed belong to a draft
-   with a picture of its own, and a box takes the drawn words only when nobody is in it and nothing of it waits to be saved. */
+   The grid is rendered again while captions are written, and cards change places when an image is removed. So text being typed belongs to a
+   draft with an image id, and a field takes the rendered text only when it has no focus and no draft. */
 
 import { onAttach, panelOf } from "./panels.js";
 
-const WAIT_MS = 450;
+const SAVE_DELAY_MS = 450;
 const drafts = new Map();
 
-const box = (card) => card.querySelector("textarea");
+const field = (card) => card.querySelector("textarea");
 
-/** Words at the foot of a card. */
-export function tell(card, words) {
-  card.querySelector(".saved").textContent = words;
+/** Status text at the foot of a card. */
+export function setStatus(card, text) {
+  card.querySelector(".status").textContent = text;
 }
 
 async function save(card, draft) {
   clearTimeout(draft.timer);
-  const { dataset, id, words } = draft;
+  const { dataset, id, text } = draft;
   try {
-    const answer = await panelOf(card).server.save_caption({ dataset, id, text: words });
-    if (answer.error) return tell(card, answer.error);
-    if (drafts.get(card) !== draft || draft.words !== words) return;
+    const answer = await panelOf(card).server.save_caption({ dataset, id, text });
+    if (answer.error) return setStatus(card, answer.error);
+    if (drafts.get(card) !== draft || draft.text !== text) return;
     drafts.delete(card);
-    box(card).defaultValue = words;
-    tell(card, "saved");
+    field(card).defaultValue = text;
+    setStatus(card, "saved");
   } catch {
-    tell(card, "not saved: the studio did not answer. Keep this page open and type on.");
+    setStatus(card, "not saved: the studio did not answer. Keep this page open and type again.");
   }
 }
 
-async function goBack(card) {
+async function undo(card) {
   if (drafts.has(card)) await save(card, drafts.get(card));
   try {
     const answer = await panelOf(card).server.undo_caption({ dataset: card.dataset.dataset, id: card.dataset.id });
-    if (answer.error) return tell(card, answer.error);
-    tell(card, answer.text === box(card).value ? "this is the first one" : "the one before");
-    box(card).value = box(card).defaultValue = answer.text;
+    if (answer.error) return setStatus(card, answer.error);
+    setStatus(card, answer.text === field(card).value ? "no earlier caption" : "previous caption");
+    field(card).value = field(card).defaultValue = answer.text;
   } catch {
-    tell(card, "the studio did not answer");
+    setStatus(card, "the studio did not answer");
   }
 }
 
 document.addEventListener("input", ({ target }) => {
   const card = target.closest(".captioned");
-  if (!card || target !== box(card)) return;
-  tell(card, "saving");
+  if (!card || target !== field(card)) return;
+  setStatus(card, "saving");
   const { dataset, id } = card.dataset;
   const begun = drafts.get(card);
   const draft = begun?.id === id ? begun : { dataset, id };
   clearTimeout(draft.timer);
-  draft.words = box(card).value;
-  draft.timer = setTimeout(() => save(card, draft), WAIT_MS);
+  draft.text = field(card).value;
+  draft.timer = setTimeout(() => save(card, draft), SAVE_DELAY_MS);
   drafts.set(card, draft);
 });
 
 document.addEventListener("click", ({ target }) => {
-  const card = target.closest(".captioned .back")?.closest(".captioned");
-  if (card) goBack(card);
+  const card = target.closest(".captioned .undo")?.closest(".captioned");
+  if (card) undo(card);
 });
 
 document.addEventListener("focusout", ({ target }) => {
@@ -69,9 +69,9 @@ window.addEventListener("pagehide", () => drafts.forEach((draft, card) => save(c
 
 function refresh(element) {
   for (const card of element.querySelectorAll(".captioned")) {
-    const words = box(card);
+    const caption = field(card);
     if (drafts.has(card) && drafts.get(card).id !== card.dataset.id) drafts.delete(card);
-    if (!drafts.has(card) && words !== document.activeElement && words.value !== words.defaultValue) words.value = words.defaultValue;
+    if (!drafts.has(card) && caption !== document.activeElement && caption.value !== caption.defaultValue) caption.value = caption.defaultValue;
   }
 }
 

@@ -3,7 +3,7 @@
 
 const ZONES = [
   { inSight: "#base-plate", upload: "#restore", takes: (item) => item.type === "image/png" },
-  { inSight: "#captions", upload: "#add-pictures", takes: () => true },
+  { inSight: "#captions", upload: "#add-images", takes: () => true },
 ];
 
 function zoneFor(event) {

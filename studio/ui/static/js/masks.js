@@ -1,51 +1,51 @@
-/* Masks of pictures: brought by a file field or dropped on the strip at a picture's foot, and looked at by a tap.
+/* Masks of images: added with a file field or dropped on the strip at an image's foot, and shown by a click.
 
-   What is dropped anywhere else comes in as pictures. A mask's own name does not matter here. */
+   Files dropped anywhere else are added as images. A mask may have any file name. */
 
-import { tell } from "./captions.js";
+import { setStatus } from "./captions.js";
 import { panelOf } from "./panels.js";
 
-const DRAGGED_MS = 600;
+const DRAG_TIMEOUT_MS = 600;
 
-async function give(card, file) {
+async function addMask(card, file) {
   if (!file) return;
   const { trigger, upload } = panelOf(card);
-  tell(card, "looking at the mask");
+  setStatus(card, "adding the mask");
   try {
     const { path } = await upload(file);
-    trigger("give_mask", { ...card.dataset, path });
+    trigger("add_mask", { ...card.dataset, path });
   } catch {
-    tell(card, "not added: the studio did not answer");
+    setStatus(card, "not added: the studio did not answer");
   }
 }
 
 document.addEventListener("change", ({ target }) => {
   if (!target.matches(".captioned .masked input")) return;
-  give(target.closest(".captioned"), target.files[0]);
+  addMask(target.closest(".captioned"), target.files[0]);
   target.value = "";
 });
 
 document.addEventListener("click", ({ target }) => {
-  const look = target.closest(".masked .look");
-  if (look) look.setAttribute("aria-pressed", look.closest(".face").classList.toggle("dimmed"));
+  const button = target.closest(".show-mask");
+  if (button) button.setAttribute("aria-pressed", button.closest(".image").classList.toggle("dimmed"));
 });
 
-const over = new Map();
+const timers = new Map();
 
 document.addEventListener("dragover", (event) => {
   const card = event.target.closest(".captioned");
   if (!card || ![...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file")) return;
   card.classList.add("dragged");
-  clearTimeout(over.get(card));
-  over.set(card, setTimeout(() => card.classList.remove("dragged"), DRAGGED_MS));
-  if (event.target.closest(".droplet")) event.preventDefault();
+  clearTimeout(timers.get(card));
+  timers.set(card, setTimeout(() => card.classList.remove("dragged"), DRAG_TIMEOUT_MS));
+  if (event.target.closest(".mask-drop")) event.preventDefault();
 });
 
 document.addEventListener("drop", (event) => {
-  const place = event.target.closest(".droplet");
-  if (!place) return;
+  const target = event.target.closest(".mask-drop");
+  if (!target) return;
   event.preventDefault();
-  const card = place.closest(".captioned");
+  const card = target.closest(".captioned");
   card.classList.remove("dragged");
-  give(card, event.dataTransfer.files[0]);
+  addMask(card, event.dataTransfer.files[0]);
 });

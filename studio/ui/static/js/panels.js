@@ -1,37 +1,37 @@
-/* Panels: parts of the page whose HTML comes from a template, and whose events go to handlers in Python.
+/* Panels: parts of the page whose HTML comes from a template, and whose events call handlers in Python.
 
    A button with data-click="event" or a field with data-change="event" calls the handler of that event with its data attributes and its
    value, or the value of the field that data-with selects. data-confirm asks first. */
 
 const panels = new Map();
-const arrivals = [];
+const listeners = [];
 
-/** A panel is on the page: `trigger` calls a handler, `server` and `upload` are Gradio's. */
+/** Register a panel of the page: `trigger` calls a handler, `server` and `upload` are Gradio's. */
 export function attach(element, panel) {
   for (const known of panels.keys()) if (!known.isConnected) panels.delete(known);
   panels.set(element, panel);
-  for (const [selector, action] of arrivals) if (element.closest(selector)) action(element);
+  for (const [selector, action] of listeners) if (element.closest(selector)) action(element);
 }
 
-/** Call `action(element)` for every panel inside of what `selector` finds. */
+/** Call `action(element)` for every panel inside an element that matches `selector`, now and later. */
 export function onAttach(selector, action) {
-  arrivals.push([selector, action]);
+  listeners.push([selector, action]);
   for (const element of panels.keys()) if (element.closest(selector)) action(element);
 }
 
-/** {trigger, server, upload} of the panel that a node lies in. */
+/** {element, trigger, server, upload} of the panel that contains a node. */
 export function panelOf(node) {
   for (let element = node; element; element = element.parentElement) if (panels.has(element)) return { element, ...panels.get(element) };
   return null;
 }
 
 function send(kind, event) {
-  const hit = event.target.closest(`[data-${kind}]`);
-  const panel = hit && panelOf(hit);
-  if (!panel || (hit.dataset.confirm && !confirm(hit.dataset.confirm))) return;
-  const field = hit.dataset.with ? panel.element.querySelector(hit.dataset.with) : hit;
+  const source = event.target.closest(`[data-${kind}]`);
+  const panel = source && panelOf(source);
+  if (!panel || (source.dataset.confirm && !confirm(source.dataset.confirm))) return;
+  const field = source.dataset.with ? panel.element.querySelector(source.dataset.with) : source;
   const value = field.type === "checkbox" ? field.checked : field.value;
-  panel.trigger(hit.dataset[kind], { ...hit.dataset, value });
+  panel.trigger(source.dataset[kind], { ...source.dataset, value });
 }
 
 document.addEventListener("click", (event) => send("click", event));

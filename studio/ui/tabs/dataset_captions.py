@@ -1,0 +1,72 @@
+"""Trigger word and captions of the open dataset: set, suggest, write with a captioner."""
+
+from collections.abc import AsyncIterator
+
+import gradio as gr
+
+from studio.core.errors import StudioError
+from studio.datasets import trigger_words
+from studio.datasets.dataset import Dataset
+from studio.jobs import worker
+from studio.ui.components import caption_grid
+from studio.ui.components.html import counted, notice
+from studio.ui.studio import QUIET, in_words
+from studio.ui.tabs.dataset_editor import Editor, explain_word, header, open_dataset, progress
+
+
+def wire_captions(editor: Editor) -> None:
+    _wire_trigger_word(editor)
+    _wire_captioner(editor)
+
+
+def _wire_trigger_word(editor: Editor) -> None:
+    def set_word(word: str, dataset_id: str | None, request: gr.Request) -> tuple:
+        dataset = open_dataset(editor.studio.workspace(request), dataset_id)
+        if dataset is None:
+            return gr.skip(), gr.skip()
+        try:
+            dataset.set_trigger_word(word)
+        except StudioError as error:
+            return gr.skip(), notice(str(error), "bad")
+        return header(dataset), explain_word(word)
+
+    inputs, outputs = [editor.word, editor.chosen], [editor.summary, editor.word_note]
+    editor.word.input(set_word, inputs, outputs, **QUIET)
+    editor.suggest.click(trigger_words.suggest_trigger, None, editor.word, **QUIET).then(set_word, inputs, outputs, **QUIET)
+
+
+def _wire_captioner(editor: Editor) -> None:
+    studio = editor.studio
+
+    @in_words
+    async def write_captions(captioner: str, only_empty: bool, noun: str | None, dataset_id: str, request: gr.Request) -> AsyncIterator[tuple]:
+        owner = studio.owner(request)
+        payload = {"dataset": dataset_id, "captioner": captioner, "only_empty": only_empty, "class_noun": (noun or "").strip()}
+        job = studio.jobs.submit(owner, "caption", payload, key=f"caption-{dataset_id}")
+        worker.ensure(studio.home)
+        async for now in studio.watch(job, every=0.1):
+            dataset = Dataset.open(studio.workspace(request), dataset_id)
+            if now.state == "done":
+                yield notice(_result(now.result), "good"), "", caption_grid.grid(dataset), header(dataset)
+            elif now.state in ("failed", "interrupted"):
+                yield notice(now.error, "bad"), "", caption_grid.grid(dataset), header(dataset)
+            elif now.state == "cancelled":
+                yield notice("Stopped. The captions written so far are kept."), "", caption_grid.grid(dataset), header(dataset)
+            else:
+                yield "", progress(studio, owner, dataset), gr.skip(), gr.skip()
+
+    @in_words
+    def stop(request: gr.Request, event: gr.EventData) -> None:
+        studio.jobs.cancel(studio.jobs.get(int(event.job), studio.owner(request)).id)
+
+    inputs = [editor.captioner, editor.only_empty, editor.noun, editor.chosen]
+    editor.write.click(write_captions, inputs, [editor.message, editor.progress, editor.grid, editor.summary], **QUIET)
+    editor.progress.stop(stop, None, None, **QUIET)
+
+
+def _result(counts: dict[str, int]) -> str:
+    """How many captions were written, kept and failed."""
+    text = f"{counted(counts['captioned'], 'caption')} written, {counts['kept']} unchanged."
+    if counts["failed"]:
+        text += f" {counted(counts['failed'], 'image')} could not be read."
+    return text + (" Check them: a captioner can be wrong." if counts["captioned"] else "")
