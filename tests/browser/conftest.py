@@ -147,7 +147,7 @@ def open_page(browser, app):
         page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{app.url}?__theme={theme}")
-        page.get_by_role("button", name="Draw", exact=True).wait_for()
+        page.get_by_role("button", name="Generate", exact=True).wait_for()
         return page
 
     yield open_one

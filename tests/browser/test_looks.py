@@ -25,7 +25,7 @@ def test_no_request_leaves_this_computer(browser, app):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(app.url)
-    page.get_by_role("button", name="Draw", exact=True).wait_for()
+    page.get_by_role("button", name="Generate", exact=True).wait_for()
     page.wait_for_timeout(1500)
     context.close()
     assert [url for url in asked if not url.startswith((app.url, "data:", "blob:"))] == []

@@ -26,7 +26,7 @@ def watched(browser, app):
         page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(app.url)
-        page.get_by_role("button", name="Draw", exact=True).wait_for()
+        page.get_by_role("button", name="Generate", exact=True).wait_for()
         return page, errors
 
     yield open_one
@@ -57,7 +57,7 @@ def test_nothing_on_any_tab_is_refused(watched, app, width):
     page.locator("#words .chip").first.click()
     for name in ("Add a LoRA", "More settings"):
         page.get_by_role("button", name=name).first.click()
-    page.locator("#draw-base input").click()
+    page.locator("#generate-base input").click()
     page.keyboard.press("Escape")
 
     page.get_by_role("tab", name="Pictures & captions").click()

@@ -37,23 +37,23 @@ assert not heavy
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_a_training_is_watched_however_many_pictures_are_drawn_meanwhile(home):
+def test_a_training_is_shown_however_many_images_are_generated_meanwhile(home):
     class Request:
         headers: dict = {}
 
     app, studio = ui.build_app(home, Access())
-    look = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "look")
+    poll = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "poll")
     training = studio.jobs.submit("local", "train", {"run": "gone"})
     studio.jobs.claim(("train",), 1)
     for kind in ("generate", "caption"):
         for _ in range(25):
             studio.jobs.submit("local", kind, {})
-    seen, news, beat, _ = look(None, None, None, Request())
+    version, states, progress, _ = poll(None, None, None, Request())
     studio.jobs.progress(training.id, 5, 60)
-    seen, same, moved, _ = look(seen, news, beat, Request())
+    version, same, moved, _ = poll(version, states, progress, Request())
     assert same == gr.skip() and (training.id, "running", 5, "") in moved
     studio.jobs.finish(training.id, {})
-    seen, ended, moved, _ = look(seen, news, moved, Request())
+    version, ended, moved, _ = poll(version, states, moved, Request())
     assert ended != gr.skip() and moved != gr.skip()
 
 

@@ -19,7 +19,7 @@ JAVASCRIPT = re.compile(r"=>|\bfunction\s*\(|\b(document|window|element|console)
 EXCEPTIONS = {
     ATTACH: "names what compiled.js does for a panel",
     LINE_BREAK.pattern: "looks for the begin and end of tags",
-    "<Gallery />": "the Hub's own tag in the Markdown of a model card, taken out where the pictures are shown",
+    "<Gallery />": "the Hub's own tag in the Markdown of a model card, removed where the images are shown",
 }
 
 
@@ -84,7 +84,7 @@ def test_a_value_is_escaped_and_html_of_another_template_is_not():
 
 
 def test_a_value_that_a_template_lacks_is_an_error():
-    with pytest.raises(Exception, match="words"):
+    with pytest.raises(Exception, match="text"):
         render("parts", "small")
 
 

@@ -10,7 +10,7 @@ from studio.jobs.queue import Job
 from studio.runs.run import Run
 from studio.ui.components.html import duration, panel, share
 from studio.ui.components.templates import render
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 
 WORDS = {
     "import": "Adding pictures",
@@ -86,7 +86,7 @@ def build(studio: Studio, rooms: gr.Tabs) -> gr.HTML:
     """The bar; its Stop asks the job to stop (a training saves first)."""
     shown = panel("", ("stop", "look"), elem_id="jobbar")
 
-    @in_words
+    @show_errors
     def stop(request: gr.Request, event: gr.EventData):
         owner = studio.owner(request)
         job = studio.jobs.get(int(event.job))

@@ -10,11 +10,11 @@ from studio.datasets import captioners, trigger_words
 from studio.datasets.dataset import Dataset
 from studio.jobs import worker
 from studio.ui import files
-from studio.ui.api.endpoints import uploaded
+from studio.ui.api.datasets import uploaded
 from studio.ui.components import caption_grid, job_bar, mask_view
 from studio.ui.components.html import counted, html, notice, notices, panel, small
 from studio.ui.components.templates import render
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.dataset_new import build_new
 
 TITLE = "Pictures & captions"
@@ -76,7 +76,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     moving = [work, summary, cards, progress, export, undo, add, on, captioning_pane]
     shown = [*moving, word, meaning, noun]
 
-    @in_words
+    @show_errors
     def show(dataset_id: str | None, request: gr.Request):
         workspace = studio.workspace(request)
         dataset = open_dataset(workspace, dataset_id)
@@ -105,7 +105,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     chosen.change(show, chosen, shown, **QUIET)
     beat.change(move, [chosen, busy], [*moving, busy], **QUIET)
 
-    @in_words
+    @show_errors
     async def bring(brought, dataset_id, request: gr.Request):
         """Import runs as a job with a decoder of its own; refused files come back with their reasons."""
         listed = [{"path": str(f), "name": str(f).replace("\\", "/").rpartition("/")[2]} for f in brought or []]
@@ -113,7 +113,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
 
     async def take_in(listed: list[dict], dataset_id: str, request: gr.Request) -> str:
         job = studio.jobs.submit(studio.owner(request), "import", {"dataset": dataset_id, "files": listed})
-        done = await studio.finished(studio.jobs.start(job))
+        done = await studio.wait_for(studio.jobs.start(job))
         if done.state != "done":
             return notice(done.error or "Adding pictures was stopped; those already in are kept.", "bad")
         notes = notices(done.result["notes"])
@@ -135,7 +135,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     word.input(set_word, [word, chosen], [summary, meaning], **QUIET)
     suggest.click(trigger_words.suggest_trigger, None, word, **QUIET).then(set_word, [word, chosen], [summary, meaning], **QUIET)
 
-    @in_words
+    @show_errors
     async def write_captions(who, empty_only, noun, dataset_id, request: gr.Request):
         owner = studio.owner(request)
         asked = {"dataset": dataset_id, "captioner": who, "only_empty": empty_only, "class_noun": (noun or "").strip()}
@@ -159,7 +159,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
 
     write.click(write_captions, [who, empty_only, noun, chosen], [said, progress, cards, summary], **QUIET)
 
-    @in_words
+    @show_errors
     def stop(request: gr.Request, event: gr.EventData):
         job = studio.jobs.get(int(event.job))
         if job.owner == studio.owner(request):
@@ -167,13 +167,13 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
 
     progress.stop(stop, None, None, **QUIET)
 
-    @in_words
+    @show_errors
     def leave_out(dataset_id, request: gr.Request, event: gr.EventData):
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.remove([event.id])
         return caption_grid.grid(dataset), _header(dataset), _way_back(dataset)
 
-    @in_words
+    @show_errors
     def put_back(dataset_id, request: gr.Request):
         """The last one that was taken out; again for the one before."""
         dataset = Dataset.open(studio.workspace(request), dataset_id)
@@ -183,17 +183,17 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State):
     cards.leave_out(leave_out, chosen, [cards, summary, undo], **QUIET)
     undo.click(put_back, chosen, [cards, summary, undo], **QUIET)
 
-    @in_words
+    @show_errors
     async def give_mask(dataset_id, request: gr.Request, event: gr.EventData):
         return await take_in([{**uploaded({"path": event.path}), "mask_of": str(event.id)}], dataset_id, request)
 
-    @in_words
+    @show_errors
     def take_mask_off(dataset_id, request: gr.Request, event: gr.EventData):
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.remove_mask(str(event.id))
         return caption_grid.grid(dataset), _header(dataset)
 
-    @in_words
+    @show_errors
     def put_mask_back(dataset_id, request: gr.Request, event: gr.EventData):
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.undo_mask(str(event.id))

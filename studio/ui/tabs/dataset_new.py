@@ -13,7 +13,7 @@ from studio.ui import files
 from studio.ui.components.html import html, notice, panel
 from studio.ui.components.removed import build_removed, listing
 from studio.ui.components.templates import render
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 
 SUBJECTS = [("A style", "style"), ("A character or person", "character"), ("A product, object or outfit", "object")]
 SAMPLES = {
@@ -67,7 +67,7 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
         bin_it = gr.Button("Remove dataset", size="md", scale=0, min_width=130, visible=False)
         back = gr.Button("Undo", size="md", scale=0, min_width=90, visible=False)
     # Hidden until the page knows whether there are datasets: a form that went away again would take with it what somebody had begun to fill in.
-    with gr.Row(visible=False, elem_classes="bench", elem_id="dataset-new") as form:
+    with gr.Row(visible=False, elem_classes="workbench", elem_id="dataset-new") as form:
         with gr.Column(elem_classes="pane", scale=5, min_width=300):
             title = gr.Textbox(label="Name", placeholder="My ink drawings", max_length=80)
             subject = gr.Radio(SUBJECTS, value="style", label="It should learn")
@@ -106,24 +106,24 @@ def build_new(studio: Studio, chosen: gr.State) -> New:
             return *[gr.skip()] * 5, notice(str(error), "bad"), gr.skip()
         return show(workspace, dataset.id)
 
-    @in_words
+    @show_errors
     def take(request: gr.Request, event: gr.EventData):
         workspace = studio.workspace(request)
         return show(workspace, Dataset.from_samples(workspace, str(event.sample)).id)
 
-    @in_words
+    @show_errors
     def throw_away(dataset_id, request: gr.Request):
         workspace = studio.workspace(request)
         name = Dataset.open(workspace, dataset_id).title
         trashed = workspace.remove(workspace.dataset_path(dataset_id))
         return *show(workspace, None), trashed, gr.update(visible=True, value=f"Put {name} back")
 
-    @in_words
+    @show_errors
     def put_back(trashed, request: gr.Request):
         workspace = studio.workspace(request)
         return *show(workspace, workspace.restore(trashed).name), None, gr.update(visible=False)
 
-    @in_words
+    @show_errors
     def put_this_back(request: gr.Request, event: gr.EventData):
         return put_back(event.id, request)
 

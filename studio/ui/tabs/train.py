@@ -54,7 +54,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
     form.leave("model.family", "dataset.id", "dataset.subject", "dataset.trigger_word")
 
     html(render("train", "head"))
-    with gr.Row(elem_classes="bench") as bench:
+    with gr.Row(elem_classes="workbench") as bench:
         with gr.Column(elem_classes="pane", scale=5, min_width=320):
             none_yet = html(notice(NO_PICTURES))
             to_pictures = gr.Button("Go to Pictures & captions", size="md", variant="primary")
@@ -68,7 +68,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
                     info="The model that learns. Also a Hub id (owner/name), or a folder or .safetensors file on this computer.",
                     elem_id="base",
                 )
-                bases.place_about(base, studio, training=True)
+                bases.add_base_details(base, studio, training=True)
                 goal = gr.Dropdown([], label="Goal (preset)", elem_id="preset", filterable=False)
                 about = html("")
                 rank = form.place("lora.rank", gr.Radio, choices=RANKS, info=RANK_HELP, elem_id="rank", elem_classes="ranks")
@@ -198,7 +198,7 @@ def build(studio: Studio, rooms: gr.Tabs, chosen: gr.State, beat: gr.State, want
             offer = families.offer(config.model.base_model)
             if (offer and offer.shipped) or estimates.load_estimate(studio.home, config) or not estimates.can_estimate(config):
                 return gr.skip()
-            await studio.finished(studio.count(studio.owner(request), config))
+            await studio.wait_for(studio.start_estimate(studio.owner(request), config))
             return estimated(studio.workspace(request), config, estimates.load_estimate(studio.home, config))
         except StudioError:
             # Half a number, which the field itself says; or a visitor with all the jobs that fit.

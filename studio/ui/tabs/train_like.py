@@ -8,7 +8,7 @@ from studio.datasets.dataset import Dataset
 from studio.runs.run import Run
 from studio.ui.components.html import notice
 from studio.ui.components.run_state import column
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.train_run import RunView, opened
 from studio.ui.tabs.train_sheet import Sheet, datasets
 
@@ -23,7 +23,7 @@ def fill_from_runs(studio: Studio, view: RunView, open_run: gr.State, chosen: gr
         dataset = Dataset.open(workspace, dataset_id if dataset_id in known else known[0])
         return {chosen: dataset.id, **sheet.fill(workspace, dataset, None, fields.replace(run.requested, changes), notice(words, "good"))}
 
-    @in_words
+    @show_errors
     def copy(run_id, dataset_id, request: gr.Request):
         workspace = studio.workspace(request)
         run = opened(workspace, run_id)
@@ -33,7 +33,7 @@ def fill_from_runs(studio: Studio, view: RunView, open_run: gr.State, chosen: gr
             words += " Its pictures are not here any more, so others are chosen."
         return fill(workspace, run, own if own in there else dataset_id, {}, words)
 
-    @in_words
+    @show_errors
     def begin(run_id, dataset_id, request: gr.Request):
         """The pictures stay those that are chosen: going on with others is what this is for."""
         workspace = studio.workspace(request)

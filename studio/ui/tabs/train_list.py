@@ -11,7 +11,7 @@ from studio.runs.run import Run
 from studio.ui.components import run_list, run_state
 from studio.ui.components.html import html, notice, panel
 from studio.ui.components.removed import build_removed
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ def build_list(studio: Studio) -> Lists:
         """`show(*asked, request)` gives what `shown` shows."""
         open_run, picked = asked
 
-        @in_words
+        @show_errors
         def move(run_id, ids, request: gr.Request, event: gr.EventData):
             job = own(request, event.job)
             if job.state == "waiting":
                 studio.jobs.move(job.id, event.where)
             return show(run_id, ids, request)
 
-        @in_words
+        @show_errors
         def cancel(run_id, ids, request: gr.Request, event: gr.EventData):
             job = own(request, event.job)
             if job.state == "waiting":
                 studio.stop(job)
             return show(run_id, ids, request)
 
-        @in_words
+        @show_errors
         def remove(run_id, ids, request: gr.Request, event: gr.EventData):
             workspace = studio.workspace(request)
             run = Run.open(workspace, event.run)
@@ -65,12 +65,12 @@ def build_list(studio: Studio) -> Lists:
             workspace.remove(run.path)
             return *show(run_id if run_id != event.run else None, ids, request), ""
 
-        @in_words
+        @show_errors
         def put_back(run_id, ids, request: gr.Request, event: gr.EventData):
             studio.workspace(request).restore(event.id)
             return *show(run_id, ids, request), ""
 
-        @in_words
+        @show_errors
         def pick(run_id, ids, request: gr.Request, event: gr.EventData):
             ids = [each for each in ids if each != event.run] + ([event.run] if event.value else [])
             runs = Run.all(studio.workspace(request))

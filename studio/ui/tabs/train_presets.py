@@ -15,7 +15,7 @@ from studio.ui.components import removed
 from studio.ui.components.html import counted, html, notice, small
 from studio.ui.components.removed import build_removed
 from studio.ui.components.templates import render
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.train_sheet import Sheet, introduce, warn
 
 REPLACE = "Replace the one that is there"
@@ -92,7 +92,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
 
     keeping.upload.upload(bring, [pictures, keeping.upload], [*sheet.filling, keeping.said, keeping.replace], **QUIET)
 
-    @in_words
+    @show_errors
     def drop(dataset_id, goal_name, card_name, request: gr.Request):
         workspace = studio.workspace(request)
         title = next((preset.title for preset in starting_points.saved_presets(workspace) if preset.name == goal_name), "")
@@ -101,7 +101,7 @@ def wire(studio: Studio, keeping: Keeping, sheet: Sheet) -> None:
 
     keeping.remove.click(drop, [pictures, goal, sheet.card], [*sheet.filling, keeping.said], **QUIET)
 
-    @in_words
+    @show_errors
     def put_back(dataset_id, base_model, request: gr.Request, event: gr.EventData):
         workspace = studio.workspace(request)
         workspace.restore(event.id)

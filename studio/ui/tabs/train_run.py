@@ -9,8 +9,8 @@ from studio.jobs import launch, worker
 from studio.runs.run import Run
 from studio.ui.components import removed, run_list, run_state, run_view
 from studio.ui.components.html import empty, html, panel
-from studio.ui.studio import QUIET, Studio, in_words
-from studio.ui.tabs.generate_stack import Wish
+from studio.ui.studio import QUIET, Studio, show_errors
+from studio.ui.tabs.generate_stack import StackRequest
 from studio.ui.tabs.train_list import build_list
 
 NOTHING = empty("Nothing trained yet", "While it learns, sample pictures appear here, one column every few steps, so you can watch it improve.")
@@ -51,13 +51,13 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     lists = build_list(studio)
     asked = [open_run, picked]
 
-    @in_words
+    @show_errors
     def arrive(request: gr.Request):
         """What learns now is what somebody comes back to see; without it the newest run stands there, which needs no name."""
         running = (job for job in run_state.newest_jobs(studio, studio.owner(request)).values() if job.state == "running")
         return next((job.payload["run"] for job in running), None)
 
-    @in_words
+    @show_errors
     def show(run_id, picked, request: gr.Request):
         owner, workspace = studio.owner(request), studio.workspace(request)
         run = opened(workspace, run_id)
@@ -89,7 +89,7 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     open_run.change(show, asked, shown, **QUIET)
     beat.change(show, asked, shown, **QUIET)
 
-    @in_words
+    @show_errors
     def ask_to_stop(run_id, picked, request: gr.Request):
         run = opened(studio.workspace(request), run_id)
         job = run_state.newest_jobs(studio, studio.owner(request)).get(run.id)
@@ -97,27 +97,27 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
             studio.stop(job)
         return show(run_id, picked, request)
 
-    @in_words
+    @show_errors
     def go_on(run_id, picked, request: gr.Request):
         run = opened(studio.workspace(request), run_id)
         run.clear_stop()
-        studio.go_on(studio.owner(request), run)
+        studio.resume_run(studio.owner(request), run)
         return show(run.id, picked, request)
 
     stop.click(ask_to_stop, asked, shown, **QUIET)
     resume.click(go_on, asked, shown, **QUIET)
 
-    @in_words
+    @show_errors
     def extend(run_id, picked, request: gr.Request, event: gr.EventData):
         run = opened(studio.workspace(request), run_id)
         if run_state.condition(run, run_state.newest_jobs(studio, studio.owner(request)).get(run.id)).state != "finished":
             # The second of two clicks.
             return show(run.id, picked, request)
         run.extend(int(event.value) if str(event.value).isdigit() else event.value)
-        studio.go_on(studio.owner(request), run)
+        studio.resume_run(studio.owner(request), run)
         return show(run.id, picked, request)
 
-    @in_words
+    @show_errors
     def retry(run_id, request: gr.Request, event: gr.EventData):
         workspace = studio.workspace(request)
         run, _ = launch.retry(workspace, studio.jobs, opened(workspace, run_id), int(event.number))
@@ -127,14 +127,14 @@ def build_run(studio: Studio, rooms: gr.Tabs, beat: gr.State, wanted: gr.State, 
     more.extend(extend, asked, shown, **QUIET)
     more.retry(retry, open_run, open_run, **QUIET)
 
-    @in_words
+    @show_errors
     def try_run(run_id, request: gr.Request):
-        return Wish((f"run:{opened(studio.workspace(request), run_id).id}",), alone=True), gr.Tabs(selected="generate")
+        return StackRequest((f"run:{opened(studio.workspace(request), run_id).id}",), alone=True), gr.Tabs(selected="generate")
 
     try_it.click(try_run, open_run, [wanted, rooms], **QUIET)
 
     def use_column(event: gr.EventData):
-        return Wish((event.ref,), alone=True), gr.Tabs(selected="generate")
+        return StackRequest((event.ref,), alone=True), gr.Tabs(selected="generate")
 
     film.use(use_column, None, [wanted, rooms], **QUIET)
     lists.wire(show, asked, shown)

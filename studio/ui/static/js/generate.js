@@ -1,4 +1,4 @@
-/* The Generate tab while fields move: a slider's number, and which trigger words the prompt lacks. */
+/* Immediate updates of the Generate tab: the number beside a slider, and the trigger words that the prompt lacks. */
 
 const plain = (words) => ` ${words.toLowerCase().replace(/[^\p{L}\p{N}_]+/gu, " ").trim()} `;
 
