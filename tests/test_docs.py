@@ -86,13 +86,13 @@ def to_train(offer) -> str:
     return f"{gigabytes(whole)} ({gigabytes(quantised)})"
 
 
-BINDS = {"nothing": "nothing", "uses": "the list of forbidden uses", "all": "the whole licence"}
+INHERITS = {"nothing": "nothing", "uses": "the list of forbidden uses", "all": "the whole licence"}
 
 
 def licences_table() -> str:
     """Every licence of a listed base, and what a LoRA inherits from it."""
     found = dict.fromkeys(offer.licence for family in families.FAMILIES for offer in family.offers)
-    rows = [(f"[{licence.title}]({licence.link})", licence.words, BINDS[licence.binds]) for licence in found]
+    rows = [(f"[{licence.title}]({licence.link})", licence.summary, INHERITS[licence.inherits]) for licence in found]
     return table(("Licence", "Terms in short", "A LoRA inherits"), *rows)
 
 

@@ -22,7 +22,7 @@ def _without_stub_files() -> Iterator[None]:
             raise OSError("no stub file is needed to run")
         return find(found)
 
-    inspect.getfile = find_others
+    inspect.getfile = find_others  # type: ignore[assignment]  # the same signature with a wider argument
     try:
         yield
     finally:

@@ -61,7 +61,7 @@ def test_a_downloaded_base_shows_no_download_size(fake_hub, tmp_path):
 @pytest.mark.parametrize("offer", OFFERS, ids=lambda offer: offer.id)
 def test_the_details_of_a_base_are_licence_note_and_memory(offer, studio):
     shown = html.unescape(bases.describe_base(offer.id, studio))
-    assert f'href="{offer.licence.link}"' in shown and offer.licence.words in shown and offer.note in shown
+    assert f'href="{offer.licence.link}"' in shown and offer.licence.summary in shown and offer.note in shown
     assert ("Non-commercial." in shown) == (not offer.licence.commercial)
     assert ("requires a Hub login" in shown and f"https://huggingface.co/{offer.id}" in shown and "hf auth login" in shown) == offer.gated
     assert ("Memory for generating" in shown) == (not offer.folder)

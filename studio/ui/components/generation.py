@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio import builtin
-from studio.config.recipe import Recipe, read_recipe
+from studio.config.recipe import Recipe, StackEntry, read_recipe
 from studio.core.errors import StudioError
 from studio.families import bases
 from studio.jobs import worker
 from studio.jobs.queue import Job
+from studio.runs import library
 from studio.ui import files
 from studio.ui.components import history, lora_list
 from studio.ui.components.templates import render
@@ -39,7 +40,13 @@ def first_recipe() -> Recipe:
     shipped = FIRST_DIR / "stack.png"
     if shipped.exists():
         return read_recipe(shipped.read_bytes())
-    return Recipe(prompt=FIRST_PROMPT, stack=lora_list.stack(None, lora_list.starter_rows()))
+    weights = lora_list.FIRST_WEIGHTS
+    stack = [
+        StackEntry(adapter=each.ref, weight=weights[each.ref], title=each.title, sha256=each.known_sha256)
+        for each in library.starters()
+        if each.ref in weights
+    ]
+    return Recipe(prompt=FIRST_PROMPT, stack=stack)
 
 
 def first_is_shipped() -> bool:

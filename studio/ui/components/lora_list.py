@@ -163,7 +163,7 @@ def rows_of(workspace: Workspace, stack: list[StackEntry]) -> tuple[list[Row], l
     return rows, missing, changed
 
 
-def stack(workspace: Workspace | None, rows: list[Row]) -> list[StackEntry]:
+def stack(workspace: Workspace, rows: list[Row]) -> list[StackEntry]:
     """The stack of a recipe: the rows that are on, fit the base, and have a weight other than 0 (which is the base itself)."""
     acting = [each for each in rows if acts(each) and each["weight"] != 0]
     return [library.stack_entry(workspace, each["ref"], each["weight"], each.get("sha256")) for each in acting]

@@ -45,15 +45,15 @@ def build_generation(studio: Studio, workbench: Workbench) -> ImageGeneration:
 
     shown = [workbench.base_image, workbench.stack_image, workbench.strip, workbench.message, workbench.generation_message]
     inputs = [workbench.rows, *workbench.form]
-    event = {"fn": generate_images, "inputs": inputs, "outputs": shown, "trigger_mode": "always_last", **QUIET}
+    generating = {"fn": generate_images, "inputs": inputs, "outputs": shown, "trigger_mode": "always_last", **QUIET}
     not_busy = {"fn": lambda: _busy(False), "inputs": None, "outputs": workbench.stack_image, **QUIET}
 
-    def regenerate(event_before: gr.events.Dependency, keep_message: bool = False) -> None:
+    def regenerate(event: gr.events.Dependency, keep_message: bool = False) -> None:
         handler = regenerate_and_keep_message if keep_message else regenerate_images
-        event_before.then(**(event | {"fn": handler})).then(**not_busy)
+        event.then(**(generating | {"fn": handler})).then(**not_busy)
 
-    gr.on([workbench.generate_button.click, workbench.prompt.submit], **event).then(**not_busy)
-    return ImageGeneration(event, regenerate)
+    gr.on([workbench.generate_button.click, workbench.prompt.submit], **generating).then(**not_busy)
+    return ImageGeneration(generating, regenerate)
 
 
 async def generated(studio: Studio, request: gr.Request, download: bool, rows, *values) -> AsyncIterator[tuple]:

@@ -67,7 +67,7 @@ def base_of(workspace: Workspace, ref: str) -> tuple[str, Licence | None]:
 def repo_name(workspace: Workspace, ref: str) -> str:
     """Repository name for the Hub: the LoRA's title, with the prefix that the licence of its base requires."""
     title, (_, licence) = library.find(workspace, ref).title, base_of(workspace, ref)
-    prefix = licence.begins if licence else ""
+    prefix = licence.name_prefix if licence else ""
     return slug(title if title.lower().startswith(prefix.lower()) else f"{prefix} {title}")
 
 
