@@ -1,4 +1,4 @@
-"""The whole path as a new user walks it, in order, on one running studio: see, take pictures, caption, train, try, publish."""
+"""The whole path of a new user on one running studio: see, add images, caption, train, generate, publish."""
 
 import time
 
@@ -34,19 +34,19 @@ def wait_for_another(page: Page, panel: str, before: str) -> None:
 def test_the_whole_path(open_page, keep, app, hub):
     page = open_page()
 
-    # A picture is there before anything is typed.
+    # An image is shown before anything is typed.
     expect(page.locator("#base-image img")).to_be_visible()
     expect(page.locator("#stack-image img")).to_be_visible()
     keep(page, "1-first-picture", docs="generate")
 
-    # Make your own: the sample pictures are one click away.
+    # Make your own: the sample images are one click away.
     page.locator("#make-your-own").click()
-    keep(page, "2-no-pictures-yet")
+    keep(page, "2-no-images-yet")
     page.locator("[data-sample=style]").click()
     expect(page.locator(".captioned")).to_have_count(16)
     expect(page.locator("#trigger-word textarea, #trigger-word input")).to_have_value("ohwx")
 
-    # A caption is edited beside its picture and saved while typed.
+    # A caption is edited beside its image and saved while typed.
     first = page.locator(".captioned").first
     first.locator("textarea").fill("ohwx illustration of a large ball by the sea")
     expect(first.locator(".saved")).to_have_text("saved")
@@ -61,7 +61,7 @@ def test_the_whole_path(open_page, keep, app, hub):
     expect(first.locator("textarea")).to_have_value("ohwx illustration of a large ball by the sea")
     keep(page, "3-captions", docs="dataset")
 
-    # Train, shortly.
+    # A short training.
     page.get_by_role("button", name="Train with these").click()
     expect(page.locator("#start-training")).to_be_visible()
     page.locator("#steps input").fill(STEPS)
@@ -70,7 +70,7 @@ def test_the_whole_path(open_page, keep, app, hub):
     expect(page.locator(".jobbar")).to_be_visible()
     expect(page.locator("#run-head")).to_contain_text(f"of {STEPS}")
 
-    # Reload in the middle: the job is found again, on every tab.
+    # Reload during the training: the job is shown again, on every tab.
     page.reload()
     page.get_by_role("button", name="Generate", exact=True).wait_for()
     expect(page.locator(".jobbar")).to_be_visible()
@@ -84,17 +84,17 @@ def test_the_whole_path(open_page, keep, app, hub):
     expect(page.locator(".jobbar")).to_have_count(0)
     keep(page, "6-finished", docs="train")
 
-    # Try it: it stands in the stack, and the picture with it differs from the one without.
+    # Try it: it is in the stack, and the image with it differs from the one without.
     before = shown(page, "#stack-image")
     page.locator("#try-it").click()
     expect(page.locator(".loras li").last).to_contain_text("Sample style")
     wait_for_another(page, "#stack-image", before)
     with_it = shown(page, "#stack-image")
-    assert drawn(app, with_it) != drawn(app, shown(page, "#base-image"))
+    assert image_bytes(app, with_it) != image_bytes(app, shown(page, "#base-image"))
     keep(page, "7-generate-with-the-new-lora")
     page.locator(".loras li").last.locator("input[type=checkbox]").uncheck()
     wait_for_another(page, "#stack-image", with_it)
-    assert drawn(app, shown(page, "#stack-image")) != drawn(app, with_it)
+    assert image_bytes(app, shown(page, "#stack-image")) != image_bytes(app, with_it)
 
     # Publish to the Hub, privately.
     tab(page, "Publish")
@@ -113,12 +113,12 @@ def test_the_whole_path(open_page, keep, app, hub):
     assert hub.repos[f"maker/{NAME}"].private
     assert b"ohwx" in hub.read(f"maker/{NAME}", "README.md")
     assert hub.token not in page.content()
-    assert hub.token not in app.said
+    assert hub.token not in app.output
     assert page.evaluate("JSON.stringify(localStorage)").count(hub.token) == 0
 
 
-def drawn(app, address: str) -> bytes:
-    """The pixels' bytes behind an address of the page, read from the workspace or from what ships."""
+def image_bytes(app, address: str) -> bytes:
+    """The file behind an address of the page, from the workspace or the shipped images."""
     if "/builtin/" in address:
         from studio import builtin
 
@@ -126,7 +126,7 @@ def drawn(app, address: str) -> bytes:
     return app.home.workspace("local").image_path(address.rpartition("/")[2]).read_bytes()
 
 
-def test_a_slider_redraws_within_the_promised_time(open_page, app):
+def test_a_slider_regenerates_the_image_within_the_time_limit(open_page, app):
     page = open_page()
     add_newest(page)
     times = []
@@ -141,13 +141,13 @@ def test_a_slider_redraws_within_the_promised_time(open_page, app):
         wait_for_another(page, "#stack-image", before)
         times.append(time.monotonic() - began)
         page.wait_for_timeout(300)
-    print(f"slider to picture, seconds: {sorted(times)}")
-    # The promise is 1.5 s on two idle cores; a machine that is busy with other tests gets more.
+    print(f"slider to image, seconds: {sorted(times)}")
+    # The goal is 1.5 s on two idle cores; a machine that runs other tests needs more.
     assert sorted(times)[2] < 20
 
 
 def add_newest(page: Page) -> None:
-    """Put the newest LoRA of the studio into the stack by the dropdown."""
+    """Add the newest LoRA to the stack with the dropdown."""
     if page.locator(".loras li").count():
         return
     page.get_by_role("button", name="Add a LoRA").click()
@@ -158,7 +158,7 @@ def add_newest(page: Page) -> None:
     expect(page.locator("#stack-image .busy")).to_have_count(0)
 
 
-def test_a_picture_from_the_history_restores_its_recipe(open_page, app):
+def test_an_image_of_the_history_restores_its_recipe(open_page, app):
     page = open_page()
     add_newest(page)
     page.locator("#prompt textarea").fill("a red boat by the sea")
@@ -166,7 +166,7 @@ def test_a_picture_from_the_history_restores_its_recipe(open_page, app):
     page.get_by_role("button", name="Generate", exact=True).click()
     wait_for_another(page, "#stack-image", before)
     image = shown(page, "#stack-image")
-    assert read_recipe(drawn(app, image)).prompt == "a red boat by the sea"
+    assert read_recipe(image_bytes(app, image)).prompt == "a red boat by the sea"
     page.locator("#prompt textarea").fill("a blue house")
     page.locator("#history button").first.click()
     expect(page.locator("#prompt textarea")).to_have_value("a red boat by the sea")

@@ -15,14 +15,14 @@ HOSTILE = '"><script>alert(1)</script>'
 
 
 def row(**differs) -> dict:
-    shown = {"ref": "file:x", "title": "Ink", "weight": 1.0, "on": True, "words": ["ohwx"], "image": "", "origin": "", "base": "a/base"}
+    shown = {"ref": "file:x", "title": "Ink", "weight": 1.0, "on": True, "trigger_words": ["ohwx"], "image": "", "origin": "", "base": "a/base"}
     made_for = {"family": "stable-diffusion", "width": 768, "made_for": "Stable Diffusion 1.5", "fits": True, "switch": ""}
     return shown | made_for | differs
 
 
 def test_a_title_can_only_ever_be_text():
     strange = row(title=HOSTILE, made_for=HOSTILE, switch=HOSTILE, fits=False)
-    shown = lora_list.show([row(title=HOSTILE, image=HOSTILE), strange]) + lora_list.chips([row(title=HOSTILE, words=[HOSTILE])], HOSTILE)
+    shown = lora_list.show([row(title=HOSTILE, image=HOSTILE), strange]) + lora_list.chips([row(title=HOSTILE, trigger_words=[HOSTILE])], HOSTILE)
     assert "<script" not in shown
 
 

@@ -30,8 +30,7 @@ class Row(TypedDict):
     title: str
     weight: float
     on: bool
-    words: list[str]
-    """Trigger words."""
+    trigger_words: list[str]
     image: str
     """Address of an example image, or empty."""
     origin: str
@@ -55,7 +54,7 @@ def row(adapter: AdapterInfo, weight: float = 1.0) -> Row:
         "title": adapter.title,
         "weight": weight,
         "on": True,
-        "words": list(adapter.trigger_words),
+        "trigger_words": list(adapter.trigger_words),
         "image": cover(adapter),
         "origin": origin(adapter),
         "base": base,
@@ -215,5 +214,5 @@ def _item(r: Row) -> Item:
 
 def chips(rows: list[Row], prompt: str) -> str:
     """Trigger words to click into the prompt; grey and dashed while the prompt lacks them."""
-    found = [(word, r["title"], not has_word(prompt, word)) for r in rows if acts(r) for word in r["words"]]
+    found = [(word, r["title"], not has_word(prompt, word)) for r in rows if acts(r) for word in r["trigger_words"]]
     return render("lora_list", "chips", found) if found else ""

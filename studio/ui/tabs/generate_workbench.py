@@ -67,7 +67,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
     first_rows = lora_list.starter_rows({entry.adapter: entry.weight for entry in first.stack})
     html(render("generate", "head"))
     prompt, generate_button = _prompt(first)
-    trigger_words = panel(lora_list.chips(first_rows, first.prompt), ("insert",), elem_id="words")
+    trigger_words = panel(lora_list.chips(first_rows, first.prompt), ("insert",), elem_id="trigger-words")
     with gr.Column(elem_id="generate-messages"):
         message, generation_message = html(), html()
     with gr.Row(elem_classes="workbench"):

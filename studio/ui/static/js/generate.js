@@ -3,7 +3,7 @@
 const plain = (words) => ` ${words.toLowerCase().replace(/[^\p{L}\p{N}_]+/gu, " ").trim()} `;
 
 function markMissing(prompt) {
-  for (const chip of document.querySelectorAll("#words .chip")) chip.classList.toggle("missing", !plain(prompt).includes(plain(chip.dataset.word)));
+  for (const chip of document.querySelectorAll("#trigger-words .chip")) chip.classList.toggle("missing", !plain(prompt).includes(plain(chip.dataset.word)));
 }
 
 document.addEventListener("input", ({ target }) => {
