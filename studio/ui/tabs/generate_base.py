@@ -50,7 +50,7 @@ def build_base(studio: Studio, first: Recipe) -> BaseSettings:
         guidance = gr.Slider(*limits("guidance_scale"), first.guidance_scale, step=0.5, label="Guidance scale", info=GUIDANCE_HELP)
     negative = gr.Textbox(first.negative_prompt, label="Negative prompt", info=NEGATIVE_HELP, lines=1, elem_id="negative")
 
-    def update_fields(base_model, shape_now):
+    def update_fields(base_model: str, shape_now: str) -> tuple:
         known = bases.get_base(base_model)
         return gr.update(visible=known.uses_negative_prompt), gr.update(choices=shapes(base_model, shape_now), visible=bool(known.sizes))
 
@@ -87,17 +87,29 @@ def shape_of(recipe: Recipe) -> str:
     return next((name for name, known in sizes.items() if known == complete), "x".join(map(str, complete)))
 
 
-def recipe_of(workspace: Workspace, rows: list[Row], prompt, negative, base, revision, seed, shape, steps, guidance) -> Recipe:
+def recipe_of(
+    workspace: Workspace,
+    rows: list[Row],
+    prompt: str,
+    negative: str,
+    base: str | None,
+    revision: str | None,
+    seed: float | None,
+    shape: str,
+    steps: float,
+    guidance: float,
+) -> Recipe:
     """The recipe of the form's values, in the order of `Workbench.form`; a StudioError names what is missing or invalid."""
     if not prompt.strip():
         raise StudioError("The prompt is empty; describe the image, for example: a red boat by the sea.")
-    if not (base or "").strip():
+    base = (base or "").strip()
+    if not base:
         raise StudioError("No base model is chosen; choose one under More settings.")
     width, height = size(base, revision, shape)
     values = {
         "prompt": prompt.strip(),
         "negative_prompt": negative.strip() if bases.get_base(base, revision).uses_negative_prompt else "",
-        "base_model": base.strip(),
+        "base_model": base,
         "revision": revision,
         "stack": [entry.model_dump() for entry in lora_list.stack(workspace, rows)],
         "seed": int(seed or 0),

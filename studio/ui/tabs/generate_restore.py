@@ -23,12 +23,12 @@ def wire_restoring(studio: Studio, workbench: Workbench, regenerate: Regenerate)
     settings = workbench.settings
 
     @show_errors
-    def pick(request: gr.Request, event: gr.EventData):
+    def pick(request: gr.Request, event: gr.EventData) -> tuple:
         """From the owner's history: the base that generated the image was chosen and downloaded before."""
         workspace = studio.workspace(request)
         return restored(workspace, read_recipe(workspace.image_path(event.id).read_bytes()), ("", None), event.id)
 
-    def from_file(data: bytes, base, revision, request: gr.Request):
+    def from_file(data: bytes, base: str, revision: str | None, request: gr.Request) -> tuple:
         try:
             return restored(studio.workspace(request), read_recipe(data), (base, revision), None)
         except StudioError as error:
@@ -74,7 +74,9 @@ def wire_adding(studio: Studio, workbench: Workbench, requested: gr.State, regen
     """Carry out the StackRequest in `requested`."""
 
     @show_errors
-    def add(rows, prompt, base, revision, touched, requested: StackRequest | None, request: gr.Request):
+    def add(
+        rows: list[Row], prompt: str, base: str, revision: str | None, touched: bool, requested: StackRequest | None, request: gr.Request
+    ) -> tuple:
         """A LoRA that does nothing on the chosen base switches to its own, if that is known and need not be downloaded; LoRAs that do not fit
         that base are left out, with a message. A LoRA to be tried alone runs on exactly the base that it was trained on."""
         unchanged = base, revision, gr.skip(), gr.skip(), prompt, ""

@@ -25,19 +25,20 @@ def wire_rows(studio: Studio, workbench: Workbench, regenerate: Regenerate) -> N
     stack, rows, prompt, settings = workbench.stack, workbench.rows, workbench.prompt, workbench.settings
     removed = gr.State(None)
 
-    def weigh(rows, event: gr.EventData):
-        rows = [r | {"weight": round(float(event.value), 2)} if i == int(event.index) else r for i, r in enumerate(rows)]
+    def weigh(rows: list[Row], event: gr.EventData) -> tuple[list[Row], str]:
+        index, weight = int(event.index), round(float(event.value), 2)
+        rows = [r | {"weight": weight} if i == index else r for i, r in enumerate(rows)]
         return rows, lora_list.show(rows)
 
-    def toggle(rows, prompt, event: gr.EventData):
+    def toggle(rows: list[Row], prompt: str, event: gr.EventData) -> tuple[list[Row], str, str]:
         return show_rows([r | {"on": bool(event.value)} if i == int(event.index) else r for i, r in enumerate(rows)], prompt)
 
-    def drop(rows, prompt, event: gr.EventData):
+    def drop(rows: list[Row], prompt: str, event: gr.EventData) -> tuple:
         index = int(event.index)
         name = rows[index]["title"]
         return *show_rows(rows[:index] + rows[index + 1 :], prompt), (index, rows[index]), gr.update(visible=True, value=f"Put {name} back")
 
-    def put_back(rows, prompt, removed, base, revision, request: gr.Request):
+    def put_back(rows: list[Row], prompt: str, removed: tuple[int, Row], base: str, revision: str | None, request: gr.Request) -> tuple:
         index, row = removed
         rows = lora_list.fitted(studio.workspace(request), [*rows[:index], row, *rows[index:]], base, revision)
         return *show_rows(rows, prompt), None, gr.update(visible=False)
@@ -51,7 +52,7 @@ def wire_rows(studio: Studio, workbench: Workbench, regenerate: Regenerate) -> N
 
 
 def wire_trigger_words(workbench: Workbench) -> None:
-    def insert(prompt, rows, event: gr.EventData):
+    def insert(prompt: str, rows: list[Row], event: gr.EventData) -> tuple[str, str]:
         """Put a trigger word at the front of the prompt, where models weigh it most; a second click removes it."""
         prompt = remove_word(prompt, event.word) if has_word(prompt, event.word) else f"{event.word} {prompt}".strip()
         return prompt, lora_list.chips(rows, prompt)
@@ -63,7 +64,7 @@ def wire_base(studio: Studio, workbench: Workbench) -> None:
     """A change of base downloads and generates nothing before Generate is pressed."""
     rows, prompt, settings = workbench.rows, workbench.prompt, workbench.settings
 
-    def use_base(base, rows, prompt, touched, request: gr.Request):
+    def use_base(base: str, rows: list[Row], prompt: str, touched: bool, request: gr.Request) -> tuple:
         """Another base: its newest version, its sampling settings, and the LoRAs that fit it."""
         known, rows = bases.get_base(base), lora_list.fitted(studio.workspace(request), rows, base)
         next_step = "Press Generate." if known.is_local else "Press Generate to download it."
@@ -73,7 +74,7 @@ def wire_base(studio: Studio, workbench: Workbench) -> None:
     outputs = [*workbench.listed, settings.revision, settings.steps, settings.guidance, workbench.message, workbench.generation_message]
     settings.base.input(use_base, [settings.base, rows, prompt, settings.touched], outputs, **QUIET)
 
-    def switch(rows, prompt, touched, request: gr.Request, event: gr.EventData):
+    def switch(rows: list[Row], prompt: str, touched: bool, request: gr.Request, event: gr.EventData) -> tuple:
         """To a base that fits a LoRA which does not fit the chosen one."""
         return *use_base(event.base, rows, prompt, touched, request), event.base
 

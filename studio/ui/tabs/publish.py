@@ -57,7 +57,7 @@ def build(studio: Studio, rooms: gr.Tabs, job_states: gr.State) -> Publish:
             preview = build_preview(studio, form)
     wire_choice(studio, form, preview)
 
-    def list_runs(chosen, name, request: gr.Request):
+    def list_runs(chosen: str | None, name: str, request: gr.Request) -> tuple:
         """List the runs; the newest is chosen, and a repository name proposed."""
         known = publishable(studio.workspace(request))
         refs = [ref for _, ref in known]
@@ -77,7 +77,7 @@ def build_preview(studio: Studio, form: PublishForm) -> Preview:
     head = html("", elem_id="card-head")
     body = gr.Markdown("", elem_id="card-body", sanitize_html=True, line_breaks=False)
 
-    def preview(request: gr.Request, *values):
+    def preview(request: gr.Request, *values) -> tuple:
         """Exactly the text that will be sent; while a field is invalid, the last valid text stays."""
         if not values[0]:
             return gr.skip(), gr.skip()
@@ -105,10 +105,10 @@ def wire_choice(studio: Studio, form: PublishForm, preview: Preview) -> None:
     licence = form.licence
 
     @show_errors
-    def propose_name(chosen, request: gr.Request):
+    def propose_name(chosen: str | None, request: gr.Request) -> str:
         return repo_name(studio.workspace(request), chosen) if chosen else gr.skip()
 
-    def list_checkpoints(chosen, request: gr.Request, *licence_values):
+    def list_checkpoints(chosen: str | None, request: gr.Request, *licence_values) -> tuple:
         """The checkpoints of the chosen run, the last one first, those without samples marked; and the details of the base's licence."""
         if not chosen:
             return gr.skip(), *[gr.skip()] * len(licence.following)

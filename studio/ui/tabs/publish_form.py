@@ -70,7 +70,19 @@ def build_form(studio: Studio) -> PublishForm:
 
 
 def build_request(
-    adapter, step, repo, visibility, licence, licence_name, licence_link, rights, title, description, stated_by, update, base_licence
+    adapter: str | None,
+    step: int | None,
+    repo: str | None,
+    visibility: str,
+    licence: str | None,
+    licence_name: str | None,
+    licence_link: str | None,
+    rights: str | None,
+    title: str | None,
+    description: str | None,
+    stated_by: str | None,
+    update: bool,
+    base_licence: str | None,
 ) -> "Request":
     """The payload of a publish job from the values of `PublishForm.fields`."""
     from studio.publishing.plan import Request

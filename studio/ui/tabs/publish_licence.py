@@ -41,12 +41,12 @@ def build_licence(studio: Studio, adapter: gr.Dropdown, repo: gr.Textbox) -> Lic
     details = html("", elem_id="about-licence")
     touched = gr.State(False)
 
-    def explain(chosen, repo, licence, name, link, request: gr.Request):
+    def explain(chosen: str | None, repo: str | None, licence: str | None, name: str | None, link: str | None, request: gr.Request) -> str:
         if not chosen:
             return ""
         return licence_details(*base_of(studio.workspace(request), chosen), licence or "", name or "", link or "", repo or "")
 
-    def follow(workspace: Workspace, chosen: str, touched, licence, name, link):
+    def follow(workspace: Workspace, chosen: str, touched: bool, licence: str | None, name: str | None, link: str | None) -> tuple[str | None, str]:
         """The licence that the base proposes, unless the user chose one."""
         base_title, base = base_of(workspace, chosen)
         licence = licence if touched else licensing.default_licence(base)
