@@ -98,7 +98,7 @@ def test_a_mask_cannot_be_read_from_anywhere_or_given_to_anybody(home, tmp_path)
         headers = {"x-studio-visitor": mine}
 
     first = dataset.images[0].id
-    with pytest.raises(gr.Error, match="not a file that was sent along"):
+    with pytest.raises(gr.Error, match="is not an uploaded file"):
         asyncio.run(handlers["give_mask"](dataset.id, Visitor(), Event(id=first, path=str(tmp_path / "90-mask.png"))))
     for name in ("take_mask_off", "put_mask_back"):
         with pytest.raises(gr.Error, match="no longer exists"):
