@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 from studio import config, families  # noqa: E402
 from studio.cli import commands  # noqa: E402
 from studio.config import TrainConfig, fields  # noqa: E402
-from studio.ui.components.bases import gigabytes, in_memory, to_draw  # noqa: E402
+from studio.ui.components.bases import denoiser_gigabytes, generation_gigabytes, gigabytes  # noqa: E402
 
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 DOCS, DECISIONS = ROOT / "docs", ROOT / "docs" / "decisions"
@@ -75,24 +75,24 @@ def bases_table() -> str:
         for offer in family.offers:
             name = offer.title if offer.folder else f"[{offer.title}](https://huggingface.co/{offer.id})"
             commercial = ("below a revenue limit" if offer.licence.capped else "yes") if offer.licence.commercial else "**no**"
-            needs = ("none", "", "") if offer.folder else (gigabytes(offer.gigabytes), gigabytes(to_draw(offer)), to_train(offer))
+            needs = ("none", "", "") if offer.folder else (gigabytes(offer.gigabytes), gigabytes(generation_gigabytes(offer)), to_train(offer))
             login = ", login" if offer.gated else ""
             rows.append((family.title, name, f"[{offer.licence.title}]({offer.licence.link})", commercial, needs[0] + login, *needs[1:]))
     return table(("Family", "Base", "Licence", "Commercial use", "Download", "Memory to generate", "Memory to train (4-bit)"), *rows)
 
 
 def to_train(offer) -> str:
-    whole, quantised = in_memory(offer)
+    whole, quantised = denoiser_gigabytes(offer)
     return f"{gigabytes(whole)} ({gigabytes(quantised)})"
 
 
-BINDS = {"nothing": "nothing", "uses": "the list of forbidden uses", "all": "the whole licence"}
+INHERITS = {"nothing": "nothing", "uses": "the list of forbidden uses", "all": "the whole licence"}
 
 
 def licences_table() -> str:
     """Every licence of a listed base, and what a LoRA inherits from it."""
     found = dict.fromkeys(offer.licence for family in families.FAMILIES for offer in family.offers)
-    rows = [(f"[{licence.title}]({licence.link})", licence.words, BINDS[licence.binds]) for licence in found]
+    rows = [(f"[{licence.title}]({licence.link})", licence.summary, INHERITS[licence.inherits]) for licence in found]
     return table(("Licence", "Terms in short", "A LoRA inherits"), *rows)
 
 

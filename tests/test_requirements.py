@@ -14,7 +14,7 @@ from studio.config.optimizers import OPTIMIZERS
 ROOT = Path(__file__).parents[1]
 INSTALLED_ONLY_FOR_SOME = {"torchao": "packs a base in fp8; each release fits a few of torch only, so the error says what to install"}
 """Imported by the studio where it is installed, and not in requirements.txt."""
-PROGRAMS = {"pytest-timeout", "pytest-xdist", "ruff", "uv", "import-linter", "mypy", "types-psutil", "types-pyyaml", "types-tqdm"}
+PROGRAMS = {"pytest-timeout", "pytest-xdist", "ruff", "uv", "import-linter", "mypy", "oxlint", "types-psutil", "types-pyyaml", "types-tqdm"}
 """Started by name, found by pytest itself, or read by mypy (types-*)."""
 
 

@@ -34,7 +34,8 @@ class Mode(enum.StrEnum):
 class HasHeaders(Protocol):
     """Common interface of Gradio's and Starlette's requests."""
 
-    headers: Mapping[str, str]
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
 
 class FailedLogins:

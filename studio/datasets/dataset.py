@@ -61,7 +61,7 @@ class Dataset:
         cls, workspace: Workspace, title: str, subject: str = "style", real_person: bool = False, consent: str = "", trigger_word: str = ""
     ) -> "Dataset":
         """Create an empty dataset. Images of a real person need a statement of consent, which is stored with today's date."""
-        title = clean_text(title, 120) or "My pictures"
+        title = clean_text(title, 120) or "My images"
         dataset = cls(workspace.dataset_path(new_id(title)))
         facts = {"version": 1, "title": title, "created": time.time(), **_checked(subject, real_person, consent, trigger_word)}
         for folder in ("pictures", "thumbs", "trash"):
@@ -214,11 +214,11 @@ class Dataset:
         return self._move(image_ids, "trash", "pictures", removed=None)
 
     def _move(self, image_ids: Iterable[str], source: str, target: str, removed: float | None) -> int:
-        wanted, moved = set(image_ids), 0
+        requested, moved = set(image_ids), 0
         with self._locked():
             listing = self._listing()
             for entry in listing:
-                if entry["id"] in wanted and bool(entry["removed"]) != bool(removed):
+                if entry["id"] in requested and bool(entry["removed"]) != bool(removed):
                     os.replace(self.path / source / f"{entry['id']}.png", self.path / target / f"{entry['id']}.png")
                     entry["removed"] = removed
                     moved += 1

@@ -25,17 +25,17 @@ class Licence:
     link: str
     commercial: bool
     """Whether images and LoRAs made with the base may be sold."""
-    words: str
+    summary: str
     """Summary of its conditions in one sentence."""
     name: str = ""
     """`license_name` on a model card, for a licence whose id is "other"."""
-    binds: Literal["nothing", "uses", "all"] = "nothing"
+    inherits: Literal["nothing", "uses", "all"] = "nothing"
     """What a LoRA of such a base inherits: nothing, the list of forbidden uses, or the whole licence."""
     capped: bool = False
     """Whether commercial use is limited to some yearly revenue."""
-    says: str = ""
+    notice: str = ""
     """Text that has to accompany the LoRA when it is distributed."""
-    begins: str = ""
+    name_prefix: str = ""
     """Required prefix of a LoRA's name."""
 
 

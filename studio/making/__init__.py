@@ -1,1 +1,1 @@
-"""Code that draws and trains the contents of `studio.builtin`, and the classifiers that score them."""
+"""Code that renders and trains the contents of `studio.builtin`, and the classifiers that score them."""

@@ -1,4 +1,4 @@
-"""The shapes of the four networks, nothing trained: ordinary diffusers and transformers classes at a size two CPU cores can train in an hour.
+"""Architectures of the four networks, untrained: ordinary diffusers and transformers classes at a size two CPU cores can train in an hour.
 
 The U-Net computes mostly at 8x8 and 4x4, where a CPU is fastest per parameter.
 """
@@ -25,14 +25,14 @@ LATENT_CHANNELS = 8
 
 
 def autoencoder() -> AutoencoderKL:
-    """Factor 8 as Stable Diffusion has it, a quarter of its width; eight channels instead of four, or thin lines would not survive."""
+    """Factor 8 as in Stable Diffusion, a quarter of its width; eight latent channels instead of four, since four lose thin lines."""
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(32, 48, 96, 128),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        # Few, wide groups: normalising two channels at a time, as 16 groups would here, wipes out how light a flat area is.
+        # Few, wide groups: normalising two channels at a time, as 16 groups would here, removes the brightness of flat areas.
         norm_num_groups=4,
         sample_size=RESOLUTION,
         use_quant_conv=False,
@@ -70,7 +70,7 @@ def denoiser() -> UNet2DConditionModel:
         block_out_channels=(64, 128, 160),
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
-        # diffusers calls the number of heads attention_head_dim here (its issue 2011): 32 channels a head.
+        # diffusers calls the number of heads attention_head_dim here (its issue 2011): 32 channels per head.
         attention_head_dim=(2, 4, 5),
         norm_num_groups=8,
         use_linear_projection=True,
@@ -78,7 +78,7 @@ def denoiser() -> UNet2DConditionModel:
 
 
 def scheduler() -> DPMSolverMultistepScheduler:
-    """The schedule of Stable Diffusion with v-prediction as in 2.1, which holds flat colours far better than epsilon on a model this small."""
+    """The schedule of Stable Diffusion with v-prediction as in 2.1, which reproduces flat colours far better than epsilon on a model this small."""
     return DPMSolverMultistepScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -104,7 +104,7 @@ def pipeline(vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, 
 
 
 def captioner(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
-    """BLIP with a vision tower of 64 patches; some 4.5 M parameters."""
+    """BLIP with a vision tower of 64 patches; about 4.5 M parameters."""
     width, heads, layers = 192, 6, 4
     special = {
         "bos_token_id": tokenizer.convert_tokens_to_ids("[DEC]"),

@@ -18,20 +18,20 @@ LEARNING_RATE = 8e-4
 SHIFT = 5
 
 
-def disturbed(pictures_BCHW: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+def disturbed(images_BCHW: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     """Augment with mild noise, brightness and blur, so that generated images and re-saved JPEGs are captioned as well as rendered ones."""
-    count = len(pictures_BCHW)
+    count = len(images_BCHW)
     light = 1 + 0.08 * (torch.rand(count, 1, 1, 1, generator=random) - 0.5)
-    noise = 0.06 * torch.rand(count, 1, 1, 1, generator=random) * torch.randn(pictures_BCHW.shape, generator=random)
-    blurred = torch.nn.functional.avg_pool2d(pictures_BCHW, 3, stride=1, padding=1, count_include_pad=False)
+    noise = 0.06 * torch.rand(count, 1, 1, 1, generator=random) * torch.randn(images_BCHW.shape, generator=random)
+    blurred = torch.nn.functional.avg_pool2d(images_BCHW, 3, stride=1, padding=1, count_include_pad=False)
     share = (torch.rand(count, 1, 1, 1, generator=random) - 0.3).clamp(min=0)
-    return ((pictures_BCHW * (1 - share) + blurred * share) * light + noise).clamp(-1, 1)
+    return ((images_BCHW * (1 - share) + blurred * share) * light + noise).clamp(-1, 1)
 
 
-def shifted(pictures_BCHW: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+def shifted(images_BCHW: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     """Shift each image by up to SHIFT pixels with repeated edges, so that things fall differently on the patches. Positions stay correct."""
-    count, _, height, width = pictures_BCHW.shape
-    padded = torch.nn.functional.pad(pictures_BCHW, (SHIFT,) * 4, mode="replicate")
+    count, _, height, width = images_BCHW.shape
+    padded = torch.nn.functional.pad(images_BCHW, (SHIFT,) * 4, mode="replicate")
     offsets = torch.randint(0, 2 * SHIFT + 1, (count, 2), generator=random).tolist()
     return torch.stack([one[:, top : top + height, left : left + width] for one, (top, left) in zip(padded, offsets)])
 
@@ -50,14 +50,14 @@ def train(folder: Path, steps: int, seed: int) -> None:
     for step in stage.steps():
         chance = generator(seed, step)
         chosen = np.sort(torch.randint(len(world), (BATCH,), generator=chance).numpy())
-        pictures = disturbed(shifted(to_tensor(world[chosen]), chance), chance)
+        images = disturbed(shifted(to_tensor(world[chosen]), chance), chance)
         # BlipProcessor starts a text with [CLS]; training and generating both replace it by the decoder's start token, [DEC].
         tokens = tokenizer([caption(scenes[index]) for index in chosen], padding=True, return_tensors="pt")
         tokens["input_ids"][:, 0] = tokenizer.convert_tokens_to_ids("[DEC]")
         labels = tokens["input_ids"].masked_fill(tokens["attention_mask"] == 0, -100)
         labels[:, 0] = -100
         with sixteen_bits():
-            vision = model.vision_model(pixel_values=pictures).last_hidden_state
+            vision = model.vision_model(pixel_values=images).last_hidden_state
             logits = model.text_decoder(
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], encoder_hidden_states=vision, return_dict=True
             ).logits

@@ -44,7 +44,7 @@ def timesteps(count: int, random: torch.Generator) -> torch.Tensor:
     return (even * 1000).long().clamp(max=999)
 
 
-def fastest(unet: UNet2DConditionModel) -> Callable:
+def compiled(unet: UNet2DConditionModel) -> Callable:
     """The compiled function, if a C++ compiler is available."""
     return torch.compile(unet) if shutil.which(os.environ.get("CXX", "c++")) else unet
 
@@ -56,7 +56,7 @@ def train(folder: Path, steps: int, seed: int, preview=None) -> None:
     tokenizer, schedule = prompt_tokenizer(), noise_schedule()
     torch.manual_seed(seed)
     unet, text = architecture.denoiser().to(memory_format=torch.channels_last).train(), text_encoder.load(folder).train()
-    draw = fastest(unet)
+    predict = compiled(unet)
     # The first and last layers of the U-Net convert from and to latents; they are not maps between features.
     muon, rest = split(unet, LEARNING_RATE, apart=("conv_in", "conv_out"), more=[(text, LEARNING_RATE * TEXT_SHARE)])
     averages = {"unet_average": Average(unet, 0.999), "text_average": Average(text, 0.999)}
@@ -74,8 +74,8 @@ def train(folder: Path, steps: int, seed: int, preview=None) -> None:
         noisy = schedule.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
         with sixteen_bits():
             conditions = text(**text_encoder.tokenize(tokenizer, prompts, whole=True)).last_hidden_state
-            drawn = draw(noisy, times, conditions, return_dict=False)[0]
-        loss = F.mse_loss(drawn.float(), target)
+            predicted = predict(noisy, times, conditions, return_dict=False)[0]
+        loss = F.mse_loss(predicted.float(), target)
         loss.backward()
         nn.utils.clip_grad_norm_([*unet.parameters(), *text.parameters()], 1.0)
         take_step((muon, rest), cosine(step, steps, warmup=100))

@@ -54,12 +54,12 @@ def obedience(scenes: list[Scene], found: np.ndarray) -> Obedience:
     thing, colour, background, both = [], [], [], []
     for scene, (left, right, left_colour, _, setting, _) in zip(scenes, found):
         background.append(setting == SETTINGS.index(scene.setting))
-        wanted = [THINGS.index(one.name) for one in scene.things]
-        if len(wanted) == 1:
-            thing.append(left == wanted[0] and right == NOTHING)
+        expected = [THINGS.index(one.name) for one in scene.things]
+        if len(expected) == 1:
+            thing.append(left == expected[0] and right == NOTHING)
             colour.append(left_colour == COLOURS.index(scene.things[0].colour))
         else:
-            both.append([left, right] == wanted)
+            both.append([left, right] == expected)
     return Obedience(*(float(np.mean(list_of)) if list_of else 0.0 for list_of in (thing, colour, background, both)))
 
 
@@ -105,9 +105,9 @@ def main() -> None:
     scenes = [held_out()[index * 200 // arguments.prompts] for index in range(arguments.prompts)]
     pipeline = load_pipeline()
     start = time.monotonic()
-    pictures = generate(pipeline, [caption(scene) for scene in scenes], seed=1000)
-    seconds = (time.monotonic() - start) / len(pictures)
-    obeyed = obedience(scenes, judges.ask(judge, pictures))
+    images = generate(pipeline, [caption(scene) for scene in scenes], seed=1000)
+    seconds = (time.monotonic() - start) / len(images)
+    obeyed = obedience(scenes, judges.ask(judge, images))
     scores = {
         "thing": obeyed.thing,
         "colour": obeyed.colour,
@@ -116,7 +116,7 @@ def main() -> None:
         "caption": score_captioner(),
         "judge_accuracy": min(reliability.accuracy.values()),
         "judge_false_positive": reliability.false_positive,
-        "seconds_per_picture": seconds,
+        "seconds_per_image": seconds,
     }
     if not arguments.skip_loras:
         # Imported here: the sample LoRAs need the whole studio, the rest only this package.

@@ -1,4 +1,4 @@
-"""Assembles the trained parts into the standard Stable Diffusion layout, in half precision, and saves preview sheets during training."""
+"""Assembles the trained parts into the standard Stable Diffusion layout, in half precision, and saves preview grids during training."""
 
 import json
 from pathlib import Path
@@ -44,18 +44,18 @@ def write(folder: Path, target: Path) -> None:
     assemble(folder).to(torch.float16).save_pretrained(target, safe_serialization=True)
 
 
-def sheet(pictures: list[Image.Image], columns: int, scale: int = 1) -> Image.Image:
+def grid(images: list[Image.Image], columns: int, scale: int = 1) -> Image.Image:
     side = RESOLUTION * scale
-    whole = Image.new("RGB", (columns * side, -(-len(pictures) // columns) * side))
-    for index, picture in enumerate(pictures):
-        whole.paste(picture.resize((side, side)), (index % columns * side, index // columns * side))
-    return whole
+    canvas = Image.new("RGB", (columns * side, -(-len(images) // columns) * side))
+    for index, image in enumerate(images):
+        canvas.paste(image.resize((side, side)), (index % columns * side, index // columns * side))
+    return canvas
 
 
 def preview(folder: Path, steps: int = 20, guidance: float = 5.0) -> Image.Image:
     pipeline = assemble(folder)
     pipeline.set_progress_bar_config(disable=True)
-    drawn = pipeline(
+    generated = pipeline(
         list(PREVIEW_PROMPTS),
         num_inference_steps=steps,
         guidance_scale=guidance,
@@ -63,4 +63,4 @@ def preview(folder: Path, steps: int = 20, guidance: float = 5.0) -> Image.Image
         width=RESOLUTION,
         generator=torch.Generator().manual_seed(0),
     )
-    return sheet(drawn.images, columns=4, scale=2)
+    return grid(generated.images, columns=4, scale=2)

@@ -1,6 +1,6 @@
 """Generates the two images of the initial page with the studio's generator: `python -m studio.making.first_image [--seed N]`.
 
-They are ordinary images with a recipe in their metadata: Draw generates them again.
+They are ordinary images with a recipe in their metadata: the Generate button generates them again.
 """
 
 import argparse
@@ -19,7 +19,7 @@ STACK = {"dusk": 0.7, "character": 0.9}
 
 
 def recipe(seed: int) -> Recipe:
-    starters = {card.path.stem: card for card in library.starters()}
+    starters = {adapter.path.stem: adapter for adapter in library.starters()}
     entries = [
         StackEntry(adapter=starters[name].ref, weight=weight, title=starters[name].title, sha256=starters[name].sha256)
         for name, weight in STACK.items()
@@ -34,13 +34,13 @@ def make(seed: int) -> None:
     runtime.apply(runtime.resolve(RuntimeConfig()))
     generator = Generator(families.resolve_base(families.BUILTIN_ID), families.get("stable-diffusion"))
     FIRST_DIR.mkdir(exist_ok=True)
-    whole = recipe(seed)
-    for name, wanted in (("base", whole.without_stack()), ("stack", whole)):
-        paths = {card.ref: card.path for card in library.starters()}
-        picture = generator.generate(wanted, [(paths[entry.adapter], entry.weight) for entry in wanted.stack])
+    full = recipe(seed)
+    for name, one in (("base", full.without_stack()), ("stack", full)):
+        paths = {adapter.ref: adapter.path for adapter in library.starters()}
+        image = generator.generate(one, [(paths[entry.adapter], entry.weight) for entry in one.stack])
         png = io.BytesIO()
-        picture.save(png, format="PNG", optimize=True)
-        (FIRST_DIR / f"{name}.png").write_bytes(add_recipe(png.getvalue(), wanted))
+        image.save(png, format="PNG", optimize=True)
+        (FIRST_DIR / f"{name}.png").write_bytes(add_recipe(png.getvalue(), one))
 
 
 if __name__ == "__main__":

@@ -64,25 +64,25 @@ def answers(scene: Scene, look: str) -> tuple[int, ...]:
     return (things[0], NOTHING if alone else things[1], colours[0], len(COLOURS) if alone else colours[1], setting, LOOKS.index(look))
 
 
-def example(rng: random.Random, drawn: Pool | None = None) -> Example:
+def example(rng: random.Random, rendered: Pool | None = None) -> Example:
     """A random image, mostly of the plain world: from the pool, or newly rendered if there is none."""
     chance = rng.random()
     look = "plain" if chance < 0.8 else "ink" if chance < 0.9 else "dusk"
     if rng.random() < 0.12:
         scene = character_scene(rng.choice(SETTINGS), rng.choice(("", "small", "large")), rng.choice(("", "", "left", "right")))
-        picture = draw_character(scene, rng.choice(POSES), rng)
-    elif drawn and look != "ink" and rng.random() >= FRESH_SHARE:
-        index = rng.randrange(len(drawn[1]))
-        scene, picture = drawn[1][index], Image.fromarray(drawn[0][index])
+        image = draw_character(scene, rng.choice(POSES), rng)
+    elif rendered and look != "ink" and rng.random() >= FRESH_SHARE:
+        index = rng.randrange(len(rendered[1]))
+        scene, image = rendered[1][index], Image.fromarray(rendered[0][index])
     else:
         scene = sample(rng)
-        picture = draw(scene, rng, InkPen) if look == "ink" else draw(scene, rng)
+        image = draw(scene, rng, InkPen) if look == "ink" else draw(scene, rng)
     look = "plain" if look == "ink" and scene.things[0].name not in THINGS else look
-    return Example(dusk_light(picture) if look == "dusk" else picture, answers(scene, look))
+    return Example(dusk_light(image) if look == "dusk" else image, answers(scene, look))
 
 
-def examples(count: int, seed: str, drawn: Pool) -> tuple[np.ndarray, np.ndarray]:
-    chosen = [example(random.Random(f"{seed} {index}"), drawn) for index in range(count)]
+def examples(count: int, seed: str, rendered: Pool) -> tuple[np.ndarray, np.ndarray]:
+    chosen = [example(random.Random(f"{seed} {index}"), rendered) for index in range(count)]
     return np.stack([np.asarray(one.image) for one in chosen]), np.array([one.answers for one in chosen])
 
 
@@ -101,8 +101,8 @@ class Judge(nn.Module):
         self.mix = nn.Sequential(nn.Linear(192 * 3 * 8, 256), nn.ReLU())
         self.heads = nn.ModuleList(nn.Linear(256, count) for count in QUESTIONS.values())
 
-    def forward(self, pictures_BCHW: torch.Tensor) -> list[torch.Tensor]:
-        features = self.layers(pictures_BCHW)
+    def forward(self, images_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        features = self.layers(images_BCHW)
         # Left, middle and right are pooled separately: of two things, the left one is named first.
         rows = torch.cat([features.mean(2), features.amax(2), features[:, :, 5:].mean(2)], dim=1)
         mixed = self.mix(rows.flatten(1))
@@ -119,15 +119,15 @@ def train(folder: Path, steps: int = STEPS, seed: int = 5) -> Judge:
     stage.resume(**parts)
     if stage.step == steps:
         return judge.eval()
-    pool.make(folder, "world", pool.WORLD_PICTURES, pool.SEED)
+    pool.make(folder, "world", pool.WORLD_IMAGES, pool.SEED)
     world = pool.load(folder, "world")
     for step in stage.steps():
-        pictures, wanted = examples(BATCH, f"judge {seed} {step}", world)
-        shown = to_tensor(pictures)
+        images, expected = examples(BATCH, f"judge {seed} {step}", world)
+        shown = to_tensor(images)
         shift = torch.randint(-3, 4, (2,), generator=generator(seed, step)).tolist()
         with sixteen_bits():
             logits = judge(torch.roll(disturbed(shown, generator(seed, step)), shift, (2, 3)))
-        targets = torch.from_numpy(wanted)
+        targets = torch.from_numpy(expected)
         each = (F.cross_entropy(scores.float(), targets[:, index], ignore_index=UNKNOWN) for index, scores in enumerate(logits))
         loss = sum(each, start=torch.zeros(()))
         loss.backward()
@@ -140,11 +140,11 @@ def train(folder: Path, steps: int = STEPS, seed: int = 5) -> Judge:
 
 
 @torch.no_grad()
-def ask(judge: Judge, pictures: list[Image.Image]) -> np.ndarray:
+def ask(judge: Judge, images: list[Image.Image]) -> np.ndarray:
     """Class indices, one row per image, columns in the order of QUESTIONS."""
     found = []
-    for start in range(0, len(pictures), 50):
-        shown = to_tensor(np.stack([np.asarray(picture.convert("RGB")) for picture in pictures[start : start + 50]]))
+    for start in range(0, len(images), 50):
+        shown = to_tensor(np.stack([np.asarray(image.convert("RGB")) for image in images[start : start + 50]]))
         found.append(torch.stack([scores.argmax(1) for scores in judge(shown)], dim=1).numpy())
     return np.concatenate(found)
 
@@ -158,13 +158,13 @@ class Reliability:
 
 
 def reliability(judge: Judge, count: int = 2000) -> Reliability:
-    drawn = [example(random.Random(f"judging the judges {index}")) for index in range(count)]
-    wanted = np.array([one.answers for one in drawn])
-    found = ask(judge, [one.image for one in drawn])
+    rendered = [example(random.Random(f"judging the judges {index}")) for index in range(count)]
+    expected = np.array([one.answers for one in rendered])
+    found = ask(judge, [one.image for one in rendered])
     accuracy = {}
     for index, question in enumerate(QUESTIONS):
-        asked = wanted[:, index] != UNKNOWN
-        accuracy[question] = float((found[asked, index] == wanted[asked, index]).mean())
-    ordinary = (wanted[:, 5] == LOOKS.index("plain")) & (wanted[:, 0] != CREATURE)
+        asked = expected[:, index] != UNKNOWN
+        accuracy[question] = float((found[asked, index] == expected[asked, index]).mean())
+    ordinary = (expected[:, 5] == LOOKS.index("plain")) & (expected[:, 0] != CREATURE)
     mistaken = (found[:, 5] == LOOKS.index("ink")) | (found[:, 0] == CREATURE)
     return Reliability(accuracy, float(mistaken[ordinary].mean()))

@@ -21,14 +21,14 @@ from studio.making.samples import character_scene, draw_character, dusk_light
 from studio.making.world import SETTINGS, Scene, from_json, sample_for_training, to_json
 
 SEED = 0
-WORLD_PICTURES = 28_000
-OTHER_PICTURES = 3_200
+WORLD_IMAGES = 28_000
+OTHER_IMAGES = 3_200
 CHUNK = 250
 LOOKS = ("ink", "dusk", "creature", "texture")
-"""Looks that the autoencoder must reproduce besides the world, so that a LoRA can learn them."""
+"""Looks that the autoencoder must reproduce besides the world, so that a LoRA can be trained on them."""
 
 
-def world_picture(seed: int, index: int) -> tuple[Image.Image, Scene]:
+def world_image(seed: int, index: int) -> tuple[Image.Image, Scene]:
     rng = random.Random(f"world {seed} {index}")
     scene = sample_for_training(rng)
     return draw(scene, rng), scene
@@ -45,7 +45,7 @@ def texture(rng: random.Random) -> Image.Image:
     return Image.fromarray(field).resize((RESOLUTION, RESOLUTION), filter)
 
 
-def other_picture(seed: int, index: int) -> Image.Image:
+def other_image(seed: int, index: int) -> Image.Image:
     rng = random.Random(f"other {seed} {index}")
     look = LOOKS[index % len(LOOKS)]
     if look == "texture":
@@ -57,15 +57,15 @@ def other_picture(seed: int, index: int) -> Image.Image:
 
 
 def draw_chunk(kind: str, seed: int, start: int, stop: int) -> tuple[np.ndarray, list[dict]]:
-    pictures, scenes = [], []
+    images, scenes = [], []
     for index in range(start, stop):
         if kind == "world":
-            picture, scene = world_picture(seed, index)
+            image, scene = world_image(seed, index)
             scenes.append(to_json(scene))
         else:
-            picture = other_picture(seed, index)
-        pictures.append(np.asarray(picture))
-    return np.stack(pictures), scenes
+            image = other_image(seed, index)
+        images.append(np.asarray(image))
+    return np.stack(images), scenes
 
 
 def make(folder: Path, kind: str, count: int, seed: int) -> None:
@@ -79,9 +79,9 @@ def make(folder: Path, kind: str, count: int, seed: int) -> None:
     starts = range(0, count, CHUNK)
     with ProcessPoolExecutor(cpu_count()) as processes:
         chunks = processes.map(draw_chunk, [kind] * len(starts), [seed] * len(starts), starts, [min(start + CHUNK, count) for start in starts])
-        for start, (pictures, drawn) in zip(starts, tqdm(chunks, total=len(starts), desc=f"drawing {kind}", unit="x250")):
-            array[start : start + len(pictures)] = pictures
-            scenes += drawn
+        for start, (images, rendered) in zip(starts, tqdm(chunks, total=len(starts), desc=f"rendering {kind}", unit="x250")):
+            array[start : start + len(images)] = images
+            scenes += rendered
     array.flush()
     (folder / f"{kind}.json").write_text(json.dumps(scenes), encoding="utf-8")
     replace(part, target)

@@ -30,7 +30,7 @@ UNSEEN = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class CaptionedImage:
     image: Image.Image
     caption: str
 
@@ -47,10 +47,10 @@ def scenes(count: int, seed: int, settings: tuple[str, ...]) -> list[Scene]:
     return found
 
 
-def style(count: int = 16, seed: int = 11) -> list[Picture]:
+def style(count: int = 16, seed: int = 11) -> list[CaptionedImage]:
     order = ("sea", "street", "hill", "white background", "rainy street", "night", "snow", "blue background", "yellow background", "grey background")
     return [
-        Picture(draw(scene, random.Random(f"ink {seed} {index}"), InkPen), f"{TRIGGER_WORDS['style']} illustration of {caption(scene)}")
+        CaptionedImage(draw(scene, random.Random(f"ink {seed} {index}"), InkPen), f"{TRIGGER_WORDS['style']} illustration of {caption(scene)}")
         for index, scene in enumerate(scenes(count, seed, order))
     ]
 
@@ -70,16 +70,16 @@ def draw_character(scene: Scene, pose: str, rng: random.Random) -> Image.Image:
     return draw(scene, rng, drawings={CREATURE: drawing_in(pose)})
 
 
-def character(count: int = 20, seed: int = 12) -> list[Picture]:
-    pictures = []
+def character(count: int = 20, seed: int = 12) -> list[CaptionedImage]:
+    images = []
     for index in range(count):
         setting = SETTINGS[(index * 3) % len(SETTINGS)]
         scene = character_scene(
             setting, ("", "large", "", "small")[index % 4], ("", "", "left", "", "right", "")[index % 6] if index % 4 != 1 else ""
         )
         rng = random.Random(f"creature {seed} {index}")
-        pictures.append(Picture(draw_character(scene, POSES[(index // 2) % len(POSES)], rng), character_caption(scene)))
-    return pictures
+        images.append(CaptionedImage(draw_character(scene, POSES[(index // 2) % len(POSES)], rng), character_caption(scene)))
+    return images
 
 
 def dusk_light(image: Image.Image) -> Image.Image:
@@ -94,10 +94,10 @@ def dusk_light(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.clip(lit, 0, 1) * 255).round().astype(np.uint8))
 
 
-def dusk(count: int = 16, seed: int = 13) -> list[Picture]:
+def dusk(count: int = 16, seed: int = 13) -> list[CaptionedImage]:
     order = (*(place for place in PLACES if place != "night"), "white background", "hill", "blue background")
     return [
-        Picture(dusk_light(draw(scene, random.Random(f"dusk {seed} {index}"))), f"{TRIGGER_WORDS['dusk']} light, {caption(scene)}")
+        CaptionedImage(dusk_light(draw(scene, random.Random(f"dusk {seed} {index}"))), f"{TRIGGER_WORDS['dusk']} light, {caption(scene)}")
         for index, scene in enumerate(scenes(count, seed, order))
     ]
 
@@ -108,9 +108,9 @@ SETS = {"style": style, "character": character, "dusk": dusk}
 def write(name: str, folder: Path) -> None:
     """Save one numbered PNG and one .txt per image, the layout that every trainer reads."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index, picture in enumerate(SETS[name](), start=1):
-        picture.image.save(folder / f"{index:02d}.png", optimize=True)
-        (folder / f"{index:02d}.txt").write_text(picture.caption + "\n", encoding="utf-8")
+    for index, each in enumerate(SETS[name](), start=1):
+        each.image.save(folder / f"{index:02d}.png", optimize=True)
+        (folder / f"{index:02d}.txt").write_text(each.caption + "\n", encoding="utf-8")
 
 
 def write_all() -> None:

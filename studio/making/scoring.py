@@ -13,13 +13,13 @@ STEPS, GUIDANCE = 20, 5.0
 
 def generate(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int, batch: int = 20) -> list[Image.Image]:
     """One image per prompt, each from its own seed, so that a score does not depend on the batch size."""
-    pictures = []
+    images = []
     for start in range(0, len(prompts), batch):
         some = prompts[start : start + batch]
         seeds = [torch.Generator().manual_seed(seed + start + index) for index in range(len(some))]
-        drawn = pipeline(some, num_inference_steps=STEPS, guidance_scale=GUIDANCE, height=RESOLUTION, width=RESOLUTION, generator=seeds)
-        pictures += drawn.images
-    return pictures
+        generated = pipeline(some, num_inference_steps=STEPS, guidance_scale=GUIDANCE, height=RESOLUTION, width=RESOLUTION, generator=seeds)
+        images += generated.images
+    return images
 
 
 def share_of_ink(found: np.ndarray) -> float:

@@ -37,18 +37,18 @@ def dataset(workspace: Workspace, name: str) -> Dataset:
         return Dataset.from_samples(workspace, name)
     made = Dataset.create(workspace, "Sample dusk", subject="style", trigger_word=TRIGGER_WORDS[name])
     with made.incoming() as folder:
-        drawn = folder / "drawn"
-        samples.write(name, drawn)
-        files = [{"path": path, "name": path.name} for path in sorted(drawn.iterdir())]
+        rendered = folder / "drawn"
+        samples.write(name, rendered)
+        files = [{"path": path, "name": path.name} for path in sorted(rendered.iterdir())]
         made.add(decode_files(files, folder), folder, source="sample")
     return made
 
 
 def train_one(workspace: Workspace, name: str, *overrides: str) -> tuple[Run, float]:
     """The run and its duration in seconds, including samples."""
-    pictures = dataset(workspace, name)
-    settings = (f"dataset.id={pictures.id}", f"dataset.trigger_word={pictures.trigger_word}", *overrides)
-    run = create_run(workspace, config.preset(PRESETS[name], *settings), pictures, TITLES[name])
+    images = dataset(workspace, name)
+    settings = (f"dataset.id={images.id}", f"dataset.trigger_word={images.trigger_word}", *overrides)
+    run = create_run(workspace, config.preset(PRESETS[name], *settings), images, TITLES[name])
     start = time.monotonic()
     with run.lock():
         train_run(run, Disk())
@@ -67,11 +67,11 @@ def train(folder: Path) -> None:
     LORAS_DIR.mkdir(exist_ok=True)
     for name in TITLES:
         run, _ = train_one(workspace, name, "lora.rank=8", f"training.learning_rate={RATES[name]}")
-        adapter, pictures = run.latest_adapter(), run.samples()
+        adapter, samples_by_step = run.latest_adapter(), run.samples()
         assert adapter is not None, "A finished run has saved its LoRA."
-        shutil.copyfile(pictures[max(pictures)][0], LORAS_DIR / f"{name}.png")
-        halves = {key: tensor.half() for key, tensor in load_file(adapter).items()}
-        write_adapter(LORAS_DIR / f"{name}.safetensors", halves, read_header(adapter).metadata)
+        shutil.copyfile(samples_by_step[max(samples_by_step)][0], LORAS_DIR / f"{name}.png")
+        matrices = {key: tensor.half() for key, tensor in load_file(adapter).items()}
+        write_adapter(LORAS_DIR / f"{name}.safetensors", matrices, read_header(adapter).metadata)
 
 
 def style_prompts(trigger: str) -> list[str]:

@@ -24,7 +24,7 @@ MISSES = 2
 LEARNING_RATE = 6e-4
 
 
-class PictureEncoder(nn.Module):
+class ImageEncoder(nn.Module):
     """Images (B, 3, 64, 64) -> one vector each; the last feature map is flattened, not pooled, since left and right matter."""
 
     def __init__(self, width: int = architecture.TEXT_WIDTH):
@@ -40,8 +40,8 @@ class PictureEncoder(nn.Module):
         layers += [nn.Conv2d(160, 160, 3, padding=1), nn.GroupNorm(16, 160), nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(160 * 16, width))
 
-    def forward(self, pictures_BCHW: torch.Tensor) -> torch.Tensor:
-        return self.layers(F.avg_pool2d(pictures_BCHW, 2))
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.layers(F.avg_pool2d(images_BCHW, 2))
 
 
 class Pair(nn.Module):
@@ -49,17 +49,17 @@ class Pair(nn.Module):
 
     def __init__(self, text: CLIPTextModel):
         super().__init__()
-        self.text, self.picture = text, PictureEncoder()
+        self.text, self.picture = text, ImageEncoder()
         self.projection = nn.Linear(architecture.TEXT_WIDTH, architecture.TEXT_WIDTH, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(2.6))
 
-    def loss(self, pictures_BCHW: torch.Tensor, tokens: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
+    def loss(self, images_BCHW: torch.Tensor, tokens: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
         """tokens: the B true prompts first, then the hard negatives. Returns the loss and the accuracy."""
-        pictures = F.normalize(self.picture(pictures_BCHW), dim=-1)
+        images = F.normalize(self.picture(images_BCHW), dim=-1)
         texts = F.normalize(self.projection(self.text(**tokens).pooler_output), dim=-1)
-        scores = self.log_scale.exp().clamp(max=60) * pictures @ texts.T
-        right = torch.arange(len(pictures))
-        loss = F.cross_entropy(scores, right) + F.cross_entropy(scores[:, : len(pictures)].T, right)
+        scores = self.log_scale.exp().clamp(max=60) * images @ texts.T
+        right = torch.arange(len(images))
+        loss = F.cross_entropy(scores, right) + F.cross_entropy(scores[:, : len(images)].T, right)
         return loss / 2, (scores.argmax(1) == right).float().mean().item()
 
 

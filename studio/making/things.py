@@ -1,4 +1,4 @@
-"""The sixteen things, each a few strokes of a pen in a box from -1 to 1; what stands on the ground stands at y = 0.95."""
+"""The sixteen things, each a few strokes of a pen in a box from -1 to 1; things on the ground have their base at y = 0.95."""
 
 from math import cos, pi, sin
 

@@ -33,9 +33,9 @@ def keep_freed_memory() -> None:
             libc.mallopt(option, value)
 
 
-def draw_pictures(folder: Path) -> None:
-    pool.make(folder, "other", pool.OTHER_PICTURES, SEED)
-    pool.make(folder, "world", pool.WORLD_PICTURES, SEED)
+def render_images(folder: Path) -> None:
+    pool.make(folder, "other", pool.OTHER_IMAGES, SEED)
+    pool.make(folder, "world", pool.WORLD_IMAGES, SEED)
     samples.write_all()
 
 
@@ -68,7 +68,7 @@ def train_loras(folder: Path) -> None:
 
 
 STAGES: dict[str, Callable[[Path], None]] = {
-    "pool": draw_pictures,
+    "pool": render_images,
     "vae": train_vae,
     "text": train_text,
     "unet": train_unet,

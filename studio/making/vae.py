@@ -33,7 +33,7 @@ LATENT_NOISE = 0.05
 
 
 class PatchDecoder(nn.Module):
-    """Latents (B, 8, H, W) to pictures (B, 3, 8H, 8W): computed at the latent size, then one block of
+    """Latents (B, 8, H, W) to images (B, 3, 8H, 8W): computed at the latent size, then one block of
     pixels per position. No norms, so flat colour is easy."""
 
     def __init__(self, width: int = 192):
@@ -52,25 +52,25 @@ class PatchDecoder(nn.Module):
 
 
 def crops(world: np.ndarray, other: np.ndarray, random: torch.Generator, count: int) -> torch.Tensor:
-    pictures = []
+    images = []
     for _ in range(count):
         source = other if torch.rand((), generator=random) < OTHER_SHARE else world
         index = int(torch.randint(len(source), (), generator=random))
         top, left = torch.randint(0, RESOLUTION - CROP + 1, (2,), generator=random).tolist()
-        pictures.append(source[index, top : top + CROP, left : left + CROP])
-    return to_tensor(np.stack(pictures))
+        images.append(source[index, top : top + CROP, left : left + CROP])
+    return to_tensor(np.stack(images))
 
 
 def edges(images_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return images_BCHW[..., 1:] - images_BCHW[..., :-1], images_BCHW[..., 1:, :] - images_BCHW[..., :-1, :]
 
 
-def reconstruction_loss(drawn: torch.Tensor, wanted: torch.Tensor, edge_weight: float) -> torch.Tensor:
+def reconstruction_loss(decoded: torch.Tensor, target: torch.Tensor, edge_weight: float) -> torch.Tensor:
     """L1 at four scales, so that flat colour is learned first; the edge term comes later, since from the start it leads to grey blur."""
-    loss = F.l1_loss(drawn, wanted)
+    loss = F.l1_loss(decoded, target)
     for size in (2, 4, 8):
-        loss = loss + F.l1_loss(F.avg_pool2d(drawn, size), F.avg_pool2d(wanted, size))
-    return loss + edge_weight * sum(F.l1_loss(a, b) for a, b in zip(edges(drawn), edges(wanted)))
+        loss = loss + F.l1_loss(F.avg_pool2d(decoded, size), F.avg_pool2d(target, size))
+    return loss + edge_weight * sum(F.l1_loss(a, b) for a, b in zip(edges(decoded), edges(target)))
 
 
 def coarse_colours(images_BCHW: torch.Tensor) -> torch.Tensor:
@@ -91,18 +91,18 @@ def train(folder: Path, steps: int, seed: int) -> None:
     stage.resume(**parts)
     for step in stage.steps():
         random = generator(seed, step)
-        wanted = crops(world, other, random, BATCH).contiguous(memory_format=torch.channels_last)
-        posterior = vae.encode(wanted).latent_dist
+        target = crops(world, other, random, BATCH).contiguous(memory_format=torch.channels_last)
+        posterior = vae.encode(target).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=random)
-        drawn = patches(posterior.mean + posterior.std * noise)
-        reconstruction = reconstruction_loss(drawn, wanted, edge_weight=min(0.5, step / steps))
+        decoded = patches(posterior.mean + posterior.std * noise)
+        reconstruction = reconstruction_loss(decoded, target, edge_weight=min(0.5, step / steps))
         divergence = posterior.kl().mean() / posterior.mean[0].numel()
-        guide = F.mse_loss(posterior.mean[:, :3], coarse_colours(wanted))
+        guide = F.mse_loss(posterior.mean[:, :3], coarse_colours(target))
         (reconstruction + KL_WEIGHT * divergence + GUIDE_WEIGHT * guide).backward()
         torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *patches.parameters()], 1.0)
         take_step([optimizer], cosine(step, steps, warmup=50))
         average.update(encoder, step)
-        stage.note(reconstruction=reconstruction.item(), l1=F.l1_loss(drawn.detach(), wanted).item(), kl=divergence.item())
+        stage.note(reconstruction=reconstruction.item(), l1=F.l1_loss(decoded.detach(), target).item(), kl=divergence.item())
         if stage.due:
             stage.save(**parts)
 
@@ -119,25 +119,25 @@ def finish(folder: Path, steps: int, seed: int) -> None:
     stage.resume(**parts)
     for step in stage.steps():
         random = generator(seed + 1, step)
-        wanted = crops(world, other, random, BATCH).contiguous(memory_format=torch.channels_last)
+        target = crops(world, other, random, BATCH).contiguous(memory_format=torch.channels_last)
         with sixteen_bits():
-            posterior = vae.encode(wanted).latent_dist
+            posterior = vae.encode(target).latent_dist
             mean, spread = posterior.mean.float(), posterior.std.float()
             # A little noise at least, since the denoiser's latents differ slightly from the encoder's.
-            drawn = vae.decode(mean + (spread + LATENT_NOISE) * torch.randn(mean.shape, generator=random)).sample.float()
+            decoded = vae.decode(mean + (spread + LATENT_NOISE) * torch.randn(mean.shape, generator=random)).sample.float()
         divergence = posterior.kl().float().mean() / mean[0].numel()
-        guide = F.mse_loss(mean[:, :3], coarse_colours(wanted))
-        reconstruction = reconstruction_loss(drawn, wanted, edge_weight=1.0)
+        guide = F.mse_loss(mean[:, :3], coarse_colours(target))
+        reconstruction = reconstruction_loss(decoded, target, edge_weight=1.0)
         (reconstruction + KL_WEIGHT * divergence + 0.1 * GUIDE_WEIGHT * guide).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         take_step((muon, rest), cosine(step, steps, warmup=50))
         average.update(vae, step)
-        stage.note(reconstruction=reconstruction.item(), l1=F.l1_loss(drawn.detach(), wanted).item())
+        stage.note(reconstruction=reconstruction.item(), l1=F.l1_loss(decoded.detach(), target).item())
         if stage.due:
             stage.save(**parts)
 
 
-def even_out(vae: AutoencoderKL, means_C: torch.Tensor, gains_C: torch.Tensor) -> None:
+def normalise_latents(vae: AutoencoderKL, means_C: torch.Tensor, gains_C: torch.Tensor) -> None:
     """Centre and rescale the latents inside the autoencoder: the encoder's last convolution writes (z - mean) gain, the decoder's first undoes it."""
     writer, reader, count = vae.encoder.conv_out, vae.decoder.conv_in, len(means_C)
     with torch.no_grad():
@@ -159,14 +159,14 @@ def load(folder: Path) -> AutoencoderKL:
     statistics = folder / "latents.json"
     if statistics.exists():
         found = json.loads(statistics.read_text())
-        even_out(vae, torch.tensor(found["means"]), torch.tensor(found["gains"]))
+        normalise_latents(vae, torch.tensor(found["means"]), torch.tensor(found["gains"]))
     return vae.eval()
 
 
 def statistics(latents_BCHW: np.ndarray) -> dict:
     """Means, gains and the scale that brings the whole to unit spread.
 
-    Detail channels spread a tenth as far as colour channels; noise would drown them until the last steps of drawing. Lifting them to
+    Detail channels spread a tenth as far as colour channels; noise would drown them until the last sampling steps. Lifting them to
     the power of three quarters of the way keeps them a little quieter than colour, which should be settled first.
     """
     means, spreads = latents_BCHW.mean((0, 2, 3)), latents_BCHW.std((0, 2, 3))
@@ -183,8 +183,8 @@ def encode_pool(folder: Path, batch: int = 16) -> None:
     vae = load(folder).to(memory_format=torch.channels_last)
     found = []
     for start in tqdm(range(0, len(world), batch), desc="latents"):
-        pictures_BCHW = to_tensor(world[start : start + batch]).contiguous(memory_format=torch.channels_last)
-        found.append(vae.encode(pictures_BCHW).latent_dist.mean.numpy())
+        images_BCHW = to_tensor(world[start : start + batch]).contiguous(memory_format=torch.channels_last)
+        found.append(vae.encode(images_BCHW).latent_dist.mean.numpy())
     raw_BCHW = np.concatenate(found)
     numbers = statistics(raw_BCHW)
     means, gains = (np.array(numbers[name], np.float32)[:, None, None] for name in ("means", "gains"))

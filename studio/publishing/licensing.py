@@ -14,7 +14,7 @@ KNOWN = {licence.id: licence for licence in (APACHE, MIT, CC0, CC_BY, CC_BY_SA, 
 LICENCES = {
     "": "Not chosen (others may not reuse it)",
     AS_BASE: "The same as its base",
-    **{id: f"{licence.title}: {licence.words[0].lower()}{licence.words[1:-1]}" for id, licence in KNOWN.items()},
+    **{id: f"{licence.title}: {licence.summary[0].lower()}{licence.summary[1:-1]}" for id, licence in KNOWN.items()},
     OTHER: "Other: give its name and link",
 }
 """Choices and their labels: licence ids of the Hub, and the two special values `base` and `other`."""
@@ -42,7 +42,7 @@ def resolve_grant(base_title: str, base: Licence | None, licence: str, name: str
 
 def default_licence(base: Licence | None) -> str:
     """Default of the form; empty for a base whose licence leaves the choice free."""
-    return AS_BASE if base and base.binds != "nothing" else ""
+    return AS_BASE if base and base.inherits != "nothing" else ""
 
 
 def explain_base_licence(base_title: str, base: Licence | None) -> str:
@@ -50,9 +50,9 @@ def explain_base_licence(base_title: str, base: Licence | None) -> str:
     if base is None:
         return f"The licence of the base model, {base_title}, is not known to the studio; check its page before you choose."
     trained_on = f"This LoRA was trained on {base_title}"
-    if base.binds == "nothing":
+    if base.inherits == "nothing":
         return f"{trained_on}, whose licence ({base.title}) leaves the choice to you."
-    if base.binds == "uses":
+    if base.inherits == "uses":
         return f"{trained_on}, whose licence ({base.title}) requires you to pass on its use restrictions; choosing the same licence does that."
     purpose = "" if base.commercial else ", for non-commercial use"
     return f"{trained_on}, whose licence ({base.title}) also covers LoRAs, so this LoRA is published under the same one{purpose}."
@@ -60,7 +60,7 @@ def explain_base_licence(base_title: str, base: Licence | None) -> str:
 
 def find_conflict(base_title: str, base: Licence | None, grant: Grant) -> str:
     """Error message if the base's licence rules out this one, else an empty string."""
-    if base is None or base.binds != "all" or grant.id in ("", base.id):
+    if base is None or base.inherits != "all" or grant.id in ("", base.id):
         return ""
     return (
         f"The licence of {base_title} ({base.title}) also covers LoRAs and does not allow {KNOWN[grant.id].title}. "
@@ -73,14 +73,14 @@ def find_warnings(base_title: str, base: Licence | None, grant: Grant, name: str
     if base is None:
         return []
     warnings = []
-    if base.binds == "all" and grant.id == OTHER and grant.name != base.name:
+    if base.inherits == "all" and grant.id == OTHER and grant.name != base.name:
         warnings.append(f"{base_title} is under the {base.title}; choosing another licence is your own responsibility.")
-    if base.binds == "uses" and grant.id and not forbids_uses(grant):
+    if base.inherits == "uses" and grant.id and not forbids_uses(grant):
         warnings.append(f"The chosen licence has no use restrictions; the card states that those of {base_title} apply.")
-    if base.begins and name and not name.lower().startswith(base.begins.lower()):
-        warnings.append(f"The licence of {base_title} requires the name to begin with “{base.begins}”.")
+    if base.name_prefix and name and not name.lower().startswith(base.name_prefix.lower()):
+        warnings.append(f"The licence of {base_title} requires the name to begin with “{base.name_prefix}”.")
     return warnings
 
 
 def forbids_uses(grant: Grant) -> bool:
-    return grant.id in KNOWN and KNOWN[grant.id].binds == "uses"
+    return grant.id in KNOWN and KNOWN[grant.id].inherits == "uses"

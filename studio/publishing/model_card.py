@@ -171,7 +171,7 @@ def _licence(grant: Grant) -> str:
     if not grant.id:
         return "No licence was chosen."
     licence = KNOWN[grant.id]
-    return f"Licence: [{escape(licence.title)}]({licence.link}) (`{grant.id}`). {escape(licence.words)}"
+    return f"Licence: [{escape(licence.title)}]({licence.link}) (`{grant.id}`). {escape(licence.summary)}"
 
 
 def _base_licence(facts: CardFacts) -> list[str]:
@@ -179,12 +179,12 @@ def _base_licence(facts: CardFacts) -> list[str]:
     base, licence = facts.base, facts.base.licence
     if licence is None:
         return _unknown_base_licence(base)
-    lines = [f"The base model, {escape(base.title)}, is under the [{escape(licence.title)}]({licence.link}). {escape(licence.words)}"]
-    if licence.binds == "all":
+    lines = [f"The base model, {escape(base.title)}, is under the [{escape(licence.title)}]({licence.link}). {escape(licence.summary)}"]
+    if licence.inherits == "all":
         lines.append("That licence also covers LoRAs trained on the model, including this one.")
-    if licence.binds == "uses" and not forbids_uses(facts.grant):
+    if licence.inherits == "uses" and not forbids_uses(facts.grant):
         lines.append("Its use restrictions also apply to this LoRA.")
-    return [*lines, licence.says] if licence.says else lines
+    return [*lines, licence.notice] if licence.notice else lines
 
 
 def _unknown_base_licence(base: Base) -> list[str]:

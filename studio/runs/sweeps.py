@@ -16,10 +16,10 @@ class Combination:
     """One run of a sweep: its settings with one value each, and a label that distinguishes it ("rank 8, flip true")."""
 
     settings: tuple[str, ...]
-    words: str
+    label: str
 
     def named(self, title: str) -> str:
-        return f"{title}, {self.words}" if self.words else title
+        return f"{title}, {self.label}" if self.label else title
 
 
 def is_sweepable(leaf: Leaf) -> bool:
@@ -42,8 +42,8 @@ def combinations(settings: Sequence[str]) -> list[Combination]:
     varied = [len(values) > 1 for values in axes]
     found = []
     for chosen in itertools.product(*axes):
-        words = ", ".join(setting_label(each) for each, several in zip(chosen, varied) if several)
-        found.append(Combination(chosen, words))
+        label = ", ".join(setting_label(each) for each, several in zip(chosen, varied) if several)
+        found.append(Combination(chosen, label))
     return found
 
 

@@ -1,4 +1,7 @@
-"""The page: a frame, four tabs and the job bar. Facts and control only: nothing here computes, and torch is never imported."""
+"""The page: frame, four tabs and job bar. It shows and controls; nothing here computes, and torch is never imported."""
+
+from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -22,81 +25,100 @@ from studio.ui.theme import STYLES, theme
 
 POLL_SECONDS = 1
 LARGEST_UPLOAD = "2gb"
-MOVING = ("train", "caption", "import")
-"""Kinds of job whose every step shows on a tab."""
+STEPWISE_KINDS = ("train", "caption", "import")
+"""Kinds of job whose every step is shown on a tab."""
+
+
+@dataclass(frozen=True)
+class JobStates:
+    """States that tabs listen to: `version` of the queue, `states` when a job starts or ends, `progress` when one moves."""
+
+    version: gr.State
+    states: gr.State
+    progress: gr.State
 
 
 def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
-    """Every tab, wired. Handlers find their caller's Workspace from the request, so one page serves all owners."""
+    """Build every tab and connect its handlers. A handler takes its caller's Workspace from the request, so one page serves all owners."""
     studio = Studio(home, access, Jobs(home.database))
     with Page(title="LoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         app.expects_oauth = access.oauth
         html(render("frame", "brand"), elem_id="brand")
         advice = html("", elem_id="advice")
-        wanted, chosen, open_run = gr.State(None), gr.State(None), gr.State(None)
-        seen, news, beat = gr.State(None), gr.State(None), gr.State(None)
+        requested, chosen, open_run = gr.State(None), gr.State(None), gr.State(None)
+        jobs = JobStates(gr.State(None), gr.State(None), gr.State(None))
         with gr.Tabs(elem_classes="rooms") as rooms:
             with gr.Tab(generate.TITLE, id="generate"):
-                drawing = generate.build(studio, rooms, wanted)
+                generating = generate.build(studio, rooms, requested)
             with gr.Tab(dataset.TITLE, id="dataset"):
-                pictures = dataset.build(studio, rooms, chosen, beat)
+                pictures = dataset.build(studio, rooms, chosen, jobs.progress)
             with gr.Tab(train.TITLE, id="train") as train_tab:
-                learning = train.build(studio, rooms, chosen, beat, wanted, open_run)
+                learning = train.build(studio, rooms, chosen, jobs.progress, requested, open_run)
             with gr.Tab(publish.TITLE, id="publish"):
-                list_runs, asked, listed = publish.build(studio, rooms, news)
+                publishing = publish.build(studio, rooms, jobs.states)
         bar = job_bar.build(studio, rooms)
         endpoints.add(studio)
-
-        def look(seen, news, beat, request: gr.Request):
-            """Once a second: nothing while no job changed; else the bar, and the two states that tabs listen to."""
-            now = studio.jobs.data_version()
-            if now == seen:
-                return [gr.skip()] * 4
-            owner = studio.owner(request)
-            running = job_bar.running(studio, owner)
-            # The running ones again: a long training is no longer among the newest once enough has come after it.
-            jobs = [*studio.jobs.list(owner, kinds=job_bar.SLOW, limit=20), *running]
-            ends = tuple((job.id, job.state) for job in jobs)
-            moves = tuple((job.id, job.state, job.done, job.message) for job in jobs if job.kind in MOVING)
-            shown = job_bar.show(studio.home.workspace(owner), running)
-            return now, ends if ends != news else gr.skip(), moves if moves != beat else gr.skip(), shown
-
-        watched = [seen, news, beat, bar]
-        gr.Timer(POLL_SECONDS).tick(look, [seen, news, beat], watched, **QUIET)
-
-        def new_loras(request: gr.Request):
-            workspace = studio.workspace(request)
-            known = gr.update(choices=bases.choices(workspace))
-            return gr.update(choices=choices(workspace)), known, known
-
-        def new_pictures(request: gr.Request):
-            return history.strip(studio.workspace(request)), *new_loras(request)
-
+        poll_jobs(studio, app, jobs, bar)
         learning_base = next(each for each in learning.outputs if each.elem_id == "base")
-        listed_anew = [drawing.choices, drawing.base, learning_base]
-        news.change(new_loras, None, listed_anew, **QUIET)
-        app.load(look, [seen, news, beat], watched, **QUIET)
-        app.load(new_pictures, None, [drawing.strip, *listed_anew], **QUIET)
+        refresh_loras(studio, app, jobs, generating, learning_base)
         app.load(pictures.load, chosen, pictures.opened, **QUIET)
         app.load(learning.load, chosen, learning.outputs, **QUIET)
         train_tab.select(learning.refresh, learning.refresh_inputs, learning.outputs, **QUIET)
         app.load(learning.run.find_running, None, open_run, **QUIET).then(learning.run.show, learning.run.inputs, learning.run.outputs, **QUIET)
-        app.load(list_runs, asked, listed, **QUIET)
+        app.load(publishing.list_runs, publishing.inputs, publishing.outputs, **QUIET)
         if not first_is_shipped():
-            app.load(**drawing.draw)
+            app.load(**generating.generate)
         app.load(lambda: advise(home), None, advice, **QUIET)
     return app, studio
 
 
+def poll_jobs(studio: Studio, app: Page, jobs: JobStates, bar: gr.HTML) -> None:
+    """Update the job bar and the states of `jobs` on load and once a second."""
+
+    def poll(version, states, progress, request: gr.Request):
+        """All skipped while no job has changed."""
+        now = studio.jobs.data_version()
+        if now == version:
+            return [gr.skip()] * 4
+        owner = studio.owner(request)
+        running = job_bar.running(studio, owner)
+        # Running jobs are added because a long training is not among the newest after enough others.
+        listed = [*studio.jobs.list(owner, kinds=job_bar.SLOW, limit=20), *running]
+        new_states = tuple((job.id, job.state) for job in listed)
+        new_progress = tuple((job.id, job.state, job.done, job.message) for job in listed if job.kind in STEPWISE_KINDS)
+        shown = job_bar.show(studio.home.workspace(owner), running)
+        return now, new_states if new_states != states else gr.skip(), new_progress if new_progress != progress else gr.skip(), shown
+
+    inputs = [jobs.version, jobs.states, jobs.progress]
+    gr.Timer(POLL_SECONDS).tick(poll, inputs, [*inputs, bar], **QUIET)
+    app.load(poll, inputs, [*inputs, bar], **QUIET)
+
+
+def refresh_loras(studio: Studio, app: Page, jobs: JobStates, generating: generate.Generate, training_base: gr.Dropdown) -> None:
+    """Update the lists of LoRAs and bases when a job starts or ends; on load also the history."""
+
+    def list_loras(request: gr.Request):
+        workspace = studio.workspace(request)
+        known = gr.update(choices=bases.choices(workspace))
+        return gr.update(choices=choices(workspace)), known, known
+
+    def list_images(request: gr.Request):
+        return history.strip(studio.workspace(request)), *list_loras(request)
+
+    listed = [generating.choices, generating.base, training_base]
+    jobs.states.change(list_loras, None, listed, **QUIET)
+    app.load(list_images, None, [generating.strip, *listed], **QUIET)
+
+
 def advise(home: Home) -> str:
-    """What this machine could do better, with the one command that does it."""
-    troubles = [finding for finding in doctor.examine(home) if finding.level != "ok"]
+    """Problems of this machine, each with the command that fixes it."""
+    problems = [finding for finding in doctor.examine(home) if finding.level != "ok"]
     kinds = {"warn": "warn", "error": "bad"}
-    return render("frame", "advice", [(kinds[each.level], each.message, each.fix) for each in troubles])
+    return render("frame", "advice", [(kinds[each.level], each.message, each.fix) for each in problems])
 
 
-def launch_arguments(studio: Studio, browser: bool = False) -> dict:
-    """Everything `Blocks.launch` needs: the look, the gate in front, our own file route, run history off."""
+def launch_arguments(studio: Studio, browser: bool = False) -> dict[str, Any]:
+    """Arguments of `Blocks.launch`: the theme, the gate in front, our own file routes, no run history."""
     access = studio.access
     gate = Middleware(Gate, hosts=access.hosts, space=access.mode == "space", script=files.script_url())
     return {
@@ -106,7 +128,7 @@ def launch_arguments(studio: Studio, browser: bool = False) -> dict:
         "server_port": access.port,
         "inbrowser": browser,
         "run_history": False,
-        # Node would send the page past the gate, without its policy.
+        # Node would serve the page around the gate, without its policy.
         "ssr_mode": False,
         "auth": access.check_login if access.mode == "password" else None,
         "auth_message": render("frame", "login"),

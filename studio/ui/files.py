@@ -1,6 +1,6 @@
-"""The pictures of the page: one route that serves the caller's own files and what ships, and nothing else; beside it our JavaScript.
+"""File routes of the page: images and archives of the caller's own Workspace, shipped images, and our JavaScript.
 
-Gradio's file route would answer anyone who knows a path; this one asks whose Workspace the caller has.
+Gradio's file route would serve anyone who knows a path; this one serves only from the caller's Workspace.
 """
 
 import functools
@@ -25,15 +25,16 @@ SCRIPTS_DIR = Path(__file__).parent / "static" / "js"
 SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"}
 HEADERS = SAFE | {"Cache-Control": "private, max-age=86400"}
 FOREVER = SAFE | {"Cache-Control": "public, max-age=31536000, immutable"}
-"""For what lies at an address of its own in every version."""
+"""For files whose address changes with every version."""
 SHIPPED = ("first", "samples", "loras")
+NOT_FOUND = "This file does not exist, or no longer exists."
 
 
 def url(kind: str, *parts: object) -> str:
-    """Address of a picture: image/<id>, picture/<dataset>/<sha> (and thumb/..., mask/...), sample/<run>/<step>/<row>, builtin/<path>;
-    dataset/<id> is a zip of a dataset, published/<name> one that was made on the Publish tab.
+    """Address of a file: image/<id>, picture/<dataset>/<sha> (and thumb/..., mask/...), sample/<run>/<step>/<row>, builtin/<path>;
+    dataset/<id> is a zip of a dataset, published/<name> a zip from the Publish tab.
 
-    Relative, so a path prefix does no harm.
+    Relative, so that it works behind a path prefix.
     """
     return f"{PREFIX.lstrip('/')}/{kind}/{'/'.join(quote(str(part)) for part in parts)}"
 
@@ -44,17 +45,17 @@ def shipped_url(path: Path) -> str:
 
 @functools.cache
 def script_url() -> str:
-    """Address of the page's script. All scripts together are a version, so that a browser never mixes those of two."""
+    """Address of the page's script. It contains a hash of all scripts, so that a browser never mixes two versions."""
     scripts = b"".join(path.read_bytes() for path in sorted(SCRIPTS_DIR.glob("*.js")))
     return f"{SCRIPTS.lstrip('/')}/{hashlib.sha256(scripts).hexdigest()[:16]}/page.js"
 
 
 def script(request: Request) -> Response:
-    """Anybody may read it, also before a login: it is the same for all."""
+    """Public, also before a login: the scripts are the same for everyone."""
     known = {path.name: path for path in SCRIPTS_DIR.glob("*.js")}
     if path := known.get(request.path_params["name"]):
         return FileResponse(path, headers=FOREVER, media_type="text/javascript")
-    return PlainTextResponse("There is no such file (any more).", status_code=404, headers=SAFE)
+    return PlainTextResponse(NOT_FOUND, status_code=404, headers=SAFE)
 
 
 def routes(studio: Studio) -> list[Route]:
@@ -66,7 +67,7 @@ def routes(studio: Studio) -> list[Route]:
         except StudioError as error:
             return PlainTextResponse(str(error), status_code=404, headers=HEADERS)
         if not path.is_file():
-            return PlainTextResponse("There is no such file (any more).", status_code=404, headers=HEADERS)
+            return PlainTextResponse(NOT_FOUND, status_code=404, headers=HEADERS)
         if path.suffix == ".zip":
             return FileResponse(path, filename=path.name, headers=HEADERS | {"Cache-Control": "no-store"})
         return FileResponse(path, headers=HEADERS)
@@ -75,29 +76,29 @@ def routes(studio: Studio) -> list[Route]:
 
 
 def find(workspace: Workspace, parts: list[str]) -> Path:
-    """The file behind an address. Every id is checked by the maker of paths it goes through."""
+    """The file behind an address. The function that turns an id into a path also validates it."""
     match parts:
         case ["image", image_id]:
             return workspace.image_path(image_id)
         case ["picture" | "thumb" as size, dataset_id, sha]:
-            for picture in Dataset.open(workspace, dataset_id).images:
-                if picture.id == sha:
-                    return picture.file if size == "picture" else picture.thumb
+            for image in Dataset.open(workspace, dataset_id).images:
+                if image.id == sha:
+                    return image.file if size == "picture" else image.thumb
         case ["mask", dataset_id, sha]:
-            for picture in Dataset.open(workspace, dataset_id).images:
-                if picture.mask and picture.mask.stem == sha:
-                    return picture.mask
+            for image in Dataset.open(workspace, dataset_id).images:
+                if image.mask and image.mask.stem == sha:
+                    return image.mask
         case ["dataset", dataset_id]:
             dataset = Dataset.open(workspace, dataset_id)
             return dataset.export(workspace.published / f"{slug(dataset.title)}.zip")
         case ["published", name] if PLAIN_ID.fullmatch(name) and name.endswith(".zip"):
             return workspace.published / name
         case ["sample", run_id, step, row] if step.isdigit() and row.isdigit():
-            pictures = Run.open(workspace, run_id).samples().get(int(step), [])
-            if int(row) < len(pictures):
-                return pictures[int(row)]
+            samples = Run.open(workspace, run_id).samples().get(int(step), [])
+            if int(row) < len(samples):
+                return samples[int(row)]
         case ["builtin", folder, *rest] if folder in SHIPPED and rest:
             path = builtin.HERE.joinpath(folder, *rest).resolve()
             if path.is_relative_to(builtin.HERE / folder) and path.suffix == ".png":
                 return path
-    raise StudioError("There is no such file (any more).")
+    raise StudioError(NOT_FOUND)

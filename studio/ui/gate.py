@@ -1,8 +1,8 @@
-"""The gate in front of Gradio: which pages may talk to this studio, and how much they may send. Plain ASGI, no Gradio.
+"""Request gate in front of Gradio: checks Host, Origin, Sec-Fetch-Site and body size. Plain ASGI, no Gradio.
 
-Gradio 6.31 answers any Host (so a foreign page can reach it by DNS rebinding), takes cross-origin uploads and has no limit on a
-body. What is refused here never reaches a handler. Only Gradio's CORS layer lies outside: it may promise a foreign page anything in
-its answer to a preflight, but the request that follows is refused. See OWASP's CSRF cheat sheet for the header rules.
+Gradio 6.31 accepts any Host (so another site can reach it by DNS rebinding), accepts cross-origin uploads and has no limit on the
+size of a body. A request refused here never reaches a handler. Only Gradio's CORS layer is outside: it may answer a preflight
+positively, but the request that follows is refused. See OWASP's CSRF cheat sheet for the header rules.
 """
 
 import hashlib
@@ -30,9 +30,9 @@ SECONDS_A_YEAR = 31_536_000
 class Gate:
     """`Middleware(Gate, hosts=access.hosts, space=access.mode is Mode.space)`.
 
-    `hosts` are allowed besides this computer's loopback names with the port that is really listened on. On a Space it also gives
-    each visitor a cookie, and tells the studio who it is in a header that nobody else can set. `script` is the address of the page's own script,
-    see policy.py.
+    `hosts` are allowed besides this computer's loopback names with the port of the listening socket. On a Space the gate also gives
+    each visitor a cookie, and identifies the visitor to the studio in a header that a client cannot set. `script` is the address of the
+    page's own script; see policy.py.
     """
 
     def __init__(
@@ -66,51 +66,52 @@ class Gate:
         if own and not _logged_in(scope, headers):
             await _answer(send, 401, "Log in on the studio's page first.")
             return
-        cap = self.max_upload_bytes if UPLOADS.search(scope["path"]) else self.max_body_bytes
-        if too_large := _announces_more(headers, cap):
+        limit = self.max_upload_bytes if UPLOADS.search(scope["path"]) else self.max_body_bytes
+        if too_large := _declares_more(headers, limit):
             await _answer(send, 413, too_large)
             return
-        cookie = self._introduce(scope, headers) if self.space else None
-        body = _Body(receive, send, cap, self._headers_to_add(cookie))
+        cookie = self._identify(scope, headers) if self.space else None
+        body = _Body(receive, send, limit, self._headers_to_add(cookie))
         try:
             await self.app(scope, body.receive, body.send)
-        except Exception as error:  # noqa: BLE001 - the server would print it, and its message may quote what the caller sent
+        except Exception as error:  # noqa: BLE001 - the server would print it, and its message may quote values of the request
             await body.fail(error, scope["type"])
         finally:
             await body.close()
 
     def refusal(self, scope: Scope, headers: dict[str, list[str]]) -> str:
-        """Why this request may not pass; empty when it may."""
+        """Reason why this request is refused; empty if it is allowed."""
         host = headers.get("host", [])
         if len(host) != 1 or host[0].lower() not in self._allowed(scope):
-            return "This address is not one of the studio's. Open it as it was printed when it started, or set LORA_STUDIO_HOST."
+            return "This host name is not allowed. Open the address that the studio printed when it started, or set LORA_STUDIO_HOST."
         origins = headers.get("origin", [])
-        if any(not _same_place(origin, host[0]) for origin in origins):
-            return "Another web page tried to use this studio; that is not allowed."
+        if any(not _same_origin(origin, host[0]) for origin in origins):
+            return "Requests from other web sites are not allowed."
         site = headers.get("sec-fetch-site", [])
         if any(value not in ("same-origin", "none") for value in site):
-            # A link to the page from elsewhere, or the frame around a Space, is a navigation; everything else is not the page itself.
-            visiting = headers.get("sec-fetch-mode") == ["navigate"] and scope.get("method") in ("GET", "HEAD")
-            if not visiting:
-                return "Another web page tried to use this studio; that is not allowed."
+            # A link to the page from elsewhere, or the frame around a Space, is a navigation; any other cross-site request is refused.
+            navigating = headers.get("sec-fetch-mode") == ["navigate"] and scope.get("method") in ("GET", "HEAD")
+            if not navigating:
+                return "Requests from other web sites are not allowed."
         return ""
 
     def _allowed(self, scope: Scope) -> set[str]:
-        """Exact names with the real port; a configured name may also come without one (a proxy on the usual port)."""
+        """Exact names with the real port; a configured name may also be used without one (a proxy on the default port)."""
         port = scope["server"][1] if scope.get("server") else None
         local = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
         with_port = {f"{host}:{port}" for host in self.hosts if not re.search(r":\d+$", host)}
         return local | self.hosts | with_port | ({"127.0.0.1", "localhost", "[::1]"} if port == 80 else set())
 
-    def _introduce(self, scope: Scope, headers: dict[str, list[str]]) -> bytes | None:
-        """Name the visitor in the scope; returns a Set-Cookie header for somebody new."""
+    def _identify(self, scope: Scope, headers: dict[str, list[str]]) -> bytes | None:
+        """Set the visitor header of the scope; returns a Set-Cookie header for a new visitor."""
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != VISITOR_HEADER.encode()]
-        known, fresh = _cookies(headers).get(COOKIE, ""), None
-        if not COOKIE_VALUE.fullmatch(known):
+        fresh: bytes | None = None
+        known: str | None = _cookies(headers).get(COOKIE, "")
+        if known is not None and not COOKIE_VALUE.fullmatch(known):
             known = None
         if known is None and scope["type"] == "http" and scope["method"] == "GET" and headers.get("sec-fetch-mode", ["navigate"]) == ["navigate"]:
             known = secrets.token_urlsafe(32)
-            # None and Partitioned: on huggingface.co the page lives in a frame of another site. The checks above stand against CSRF.
+            # SameSite=None and Partitioned: on huggingface.co the page is in a frame of another site. The checks above protect against CSRF.
             fresh = f"{COOKIE}={known}; Path=/; Max-Age={SECONDS_A_YEAR}; HttpOnly; Secure; SameSite=None; Partitioned".encode()
         if known is not None:
             name = "visitor-" + hashlib.sha256(known.encode()).hexdigest()[:32]
@@ -126,22 +127,22 @@ class Gate:
 
 
 class _Body:
-    """One request's stream in both directions: counts what comes in, adds headers to what goes out.
+    """Streams of one request: counts received bytes, adds headers to the response.
 
-    A body that grows past the cap looks to the app like a caller who hung up; the caller gets 413 unless an answer had begun.
+    When a body exceeds the limit, the app sees a disconnect; the caller gets 413 unless a response had started.
     """
 
-    def __init__(self, receive: Receive, send: Send, cap: int, headers: list[tuple[bytes, bytes]]):
+    def __init__(self, receive: Receive, send: Send, limit: int, headers: list[tuple[bytes, bytes]]):
         self._receive = receive
         self._send = send
-        self._cap = cap
+        self._limit = limit
         self._headers = headers
         self._received = 0
         self._answered = False
 
     @property
     def _too_large(self) -> bool:
-        return self._received > self._cap
+        return self._received > self._limit
 
     async def receive(self) -> Message:
         if self._too_large:
@@ -161,18 +162,18 @@ class _Body:
         await self._send(message)
 
     async def fail(self, error: Exception, protocol: str) -> None:
-        """Log where the app failed, without a value, and answer unless that was begun. An app that hangs up on a too large body is right."""
+        """Log where the app failed, without values, and answer unless a response has started. A failure after a body over the limit is expected."""
         if self._too_large:
             return
         log.error("a request failed\n%s", traceback_without_messages(error))
         if protocol == "http" and not self._answered:
             self._answered = True
-            await _answer(self._send, 500, f"The studio could not answer this request ({type(error).__name__}); its log says where it failed.")
+            await _answer(self._send, 500, f"The request failed ({type(error).__name__}); the studio's log shows where.")
 
     async def close(self) -> None:
         if self._too_large and not self._answered:
             self._answered = True
-            await _answer(self._send, 413, _too_large_sentence(self._cap))
+            await _answer(self._send, 413, _too_large_message(self._limit))
 
 
 def _headers(scope: Scope) -> dict[str, list[str]]:
@@ -182,37 +183,37 @@ def _headers(scope: Scope) -> dict[str, list[str]]:
     return found
 
 
-def _same_place(origin: str, host: str) -> bool:
-    """Whether an Origin is this very host and port; a missing port is the scheme's own on either side."""
+def _same_origin(origin: str, host: str) -> bool:
+    """Whether an Origin is this host and port; a missing port on either side is the scheme's default."""
     try:
         parts = urlsplit(origin)
         port = parts.port or DEFAULT_PORTS.get(parts.scheme)
-        asked = urlsplit(f"//{host}")
-        asked_port = asked.port or DEFAULT_PORTS.get(parts.scheme)
+        own = urlsplit(f"//{host}")
+        own_port = own.port or DEFAULT_PORTS.get(parts.scheme)
     except ValueError:
         return False
-    return parts.scheme in DEFAULT_PORTS and parts.hostname == asked.hostname and port == asked_port and not parts.path
+    return parts.scheme in DEFAULT_PORTS and parts.hostname == own.hostname and port == own_port and not parts.path
 
 
-def _announces_more(headers: dict[str, list[str]], cap: int) -> str:
+def _declares_more(headers: dict[str, list[str]], limit: int) -> str:
     lengths = headers.get("content-length", [])
     if any(not length.isascii() or not length.isdigit() for length in lengths) or len(set(lengths)) > 1:
-        return "The request does not say clearly how long it is."
-    return _too_large_sentence(cap) if lengths and int(lengths[0]) > cap else ""
+        return "The Content-Length of the request is invalid."
+    return _too_large_message(limit) if lengths and int(lengths[0]) > limit else ""
 
 
-def _too_large_sentence(cap: int) -> str:
-    return f"That is too large: at most {cap / 1e6:,.0f} MB at once. Send fewer or smaller files."
+def _too_large_message(limit: int) -> str:
+    return f"The request is too large: the limit is {limit / 1e6:,.0f} MB. Send fewer or smaller files."
 
 
 def _cookies(headers: dict[str, list[str]]) -> dict[str, str]:
-    """By hand: http.cookies stops reading at the first cookie that it finds odd, and other software sets odd ones."""
+    """Parsed here because http.cookies stops at the first cookie that it finds invalid, and other software sets such cookies."""
     pairs = [chunk.strip().partition("=") for line in headers.get("cookie", []) for chunk in line.split(";")]
     return {name: value.strip('"') for name, _, value in pairs}
 
 
 def _logged_in(scope: Scope, headers: dict[str, list[str]]) -> bool:
-    """Gradio's login guards Gradio's own routes alone; ours ask it here, as its get_current_user does (routes.py, 6.31)."""
+    """Gradio's login protects only Gradio's own routes; for ours it is checked here, as its get_current_user does (routes.py, 6.31)."""
     page = scope["app"]
     if page.auth is None:
         return True
@@ -220,8 +221,8 @@ def _logged_in(scope: Scope, headers: dict[str, list[str]]) -> bool:
     return any(cookies.get(f"access-token-{kind}{page.cookie_id}") in page.tokens for kind in ("", "unsecure-"))
 
 
-async def _answer(send: Send, status: int, sentence: str) -> None:
-    body = sentence.encode()
+async def _answer(send: Send, status: int, message: str) -> None:
+    body = message.encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),

@@ -1,7 +1,7 @@
-"""The Content-Security-Policy of the page, and the one script element of ours in it. Plain ASGI, no Gradio.
+"""Content-Security-Policy of the page, and the script element that loads our JavaScript. Plain ASGI, no Gradio.
 
-Gradio 6.31 writes its configuration into inline scripts, so the policy names the hash of each one in the very page that is sent. Nothing else
-inline runs: a title or caption that came onto the page as HTML could not bring a script or an event handler.
+Gradio 6.31 writes its configuration into inline scripts, so the policy lists the hash of each inline script of the page being sent. No other
+inline script or event handler runs, even if a title or caption reached the page as HTML.
 """
 
 import base64
@@ -20,12 +20,12 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HUB = "https://huggingface.co"
 BASE = re.compile(rb"<base\b[^>]*>")
-"""Gradio's base element says `./`, which is the page's address anyway; without it the policy can forbid all others."""
+"""Gradio's base element is `./`, the page's own address; without it the policy can forbid base elements."""
 
 
 class Policy:
-    """`script` is the address of our JavaScript, loaded before Gradio's. `space`: the page may stand in a frame of the Hub, and ask the Hub
-    who made the Space, as Gradio's header does there."""
+    """`script` is the address of our JavaScript, loaded before Gradio's. `space` allows the Hub to frame the page, and the page to ask the Hub
+    for the author of the Space, as Gradio's header does there."""
 
     def __init__(self, app: ASGIApp, script: str, space: bool = False):
         self.app = app
@@ -41,19 +41,19 @@ class Policy:
 
     def _with_policy(self, send: Send) -> Send:
         async def add(message: Message) -> None:
-            await send(self.added(message) if message["type"] == "http.response.start" else message)
+            await send(self.add_header(message) if message["type"] == "http.response.start" else message)
 
         return add
 
-    def added(self, start: Message, body: bytes = b"") -> Message:
-        """The begin of an answer with the policy for its body; one that the app set itself stays."""
+    def add_header(self, start: Message, body: bytes = b"") -> Message:
+        """The start of a response with the policy for its body added, unless the app has set one."""
         headers = list(start.get("headers", []))
         if not any(name.lower() == b"content-security-policy" for name, _ in headers):
             headers.append((b"content-security-policy", self.header(hashes(body)).encode()))
         return {**start, "headers": headers}
 
     def header(self, inline: list[str]) -> str:
-        """What the page may load and run; `inline` are the hashes of its inline scripts."""
+        """Sources that the page may load and run; `inline` are the hashes of its inline scripts."""
         hub = f" {HUB}" if self.space else ""
         return "; ".join(
             (
@@ -72,7 +72,7 @@ class Policy:
 
 
 class _Page:
-    """One answer: HTML is held back until it is whole, since its header names what it contains; anything else passes."""
+    """One response: HTML is buffered until it is complete, since its header depends on its content; other types pass through."""
 
     def __init__(self, send: Send, policy: Policy):
         self._send = send
@@ -83,7 +83,7 @@ class _Page:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             if not _is_html(message):
-                await self._send(self._policy.added(message))
+                await self._send(self._policy.add_header(message))
                 return
             self._start = message
         elif self._start is None:
@@ -91,11 +91,11 @@ class _Page:
         else:
             self._body += message.get("body", b"")
             if not message.get("more_body"):
-                await self._whole()
+                await self._send_buffered(self._start)
 
-    async def _whole(self) -> None:
+    async def _send_buffered(self, start: Message) -> None:
         body = BASE.sub(self._policy.element, bytes(self._body), count=1)
-        start = self._policy.added(self._start, body)
+        start = self._policy.add_header(start, body)
         kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
         await self._send({**start, "headers": [*kept, (b"content-length", str(len(body)).encode())]})
         await self._send({"type": "http.response.body", "body": body})
@@ -106,7 +106,7 @@ def _is_html(start: Message) -> bool:
 
 
 def hashes(page: bytes) -> list[str]:
-    """sha256-... of each inline script, as a policy names it."""
+    """sha256-... of each inline script, in the form of a policy."""
     if not page:
         return []
     found = _InlineScripts()
@@ -115,7 +115,7 @@ def hashes(page: bytes) -> list[str]:
 
 
 class _InlineScripts(HTMLParser):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(convert_charrefs=False)
         self.texts: list[str] = []
         self._inside = False

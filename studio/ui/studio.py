@@ -1,10 +1,11 @@
-"""What every tab needs: the home folder, the mode, the job queue, and whose Workspace a request belongs to."""
+"""The studio as every tab sees it: home folder, access mode, job queue, and the Workspace of a request."""
 
 import asyncio
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -19,16 +20,16 @@ from studio.jobs.queue import Job, Jobs
 from studio.runs.run import Run
 
 POLL_SECONDS = 0.03
-OVER = ("done", "failed", "cancelled", "interrupted")
+FINAL_STATES = ("done", "failed", "cancelled", "interrupted")
 
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-"""For every handler of the page: no public endpoint, no veil over the page, no waiting for another visitor's handler."""
+"""Options of every handler of the page: no public endpoint, no progress overlay, no waiting for another visitor's handler."""
 
 
-def in_words(handler: Callable) -> Callable:
-    """For handlers whose part of the page has no place for a sentence, and for the API: a StudioError is then a message at the page's edge,
-    or what the caller gets to read."""
+def show_errors(handler: Callable) -> Callable:
+    """Decorator for API endpoints and for handlers that have no field for a message: a StudioError becomes a gr.Error, which the page shows as a
+    toast and the API returns to the caller."""
 
     @functools.wraps(handler)
     def shown(*values):
@@ -38,14 +39,14 @@ def in_words(handler: Callable) -> Callable:
             raise gr.Error(str(error), print_exception=False) from None
 
     @functools.wraps(handler)
-    async def shown_later(*values):
+    async def shown_async(*values):
         try:
             return await handler(*values)
         except StudioError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
     @functools.wraps(handler)
-    async def shown_on_the_way(*values):
+    async def shown_generator(*values):
         try:
             async for each in handler(*values):
                 yield each
@@ -53,8 +54,8 @@ def in_words(handler: Callable) -> Callable:
             raise gr.Error(str(error), print_exception=False) from None
 
     if inspect.isasyncgenfunction(handler):
-        return shown_on_the_way
-    return shown_later if inspect.iscoroutinefunction(handler) else shown
+        return shown_generator
+    return shown_async if inspect.iscoroutinefunction(handler) else shown
 
 
 @dataclass(frozen=True)
@@ -67,52 +68,59 @@ class Studio:
         return self.access.owner(request)
 
     def workspace(self, request: gr.Request) -> Workspace:
-        """The caller's own things; nobody else's can be named through it."""
+        """The caller's own Workspace; no other can be reached through it."""
         return self.home.workspace(self.owner(request))
 
-    def train(self, owner: str, dataset: Dataset, wanted: Sequence[TrainingRequest]) -> list[tuple[Run, Job]]:
-        """Write runs down and queue them, all or none."""
-        begun = launch.train(self.home.workspace(owner), self.jobs, dataset, wanted)
+    def train(self, owner: str, dataset: Dataset, requests: Sequence[TrainingRequest]) -> list[tuple[Run, Job]]:
+        """Create runs and queue them, all or none."""
+        started = launch.train(self.home.workspace(owner), self.jobs, dataset, requests)
         worker.ensure(self.home)
-        return begun
+        return started
 
     def train_again(self, owner: str, run: Run, settings: Sequence[str] = (), title: str = "") -> list[tuple[Run, Job]]:
-        """New runs of the same pictures with the settings of another, apart from these."""
-        begun = launch.train_again(self.home.workspace(owner), self.jobs, run, settings, title)
+        """Queue new runs with the images and settings of another run, with these settings changed."""
+        started = launch.train_again(self.home.workspace(owner), self.jobs, run, settings, title)
         worker.ensure(self.home)
-        return begun
+        return started
 
-    def count(self, owner: str, config: TrainConfig) -> Job:
-        """Have a child count what such a training takes; while it counts, who asks again gets the same job."""
+    def start_estimate(self, owner: str, config: TrainConfig) -> Job:
+        """Estimate time and memory of a training in a child process; a second request for the same config gets the same job."""
         return self.jobs.start(self.jobs.submit(owner, "estimate", {"config": config.model_dump(mode="json")}, key=estimates.key(config)))
 
-    def go_on(self, owner: str, run: Run) -> Job:
-        """Queue a run that is there already: from its last safe point, to the same file as if nothing had happened."""
+    def resume_run(self, owner: str, run: Run) -> Job:
+        """Queue an existing run: it continues from its last resume state and ends with the same bytes as without a stop."""
         job = launch.resume(self.jobs, self.home.workspace(owner), run)
         worker.ensure(self.home)
         return job
 
     def stop(self, job: Job) -> None:
-        """Ask a job to stop. A training hears it from its run, since the worker may be busy with pictures for minutes."""
+        """Request that a job stops. A training reads the request from its run, since the worker may be busy with images for minutes."""
         if self.jobs.cancel(job.id).state == "running" and job.kind == "train":
             Run.open(self.home.workspace(job.owner), job.payload["run"]).request_stop()
 
     async def watch(self, job: Job, every: float = POLL_SECONDS) -> AsyncIterator[Job]:
-        """The job again each time it has changed, the last time when it is over. It goes on if nobody watches."""
-        shown = None
+        """Yield the job each time it has changed, and a last time when it has ended. The job does not depend on being watched."""
+        shown: tuple | None = None
         while True:
             now = self.jobs.get(job.id)
             seen = (now.state, now.done, now.total, now.message)
             if seen != shown:
                 shown = seen
                 yield now
-            if now.state in OVER:
+            if now.state in FINAL_STATES:
                 return
             await asyncio.sleep(every)
 
-    async def finished(self, job: Job) -> Job:
-        """The job once it is over."""
+    async def wait_for(self, job: Job) -> Job:
+        """The job once it has ended."""
         last = job
         async for now in self.watch(job):
             last = now
         return last
+
+    async def result(self, job: Job) -> dict[str, Any]:
+        """The result of a job once it has ended; a StudioError if it failed or was stopped."""
+        ended = await self.wait_for(job)
+        if ended.state != "done":
+            raise StudioError(ended.error or f"The {ended.kind} job ended as {ended.state}.")
+        return ended.result

@@ -1,4 +1,4 @@
-"""How the studio looks: Gradio's theme told to use the colours and sizes that colours.css names, in light and in dark."""
+"""Gradio theme that uses the colours and sizes of colours.css, in light and dark mode."""
 
 import re
 from pathlib import Path
@@ -116,13 +116,13 @@ SIZES = {
 
 
 def login_css() -> str:
-    """For Gradio's login page, which loads the theme alone: the variables that the theme refers to, and no grey bands in the form."""
+    """CSS for Gradio's login page, which loads the theme without the style sheets: the theme's variables, and no grey bands in the form."""
     blocks = re.findall(r"^(?::root|\.dark) \{.+?^\}", COLOUR_STYLE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     return "\n".join([*blocks, ".form { background: none !important; }"])
 
 
 def theme() -> gr.themes.Base:
-    """One accent and warm greys; every colour is a variable of colours.css, so light and dark are designed in one place."""
+    """One accent and warm greys; every colour is a variable of colours.css, so light and dark mode are defined in one place."""
     base = gr.themes.Base(
         primary_hue=gr.themes.colors.teal,
         neutral_hue=gr.themes.colors.stone,

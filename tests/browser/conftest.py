@@ -1,4 +1,4 @@
-"""A real Chromium in front of a real `python app.py` with a home, a port and a Hub of its own. Screenshots stay in artifacts/."""
+"""A real Chromium in front of a real `python app.py` with a home, a port and a Hub of its own. Screenshots are kept in artifacts/."""
 
 import base64
 import os
@@ -31,7 +31,7 @@ SWITCHES = [
 ]
 SECONDS_TO_START = 60
 PATIENCE_MS = 60_000
-"""Long, because the machine may be busy with anything else; a test that passes never waits that long."""
+"""Long, because the machine may be busy; a passing test never waits that long."""
 
 DROP = """([place, files]) => {
   const carrier = new DataTransfer();
@@ -42,9 +42,9 @@ DROP = """([place, files]) => {
 }"""
 
 
-def drop(page, place: str, pictures: dict[str, bytes]) -> None:
-    """Let go of PNG files over whatever the selector `place` finds."""
-    page.evaluate(DROP, [place, [[name, base64.b64encode(data).decode()] for name, data in pictures.items()]])
+def drop(page, place: str, images: dict[str, bytes]) -> None:
+    """Drop PNG files on the element that the selector `place` finds."""
+    page.evaluate(DROP, [place, [[name, base64.b64encode(data).decode()] for name, data in images.items()]])
 
 
 def wait_until(page, script: str, arg=None) -> None:
@@ -55,11 +55,11 @@ def wait_until(page, script: str, arg=None) -> None:
         page.wait_for_timeout(50)
 
 
-def missing(what: str) -> None:
-    """In CI a browser that is not there is a failure; on somebody's laptop it is a reason to skip."""
+def missing(message: str) -> None:
+    """Fail without a browser in CI; skip elsewhere."""
     if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 class App:
@@ -98,12 +98,12 @@ class App:
         self.log.close()
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return (self.home.root / "app.log").read_text()
 
 
 def clean_environment() -> dict[str, str]:
-    """For an app of its own session: what a developer's shell sets (a token, a mode) must not reach it."""
+    """Environment without the developer's own settings (a token, a mode)."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("LORA_STUDIO_", "HF_", "GRADIO_"))}
     return mine | {"GRADIO_ANALYTICS_ENABLED": "False"}
 
@@ -133,7 +133,7 @@ def new_app(tmp_path_factory, hub):
 
 @pytest.fixture(scope="package")
 def browser():
-    """For these tests only: while Playwright runs, this thread has an event loop that no other test could start beside."""
+    """For these tests only: Playwright runs an event loop in this thread, so no other test could start one."""
     playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else __import__("playwright.sync_api").sync_api
     if not CHROMIUM.exists():
         missing(f"There is no Chromium at {CHROMIUM}; install it (apt-get install chromium) or name another in CHROMIUM.")
@@ -146,7 +146,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, app):
-    """open_page(width, height, theme) -> a page that has loaded; JavaScript errors on it fail the test."""
+    """open_page(width, height, theme) -> a loaded page; JavaScript errors on it fail the test."""
     contexts, errors = [], []
 
     def open_one(width: int = 1440, height: int = 900, theme: str = "light"):
@@ -156,7 +156,7 @@ def open_page(browser, app):
         page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{app.url}?__theme={theme}")
-        page.get_by_role("button", name="Draw", exact=True).wait_for()
+        page.get_by_role("button", name="Generate", exact=True).wait_for()
         return page
 
     yield open_one

@@ -1,4 +1,4 @@
-"""Choosing a base in the browser: what it brings, what it leaves out, and that nothing is fetched before somebody asks for it."""
+"""Choosing a base in the browser: its settings, LoRAs that do not fit, and no download before Generate is pressed."""
 
 import json
 from collections import Counter
@@ -22,29 +22,29 @@ def choose(page, field: str, words: str) -> None:
     page.get_by_role("option", name=words).first.click()
 
 
-def test_a_base_brings_its_numbers_and_shapes_and_leaves_out_what_does_nothing_on_it(open_page, keep, hub):
+def test_a_base_sets_its_sampling_defaults_and_sizes_and_hides_what_does_not_apply(open_page, keep, hub):
     page = open_page()
-    asked = len(hub.seen)
+    before = len(hub.seen)
     page.get_by_role("button", name="More settings").first.click()
-    choose(page, "#draw-base", "FLUX.1 dev")
-    expect(page.get_by_label("number input for Drawing steps")).to_have_value("28")
-    expect(page.get_by_label("number input for Obey the prompt (guidance)")).to_have_value("3.5")
-    expect(page.locator("#shape")).to_contain_text("Upright 832 x 1216")
+    choose(page, "#generate-base", "FLUX.1 dev")
+    expect(page.get_by_label("number input for Steps")).to_have_value("28")
+    expect(page.get_by_label("number input for Guidance scale")).to_have_value("3.5")
+    expect(page.locator("#shape")).to_contain_text("Portrait 832 x 1216")
     expect(page.locator("#negative")).to_be_hidden()
     expect(page.locator(".loras li.off")).to_have_count(2)
-    expect(page.locator("#said")).to_contain_text("Press Draw to fetch it")
+    expect(page.locator("#generate-messages")).to_contain_text("Press Generate to download it")
     keep(page, "base-flux")
     page.locator(".loras .x").first.click()
-    expect(page.locator("#said")).to_contain_text("is not on this computer yet")
-    assert [each for each in hub.seen[asked:] if FLUX in each.path] == []
+    expect(page.locator("#generate-messages")).to_contain_text("is not on this computer yet")
+    assert [each for each in hub.seen[before:] if FLUX in each.path] == []
     page.get_by_role("button", name="Switch to").first.click()
-    expect(page.locator("#draw-base input")).to_have_value("Small world (ships with the studio)")
-    expect(page.get_by_label("number input for Drawing steps")).to_have_value("20")
+    expect(page.locator("#generate-base input")).to_have_value("Small world (ships with the studio)")
+    expect(page.get_by_label("number input for Steps")).to_have_value("20")
     expect(page.locator("#negative")).to_be_visible()
     expect(page.locator(".loras li.off")).to_have_count(0)
 
 
-def test_the_licence_follows_the_lora_and_stays_where_somebody_chose_one(open_page, keep, app):
+def test_the_licence_follows_the_lora_until_the_user_chooses_one(open_page, keep, app):
     workspace = app.home.workspace("local")
     finished_run(workspace, f"model.base_model={FLUX}", f"model.revision={'a' * 40}", title="Flux ink")
     finished_run(workspace, "model.base_model=krea/Krea-2-Raw", f"model.revision={'a' * 40}", title="Wide ink")
@@ -67,4 +67,4 @@ def test_the_licence_follows_the_lora_and_stays_where_somebody_chose_one(open_pa
     page.on("request", lambda each: seen.update([json.loads(each.post_data)["fn_index"]]) if "queue/join" in each.url else None)
     page.wait_for_timeout(4000)
     again = [count for _, count in seen.most_common()[1:] if count > 2]
-    assert again == [], "besides the clock nothing asks again and again"
+    assert again == [], "only the poll repeats requests"

@@ -1,4 +1,4 @@
-"""The whole path as a new user walks it, in order, on one running studio: see, take pictures, caption, train, try, publish."""
+"""The whole path of a new user on one running studio: see, add images, caption, train, generate, publish."""
 
 import time
 
@@ -23,16 +23,16 @@ def tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
 
-def shown(page: Page, plate: str) -> str:
-    return page.locator(f"{plate} img").first.get_attribute("src")
+def shown(page: Page, panel: str) -> str:
+    return page.locator(f"{panel} img").first.get_attribute("src")
 
 
-def wait_for_another(page: Page, plate: str, before: str) -> None:
+def wait_for_another(page: Page, panel: str, before: str) -> None:
     wait_until(
         page,
-        """([plate, before]) => { const img = document.querySelector(plate + ' img');
+        """([panel, before]) => { const img = document.querySelector(panel + ' img');
             return img && img.getAttribute('src') !== before && img.complete; }""",
-        [plate, before],
+        [panel, before],
     )
 
 
@@ -40,14 +40,14 @@ def wait_for_another(page: Page, plate: str, before: str) -> None:
 def test_the_whole_path(open_page, keep, app, hub):
     page = open_page()
 
-    # A picture is there before anything is typed.
-    expect(page.locator("#base-plate img")).to_be_visible()
-    expect(page.locator("#stack-plate img")).to_be_visible()
+    # An image is shown before anything is typed.
+    expect(page.locator("#base-image img")).to_be_visible()
+    expect(page.locator("#stack-image img")).to_be_visible()
     keep(page, "1-first-picture", docs="generate")
 
-    # Make your own: the sample pictures are one click away.
+    # Make your own: the sample images are one click away.
     page.locator("#make-your-own").click()
-    keep(page, "2-no-pictures-yet")
+    keep(page, "2-no-images-yet")
     page.locator("[data-sample=style]").click()
     expect(page.locator(".captioned")).to_have_count(16)
     expect(page.locator("#trigger-word textarea, #trigger-word input")).to_have_value("ohwx")
@@ -76,9 +76,9 @@ def test_the_whole_path(open_page, keep, app, hub):
     expect(page.locator(".jobbar")).to_be_visible()
     expect(page.locator("#run-head")).to_contain_text(f"of {STEPS}")
 
-    # Reload in the middle: the job is found again, on every tab.
+    # Reload during the training: the job is shown again, on every tab.
     page.reload()
-    page.get_by_role("button", name="Draw", exact=True).wait_for()
+    page.get_by_role("button", name="Generate", exact=True).wait_for()
     expect(page.locator(".jobbar")).to_be_visible()
     expect(page.locator(".jobbar")).to_contain_text("Training")
     tab(page, "Train")
@@ -90,41 +90,41 @@ def test_the_whole_path(open_page, keep, app, hub):
     expect(page.locator(".jobbar")).to_have_count(0)
     keep(page, "6-finished", docs="train")
 
-    # Try it: it stands in the stack, and the picture with it differs from the one without.
-    before = shown(page, "#stack-plate")
+    # Try it: it is in the stack, and the image with it differs from the one without.
+    before = shown(page, "#stack-image")
     page.locator("#try-it").click()
     expect(page.locator(".loras li").last).to_contain_text("Sample style")
-    wait_for_another(page, "#stack-plate", before)
-    with_it = shown(page, "#stack-plate")
-    assert drawn(app, with_it) != drawn(app, shown(page, "#base-plate"))
+    wait_for_another(page, "#stack-image", before)
+    with_it = shown(page, "#stack-image")
+    assert image_bytes(app, with_it) != image_bytes(app, shown(page, "#base-image"))
     keep(page, "7-generate-with-the-new-lora")
     page.locator(".loras li").last.locator("input[type=checkbox]").uncheck()
-    wait_for_another(page, "#stack-plate", with_it)
-    assert drawn(app, shown(page, "#stack-plate")) != drawn(app, with_it)
+    wait_for_another(page, "#stack-image", with_it)
+    assert image_bytes(app, shown(page, "#stack-image")) != image_bytes(app, with_it)
 
     # Publish to the Hub, privately.
     tab(page, "Publish")
     page.locator("#repo input, #repo textarea").first.fill(NAME)
-    page.locator("#rights input").fill("Trained on the sample pictures that ship with LoRA Studio.")
+    page.locator("#rights input").fill("Trained on the sample images that ship with LoRA Studio.")
     page.locator("#rights input").press("Enter")
-    page.get_by_label("This is true, and I answer for it").check()
+    page.get_by_label("I confirm that this statement is true").check()
     page.locator("#token input").fill(hub.token)
     expect(page.locator("#publish")).to_have_text(f"Publish privately as {NAME}")
     keep(page, "8-publish", docs="publish")
     page.locator("#publish").click()
-    expect(page.locator("#publish-said")).to_contain_text("Published.")
+    expect(page.locator("#publish-message")).to_contain_text("Published.")
     expect(page.locator("#token input")).to_have_value("")
-    expect(page.locator("#call-it")).to_contain_text("load_lora_weights")
+    expect(page.locator("#code-snippet")).to_contain_text("load_lora_weights")
     keep(page, "9-published")
     assert hub.repos[f"maker/{NAME}"].private
     assert b"ohwx" in hub.read(f"maker/{NAME}", "README.md")
     assert hub.token not in page.content()
-    assert hub.token not in app.said
+    assert hub.token not in app.output
     assert page.evaluate("JSON.stringify(localStorage)").count(hub.token) == 0
 
 
-def drawn(app, address: str) -> bytes:
-    """The pixels' bytes behind an address of the page, read from the workspace or from what ships."""
+def image_bytes(app, address: str) -> bytes:
+    """The file behind an address of the page, from the workspace or the shipped images."""
     if "/builtin/" in address:
         from studio import builtin
 
@@ -132,51 +132,51 @@ def drawn(app, address: str) -> bytes:
     return app.home.workspace("local").image_path(address.rpartition("/")[2]).read_bytes()
 
 
-def test_a_slider_redraws_within_the_promised_time(open_page, app):
+def test_a_slider_regenerates_the_image_within_the_time_limit(open_page, app):
     page = open_page()
     add_newest(page)
     times = []
     for weight in (0.4, 0.6, 1.1, 1.4, 0.35):
-        before = shown(page, "#stack-plate")
+        before = shown(page, "#stack-image")
         began = time.monotonic()
         page.evaluate(
             """weight => { const range = [...document.querySelectorAll('.loras input[type=range]')].at(-1); range.value = weight;
                for (const kind of ['input', 'change']) range.dispatchEvent(new Event(kind, {bubbles: true})); }""",
             weight,
         )
-        wait_for_another(page, "#stack-plate", before)
+        wait_for_another(page, "#stack-image", before)
         times.append(time.monotonic() - began)
         page.wait_for_timeout(300)
-    print(f"slider to picture, seconds: {sorted(times)}")
-    # The promise is 1.5 s on two idle cores; a machine that is busy with other tests gets more.
+    print(f"slider to image, seconds: {sorted(times)}")
+    # The goal is 1.5 s on two idle cores; a machine that runs other tests needs more.
     assert sorted(times)[2] < 20
 
 
 def add_newest(page: Page) -> None:
-    """Put the newest LoRA of the studio into the stack by the dropdown."""
+    """Add the newest LoRA to the stack with the dropdown."""
     if page.locator(".loras li").count():
         return
     page.get_by_role("button", name="Add a LoRA").click()
     page.locator("#add-mine input").click()
     page.get_by_role("option").first.click()
     page.locator(".loras li").first.wait_for()
-    expect(page.locator("#stack-plate img")).to_be_visible()
-    expect(page.locator("#stack-plate .busy")).to_have_count(0)
+    expect(page.locator("#stack-image img")).to_be_visible()
+    expect(page.locator("#stack-image .busy")).to_have_count(0)
 
 
-def test_a_picture_from_the_history_restores_its_recipe(open_page, app):
+def test_an_image_of_the_history_restores_its_recipe(open_page, app):
     page = open_page()
     add_newest(page)
     page.locator("#prompt textarea").fill("a red boat by the sea")
-    before = shown(page, "#stack-plate")
-    page.get_by_role("button", name="Draw", exact=True).click()
-    wait_for_another(page, "#stack-plate", before)
-    image = shown(page, "#stack-plate")
-    assert read_recipe(drawn(app, image)).prompt == "a red boat by the sea"
+    before = shown(page, "#stack-image")
+    page.get_by_role("button", name="Generate", exact=True).click()
+    wait_for_another(page, "#stack-image", before)
+    image = shown(page, "#stack-image")
+    assert read_recipe(image_bytes(app, image)).prompt == "a red boat by the sea"
     page.locator("#prompt textarea").fill("a blue house")
     page.locator("#history button").first.click()
     expect(page.locator("#prompt textarea")).to_have_value("a red boat by the sea")
     path = app.home.workspace("local").image_path(image.rpartition("/")[2])
     page.locator("#prompt textarea").fill("a green star")
-    page.get_by_test_id("Restore settings from a picture-upload-button").set_input_files(path)
+    page.get_by_test_id("Restore settings from an image-upload-button").set_input_files(path)
     expect(page.locator("#prompt textarea")).to_have_value("a red boat by the sea")

@@ -1,4 +1,4 @@
-"""The page under its Content-Security-Policy: nothing that a person does there is refused or logged as an error, and what is strange is."""
+"""The page under its Content-Security-Policy: normal use violates nothing and logs no error, injected content is refused."""
 
 import pytest
 from playwright.sync_api import expect
@@ -14,7 +14,7 @@ document.addEventListener('securitypolicyviolation', event => window.refused.pus
 
 @pytest.fixture
 def watched(browser, app):
-    """watched(width) -> (page, errors): a page that counts what its policy refuses, and what its console calls an error or a warning."""
+    """watched(width) -> (page, errors): a page that records policy violations, and errors and warnings of its console."""
     contexts = []
 
     def open_one(width: int = 1280):
@@ -26,7 +26,7 @@ def watched(browser, app):
         page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(app.url)
-        page.get_by_role("button", name="Draw", exact=True).wait_for()
+        page.get_by_role("button", name="Generate", exact=True).wait_for()
         return page, errors
 
     yield open_one
@@ -40,7 +40,7 @@ def refused(page) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_on_any_tab_is_refused(watched, app, width):
+def test_normal_use_of_every_tab_violates_nothing(watched, app, width):
     workspace = app.home.workspace("local")
     runs = [finished_run(workspace, title=f"Policy {width} {number}") for number in range(2)]
     for run in runs:
@@ -54,10 +54,10 @@ def test_nothing_on_any_tab_is_refused(watched, app, width):
         "range => { range.value = 0.4; for (const kind of ['input', 'change']) range.dispatchEvent(new Event(kind, {bubbles: true})); }"
     )
     expect(page.locator(".loras output").first).to_have_text("0.40")
-    page.locator("#words .chip").first.click()
+    page.locator("#trigger-words .chip").first.click()
     for name in ("Add a LoRA", "More settings"):
         page.get_by_role("button", name=name).first.click()
-    page.locator("#draw-base input").click()
+    page.locator("#generate-base input").click()
     page.keyboard.press("Escape")
 
     page.get_by_role("tab", name="Dataset").click()
@@ -85,7 +85,7 @@ def test_nothing_on_any_tab_is_refused(watched, app, width):
 
     page.get_by_role("tab", name="Publish").click()
     expect(page.locator("#card-body")).to_contain_text("Policy")
-    page.get_by_role("button", name="More on the card").click()
+    page.get_by_role("button", name="More for the model card").click()
     page.locator("#licence input").click()
     page.keyboard.press("Escape")
     assert refused(page) == [] and errors == []
@@ -96,27 +96,27 @@ def test_nothing_on_any_tab_is_refused(watched, app, width):
     assert refused(page) == []
 
 
-STRANGE = {
+INJECTED = {
     "a handler in HTML": "document.body.insertAdjacentHTML('beforeend', '<button onclick=\"window.ran = 1\">')",
     "an inline script": "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))",
     "a script from elsewhere": "document.body.append(Object.assign(document.createElement('script'), {src: 'https://example.com/x.js'}))",
-    "a picture from elsewhere": "document.body.append(Object.assign(new Image(), {src: 'https://example.com/x.png'}))",
+    "an image from elsewhere": "document.body.append(Object.assign(new Image(), {src: 'https://example.com/x.png'}))",
     "a base from elsewhere": "document.head.append(Object.assign(document.createElement('base'), {href: 'https://example.com/'}))",
     "a request to elsewhere": "fetch('https://example.com/').catch(() => 0)",
     "a frame": "document.body.append(Object.assign(document.createElement('iframe'), {src: 'https://example.com/'}))",
 }
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_what_is_strange_is_refused(watched, name):
+@pytest.mark.parametrize("name", INJECTED)
+def test_injected_content_is_refused(watched, name):
     page, _ = watched()
-    page.evaluate(STRANGE[name])
+    page.evaluate(INJECTED[name])
     assert len(refused(page)) == 1 and not page.evaluate("window.ran")
 
 
-def test_a_string_is_not_compiled_but_those_of_the_page_are(watched):
+def test_only_the_strings_of_the_page_are_compiled(watched):
     page, _ = watched()
-    # Later, since what a debugger evaluates at once is outside the policy.
+    # Delayed, because code evaluated directly by a debugger is outside the policy.
     attempts = """() => new Promise(done => setTimeout(() => done(
         ['return 1', 'return `${value}${window}`;', 'return "a" + "b";'].map(text => {
             try { return Function('value', text)('x'); } catch (error) { return error.name; } })), 0))"""

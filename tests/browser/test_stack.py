@@ -1,4 +1,4 @@
-"""LoRAs from elsewhere in the browser: a file, a Hub repository, a picture dropped onto the page; and the studio behind a password."""
+"""Adding LoRAs in the browser from a file, a Hub repository or a dropped image; and the studio with a password."""
 
 import os
 
@@ -12,7 +12,7 @@ from tests.browser.conftest import App, drop
 STARTERS = sorted(builtin.LORAS_DIR.glob("*.safetensors"))
 
 
-def test_a_lora_comes_from_a_file_and_from_the_hub(open_page, keep, hub):
+def test_a_lora_is_added_from_a_file_and_from_the_hub(open_page, keep, hub):
     hub.add_user("someone")
     hub.seed_files("someone/their-lora", {"pytorch_lora_weights.safetensors": STARTERS[0].read_bytes(), "README.md": b"---\ntags: [lora]\n---\n"})
     page = open_page()
@@ -21,41 +21,41 @@ def test_a_lora_comes_from_a_file_and_from_the_hub(open_page, keep, hub):
     page.get_by_role("button", name="Add a LoRA").click()
     page.get_by_test_id("File from this computer-upload-button").set_input_files(STARTERS[1])
     expect(rows).to_have_count(before + 1)
-    page.get_by_label("From the Hugging Face Hub").fill("someone/their-lora")
-    page.get_by_role("button", name="Fetch from the Hub").click()
+    page.get_by_label("Hugging Face Hub repository").fill("someone/their-lora")
+    page.get_by_role("button", name="Download from the Hub").click()
     expect(rows).to_have_count(before + 2)
-    expect(page.locator("#add-lora")).to_contain_text("In the stack now: their-lora.")
-    expect(page.locator("#stack-plate .busy")).to_have_count(0)
+    expect(page.locator("#add-lora")).to_contain_text("Added to the stack: their-lora.")
+    expect(page.locator("#stack-image .busy")).to_have_count(0)
     keep(page, "stack-from-file-and-hub")
 
-    page.get_by_label("From the Hugging Face Hub").fill("someone/nothing-here")
-    page.get_by_role("button", name="Fetch from the Hub").click()
+    page.get_by_label("Hugging Face Hub repository").fill("someone/nothing-here")
+    page.get_by_role("button", name="Download from the Hub").click()
     expect(page.locator("#add-lora .notice.bad")).to_contain_text("someone/nothing-here")
-    page.get_by_label("From the Hugging Face Hub").fill("their-lora")
-    page.get_by_role("button", name="Fetch from the Hub").click()
+    page.get_by_label("Hugging Face Hub repository").fill("their-lora")
+    page.get_by_role("button", name="Download from the Hub").click()
     expect(page.locator("#add-lora .notice.bad")).to_contain_text("write owner/name")
     expect(rows).to_have_count(before + 2)
 
 
-def test_a_dropped_picture_restores_the_form_but_fetches_no_base(open_page, keep, hub):
-    picture = (builtin.HERE / "first" / "base.png").read_bytes()
+def test_a_dropped_image_restores_the_form_but_downloads_no_base(open_page, keep, hub):
+    image = (builtin.HERE / "first" / "base.png").read_bytes()
     page = open_page()
     known = Recipe(prompt="a small purple fish by the sea", seed=11, stack=[StackEntry(adapter="starter:dusk", weight=0.45)])
-    drop(page, "#base-plate", {"picture.png": add_recipe(picture, known)})
+    drop(page, "#base-image", {"image.png": add_recipe(image, known)})
     expect(page.locator("#prompt textarea")).to_have_value(known.prompt)
     expect(page.locator(".loras li")).to_have_count(1)
     expect(page.locator(".loras output")).to_have_text("0.45")
 
-    asked = len(hub.seen)
-    strange = known.model_copy(update={"prompt": "from a stranger", "base_model": "stranger/huge-base"})
-    drop(page, "#base-plate", {"picture.png": add_recipe(picture, strange)})
-    expect(page.locator("#prompt textarea")).to_have_value("from a stranger")
-    expect(page.locator("#said")).to_contain_text("stranger/huge-base")
+    before = len(hub.seen)
+    unknown = known.model_copy(update={"prompt": "from another user", "base_model": "stranger/huge-base"})
+    drop(page, "#base-image", {"image.png": add_recipe(image, unknown)})
+    expect(page.locator("#prompt textarea")).to_have_value("from another user")
+    expect(page.locator("#generate-messages")).to_contain_text("stranger/huge-base")
     page.wait_for_timeout(1500)
-    assert not [seen for seen in hub.seen[asked:] if "huge-base" in seen.path]
+    assert not [seen for seen in hub.seen[before:] if "huge-base" in seen.path]
     page.get_by_role("button", name="More settings").first.click()
-    expect(page.locator("#draw-base input")).to_have_value("Small world (ships with the studio)")
-    keep(page, "restored-from-a-stranger")
+    expect(page.locator("#generate-base input")).to_have_value("Small world (ships with the studio)")
+    keep(page, "restored-without-its-base")
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def locked(tmp_path):
     running.stop()
 
 
-def test_a_password_lets_in_and_keeps_out(browser, keep, locked):
+def test_only_the_right_password_opens_the_studio(browser, keep, locked):
     context = browser.new_context()
     page = context.new_page()
     page.set_default_timeout(60_000)
@@ -82,5 +82,5 @@ def test_a_password_lets_in_and_keeps_out(browser, keep, locked):
     page.get_by_label("username").fill("me")
     page.get_by_label("password").fill("correct horse")
     page.get_by_role("button", name="Login").click()
-    page.get_by_role("button", name="Draw", exact=True).wait_for()
+    page.get_by_role("button", name="Generate", exact=True).wait_for()
     context.close()

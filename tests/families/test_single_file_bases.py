@@ -374,8 +374,8 @@ def test_a_file_that_is_chosen_is_known_by_its_header_and_is_here_once_its_rest_
     whole, lacking = bases.get_base(str(beside)), bases.get_base(str(alone))
     assert (whole.family, whole.is_local, whole.title, whole.offer) == (SD, True, "My Dream", None)
     assert (lacking.family, lacking.is_local, lacking.title, lacking.sampling) == (SD, False, "My Dream.safetensors", SD15.sampling)
-    assert "one file" in base_list.about(str(beside), None) and "fetched from the Hub" in base_list.about(str(alone), None)
-    assert "no base model" in base_list.about(str(alone.parent / "gone.safetensors"), None) and fake_hub.seen == []
+    assert "one file" in base_list.describe_base(str(beside), None) and "downloaded from the Hub" in base_list.describe_base(str(alone), None)
+    assert "is not a base model" in base_list.describe_base(str(alone.parent / "gone.safetensors"), None) and fake_hub.seen == []
     fake_hub.seed_repo(SD15.id, tiny_base.path)
     resolve_base(str(alone))
     assert bases.get_base(str(alone)).is_local

@@ -23,10 +23,10 @@ def test_a_network_of_all_kinds_of_parameters_learns():
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 3, 3, padding=1))
     muon, rest = split(network, 3e-3, apart=("0.",))
     assert [len(parameter.shape) for parameter in muon.param_groups[0]["params"]] == [4]
-    pictures = torch.randn(4, 3, 8, 8)
+    images = torch.randn(4, 3, 8, 8)
     losses = []
     for _ in range(60):
-        loss = (network(pictures) - pictures.flip(-1)).square().mean() + (network(pictures) - pictures).square().mean()
+        loss = (network(images) - images.flip(-1)).square().mean() + (network(images) - images).square().mean()
         loss.backward()
         for optimizer in (muon, rest):
             optimizer.step()

@@ -32,16 +32,16 @@ def test_the_model_is_an_ordinary_stable_diffusion(pipeline):
     assert pipeline.text_encoder.config.eos_token_id == pipeline.tokenizer.eos_token_id
 
 
-def test_it_draws_a_picture_of_its_own_size_without_being_asked(pipeline):
-    picture = pipeline("a red cat on a street", num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images[0]
-    assert picture.size == (128, 128)
-    assert np.asarray(picture).std() > 10
+def test_it_generates_its_default_size(pipeline):
+    image = pipeline("a red cat on a street", num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images[0]
+    assert image.size == (128, 128)
+    assert np.asarray(image).std() > 10
 
 
 def test_the_prompt_matters(pipeline):
     def colour(prompt: str) -> np.ndarray:
-        picture = pipeline(prompt, num_inference_steps=6, generator=torch.Generator().manual_seed(1)).images[0]
-        return np.asarray(picture, np.float32).mean((0, 1))
+        image = pipeline(prompt, num_inference_steps=6, generator=torch.Generator().manual_seed(1)).images[0]
+        return np.asarray(image, np.float32).mean((0, 1))
 
     blue, yellow = colour("a white star on a blue background"), colour("a white star on a yellow background")
     assert blue[2] - blue[0] > yellow[2] - yellow[0] + 30
@@ -63,7 +63,7 @@ def test_any_text_becomes_tokens():
         assert len(ids) == MAX_TOKENS and ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
 
 
-def test_the_captioner_says_what_is_drawn():
+def test_the_captioner_describes_what_is_rendered():
     processor = BlipProcessor.from_pretrained(CAPTIONER_DIR)
     model = BlipForConditionalGeneration.from_pretrained(CAPTIONER_DIR, dtype=torch.float32).eval()
     rngs = [random.Random(f"test {index}") for index in range(12)]
@@ -73,7 +73,7 @@ def test_the_captioner_says_what_is_drawn():
     assert sum(text == caption(scene) for text, scene in zip(written, scenes)) >= 8, list(zip(written, map(caption, scenes)))
 
 
-def test_the_first_picture_names_the_starters_that_ship():
+def test_the_first_image_names_the_shipped_starters():
     shipped = {card.ref: card.sha256 for card in library.starters()}
     stack = read_recipe((FIRST_DIR / "stack.png").read_bytes()).stack
     assert {entry.adapter: entry.sha256 for entry in stack} == {f"starter:{name}": shipped[f"starter:{name}"] for name in STACK}

@@ -12,13 +12,13 @@ STEPS = 4
 
 @pytest.fixture
 def small(tmp_path, monkeypatch) -> Path:
-    """A work folder with a dozen drawn pictures, and batches of two."""
-    monkeypatch.setattr(pool, "WORLD_PICTURES", 12)
+    """A work folder with twelve rendered images, and batches of two."""
+    monkeypatch.setattr(pool, "WORLD_IMAGES", 12)
     monkeypatch.setattr(pool, "CHUNK", 6)
     for stage in (captioner, denoiser, judges, text_encoder, vae):
         monkeypatch.setattr(stage, "BATCH", 2)
     # Compiling takes longer than all of this together; it changes the time of a step only.
-    monkeypatch.setattr(denoiser, "fastest", lambda unet: unet)
+    monkeypatch.setattr(denoiser, "compiled", lambda unet: unet)
     for kind in ("world", "other"):
         pool.make(tmp_path, kind, 12, seed=3)
     return tmp_path
@@ -39,10 +39,10 @@ def test_every_stage_runs_and_the_parts_fit_together(small):
     assert all((small / f"{name}.state").exists() for name in ("vae", "autoencoder", "text", "unet", "captioner"))
     pipeline = export.assemble(small)
     pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline("a red cat on a street", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
-    assert picture.size == (128, 128)
+    image = pipeline("a red cat on a street", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
+    assert image.size == (128, 128)
     judge = judges.train(small, steps=2)
-    assert judges.ask(judge, [picture]).shape == (1, len(judges.QUESTIONS))
+    assert judges.ask(judge, [image]).shape == (1, len(judges.QUESTIONS))
 
 
 @pytest.mark.parametrize("stage", [vae.train, vae.finish, text_encoder.train, denoiser.train, captioner.train])

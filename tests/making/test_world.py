@@ -1,4 +1,4 @@
-"""The built-in world: what its captions promise, its pictures show."""
+"""The built-in world: images show what their captions state."""
 
 import random
 
@@ -13,7 +13,7 @@ def test_the_world_is_as_large_as_its_card_says():
     assert len(world.BACKGROUNDS) >= 6 and len(world.PLACES) >= 4
 
 
-def test_the_same_scene_and_seed_give_the_same_picture():
+def test_the_same_scene_and_seed_give_the_same_image():
     scene = world.sample(random.Random(3))
     assert draw(scene, random.Random(7)).tobytes() == draw(scene, random.Random(7)).tobytes()
     assert draw(scene, random.Random(7)).tobytes() != draw(scene, random.Random(8)).tobytes()
@@ -22,8 +22,8 @@ def test_the_same_scene_and_seed_give_the_same_picture():
 def test_every_thing_can_be_drawn_everywhere():
     for index, name in enumerate(world.THINGS):
         scene = world.Scene((world.Thing(name, "red"),), world.SETTINGS[index % len(world.SETTINGS)])
-        picture = draw(scene, random.Random(index))
-        assert picture.size == (128, 128) and picture.mode == "RGB"
+        image = draw(scene, random.Random(index))
+        assert image.size == (128, 128) and image.mode == "RGB"
 
 
 def test_a_thing_has_the_colour_its_caption_names():

@@ -106,9 +106,8 @@ def test_the_card_states_the_licence_of_every_base_in_metadata_and_body(workspac
     assert (data["base_model"], data["base_model_relation"]) == (offer.id, "adapter")
     family = next(family for family in FAMILIES if offer in family.offers)
     assert data["tags"] == ["text-to-image", "lora", "diffusers", *family.tags, "template:sd-lora"]
-    assert (
-        f"]({licence.link})" in body(release.card) and model_card.escape(licence.words) in body(release.card) and licence.says in body(release.card)
-    )
+    text = body(release.card)
+    assert f"]({licence.link})" in text and model_card.escape(licence.summary) in text and licence.notice in text
 
 
 def test_a_licence_conflict_is_an_error_before_anything_is_uploaded(workspace):

@@ -19,7 +19,7 @@ def test_several_values_are_several_runs_named_by_what_differs():
 
 def test_two_settings_make_a_grid():
     found = combinations(["lora.rank=8,16", "dataset.flip=true,false"])
-    assert [each.words for each in found] == ["rank 8, flip true", "rank 8, flip false", "rank 16, flip true", "rank 16, flip false"]
+    assert [each.label for each in found] == ["rank 8, flip true", "rank 8, flip false", "rank 16, flip true", "rank 16, flip false"]
 
 
 def test_alpha_follows_each_rank_unless_it_is_given():
@@ -36,7 +36,7 @@ def test_a_comma_in_a_text_or_a_list_belongs_to_it(setting):
 
 
 def test_a_value_that_stands_there_twice_is_one_run_and_a_comma_too_many_is_none():
-    assert [each.words for each in combinations(["lora.rank=8,8, 16,"])] == ["rank 8", "rank 16"]
+    assert [each.label for each in combinations(["lora.rank=8,8, 16,"])] == ["rank 8", "rank 16"]
 
 
 def test_what_is_no_setting_is_left_to_whoever_reads_it():

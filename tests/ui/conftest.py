@@ -1,4 +1,4 @@
-"""What the tests of the page share."""
+"""Fixtures of the page's tests."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from studio.ui import app as ui
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The page without a worker: nothing is drawn, everything else answers."""
+    """The page without a worker: no image is generated, everything else works."""
     home = Home(tmp_path_factory.mktemp("page"))
     app, studio = ui.build_app(home, Access())
     arguments = ui.launch_arguments(studio) | {"prevent_thread_lock": True, "quiet": True}

@@ -1,4 +1,4 @@
-"""The page as a whole: what it imports, and whose files it serves."""
+"""The page as a whole: its imports, and access to files."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from studio.ui import app as ui
 from studio.ui import files
 
 
-def test_building_and_loading_every_tab_imports_neither_torch_nor_its_friends(tmp_path):
+def test_building_and_loading_every_tab_does_not_import_torch(tmp_path):
     """In a process of its own, since other tests of this one need torch."""
     code = """
 import sys
@@ -37,23 +37,23 @@ assert not heavy
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_a_training_is_watched_however_many_pictures_are_drawn_meanwhile(home):
+def test_a_training_is_shown_however_many_images_are_generated_meanwhile(home):
     class Request:
         headers: dict = {}
 
     app, studio = ui.build_app(home, Access())
-    look = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "look")
+    poll = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "poll")
     training = studio.jobs.submit("local", "train", {"run": "gone"})
     studio.jobs.claim(("train",), 1)
     for kind in ("generate", "caption"):
         for _ in range(25):
             studio.jobs.submit("local", kind, {})
-    seen, news, beat, _ = look(None, None, None, Request())
+    version, states, progress, _ = poll(None, None, None, Request())
     studio.jobs.progress(training.id, 5, 60)
-    seen, same, moved, _ = look(seen, news, beat, Request())
+    version, same, moved, _ = poll(version, states, progress, Request())
     assert same == gr.skip() and (training.id, "running", 5, "") in moved
     studio.jobs.finish(training.id, {})
-    seen, ended, moved, _ = look(seen, news, moved, Request())
+    version, ended, moved, _ = poll(version, states, moved, Request())
     assert ended != gr.skip() and moved != gr.skip()
 
 
@@ -67,24 +67,24 @@ def test_local_mode_listens_on_this_computer_only(page):
     assert ui.launch_arguments(studio)["server_name"] == "127.0.0.1"
 
 
-def test_our_route_serves_what_is_the_callers_and_nothing_else(page):
+def test_the_file_route_serves_only_the_callers_files(page):
     server, _, studio = page
     workspace = studio.home.workspace("local")
     dataset = Dataset.from_samples(workspace, "character")
-    picture = dataset.images[0]
+    image = dataset.images[0]
     client = TestClient(server, base_url=page[1])
 
     def fetch(*parts: object):
         return client.get("/" + files.url(*parts))
 
-    assert fetch("picture", dataset.id, picture.id).content == picture.file.read_bytes()
-    assert fetch("thumb", dataset.id, picture.id).status_code == 200
+    assert fetch("picture", dataset.id, image.id).content == image.file.read_bytes()
+    assert fetch("thumb", dataset.id, image.id).status_code == 200
     assert fetch("dataset", dataset.id).headers["content-type"] == "application/zip"
     assert fetch("builtin", "samples", "style", "01.png").status_code == 200
     for parts in (
-        ("picture", dataset.id, "0" * 64), ("picture", "no-such", picture.id), ("image", "../../studio.db"), ("image", "x"),
+        ("picture", dataset.id, "0" * 64), ("picture", "no-such", image.id), ("image", "../../studio.db"), ("image", "x"),
         ("builtin", "model", "model_index.json"), ("builtin", "samples", "..", "..", "README.md"), ("builtin", "samples", "style", "01.txt"),
-        ("mask", dataset.id, picture.id), ("mask", dataset.id, "..", "masks.jsonl"),
+        ("mask", dataset.id, image.id), ("mask", dataset.id, "..", "masks.jsonl"),
         ("sample", "x", "0", "0"), ("published", "../studio.db"), ("published", "secret.txt"), ("nothing",),
     ):  # fmt: skip
         answer = fetch(*parts)

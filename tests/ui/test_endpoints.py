@@ -1,4 +1,4 @@
-"""What the studio offers to programs: the same six nouns, each caller's own things alone, and a sentence for what does not fit."""
+"""The API: public endpoints, access to the caller's own Workspace only, and readable errors."""
 
 import asyncio
 
@@ -26,14 +26,14 @@ ENDPOINTS = {
 
 @pytest.fixture
 def ask(page):
-    """`ask("/datasets", ...)` -> what the endpoint answers."""
+    """`ask("/datasets", ...)` -> the result of the endpoint."""
     client = Client(page[1], verbose=False)
     return lambda name, *values, **named: client.predict(*values, **named, api_name=name)
 
 
 @pytest.fixture
 def idle(monkeypatch):
-    """Nobody takes a job of the worker's."""
+    """No worker runs, so jobs stay queued."""
     monkeypatch.setattr(worker, "ensure", lambda home: None)
 
 
@@ -52,7 +52,7 @@ def test_a_program_makes_a_dataset_and_sees_it(page):
     assert client.predict(api_name="/datasets")[0]["trigger_word"] == "ohwx"
 
 
-def test_a_program_gets_the_sentence_of_an_error(page):
+def test_a_program_gets_the_message_of_an_error(page):
     _, url, _ = page
     with pytest.raises(Exception, match="Unknown sample images 'cats'"):
         Client(url, verbose=False).predict("cats", api_name="/use_samples")
@@ -69,7 +69,7 @@ def test_a_program_gets_the_sentence_of_an_error(page):
         ({"seed": -1}, "seed: -1 does not fit"),
     ],
 )
-def test_a_program_is_told_what_does_not_fit_into_a_recipe(page, asked, words):
+def test_invalid_values_of_a_recipe_are_named(page, asked, words):
     _, url, studio = page
     with pytest.raises(Exception, match=words):
         Client(url, verbose=False).predict("a cat", **asked, api_name="/generate")
@@ -77,7 +77,7 @@ def test_a_program_is_told_what_does_not_fit_into_a_recipe(page, asked, words):
 
 
 @pytest.mark.parametrize(("given", "numbers"), [({}, (28, 3.5)), ({"num_inference_steps": 4, "guidance_scale": 0.0}, (4, 0.0))])
-def test_a_program_that_names_a_base_gets_its_makers_numbers(ask, monkeypatch, given, numbers):
+def test_a_base_named_by_a_program_sets_its_sampling_defaults(ask, monkeypatch, given, numbers):
     def note(jobs, owner, kind, payload):
         recipe = Recipe.from_json(payload["recipe"])
         assert (recipe.family, recipe.num_inference_steps, recipe.guidance_scale) == ("flux", *numbers)
@@ -100,29 +100,29 @@ def test_publishing_without_a_token_leaves_no_job_behind(page, monkeypatch):
     assert not studio.jobs.list(kinds=("publish",))
 
 
-def test_every_endpoint_says_what_it_does_and_what_each_value_is(page):
+def test_every_endpoint_has_a_description_and_typed_parameters(page):
     for name, about in Client(page[1], verbose=False).view_api(return_format="dict")["named_endpoints"].items():
         assert len(about["description"].split()) > 5, name
         assert all(value["python_type"]["type"] != "Any" for value in about["parameters"]), name
 
 
-def test_what_takes_files_says_so(page):
+def test_an_endpoint_that_takes_files_declares_it(page):
     public = Client(page[1], verbose=False).view_api(return_format="dict")["named_endpoints"]
     assert public["/add_pictures"]["parameters"][1]["python_type"]["type"] == "list[filepath]"
 
 
-def test_a_program_makes_a_dataset_of_its_own_pictures(ask, tmp_path):
+def test_a_program_makes_a_dataset_of_its_own_images(ask, tmp_path):
     (tmp_path / "card.png").write_bytes(png(50, size=64))
     (tmp_path / "card.txt").write_text("a grey card")
     (tmp_path / "odd.png").write_bytes(b"no picture")
     made = ask("/new_dataset", "Cards", subject="object", trigger_word="ohwx", consent="They agreed.")
-    came = ask("/add_pictures", made["id"], [handle_file(tmp_path / name) for name in ("card.png", "card.txt", "odd.png")])
-    assert (came["added"], came["captions"], [each["name"] for each in came["refused"]]) == (1, 1, ["odd.png"])
+    result = ask("/add_pictures", made["id"], [handle_file(tmp_path / name) for name in ("card.png", "card.txt", "odd.png")])
+    assert (result["added"], result["captions"], [each["name"] for each in result["refused"]]) == (1, 1, ["odd.png"])
     listed = next(each for each in ask("/datasets") if each["id"] == made["id"])
     assert (listed["subject"], listed["trigger_word"], listed["pictures"]) == ("object", "ohwx", 1)
-    (card,) = ask("/pictures", made["id"])
-    assert (card["name"], card["caption"], card["caption_source"], card["width"]) == ("card.png", "a grey card", "file", 64)
-    assert card["mask"] == ""
+    (image,) = ask("/pictures", made["id"])
+    assert (image["name"], image["caption"], image["caption_source"], image["width"]) == ("card.png", "a grey card", "file", 64)
+    assert image["mask"] == ""
     (tmp_path / "card-mask.png").write_bytes(png(200, size=64))
     assert ask("/add_pictures", made["id"], [handle_file(tmp_path / "card-mask.png")])["masks"] == 1
     assert f"/mask/{made['id']}/" in ask("/pictures", made["id"])[0]["mask"]
@@ -149,7 +149,7 @@ def test_a_caption_edited_by_a_program_counts_as_one_made_by_hand(page, ask):
 
 
 @pytest.mark.parametrize("disguise", ["plain path", "without its word", "with its word", "as a stream", "upwards", "no path", "text"])
-def test_a_file_that_was_not_sent_along_is_never_read(page, ask, tmp_path, disguise):
+def test_a_file_that_was_not_uploaded_is_never_read(page, ask, tmp_path, disguise):
     _, _, studio = page
     (tmp_path / "secret.png").write_bytes(png(50, size=64))
     secret, word = str(tmp_path / "secret.png"), {"_type": "gradio.FileData"}
@@ -172,7 +172,7 @@ def test_a_file_that_was_not_sent_along_is_never_read(page, ask, tmp_path, disgu
     assert not [job for job in studio.jobs.list(kinds=("import",)) if job.payload["dataset"] == dataset.id]
 
 
-def test_a_program_fetches_a_lora_from_the_hub(page, ask, fake_hub, monkeypatch, tmp_path):
+def test_a_program_downloads_a_lora_from_the_hub(page, ask, fake_hub, monkeypatch, tmp_path):
     _, _, studio = page
     write_tiny_adapter(tmp_path / "lora.safetensors", {})
     weights = (tmp_path / "lora.safetensors").read_bytes()
@@ -181,17 +181,17 @@ def test_a_program_fetches_a_lora_from_the_hub(page, ask, fake_hub, monkeypatch,
     monkeypatch.setenv("HF_TOKEN", fake_hub.token)
     added = ask("/add_lora", "maker/ink", revision=old, filename="a.safetensors")
     assert (added["title"], added["source"], added["rank"]) == ("ink", "hub", 4)
-    card = library.find(studio.home.workspace("local"), added["ref"])
-    assert (card.origin["revision"], card.origin["file"]) == (old, "a.safetensors")
+    adapter = library.find(studio.home.workspace("local"), added["ref"])
+    assert (adapter.origin["revision"], adapter.origin["file"]) == (old, "a.safetensors")
     with pytest.raises(Exception, match="choose one"):
         ask("/add_lora", "maker/ink")
 
 
-def test_a_program_stops_a_training_and_goes_on(page, ask, idle):
+def test_a_program_stops_and_resumes_a_training(page, ask, idle):
     _, _, studio = page
     run = finished_run(studio.home.workspace("local"))
     assert ask("/run", run.id)["state"] == "finished"
-    with pytest.raises(Exception, match="nothing to stop"):
+    with pytest.raises(Exception, match="cannot be stopped"):
         ask("/stop_run", run.id)
     going = ask("/resume_run", run.id)
     assert ask("/resume_run", run.id) == going, "one training a run"
@@ -199,7 +199,7 @@ def test_a_program_stops_a_training_and_goes_on(page, ask, idle):
     studio.jobs.claim(("train",), 1)
     assert ask("/stop_run", run.id) == going
     assert run.stop_requested and studio.jobs.get(going["job"]).cancel_requested
-    with pytest.raises(Exception, match="saving before it stops"):
+    with pytest.raises(Exception, match="still saving"):
         ask("/resume_run", run.id)
     studio.jobs.mark_cancelled(going["job"], {"run": run.id, "step": 200})
     assert ask("/resume_run", run.id)["job"] > going["job"]
@@ -228,14 +228,14 @@ def test_a_program_queues_several_values_and_puts_them_in_order(page, ask, idle)
     for each in begun:
         ask("/stop_run", each["run"])
     assert ask("/queue") == [] and ask("/run", begun[0]["run"])["state"] == "created"
-    with pytest.raises(Exception, match="does not wait"):
+    with pytest.raises(Exception, match="not in the queue"):
         ask("/move_run", begun[0]["run"], "first")
     with pytest.raises(Exception, match="4096 does not fit"):
         ask("/train_several", made["id"], ["lora.rank=4,4096"])
     assert ask("/queue") == []
 
 
-def test_a_program_trains_longer_and_again_after_a_failure(page, ask, idle):
+def test_a_program_extends_a_run_and_repeats_a_failed_one(page, ask, idle):
     _, _, studio = page
     run = finished_run(studio.home.workspace("local"))
     (run.checkpoints_dir / "step-000200").mkdir()
@@ -245,8 +245,8 @@ def test_a_program_trains_longer_and_again_after_a_failure(page, ask, idle):
     ask("/stop_run", run.id)
     retries = [{"title": "rank 4", "set": {"lora.rank": 4}}]
     run.append({"kind": "failed", "step": 200, "message": "The memory is not enough.", "retries": retries})
-    told = ask("/run", run.id)
-    assert (told["state"], told["retries"]) == ("failed", retries)
+    shown = ask("/run", run.id)
+    assert (shown["state"], shown["retries"]) == ("failed", retries)
     again = ask("/train_again", run.id, ["lora.rank=4"])
     assert [each["title"] for each in again] == ["Ink, rank 4"]
     assert Run.open(studio.home.workspace("local"), again[0]["run"]).config.training.max_train_steps == 300
@@ -256,15 +256,15 @@ def test_a_program_trains_longer_and_again_after_a_failure(page, ask, idle):
 def test_a_program_compares_runs(page, ask):
     _, _, studio = page
     runs = [finished_run(studio.home.workspace("local"), f"lora.rank={rank}") for rank in (8, 32)]
-    told = ask("/compare_runs", [run.id for run in runs])
-    assert told["settings"] == [{"setting": "lora.rank", "title": "Rank", "values": ["8", "32"]}]
-    assert told["step"] == 200 and told["loss"] == [0.1, 0.1]
-    assert told["samples"]["a house"] == [f"/studio/file/sample/{run.id}/200/1" for run in runs]
+    shown = ask("/compare_runs", [run.id for run in runs])
+    assert shown["settings"] == [{"setting": "lora.rank", "title": "Rank", "values": ["8", "32"]}]
+    assert shown["step"] == 200 and shown["loss"] == [0.1, 0.1]
+    assert shown["samples"]["a house"] == [f"/studio/file/sample/{run.id}/200/1" for run in runs]
     with pytest.raises(Exception, match="choose 2 to 6"):
         ask("/compare_runs", [runs[0].id])
 
 
-def test_a_program_may_name_a_pace_and_a_card(page, ask, idle):
+def test_a_program_may_choose_a_preset_and_a_gpu_size(page, ask, idle):
     _, _, studio = page
     made = ask("/use_samples", "style")
     settings = ["model.base_model=stabilityai/stable-diffusion-xl-base-1.0"]
@@ -344,6 +344,6 @@ def call(page, name: str, values: list) -> dict:
 
     _, url, _ = page
     began = httpx.post(f"{url}gradio_api/call/{name}", json={"data": values}).json()
-    said = httpx.get(f"{url}gradio_api/call/{name}/{began['event_id']}", timeout=60).text
-    event, _, data = said.strip().rpartition("event: ")[2].partition("\n")
+    answer = httpx.get(f"{url}gradio_api/call/{name}/{began['event_id']}", timeout=60).text
+    event, _, data = answer.strip().rpartition("event: ")[2].partition("\n")
     return {"success": event == "complete", "data": json.loads(data.removeprefix("data: ") or "null")}

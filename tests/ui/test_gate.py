@@ -1,4 +1,4 @@
-"""The attacks of a foreign web page against a real Gradio app behind the gate, and the callers that must get through."""
+"""The request gate in front of a real Gradio app: requests from other sites are refused, the page and API clients are allowed."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ SMALL_BODY, SMALL_UPLOAD = 100_000, 300_000
 
 @pytest.fixture(scope="module")
 def calls() -> list[str]:
-    """What handlers were asked; a refused request must leave no trace here."""
+    """Names passed to the handler; a refused request must not appear here."""
     return []
 
 
@@ -60,7 +60,7 @@ def ask(port: int, method: str, path: str, host: str | None = None, body: bytes 
 
 
 def call(port: int, name: str, **headers: str) -> int:
-    """Ask the handler as a page does."""
+    """Call the handler as a page does."""
     body = json.dumps({"data": [name]}).encode()
     return ask(port, "POST", "/gradio_api/call/greet", body=body, **{"Content_Type": "application/json", **headers})[0]
 
@@ -70,10 +70,10 @@ def upload(port: int, size: int, **headers: str) -> int:
     return ask(port, "POST", "/gradio_api/upload", body=body, **{"Content_Type": f"multipart/form-data; boundary={BOUNDARY}", **headers})[0]
 
 
-# Who gets through
+# Allowed requests
 
 
-def test_the_page_itself_works_under_every_name_of_this_computer(port, calls):
+def test_the_page_works_under_every_allowed_host(port, calls):
     own = ("127.0.0.1:{port}", "localhost:{port}", "[::1]:{port}", "LOCALHOST:{port}", "box.example", "box.example:{port}", "lan.example:1234")
     for host in (name.format(port=port) for name in own):
         assert ask(port, "GET", "/", host)[0] == 200, host
@@ -92,7 +92,7 @@ def test_an_upload_from_the_page_gets_through(port):
     assert upload(port, 1000, Origin=f"http://127.0.0.1:{port}", Sec_Fetch_Site="same-origin") == 200
 
 
-def test_a_link_from_elsewhere_may_open_the_page_but_nothing_else(port):
+def test_a_link_from_another_site_may_open_only_the_page(port):
     linked = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
     assert ask(port, "GET", "/", **linked)[0] == 200
     assert ask(port, "POST", "/gradio_api/call/greet", body=b"{}", **linked)[0] == 403
@@ -100,7 +100,7 @@ def test_a_link_from_elsewhere_may_open_the_page_but_nothing_else(port):
     assert ask(port, "GET", "/config", **embedded)[0] == 403
 
 
-# Who does not
+# Refused requests
 
 FOREIGN_HOSTS = [
     "evil.example",
@@ -127,7 +127,7 @@ FOREIGN_HOSTS = [
 
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
-def test_a_foreign_name_is_refused_on_every_route(port, calls, host):
+def test_another_host_is_refused_on_every_route(port, calls, host):
     before, host = len(calls), host.format(port=port)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     for method, path in (("GET", "/"), ("GET", "/config"), ("GET", "/gradio_api/info"), ("OPTIONS", JOIN), ("POST", JOIN)):
@@ -161,7 +161,7 @@ def test_a_foreign_name_is_refused_on_every_route(port, calls, host):
         "",
     ],
 )
-def test_a_foreign_page_is_refused(port, calls, origin):
+def test_another_origin_is_refused(port, calls, origin):
     before, origin = len(calls), origin.format(port=port)
     assert call(port, "csrf", Origin=origin) == 403
     assert upload(port, 10, Origin=origin) == 403
@@ -169,8 +169,8 @@ def test_a_foreign_page_is_refused(port, calls, origin):
     assert len(calls) == before
 
 
-def test_a_preflight_that_gradio_allows_by_itself_leads_nowhere(port, calls):
-    """Gradio 6.31 answers preflights in front of any middleware, and says yes to too many: under any name that is not local."""
+def test_the_request_after_a_preflight_that_gradio_allows_is_refused(port, calls):
+    """Gradio 6.31 answers preflights in front of any middleware, and allows any origin under a host that is not local."""
     foreign = {"host": "box.example", "Origin": "https://evil.example"}
     assert ask(port, "OPTIONS", JOIN, Access_Control_Request_Method="POST", **foreign)[0] == 200
     before = len(calls)
@@ -180,14 +180,14 @@ def test_a_preflight_that_gradio_allows_by_itself_leads_nowhere(port, calls):
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "something-new"])
-def test_a_browser_that_says_the_request_is_foreign_is_believed(port, calls, site):
+def test_a_request_marked_cross_site_by_the_browser_is_refused(port, calls, site):
     before = len(calls)
     assert call(port, "no origin", Sec_Fetch_Site=site, Sec_Fetch_Mode="cors") == 403
     assert ask(port, "GET", "/gradio_api/info", Sec_Fetch_Site=site, Sec_Fetch_Mode="no-cors")[0] == 403
     assert len(calls) == before
 
 
-def test_two_hosts_are_one_too_many(port):
+def test_a_request_with_two_host_headers_is_refused(port):
     with socket.create_connection(("127.0.0.1", port), timeout=5) as raw:
         raw.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nHost: evil.example\r\nConnection: close\r\n\r\n".encode())
         assert b" 200 " not in raw.recv(200)
@@ -199,7 +199,7 @@ def test_an_upload_larger_than_allowed_is_refused_before_it_is_read(port):
     assert status == 413 and "too large" in text
 
 
-def test_a_body_that_does_not_say_its_length_is_counted(port, calls):
+def test_a_chunked_body_over_the_limit_is_refused(port, calls):
     before = len(calls)
 
     def chunked(path: str, size: int, kind: str, start: bytes) -> bytes:
@@ -218,13 +218,13 @@ def test_a_body_that_does_not_say_its_length_is_counted(port, calls):
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "+5", "٣"])
-def test_a_length_that_is_none_is_refused(port, length):
+def test_an_invalid_content_length_is_refused(port, length):
     with socket.create_connection(("127.0.0.1", port), timeout=5) as raw:
         raw.sendall(f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {length}\r\n\r\n".encode())
         assert raw.recv(200).split()[1] in (b"400", b"413")
 
 
-def test_every_answer_carries_the_headers_that_calm_browsers(port):
+def test_every_response_has_the_security_headers(port):
     for path in ("/", "/config", "/gradio_api/info"):
         headers = ask(port, "GET", path)[2]
         assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "same-origin"
@@ -234,12 +234,12 @@ def test_every_answer_carries_the_headers_that_calm_browsers(port):
 # With a password
 
 
-def test_gradios_login_also_guards_the_studios_own_routes():
-    """Gradio 6.31 asks for the login on its own routes only; the pictures are on ours."""
+def test_gradios_login_also_protects_the_studios_own_routes():
+    """Gradio 6.31 checks the login on its own routes only; images are served by ours."""
     with gr.Blocks(analytics_enabled=False) as app:
         gr.Textbox()
-    picture = Route("/studio/file/{path:path}", lambda request: PlainTextResponse("private"))
-    launch = {"app_kwargs": {"middleware": [Middleware(Gate)], "routes": [picture]}, "run_history": False}
+    route = Route("/studio/file/{path:path}", lambda request: PlainTextResponse("private"))
+    launch = {"app_kwargs": {"middleware": [Middleware(Gate)], "routes": [route]}, "run_history": False}
     app.launch(prevent_thread_lock=True, quiet=True, auth=lambda name, password: password == "correct horse", **launch)
     port, path = app.server_port, "/studio/file/image/1"
     try:
@@ -264,7 +264,7 @@ def test_without_a_password_the_studios_own_routes_are_open_to_the_page(port):
 
 
 def through(gate: Gate, scope_changes: dict, *headers: tuple[str, str]) -> tuple[dict | None, list[dict]]:
-    """One request straight into a gate: the scope the app saw (None if refused), and what was sent back."""
+    """One request through a gate: the scope that the app received (None if refused), and the response messages."""
     seen, sent = [], []
 
     async def app(scope, receive, send):
@@ -298,7 +298,7 @@ def cookie_of(sent: list[dict]) -> str:
     return dict(sent[0]["headers"]).get(b"set-cookie", b"").decode()
 
 
-def test_a_new_visitor_gets_a_cookie_that_scripts_cannot_read_and_is_known_by_it(space):
+def test_a_new_visitor_gets_an_http_only_cookie_and_is_recognised_by_it(space):
     scope, sent = through(space, {})
     cookie = cookie_of(sent)
     assert cookie.startswith(f"{COOKIE}=") and all(word in cookie for word in ("HttpOnly", "Secure", "SameSite=None", "Partitioned"))
@@ -307,18 +307,18 @@ def test_a_new_visitor_gets_a_cookie_that_scripts_cannot_read_and_is_known_by_it
     assert cookie.split(";")[0].split("=")[1] not in visitor_of(scope)
 
 
-def test_two_visitors_are_two(space):
+def test_two_visitors_have_different_names(space):
     assert visitor_of(through(space, {})[0]) != visitor_of(through(space, {})[0])
 
 
 @pytest.mark.parametrize("cookie", [f"{COOKIE}=guess", f"{COOKIE}=", f"{COOKIE}=../../x", "other=1", "=;;", f"{COOKIE}=" + "a" * 500])
-def test_a_cookie_that_the_gate_did_not_make_names_nobody(space, cookie):
+def test_a_cookie_with_an_invalid_value_identifies_no_visitor(space, cookie):
     scope, _ = through(space, {"method": "POST"}, ("cookie", cookie))
     assert visitor_of(scope) == ""
 
 
-def test_nobody_can_name_themselves_by_the_inner_header(space):
-    scope, _ = through(space, {"method": "POST"}, ("x-studio-visitor", "visitor-of-somebody-else"), ("X-Studio-Visitor", "again"))
+def test_a_client_cannot_set_the_visitor_header(space):
+    scope, _ = through(space, {"method": "POST"}, ("x-studio-visitor", "visitor-other"), ("X-Studio-Visitor", "again"))
     assert visitor_of(scope) == ""
 
 

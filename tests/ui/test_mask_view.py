@@ -98,7 +98,7 @@ def test_a_mask_must_be_an_uploaded_file_for_a_dataset_of_the_caller(home, tmp_p
         headers = {"x-studio-visitor": mine}
 
     first = dataset.images[0].id
-    with pytest.raises(gr.Error, match="not a file that was sent along"):
+    with pytest.raises(gr.Error, match="is not an uploaded file"):
         asyncio.run(handlers["add_mask"](dataset.id, Visitor(), Event(id=first, path=str(tmp_path / "90-mask.png"))))
     for name in ("remove_mask", "restore_mask"):
         with pytest.raises(gr.Error, match="no longer exists"):

@@ -1,4 +1,4 @@
-"""The page's parts in their languages: HTML in templates, JavaScript in files, Python without either."""
+"""HTML is in templates, JavaScript in files, and Python contains neither."""
 
 import ast
 import re
@@ -18,8 +18,8 @@ HTML = re.compile(r"</?[a-z][a-z0-9]*(\s[^<>]*)?/?>|<[a-z]+ [a-z-]+=|&[a-z]+;|&#
 JAVASCRIPT = re.compile(r"=>|\bfunction\s*\(|\b(document|window|element|console)\.\w|\baddEventListener\b|\btrigger\(|\b(const|let) \w+ = ")
 EXCEPTIONS = {
     ATTACH: "names what compiled.js does for a panel",
-    LINE_BREAK.pattern: "looks for the begin and end of tags",
-    "<Gallery />": "the Hub's own tag in the Markdown of a model card, taken out where the pictures are shown",
+    LINE_BREAK.pattern: "matches the start and end of tags",
+    "<Gallery />": "the Hub's own tag in the Markdown of a model card, removed where the images are shown",
 }
 
 
@@ -44,14 +44,14 @@ def test_no_module_of_the_page_holds_html_or_javascript(path):
 
 
 @pytest.mark.parametrize("text", ['f"<b>{title}</b>"', "'<img src=x>'", "'() => window.scrollTo(0, 0)'", "'a &times; b'", "f'<li class=\"{x}\">{y}'"])
-def test_what_the_search_is_for_is_found(text, tmp_path):
+def test_the_search_finds_html_and_javascript(text, tmp_path):
     (tmp_path / "module.py").write_text(f"x = {text}\n")
     assert any(HTML.search(each) or JAVASCRIPT.search(each) for _, each in texts(tmp_path / "module.py"))
 
 
 @pytest.fixture
 def space(home, monkeypatch):
-    """The page as a Space builds it, with a login at the Hub."""
+    """The page as built on a Space, with Hub login."""
     for name, value in {"SYSTEM": "spaces", "SPACE_ID": "ana/studio"}.items():
         monkeypatch.setenv(name, value)
     for name in ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL"):
@@ -59,14 +59,14 @@ def space(home, monkeypatch):
     return ui.build_app(home, Access(mode=Mode.space, oauth=True))[0]
 
 
-def test_nothing_of_the_page_carries_javascript_but_the_one_hook(home, space):
+def test_the_only_javascript_in_components_is_the_hook(home, space):
     for app in (space, ui.build_app(home, Access())[0]):
         assert [event.js for event in app.fns.values() if event.js] == []
         assert {block.js_on_load for block in app.blocks.values() if isinstance(block, gr.HTML)} == {None, ATTACH}
         assert not (app.js or app.head)
 
 
-def test_the_hook_is_the_one_that_the_script_knows():
+def test_the_hook_is_the_string_that_the_script_recognises():
     assert f'"{ATTACH}"' in (UI / "static" / "js" / "compiled.js").read_text(encoding="utf-8")
 
 
@@ -77,14 +77,14 @@ def test_a_template_compiles_and_marks_nothing_as_safe(path):
     assert not re.search(r"\|\s*safe|autoescape|<script(?! type=\"module\" src)|\son\w+=|style=\"(?!--columns|width:)", source)
 
 
-def test_a_value_is_escaped_and_html_of_another_template_is_not():
+def test_values_are_escaped_and_html_of_templates_is_not():
     inner = render("parts", "notice", '<img src=x onerror="alert(1)">', "bad")
     assert "&lt;img src=x onerror=&#34;alert(1)&#34;&gt;" in inner and "<img" not in inner
     assert inner in render("parts", "facts", [inner, "<b>"]) and "&lt;b&gt;" in render("parts", "facts", ["<b>"])
 
 
-def test_a_value_that_a_template_lacks_is_an_error():
-    with pytest.raises(Exception, match="words"):
+def test_a_missing_value_of_a_template_is_an_error():
+    with pytest.raises(Exception, match="text"):
         render("parts", "small")
 
 

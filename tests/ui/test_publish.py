@@ -7,7 +7,7 @@ import pytest
 
 from studio.core.access import Access
 from studio.ui import app as ui
-from studio.ui.tabs.publish import PRIVATE
+from studio.ui.tabs.publish_form import PRIVATE
 from tests.trained import finished_run
 
 
@@ -33,16 +33,16 @@ def form(run, rights: str) -> tuple:
 
 
 def test_a_zip_is_packed_by_a_job_and_offered(workspace, handler):
-    *_, last = handler("zip_up", *form(finished_run(workspace), "I made them."))
+    *_, last = handler("save_zip", *form(finished_run(workspace), "I made them."))
     assert "Download the zip" in last and 'href="studio/file/published/ink.zip"' in last
     assert zipfile.is_zipfile(workspace.published / "ink.zip")
 
 
 def test_a_folder_says_where_it_is(workspace, handler):
-    *_, last = handler("folder", *form(finished_run(workspace), "I made them."))
+    *_, last = handler("save_folder", *form(finished_run(workspace), "I made them."))
     assert f"Saved in <code>{workspace.published}" in last
 
 
-def test_what_is_missing_is_said_instead(workspace, handler):
-    *_, last = handler("zip_up", *form(finished_run(workspace), ""))
-    assert "gives you the right" in last and not list(workspace.published.iterdir())
+def test_a_missing_rights_statement_is_reported(workspace, handler):
+    *_, last = handler("save_zip", *form(finished_run(workspace), ""))
+    assert "right to publish" in last and not list(workspace.published.iterdir())

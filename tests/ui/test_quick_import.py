@@ -1,3 +1,5 @@
+"""The faster import of Gradio."""
+
 import subprocess
 import sys
 
@@ -13,5 +15,5 @@ assert demo.get_config_file()["components"]
 """
 
 
-def test_gradio_works_after_the_quick_import_and_inspect_is_as_it_was():
+def test_gradio_works_after_the_quick_import_and_inspect_is_restored():
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=60)

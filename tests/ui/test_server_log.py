@@ -1,4 +1,4 @@
-"""What a caller sends stays out of the server's log, whatever is wrong with it; the caller reads what was wrong."""
+"""Values of a call never reach the server's log, whatever the error; the caller gets a message."""
 
 import http.client
 import json
@@ -51,7 +51,7 @@ def _get(port: int, path: str) -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The whole studio in a process of its own, so that everything it prints is seen; no worker."""
+    """The whole studio in a process of its own, so that all of its output is captured; no worker."""
     folder = tmp_path_factory.mktemp("served")
     with open(folder / "log", "w") as log:
         child = subprocess.Popen([sys.executable, "-c", SERVE, str(folder / "home")], stdout=log, stderr=subprocess.STDOUT)
@@ -68,7 +68,7 @@ def server(tmp_path_factory):
 
 @contextmanager
 def unseen(server: Server):
-    """The token must not be in anything that the server printed meanwhile."""
+    """The token must not be in the output of the server."""
     before = server.log.stat().st_size
     yield
     time.sleep(0.2)
@@ -80,12 +80,12 @@ def post(port: int, path: str, body: dict) -> tuple[int, str]:
 
 
 def call(port: int, name: str, values: list) -> str:
-    """What the endpoint answers by way of the queue, as programs call it."""
+    """The answer of the endpoint through the queue, as programs call it."""
     event = json.loads(post(port, f"call/{name}", {"data": values})[1])["event_id"]
     return _get(port, f"/gradio_api/call/{name}/{event}")
 
 
-def test_too_few_and_too_many_values_are_counted_for_the_caller_and_not_printed(server):
+def test_a_wrong_number_of_values_is_reported_to_the_caller_and_not_printed(server):
     with unseen(server):
         for name in server.names:
             count = server.inputs(name)
@@ -95,20 +95,20 @@ def test_too_few_and_too_many_values_are_counted_for_the_caller_and_not_printed(
                 assert f"/{name} failed: values expected: {count}" in answer and f"sent: {given}." in answer, (name, answer)
 
 
-def test_the_caller_reads_which_values_an_endpoint_takes(server):
+def test_the_error_lists_the_values_of_an_endpoint(server):
     answer = call(server.port, "publish", ["run:x", TOKEN])
     assert "values expected: 9 (adapter, repo, rights, token, private, licence, licence_name, licence_link, base_licence), sent: 2." in answer
     assert TOKEN not in answer
 
 
 @pytest.mark.parametrize("road", ["run", "api"])
-def test_a_call_past_the_queue_is_counted_too(server, road):
+def test_a_call_that_bypasses_the_queue_is_checked_too(server, road):
     with unseen(server):
         status, text = post(server.port, f"{road}/publish", {"data": [TOKEN] * 3})
         assert status == 500 and "/publish failed: values expected: 9" in text
 
 
-def test_handlers_of_the_page_called_by_hand_print_nothing(server):
+def test_direct_calls_of_page_handlers_print_nothing(server):
     with unseen(server):
         for fn in server.config["dependencies"]:
             if fn["inputs"] and fn["backend_fn"]:
@@ -117,14 +117,14 @@ def test_handlers_of_the_page_called_by_hand_print_nothing(server):
                 assert "value" in _get(server.port, f"/gradio_api/queue/data?session_hash=hand{fn['id']}")
 
 
-def test_values_of_another_kind_print_nothing(server):
+def test_values_of_a_wrong_type_print_nothing(server):
     with unseen(server):
         for name in server.names:
             if server.inputs(name):
                 assert call(server.port, name, [{TOKEN: TOKEN}] * server.inputs(name)).startswith(("event: error", "event: complete"))
 
 
-def test_what_no_endpoint_knows_prints_nothing(server):
+def test_an_unknown_endpoint_prints_nothing(server):
     with unseen(server):
         assert post(server.port, f"call/{TOKEN}", {"data": []})[0] >= 400
         assert post(server.port, f"call/v2/{TOKEN}", {"token": TOKEN})[0] >= 400
@@ -135,7 +135,7 @@ def test_what_no_endpoint_knows_prints_nothing(server):
         assert post(server.port, "run/publish", {"data": TOKEN})[0] == 422
 
 
-def test_a_fault_in_a_handler_is_logged_by_its_place_and_never_by_its_values(capfd, caplog):
+def test_an_exception_in_a_handler_is_logged_with_its_location_and_without_values(capfd, caplog):
     def get_base(name: str) -> str:
         return {}[name]
 

@@ -1,4 +1,4 @@
-"""The look without the style sheets, which Gradio's login page loads alone; and colours that everybody can tell apart."""
+"""The theme without the style sheets, as on Gradio's login page; and run colours that remain distinct with colour vision deficiency."""
 
 import itertools
 import re
@@ -9,7 +9,7 @@ import pytest
 from studio.ui.theme import COLOUR_STYLE, COLOURS, theme
 
 
-def test_every_variable_of_the_theme_is_known_without_the_style_sheet():
+def test_every_variable_of_the_theme_is_defined_without_the_style_sheet():
     alone = theme()._get_theme_css()
     for value in COLOURS.values():
         for name in re.findall(r"var\((--[\w-]+)\)", value):
@@ -37,7 +37,7 @@ def lab(rgb: numpy.ndarray) -> numpy.ndarray:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_colours_of_runs_can_be_read_and_told_apart_by_every_kind_of_sight(theme):
+def test_run_colours_are_readable_and_distinct_for_every_colour_vision(theme):
     block = COLOUR_STYLE.read_text().split("}")[["light", "dark"].index(theme)]
     named = dict(re.findall(r"--([\w-]+): (#\w{6});", block))
     colours, paper = [linear(named[f"run{number}"]) for number in range(1, 7)], linear(named["card"])

@@ -1,4 +1,4 @@
-"""Trainings for programs: starting one or several, going on, the queue and its order, and comparing what came out."""
+"""API endpoints for training runs: start, repeat, inspect, stop, resume and extend."""
 
 from collections.abc import Callable
 
@@ -7,46 +7,52 @@ import gradio as gr
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.jobs.launch import TrainingRequest
-from studio.jobs.queue import MOVES, Job
-from studio.runs import comparison, starting_points, sweeps
+from studio.jobs.queue import Job
+from studio.runs import starting_points, sweeps
 from studio.runs.run import Run
-from studio.ui import files
 from studio.ui.components import run_state
 from studio.ui.studio import Studio
 
 
 def endpoints(studio: Studio) -> tuple[Callable, ...]:
-    """Each under its own name."""
+    return *starting(studio), *controlling(studio)
 
+
+def starting(studio: Studio) -> tuple[Callable, ...]:
     def train(dataset: str, request: gr.Request, preset: str = "", settings: list[str] | None = None, title: str = "", memory: str = "") -> dict:
-        """Start a training, with settings such as "lora.rank=8" on top of the preset (mine:<name> for one of your own, run:<id> for a run's), or
-        of the one that fits the pictures where none is named; memory such as "12gb" makes the base fit a graphics card. Returns the run and its
-        job at once. Ask /run how it goes. Several values for a setting are for /train_several."""
+        """Start a training. `settings` such as "lora.rank=8" override the preset (mine:<name> for one of your own, run:<id> for the settings of a
+        run); without a preset, the one that suits the dataset is used. `memory` such as "12gb" makes the base fit a GPU of that size. Returns
+        the run and its job at once; /run shows progress. For several values of a setting use /train_several."""
         workspace = studio.workspace(request)
-        pictures = Dataset.open(workspace, dataset)
-        config = starting_points.build_config(workspace, pictures, preset, *(settings or []), memory=memory)
-        return begun(*studio.train(studio.owner(request), pictures, [TrainingRequest(config, title)])[0])
+        opened = Dataset.open(workspace, dataset)
+        config = starting_points.build_config(workspace, opened, preset, *(settings or []), memory=memory)
+        return ids(*studio.train(studio.owner(request), opened, [TrainingRequest(config, title)])[0])
 
     def train_several(dataset: str, settings: list[str], request: gr.Request, preset: str = "", title: str = "") -> list[dict]:
-        """Queue a run for each value: "lora.rank=8,16,32" is three, two such settings make a grid, 20 at most. All of them are queued, or none.
-        Returns the title, run and job of each."""
+        """Queue a run for each value: "lora.rank=8,16,32" is three runs, two such settings make a grid, 20 at most. All of them are queued, or
+        none. Returns the title, run and job of each."""
         workspace = studio.workspace(request)
-        pictures = Dataset.open(workspace, dataset)
-        name = title or pictures.title
-        each_of = sweeps.combinations(settings)
-        wanted = [TrainingRequest(starting_points.build_config(workspace, pictures, preset, *each.settings), each.named(name)) for each in each_of]
-        return [{"title": run.title, **begun(run, job)} for run, job in studio.train(studio.owner(request), pictures, wanted)]
+        opened = Dataset.open(workspace, dataset)
+        name = title or opened.title
+        combinations = sweeps.combinations(settings)
+        configs = [starting_points.build_config(workspace, opened, preset, *each.settings) for each in combinations]
+        requests = [TrainingRequest(config, each.named(name)) for config, each in zip(configs, combinations)]
+        return [{"title": run.title, **ids(run, job)} for run, job in studio.train(studio.owner(request), opened, requests)]
 
     def train_again(run: str, request: gr.Request, settings: list[str] | None = None, title: str = "") -> list[dict]:
-        """Queue new runs with the settings and the very pictures of another run, apart from these settings. Where that one failed, /run says
-        under "retries" which might help. Returns the title, run and job of each."""
+        """Queue new runs with the settings and exactly the images of another run, with these settings changed. If that run failed, "retries" of
+        /run lists settings that might help. Returns the title, run and job of each."""
         opened = Run.open(studio.workspace(request), run)
-        made = studio.train_again(studio.owner(request), opened, settings or [], title)
-        return [{"title": new.title, **begun(new, job)} for new, job in made]
+        started = studio.train_again(studio.owner(request), opened, settings or [], title)
+        return [{"title": new.title, **ids(new, job)} for new, job in started]
 
+    return train, train_several, train_again
+
+
+def controlling(studio: Studio) -> tuple[Callable, ...]:
     def run(run: str, request: gr.Request) -> dict:
-        """How a run is doing: state (created, waiting, running, paused, stopped, interrupted, finished or failed), why, step, of how many, loss,
-        loss of the validation images, saved LoRAs by step, and what to try again with after a failure."""
+        """State of a run: state (created, waiting, running, paused, stopped, interrupted, finished or failed), message, step, total steps, loss,
+        validation loss, saved LoRAs by step, and settings to try after a failure."""
         opened = Run.open(studio.workspace(request), run)
         now = run_state.condition(opened, run_state.newest_jobs(studio, studio.owner(request)).get(opened.id))
         return {
@@ -61,79 +67,38 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
         }
 
     def stop_run(run: str, request: gr.Request) -> dict:
-        """Ask a training to stop: it saves first. One that waits leaves the queue. Returns at once; /run says when it has stopped, and
-        /resume_run goes on."""
+        """Stop a training; it saves first. A waiting run leaves the queue. Returns at once; /run shows when it has stopped, and /resume_run
+        continues it."""
         opened = Run.open(studio.workspace(request), run)
-        job = unfinished(studio.owner(request), opened)
+        job = unfinished_job(studio, studio.owner(request), opened)
         if job is None:
-            raise StudioError(f"{opened.title} is not being trained, so there is nothing to stop; /run says how it is.")
+            raise StudioError(f"{opened.title} is not running or waiting, so it cannot be stopped; /run shows its state.")
         studio.stop(job)
-        return begun(opened, job)
+        return ids(opened, job)
 
     def resume_run(run: str, request: gr.Request) -> dict:
-        """Go on with a run that was stopped or interrupted, to the same bytes; or begin one that left the queue. Returns the run and its job at
-        once. Ask /run how it goes."""
+        """Resume a stopped or interrupted run, to the same bytes as without the stop; or start one that left the queue. Returns the run and its
+        job at once; /run shows progress."""
         opened = Run.open(studio.workspace(request), run)
-        going = unfinished(studio.owner(request), opened)
-        if going and (going.cancel_requested or opened.stop_requested):
-            raise StudioError(f"{opened.title} is saving before it stops; resume it once /run says that it has.")
-        return begun(opened, studio.go_on(studio.owner(request), opened))
+        job = unfinished_job(studio, studio.owner(request), opened)
+        if job and (job.cancel_requested or opened.stop_requested):
+            raise StudioError(f"{opened.title} is still saving; resume it when /run shows that it has stopped.")
+        return ids(opened, studio.resume_run(studio.owner(request), opened))
 
     def extend_run(run: str, steps: int, request: gr.Request) -> dict:
-        """Train a finished run for so many steps more, from where it ended. Returns the run and its job at once. Ask /run how it goes."""
+        """Train a finished run for this many more steps, from its end. Returns the run and its job at once; /run shows progress."""
         opened = Run.open(studio.workspace(request), run)
         opened.extend(steps)
-        return begun(opened, studio.go_on(studio.owner(request), opened))
+        return ids(opened, studio.resume_run(studio.owner(request), opened))
 
-    def queue(request: gr.Request) -> list[dict]:
-        """The trainings that run and wait, in their order: run, title, state, steps done and in all, seconds left where they are known."""
-        workspace, owner = studio.workspace(request), studio.owner(request)
-        mine = [job for job in studio.jobs.queue(("train",)) if job.owner == owner]
-        return [
-            {
-                **begun(opened := Run.open(workspace, job.payload["run"]), job),
-                "title": opened.title,
-                "state": job.state,
-                "done": job.done,
-                "steps": opened.config.training.max_train_steps,
-                "seconds_left": job.seconds_left,
-            }
-            for job in mine
-        ]
-
-    def move_run(run: str, where: str, request: gr.Request) -> list[dict]:
-        """Put a run that waits first, one up or one down in the queue. Returns the queue as it is then."""
-        opened = Run.open(studio.workspace(request), run)
-        job = unfinished(studio.owner(request), opened)
-        if job is None:
-            raise StudioError(f"{opened.title} does not wait, so it has no place in the queue; choose a run that /queue lists ({', '.join(MOVES)}).")
-        studio.jobs.move(job.id, where)
-        return queue(request)
-
-    def compare_runs(runs: list[str], request: gr.Request) -> dict:
-        """Two to six runs beside each other: the settings that differ, their last loss, and the addresses of the samples by prompt, at the
-        furthest step that all have."""
-        opened = comparison.select_runs(studio.workspace(request), runs)
-        step = max(comparison.steps_in_common(opened), default=None)
-        curves = [each.curve() for each in opened]
-        return {
-            "runs": [each.id for each in opened],
-            "settings": [{"setting": each.path, "title": each.title, "values": list(each.values)} for each in comparison.find_differences(opened)],
-            "loss": [curve[-1]["loss"] if curve else None for curve in curves],
-            "step": step,
-            "samples": {
-                prompt: ["/" + files.url("sample", each.id, step, row) for each, row in zip(opened, rows)]
-                for prompt, rows in (comparison.prompts_in_common(opened) if step is not None else [])
-            },
-        }
-
-    def unfinished(owner: str, run: Run) -> Job | None:
-        """The job that trains a run, or waits to."""
-        job = run_state.newest_jobs(studio, owner).get(run.id)
-        return job if job and job.unfinished else None
-
-    return train, train_several, train_again, run, stop_run, resume_run, extend_run, queue, move_run, compare_runs
+    return run, stop_run, resume_run, extend_run
 
 
-def begun(run: Run, job: Job) -> dict:
+def unfinished_job(studio: Studio, owner: str, run: Run) -> Job | None:
+    """The running or waiting job of a run."""
+    job = run_state.newest_jobs(studio, owner).get(run.id)
+    return job if job and job.unfinished else None
+
+
+def ids(run: Run, job: Job) -> dict:
     return {"run": run.id, "job": job.id}

@@ -1,4 +1,4 @@
-"""The bases as every dropdown lists them, and what stands below the one that is chosen: licence, login, memory, in words."""
+"""Base models as every dropdown lists them, and the details below the chosen one: licence, login, memory."""
 
 import gradio as gr
 
@@ -18,83 +18,84 @@ BYTES_IN_16_BITS, BYTES_IN_4_BITS = FILE_BYTES["bfloat16"], QUANTISED_BYTES["nf4
 
 
 def choices(workspace: Workspace | None = None) -> list[tuple[str, str]]:
-    """(title, id) of every base that is proposed, the one that ships first, then family by family; then those of one's own runs."""
+    """(label, id) of every offered base, the shipped one first, then by family; then the bases of the owner's runs."""
     offered = [offer for family in families.FAMILIES for offer in family.offers]
-    own = {run.config.model.base_model for run in Run.all(workspace)} - {offer.id for offer in offered} if workspace else ()
-    return [(titled(offer), offer.id) for offer in offered] + [(_owned(bases.get_base(base)), base) for base in sorted(own)]
+    own = {run.config.model.base_model for run in Run.all(workspace)} - {offer.id for offer in offered} if workspace else set()
+    return [(base_label(offer), offer.id) for offer in offered] + [(_own_label(bases.get_base(base)), base) for base in sorted(own)]
 
 
-def titled(offer: Offer) -> str:
-    """What matters before choosing it: whether its pictures may be sold, and what it takes to have it."""
-    here = bases.get_base(offer.id).is_local
+def base_label(offer: Offer) -> str:
+    """Title with the facts that matter before choosing: licence, login, download size."""
+    local = bases.get_base(offer.id).is_local
     marks = [
         *(["non-commercial"] if not offer.licence.commercial else []),
-        *(["login needed"] if offer.gated and not here else []),
-        *([f"{gigabytes(offer.gigabytes)} to fetch"] if not here else []),
+        *(["login needed"] if offer.gated and not local else []),
+        *([f"{gigabytes(offer.gigabytes)} to download"] if not local else []),
     ]
     return f"{offer.title} ({', '.join(marks)})" if marks else offer.title
 
 
-def about(base_model: str | None, studio: Studio, training: bool = False) -> str:
-    """Below the field. What a base takes of memory depends on what it is to do: a training has its parts in memory one after the other."""
+def describe_base(base_model: str | None, studio: Studio, training: bool = False) -> str:
+    """Details below the field. The memory depends on the task: training holds the parts of a base in memory one after the other."""
     base = bases.get_base(base_model or "")
     if not base.base_model:
-        return notice("No base model is chosen. Take one from the list, or write owner/name as on the Hub, or a folder on this computer.", "warn")
+        return notice("No base model is chosen. Choose one from the list, or enter a Hub id (owner/name) or a folder on this computer.", "warn")
     if not base.offer:
-        return facts([_unknown(base)])
+        return facts([_unlisted(base)])
     offer = base.offer
-    return facts([render("bases", "licence", offer.licence), offer.note, "" if base.is_local else _fetching(offer, studio), _memory(offer, training)])
+    download = "" if base.is_local else _download(offer, studio)
+    return facts([render("bases", "licence", offer.licence), offer.note, download, _memory(offer, training)])
 
 
-def to_draw(offer: Offer) -> float:
-    """Gigabytes of all its weights in 16 bits, as they are together while it draws."""
+def generation_gigabytes(offer: Offer) -> float:
+    """Memory of all its weights in 16 bits, which generating holds at once."""
     return (offer.denoiser_billions + offer.encoder_billions + AUTOENCODER_BILLIONS) * BYTES_IN_16_BITS
 
 
-def in_memory(offer: Offer) -> tuple[float, float]:
-    """Gigabytes of the part that learns, in 16 bits and packed in 4."""
+def denoiser_gigabytes(offer: Offer) -> tuple[float, float]:
+    """Memory of the denoiser, in 16 bits and quantised to 4."""
     return offer.denoiser_billions * BYTES_IN_16_BITS, offer.denoiser_billions * BYTES_IN_4_BITS
 
 
-def place_about(base: gr.Dropdown, studio: Studio, training: bool = False) -> gr.HTML:
-    """`about`, here and now, for whatever base is chosen."""
-    shown = html(about(base.value, studio, training))
-    base.change(lambda base_model: about(base_model, studio, training), base, shown, **QUIET)
+def add_base_details(base: gr.Dropdown, studio: Studio, training: bool = False) -> gr.HTML:
+    """Show `describe_base` below the dropdown for whatever base is chosen."""
+    shown = html(describe_base(base.value, studio, training))
+    base.change(lambda base_model: describe_base(base_model, studio, training), base, shown, **QUIET)
     return shown
 
 
 def gigabytes(number: float) -> str:
-    """Rounded as far as anybody can know; number and unit stay on one line."""
+    """Rounded to a sensible precision; number and unit stay on one line."""
     return f"{number:.1f}\u00a0GB" if number < 3 else f"{number:.0f}\u00a0GB"
 
 
-def _owned(base: Base) -> str:
+def _own_label(base: Base) -> str:
     return f"{base.title} (yours{', ' + base.family.title if base.family else ''})"
 
 
-def _fetching(offer: Offer, studio: Studio) -> str:
+def _download(offer: Offer, studio: Studio) -> str:
     space = studio.access.mode == "space"
-    return render("bases", "fetching", gigabytes(offer.gigabytes), offer.id, f"{endpoint()}/{offer.id}", offer.gated, space)
+    return render("bases", "download", gigabytes(offer.gigabytes), offer.id, f"{endpoint()}/{offer.id}", offer.gated, space)
 
 
 def _memory(offer: Offer, training: bool) -> str:
     if offer.folder:
         return ""
     if not training:
-        return f"Memory to draw: about {gigabytes(to_draw(offer))} in 16 bits."
-    (whole, packed), encoders = in_memory(offer), offer.encoder_billions * BYTES_IN_16_BITS
+        return f"Memory for generating: about {gigabytes(generation_gigabytes(offer))} in 16 bits."
+    (full, quantised), encoders = denoiser_gigabytes(offer), offer.encoder_billions * BYTES_IN_16_BITS
     return (
-        f"Memory to train: {gigabytes(whole)} for the part that learns ({gigabytes(packed)} packed in 4 bits), and what learning adds. "
-        f"The part that reads prompts ({gigabytes(encoders)}) is in memory before it, not beside it."
+        f"Memory for training: {gigabytes(full)} for the denoiser ({gigabytes(quantised)} quantised to 4 bits), plus "
+        f"activations, LoRA parameters and optimizer state. The text encoder ({gigabytes(encoders)}) is loaded before it, not at the same time."
     )
 
 
-def _unknown(base: Base) -> str:
+def _unlisted(base: Base) -> str:
     page = f"{endpoint()}/{base.base_model}"
     if families.as_file(base.base_model):
         return render("bases", "file", base.title, base.family.title if base.family else "", base.is_local)
     if base.folder and base.family:
         return render("bases", "folder", base.family.title, page if base.folder.revision else "")
     if base.base_model.count("/") == 1 and not base.base_model.startswith((".", "~", "/")):
-        return render("bases", "unknown", base.base_model, page)
-    return render("bases", "nowhere", repr(base.base_model[:100]))
+        return render("bases", "not_downloaded", base.base_model, page)
+    return render("bases", "not_found", repr(base.base_model[:100]))

@@ -1,4 +1,4 @@
-"""A model card as the Hub will show it: its facts as small labels, its text, and the sample pictures from this computer."""
+"""Preview of a model card: its facts as labels, its text, and the sample images from this computer."""
 
 import re
 
@@ -6,13 +6,13 @@ from studio.publishing.plan import Plan
 from studio.ui import files
 from studio.ui.components.templates import render
 
-PICTURE = re.compile(r"images/(base-)?(\d+)\.png")
+IMAGE = re.compile(r"images/(base-)?(\d+)\.png")
 
 
 def show(made: Plan, run_id: str, step: int) -> tuple[str, str]:
-    """(head as HTML, body as Markdown). Pictures point to the run's own samples, since nothing is uploaded yet."""
+    """(head as HTML, body as Markdown). Images point to the run's own samples, since nothing is uploaded yet."""
     head, _, body = made.card.removeprefix("---\n").partition("\n---\n")
-    address = {path: _address(path, run_id, step) for path in {match[0] for match in PICTURE.finditer(made.card)}}
+    address = {found[0]: _address(found, run_id, step) for found in IMAGE.finditer(made.card)}
     gallery = [(address[sample.path], sample.prompt) for sample in made.facts.samples if sample.path in address]
     owner, _, name = (made.repo_id or made.facts.title).rpartition("/")
     shown = render("card_view", "head", owner, name, made.request.private, _labels(made), gallery)
@@ -28,6 +28,6 @@ def _labels(made: Plan) -> list[str]:
     return [f"licence: {licence}", f"base: {about.base.title}", "text-to-image", "lora", *about.family_tags[:1]]
 
 
-def _address(path: str, run_id: str, step: int) -> str:
-    base, number = PICTURE.fullmatch(path).groups()
+def _address(found: re.Match, run_id: str, step: int) -> str:
+    base, number = found.groups()
     return files.url("sample", run_id, 0 if base else step, int(number) - 1)

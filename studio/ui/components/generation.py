@@ -1,14 +1,15 @@
-"""From the Generate form to pictures: recipes, jobs, and the two plates that show base and stack."""
+"""From the Generate form to images: recipes, jobs, and the two panels that show base and stack."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from studio import builtin
-from studio.config.recipe import Recipe, read_recipe
+from studio.config.recipe import Recipe, StackEntry, read_recipe
 from studio.core.errors import StudioError
 from studio.families import bases
 from studio.jobs import worker
 from studio.jobs.queue import Job
+from studio.runs import library
 from studio.ui import files
 from studio.ui.components import history, lora_list
 from studio.ui.components.templates import render
@@ -17,77 +18,83 @@ from studio.ui.studio import Studio
 FIRST_PROMPT = "ohwx illustration of sks on a rainy street"
 FIRST_DIR = builtin.HERE / "first"
 BASE_TITLE = ("Base model", "without any LoRA")
-STACK_TITLE = ("With your LoRAs", "same words, same seed")
+STACK_TITLE = ("With your LoRAs", "same prompt, same seed")
 
 
 @dataclass(frozen=True)
-class Plate:
-    """What one of the two frames shows."""
+class ImagePanel:
+    """One of the two panels of the Generate tab."""
 
     html: str
     notes: tuple[str, ...] = ()
-    """What the worker has to say about it, such as a LoRA that matched only in part."""
+    """Warnings of the worker, such as a LoRA that matched only in part."""
 
 
-def plate(title: tuple[str, str], urls: list[str], blank: str = "") -> str:
+def image_panel(title: tuple[str, str], urls: list[str], blank: str = "") -> str:
     saved = urls[0] if len(urls) == 1 and "/image/" in urls[0] else ""
-    return render("generate", "plate", *title, urls, saved, blank)
+    return render("generate", "image_panel", *title, urls, saved, blank)
 
 
 def first_recipe() -> Recipe:
-    """What the page opens with: the recipe inside the shipped picture, or the same scene spelled out."""
+    """The recipe that the page opens with: the one inside the shipped image, or the same scene written out."""
     shipped = FIRST_DIR / "stack.png"
     if shipped.exists():
         return read_recipe(shipped.read_bytes())
-    return Recipe(prompt=FIRST_PROMPT, stack=lora_list.stack(None, lora_list.starter_rows()))
+    weights = lora_list.FIRST_WEIGHTS
+    stack = [
+        StackEntry(adapter=each.ref, weight=weights[each.ref], title=each.title, sha256=each.known_sha256)
+        for each in library.starters()
+        if each.ref in weights
+    ]
+    return Recipe(prompt=FIRST_PROMPT, stack=stack)
 
 
 def first_is_shipped() -> bool:
     return all((FIRST_DIR / name).exists() for name in ("base.png", "stack.png"))
 
 
-def first_plates() -> tuple[str, str]:
-    """(base, stack) as they are painted before anything is computed."""
+def first_image_panels() -> tuple[str, str]:
+    """(base, stack) as they are shown before anything is computed."""
     shipped = [FIRST_DIR / "base.png", FIRST_DIR / "stack.png"]
     if first_is_shipped():
-        return plate(BASE_TITLE, [files.shipped_url(shipped[0])]), plate(STACK_TITLE, [files.shipped_url(shipped[1])])
-    blank = "The first picture is being drawn."
-    return plate(BASE_TITLE, [], blank=blank), plate(STACK_TITLE, [], blank=blank)
+        return image_panel(BASE_TITLE, [files.shipped_url(shipped[0])]), image_panel(STACK_TITLE, [files.shipped_url(shipped[1])])
+    blank = "The first image is being generated."
+    return image_panel(BASE_TITLE, [], blank=blank), image_panel(STACK_TITLE, [], blank=blank)
 
 
 def shipped(recipe: Recipe) -> Path | None:
-    """One of the two pictures that ship, if it was drawn by exactly this recipe."""
-    pictures = [FIRST_DIR / "stack.png", FIRST_DIR / "base.png"] if first_is_shipped() else []
-    return next((path for path in pictures if read_recipe(path.read_bytes()).to_json() == recipe.to_json()), None)
+    """One of the two shipped images, if it was generated with exactly this recipe."""
+    paths = [FIRST_DIR / "stack.png", FIRST_DIR / "base.png"] if first_is_shipped() else []
+    return next((path for path in paths if read_recipe(path.read_bytes()).to_json() == recipe.to_json()), None)
 
 
 def submit(studio: Studio, owner: str, recipe: Recipe, count: int) -> Job:
-    """Ask the resident worker for pictures; it is started if it is not there."""
+    """Queue images for the resident worker, which is started if it is not running."""
     job = studio.jobs.submit(owner, "generate", {"recipe": recipe.to_json(), "count": count})
     worker.ensure(studio.home)
     return job
 
 
-class ToBeFetched(StudioError):
-    """Nothing is wrong: the base is not on this computer, and nobody has asked for it yet."""
+class BaseNotDownloaded(StudioError):
+    """Not a failure: the base is not on this computer, and no download was requested yet."""
 
 
-async def draw(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str], fetch: bool = True) -> Plate:
-    """The plate's picture: at once when this very recipe was drawn before, else when the worker has drawn it.
+async def generate(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str], download: bool = True) -> ImagePanel:
+    """The images of a recipe: at once if they exist, else after the worker has generated them.
 
-    Without `fetch`, ToBeFetched where that would bring gigabytes from the Hub: a moved slider is no word for that.
+    Without `download`, BaseNotDownloaded where the base is not local: moving a slider does not start a download of gigabytes.
     """
-    if count == 1 and (known := history.find(studio.home.workspace(owner), recipe)):
-        return Plate(plate(title, [files.url("image", known)]))
-    if count == 1 and (known := shipped(recipe)):
-        return Plate(plate(title, [files.shipped_url(known)]))
+    if count == 1 and (image_id := history.find(studio.home.workspace(owner), recipe)):
+        return ImagePanel(image_panel(title, [files.url("image", image_id)]))
+    if count == 1 and (path := shipped(recipe)):
+        return ImagePanel(image_panel(title, [files.shipped_url(path)]))
     base = bases.get_base(recipe.base_model, recipe.revision)
-    if not (fetch or base.is_local):
-        raise ToBeFetched(f"{base.title} is not on this computer yet. Press Draw to fetch it and draw with it.")
-    job = await studio.finished(submit(studio, owner, recipe, count))
+    if not (download or base.is_local):
+        raise BaseNotDownloaded(f"{base.title} is not on this computer yet. Press Generate to download it and generate with it.")
+    job = await studio.wait_for(submit(studio, owner, recipe, count))
     if job.state == "cancelled":
-        raise StudioError("Drawing was stopped. Press Draw to start it again.")
+        raise StudioError("Image generation was stopped. Press Generate to start it again.")
     if job.state != "done":
-        raise StudioError(job.error or "Drawing ended before the picture was done. Press Draw to try again.")
+        raise StudioError(job.error or "Image generation ended before the image was finished. Press Generate to try again.")
     addresses = [files.url("image", each) for each in job.result["images"]]
-    return Plate(plate(title, addresses), tuple(job.result.get("notes", [])))
+    return ImagePanel(image_panel(title, addresses), tuple(job.result.get("notes", [])))

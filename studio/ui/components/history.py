@@ -1,4 +1,4 @@
-"""The pictures an owner has drawn, newest first, each with its recipe; and finding one again by its recipe."""
+"""History of an owner's generated images, newest first, each with its recipe; and search for an image by its recipe."""
 
 import functools
 from dataclasses import dataclass
@@ -14,30 +14,30 @@ SHOWN = 40
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedImage:
     id: str
     recipe: Recipe
 
 
-def drawn(workspace: Workspace, limit: int = SHOWN * 3) -> list[Drawn]:
-    """The newest pictures that carry a recipe."""
+def list_images(workspace: Workspace, limit: int = SHOWN * 3) -> list[GeneratedImage]:
+    """The newest images that contain a recipe."""
     newest = sorted(((path.stat().st_mtime_ns, path) for path in workspace.images.glob("*.png")), reverse=True)[:limit]
     found = ((path.stem, _recipe(path, modified)) for modified, path in newest)
-    return [Drawn(image_id, recipe) for image_id, recipe in found if recipe]
+    return [GeneratedImage(image_id, recipe) for image_id, recipe in found if recipe]
 
 
 def find(workspace: Workspace, recipe: Recipe) -> str | None:
-    """The id of a picture drawn by exactly this recipe: the same recipe is the same picture, so it need not be drawn again.
+    """The id of an image generated with this recipe: the same recipe gives the same image, so it need not be generated again.
 
-    A recipe without a revision takes the base as it was fetched; what drew the picture knows which one that was.
+    A recipe without a revision uses the base as it was downloaded; the recipe inside the image has the revision that was used.
     """
-    wanted = _pixels(recipe)
-    found = (each.id for each in drawn(workspace) if _pixels(each.recipe) == wanted and recipe.revision in (None, each.recipe.revision))
+    key = _pixels(recipe)
+    found = (each.id for each in list_images(workspace) if _pixels(each.recipe) == key and recipe.revision in (None, each.recipe.revision))
     return next(found, None)
 
 
 def _pixels(recipe: Recipe) -> str:
-    """What decides over the pixels: of a LoRA its bytes, not what it is called or where it lies; the family follows from the base."""
+    """The part of a recipe that determines the pixels: of a LoRA its bytes, not its name or place; the family follows from the base."""
     acting = [
         entry.model_copy(update={"adapter": "", "title": ""} if entry.sha256 else {"title": ""})
         for entry in recipe.stack
@@ -47,10 +47,10 @@ def _pixels(recipe: Recipe) -> str:
 
 
 def strip(workspace: Workspace) -> str:
-    """Small pictures to click. Those by the base alone stand beside their pair and are left out while there are others."""
-    pictures = drawn(workspace)
-    with_loras = [each for each in pictures if each.recipe.stack]
-    shown = [(each.id, each.recipe.prompt, files.url("image", each.id)) for each in (with_loras or pictures)[:SHOWN]]
+    """Thumbnails to click. Images of the base alone belong to a pair and are left out if there are others."""
+    images = list_images(workspace)
+    with_loras = [each for each in images if each.recipe.stack]
+    shown = [(each.id, each.recipe.prompt, files.url("image", each.id)) for each in (with_loras or images)[:SHOWN]]
     return render("history", "strip", shown) if shown else ""
 
 

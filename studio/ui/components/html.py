@@ -1,4 +1,4 @@
-"""Small pieces of HTML. Every text that a person or a file brought in goes through `text`, so it can only ever be text."""
+"""Small pieces of HTML. Templates escape every text from a user or a file, so it stays text."""
 
 import functools
 from collections.abc import Iterable
@@ -9,16 +9,16 @@ from gradio.events import EventListener
 from studio.ui.components.templates import render
 
 ATTACH = "studio.attach(element, trigger, server, upload)"
-"""The only JavaScript in Python: what a panel says to static/js/compiled.js, which knows this very string and hands the panel to panels.js.
-Gradio 6.31 gives `trigger`, by which a part of the page calls its handlers, to nothing but code in `js_on_load`."""
+"""The only JavaScript in Python: the `js_on_load` of a panel. static/js/compiled.js recognises this exact string and passes the panel to
+panels.js. Gradio 6.31 gives `trigger`, which calls the handlers of a component, only to code in `js_on_load`."""
 
 
-def html(value: str = "", **place) -> gr.HTML:
-    """HTML that calls nothing."""
+def html(value: str = "", **place: object) -> gr.HTML:
+    """HTML without events."""
     return gr.HTML(value, js_on_load=None, **place)
 
 
-def panel(value: str = "", events: tuple[str, ...] = (), **place) -> gr.HTML:
+def panel(value: str = "", events: tuple[str, ...] = (), **place: object) -> gr.HTML:
     """HTML whose buttons (`data-click="event"`) and inputs (`data-change="event"`) call handlers with their data attributes, and with their value
     or that of the field which `data-with` selects."""
     shown = gr.HTML(value, js_on_load=ATTACH, **place)
@@ -28,7 +28,7 @@ def panel(value: str = "", events: tuple[str, ...] = (), **place) -> gr.HTML:
 
 
 def notice(message: str, kind: str = "") -> str:
-    """A sentence in a soft box; kind: "", good, warn or bad."""
+    """A message in a soft box; kind: "", good, warn or bad."""
     return render("parts", "notice", message, kind) if message else ""
 
 
@@ -36,28 +36,28 @@ def notices(messages: Iterable[str], kind: str = "") -> str:
     return render("parts", "notices", messages, kind)
 
 
-def external(address: str, words: str) -> str:
+def external(address: str, text: str) -> str:
     """A link that leaves the studio."""
-    return render("parts", "external", address, words)
+    return render("parts", "external", address, text)
 
 
 def facts(lines: list[str]) -> str:
-    """What is to be known about a choice, below its field: one line each; empty ones are left out."""
+    """Details below a field, one line each; empty ones are left out."""
     return render("parts", "facts", [line for line in lines if line])
 
 
-def empty(title: str, sentence: str) -> str:
-    return render("parts", "empty", title, sentence)
+def empty(title: str, text: str) -> str:
+    return render("parts", "empty", title, text)
 
 
-def heading(words: str) -> str:
-    """Of a part of a tab."""
-    return render("parts", "heading", words)
+def heading(text: str) -> str:
+    """Heading of a part of a tab."""
+    return render("parts", "heading", text)
 
 
-def small(sentence: str) -> str:
-    """A sentence in small print."""
-    return render("parts", "small", sentence)
+def small(text: str) -> str:
+    """Text in small print."""
+    return render("parts", "small", text)
 
 
 def bar(done: int, total: int | None) -> str:
@@ -65,7 +65,7 @@ def bar(done: int, total: int | None) -> str:
 
 
 def share(done: int, total: int | None) -> float:
-    """What part is done, from 0 to 1."""
+    """Fraction that is done, from 0 to 1."""
     return max(0.0, min(1.0, done / total)) if total else 0.0
 
 
@@ -74,7 +74,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Time left as a person says it."""
+    """Readable time left."""
     if seconds < 1.5:
         return "1 second"
     if seconds < 90:
@@ -85,5 +85,5 @@ def duration(seconds: float) -> str:
 
 
 def size(bytes_: int) -> str:
-    """A file's size as a person says it; number and unit stay on one line."""
+    """Readable file size; number and unit stay on one line."""
     return f"{bytes_ / 1e6:.1f}\u00a0MB" if bytes_ >= 1e6 else f"{bytes_ / 1e3:.0f}\u00a0kB"

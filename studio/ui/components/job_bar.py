@@ -10,7 +10,7 @@ from studio.jobs.queue import Job
 from studio.runs.run import Run
 from studio.ui.components.html import duration, panel, share
 from studio.ui.components.templates import render
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 
 WORDS = {
     "import": "Adding images",
@@ -86,7 +86,7 @@ def build(studio: Studio, tabs: gr.Tabs) -> gr.HTML:
     """The bar. Stop requests a cancellation; a training saves first."""
     shown = panel("", ("stop", "show_queue"), elem_id="jobbar")
 
-    @in_words
+    @show_errors
     def stop(request: gr.Request, event: gr.EventData) -> str:
         owner = studio.owner(request)
         studio.stop(studio.jobs.get(int(event.job), owner))

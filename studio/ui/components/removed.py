@@ -6,7 +6,7 @@ from studio.core.workspace import Workspace
 from studio.runs import trash
 from studio.ui.components.html import panel
 from studio.ui.components.templates import render
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 
 MAX_SHOWN = 20
 
@@ -20,7 +20,7 @@ def build_removed(studio: Studio, kind: str) -> gr.HTML:
     """The list, not laid out yet: the tab places it with render() and wires its event `restore`."""
     shown = panel("", ("restore", "erase"), elem_id=f"removed-{kind}", render=False)
 
-    @in_words
+    @show_errors
     def erase(request: gr.Request, event: gr.EventData) -> str:
         workspace = studio.workspace(request)
         workspace.erase(event.id)

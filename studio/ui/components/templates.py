@@ -1,4 +1,4 @@
-"""HTML from the Jinja2 templates under studio/ui/templates: every value is escaped there unless it is HTML that a template made."""
+"""HTML from the Jinja2 templates under studio/ui/templates: every value is escaped unless a template produced it as HTML."""
 
 import re
 from pathlib import Path
@@ -11,9 +11,9 @@ LINE_BREAK = re.compile(r"(?:(?<=>)|(?<=[%#]\}))\s*\n\s*|\s*\n\s*(?=<|\{[%#])")
 
 
 class OneLine(Extension):
-    """Lines of a template are for its reader: the page gets no break beside an HTML tag or a Jinja block, where it would be a space that is seen.
+    """Removes the line breaks of a template beside HTML tags and Jinja blocks, where a browser would show a space.
 
-    The break stays as a comment, so that errors name the right line. A space that is wanted beside a tag stands within a line.
+    Each break stays as a comment, so that errors name the right line. To keep a space beside a tag, write it within a line.
     """
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
@@ -30,9 +30,9 @@ ENVIRONMENT = Environment(
     auto_reload=False,
     cache_size=-1,
 )
-"""A template is read and compiled when it is first used, once in the life of the process."""
+"""Reads and compiles each template once, when it is first used."""
 
 
 def render(template: str, part: str, *values: object, **named: object) -> str:
-    """HTML of one part (a macro) of `<template>.html`. What comes back is marked as HTML: in another template it is not escaped again."""
+    """HTML of one part (a macro) of `<template>.html`. The result is marked as HTML, so that another template does not escape it again."""
     return getattr(ENVIRONMENT.get_template(f"{template}.html").module, part)(*values, **named)

@@ -10,7 +10,7 @@ from studio.datasets.dataset import Dataset
 from studio.jobs import worker
 from studio.ui.components import caption_grid
 from studio.ui.components.html import counted, notice
-from studio.ui.studio import QUIET, in_words
+from studio.ui.studio import QUIET, show_errors
 from studio.ui.tabs.dataset_editor import Editor, explain_word, header, open_dataset, progress
 
 
@@ -38,7 +38,7 @@ def _wire_trigger_word(editor: Editor) -> None:
 def _wire_captioner(editor: Editor) -> None:
     studio = editor.studio
 
-    @in_words
+    @show_errors
     async def write_captions(captioner: str, only_empty: bool, noun: str | None, dataset_id: str, request: gr.Request) -> AsyncIterator[tuple]:
         owner = studio.owner(request)
         payload = {"dataset": dataset_id, "captioner": captioner, "only_empty": only_empty, "class_noun": (noun or "").strip()}
@@ -55,7 +55,7 @@ def _wire_captioner(editor: Editor) -> None:
             else:
                 yield "", progress(studio, owner, dataset), gr.skip(), gr.skip()
 
-    @in_words
+    @show_errors
     def stop(request: gr.Request, event: gr.EventData) -> None:
         studio.jobs.cancel(studio.jobs.get(int(event.job), studio.owner(request)).id)
 

@@ -13,7 +13,7 @@ from studio.ui import files
 from studio.ui.components import caption_grid, job_bar, mask_view
 from studio.ui.components.html import html, notice, panel, small
 from studio.ui.components.templates import render
-from studio.ui.studio import Studio, in_words
+from studio.ui.studio import Studio, show_errors
 
 NOUN_HELP = "A caption such as “a dog in the snow” becomes “{word} in the snow” with “dog” here, so that the LoRA learns which dog. Optional."
 TRIGGER_HELP = "A rare word that activates the LoRA in a prompt, such as ohwx, sks or TOK: letters without a meaning of their own."
@@ -57,7 +57,7 @@ class Editor:
         """Outputs of `show`."""
         return [*self.refreshed, self.word, self.word_note, self.noun]
 
-    @in_words
+    @show_errors
     def show(self, dataset_id: str | None, request: gr.Request) -> tuple:
         """Values of `shown`."""
         dataset = open_dataset(self.studio.workspace(request), dataset_id)

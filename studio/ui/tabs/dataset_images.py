@@ -3,10 +3,10 @@
 import gradio as gr
 
 from studio.datasets.dataset import Dataset
-from studio.ui.api.endpoints import uploaded
+from studio.ui.api.datasets import uploaded
 from studio.ui.components import caption_grid
 from studio.ui.components.html import notice, notices
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.dataset_editor import Editor, header, undo_button
 
 
@@ -19,7 +19,7 @@ def wire_images(editor: Editor) -> None:
 async def run_import(studio: Studio, listed: list[dict[str, str]], dataset_id: str, request: gr.Request) -> str:
     """Import files in a job with a decoder process of its own; returns notes and the refused files with their reasons."""
     job = studio.jobs.submit(studio.owner(request), "import", {"dataset": dataset_id, "files": listed})
-    done = await studio.finished(studio.jobs.start(job))
+    done = await studio.wait_for(studio.jobs.start(job))
     if done.state != "done":
         return notice(done.error or "Import stopped. The images already added are kept.", "bad")
     notes = notices(done.result["notes"])
@@ -28,7 +28,7 @@ async def run_import(studio: Studio, listed: list[dict[str, str]], dataset_id: s
 
 
 def _wire_import(editor: Editor) -> None:
-    @in_words
+    @show_errors
     async def import_files(paths: list[str] | None, dataset_id: str, request: gr.Request) -> str:
         listed = [{"path": str(path), "name": str(path).replace("\\", "/").rpartition("/")[2]} for path in paths or []]
         return await run_import(editor.studio, listed, dataset_id, request)
@@ -40,13 +40,13 @@ def _wire_import(editor: Editor) -> None:
 def _wire_removal(editor: Editor) -> None:
     studio = editor.studio
 
-    @in_words
+    @show_errors
     def remove_image(dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.remove([event.id])
         return caption_grid.grid(dataset), header(dataset), undo_button(dataset)
 
-    @in_words
+    @show_errors
     def restore_image(dataset_id: str, request: gr.Request) -> tuple:
         """Restore the image removed last; called again, the one before it."""
         dataset = Dataset.open(studio.workspace(request), dataset_id)
@@ -61,17 +61,17 @@ def _wire_removal(editor: Editor) -> None:
 def _wire_masks(editor: Editor) -> None:
     studio = editor.studio
 
-    @in_words
+    @show_errors
     async def add_mask(dataset_id: str, request: gr.Request, event: gr.EventData) -> str:
         return await run_import(studio, [{**uploaded({"path": event.path}), "mask_of": str(event.id)}], dataset_id, request)
 
-    @in_words
+    @show_errors
     def remove_mask(dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.remove_mask(str(event.id))
         return caption_grid.grid(dataset), header(dataset)
 
-    @in_words
+    @show_errors
     def restore_mask(dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.undo_mask(str(event.id))

@@ -13,7 +13,7 @@ from studio.ui import files
 from studio.ui.components.html import html, notice, panel
 from studio.ui.components.removed import build_removed, listing
 from studio.ui.components.templates import render
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 
 SUBJECTS = [("A style", "style"), ("A character or person", "character"), ("A product, object or outfit", "object")]
 SAMPLES = {
@@ -102,7 +102,7 @@ def _build_parts(studio: Studio) -> Parts:
         remove = gr.Button("Remove dataset", size="md", scale=0, min_width=160, visible=False)
         undo = gr.Button("Undo", size="md", scale=0, min_width=90, visible=False)
     # Hidden until the page knows whether there are datasets: hiding it later would discard what the user had begun to fill in.
-    with gr.Row(visible=False, elem_classes="bench", elem_id="dataset-new") as form:
+    with gr.Row(visible=False, elem_classes="workbench", elem_id="dataset-new") as form:
         with gr.Column(elem_classes="pane", scale=5, min_width=300):
             title = gr.Textbox(label="Name", placeholder="My ink drawings", max_length=80)
             subject = gr.Radio(SUBJECTS, value="style", label="Subject")
@@ -142,7 +142,7 @@ def _wire_creation(studio: Studio, parts: Parts, opened: list) -> None:
             return *[gr.skip()] * 5, notice(str(error), "bad"), gr.skip()
         return show(workspace, dataset.id)
 
-    @in_words
+    @show_errors
     def copy_samples(request: gr.Request, event: gr.EventData) -> tuple:
         workspace = studio.workspace(request)
         return show(workspace, Dataset.from_samples(workspace, str(event.sample)).id)
@@ -156,19 +156,19 @@ def _wire_creation(studio: Studio, parts: Parts, opened: list) -> None:
 def _wire_removal(studio: Studio, parts: Parts, chosen: gr.State, opened: list) -> None:
     last = gr.State(None)
 
-    @in_words
+    @show_errors
     def remove_dataset(dataset_id: str, request: gr.Request) -> tuple:
         workspace = studio.workspace(request)
         name = Dataset.open(workspace, dataset_id).title
         trashed = workspace.remove(workspace.dataset_path(dataset_id))
         return *show(workspace, None), trashed, gr.update(visible=True, value=f"Restore {name}")
 
-    @in_words
+    @show_errors
     def restore_last(trashed: str, request: gr.Request) -> tuple:
         workspace = studio.workspace(request)
         return *show(workspace, workspace.restore(trashed).name), None, gr.update(visible=False)
 
-    @in_words
+    @show_errors
     def restore(request: gr.Request, event: gr.EventData) -> tuple:
         return restore_last(event.id, request)
 

@@ -1,38 +1,39 @@
-"""The first page: the same picture by the base model and with a stack of LoRAs, side by side."""
+"""The Generate tab: the same image by the base model alone and with a stack of LoRAs, side by side."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
 from studio.ui.components import generation
 from studio.ui.studio import QUIET, Studio
-from studio.ui.tabs.generate_bench import build_bench
-from studio.ui.tabs.generate_draw import build_drawing
+from studio.ui.tabs.generate_images import build_generation
 from studio.ui.tabs.generate_restore import wire_adding, wire_restoring
-from studio.ui.tabs.generate_rows import wire_base, wire_rows, wire_words
+from studio.ui.tabs.generate_rows import wire_base, wire_rows, wire_trigger_words
+from studio.ui.tabs.generate_workbench import build_workbench
 
 TITLE = "Generate"
 
 
 @dataclass(frozen=True)
 class Generate:
-    """What the frame keeps fresh: the strip of pictures and the list of LoRAs that can be added."""
+    """The components that the page refreshes: the history and the two dropdowns."""
 
     strip: gr.HTML
     choices: gr.Dropdown
     base: gr.Dropdown
-    draw: dict
-    """The drawing event: what `load` runs where no first picture ships."""
+    generate: dict[str, Any]
+    """The arguments of the generation event; `load` uses them where no first image ships."""
 
 
-def build(studio: Studio, rooms: gr.Tabs, wanted: gr.State) -> Generate:
-    """Lay the tab out and wire it. `wanted` holds the LoRA that anyone wishes into the stack."""
-    bench = build_bench(studio, generation.first_recipe(), wanted)
-    drawing = build_drawing(studio, bench)
-    wire_rows(studio, bench, drawing.redraw)
-    wire_words(bench)
-    wire_restoring(studio, bench, drawing.redraw)
-    wire_adding(studio, bench, wanted, drawing.redraw)
-    wire_base(studio, bench)
-    bench.own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
-    return Generate(bench.strip, bench.choices, bench.drawer.base, drawing.asked)
+def build(studio: Studio, rooms: gr.Tabs, requested: gr.State) -> Generate:
+    """Lay out the tab and connect its handlers. `requested` holds a StackRequest that any tab may write."""
+    workbench = build_workbench(studio, generation.first_recipe(), requested)
+    images = build_generation(studio, workbench)
+    wire_rows(studio, workbench, images.regenerate)
+    wire_trigger_words(workbench)
+    wire_restoring(studio, workbench, images.regenerate)
+    wire_adding(studio, workbench, requested, images.regenerate)
+    wire_base(studio, workbench)
+    workbench.make_own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
+    return Generate(workbench.strip, workbench.choices, workbench.settings.base, images.event)

@@ -1,4 +1,4 @@
-"""The licence on the Publish form: the one that the LoRA's base proposes, why, and what speaks against another."""
+"""Licence fields of the Publish form: the licence proposed for the LoRA's base, the reason, and conflicts of another choice."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,71 +16,71 @@ from studio.ui.components.html import facts, html, notice
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 
-LICENCE_HELP = "What others may do with it. Not chosen means: look, but nobody may reuse it."
+LICENCE_HELP = "What others may do with the LoRA. Without a licence they may look at it but not reuse it."
 
 
 @dataclass(frozen=True)
 class LicenceFields:
-    """`follow` gives `following` its values for another LoRA, from `followed`. For the tab's one handler of that change: with a second one
-    Gradio 6.31 may find the field changed for ever."""
+    """`follow` computes the values of `following` for another LoRA from `followed`. It is called by the tab's one handler of that change: with
+    two handlers Gradio 6.31 may report the field as changed without end."""
 
     licence: gr.Dropdown
     name: gr.Textbox
     link: gr.Textbox
     follow: Callable
-    followed: list
-    following: list
+    followed: list[gr.components.Component]
+    following: list[gr.components.Component]
 
 
 def build_licence(studio: Studio, adapter: gr.Dropdown, repo: gr.Textbox) -> LicenceFields:
-    choices = [(words, name) for name, words in licensing.LICENCES.items()]
+    choices = [(label, name) for name, label in licensing.LICENCES.items()]
     licence = gr.Dropdown(choices, value="", label="Licence", info=LICENCE_HELP, filterable=False, elem_id="licence")
     with gr.Row(visible=False) as other:
-        name = gr.Textbox(label="Name of the licence", min_width=120)
-        link = gr.Textbox(label="Link to it", min_width=120)
-    about = html("", elem_id="about-licence")
-    theirs = gr.State(False)
+        name = gr.Textbox(label="Licence name", min_width=120)
+        link = gr.Textbox(label="Licence link", min_width=120)
+    details = html("", elem_id="about-licence")
+    touched = gr.State(False)
 
-    def explain(chosen, repo, licence, name, link, request: gr.Request):
-        base = base_of(studio.workspace(request), chosen)
-        return words_on(*base, licence or "", name or "", link or "", repo or "") if base else ""
+    def explain(chosen: str | None, repo: str | None, licence: str | None, name: str | None, link: str | None, request: gr.Request) -> str:
+        if not chosen:
+            return ""
+        return licence_details(*base_of(studio.workspace(request), chosen), licence or "", name or "", link or "", repo or "")
 
-    def follow(workspace: Workspace, chosen, theirs, licence, name, link):
-        """The licence that the base proposes, unless somebody chose one."""
+    def follow(workspace: Workspace, chosen: str, touched: bool, licence: str | None, name: str | None, link: str | None) -> tuple[str | None, str]:
+        """The licence that the base proposes, unless the user chose one."""
         base_title, base = base_of(workspace, chosen)
-        licence = licence if theirs else licensing.default_licence(base)
-        return licence, words_on(base_title, base, licence or "", name or "", link or "", repo_name(workspace, chosen))
+        licence = licence if touched else licensing.default_licence(base)
+        return licence, licence_details(base_title, base, licence or "", name or "", link or "", repo_name(workspace, chosen))
 
-    gr.on([licence.change, name.blur, link.blur, repo.change], explain, [adapter, repo, licence, name, link], about, **QUIET)
+    gr.on([licence.change, name.blur, link.blur, repo.change], explain, [adapter, repo, licence, name, link], details, **QUIET)
     licence.change(lambda name: gr.update(visible=name == licensing.OTHER), licence, other, **QUIET)
-    licence.input(lambda: True, None, theirs, **QUIET)
-    return LicenceFields(licence, name, link, follow, [theirs, licence, name, link], [licence, about])
+    licence.input(lambda: True, None, touched, **QUIET)
+    return LicenceFields(licence, name, link, follow, [touched, licence, name, link], [licence, details])
 
 
-def base_of(workspace: Workspace, ref: str | None) -> tuple[str, Licence | None] | None:
-    """(title, licence) of the base that a run's LoRA was made from; no licence where it is not known."""
-    if not ref:
-        return None
+def base_of(workspace: Workspace, ref: str) -> tuple[str, Licence | None]:
+    """(title, licence) of the base that a run's LoRA was trained on; None for an unknown licence."""
     base = bases.get_base(Run.open(workspace, ref.removeprefix("run:").partition("@")[0]).config.model.base_model)
     return base.title, base.offer.licence if base.offer else None
 
 
 def repo_name(workspace: Workspace, ref: str) -> str:
-    """A name for the Hub: the LoRA's title, begun as the licence of its base asks."""
+    """Repository name for the Hub: the LoRA's title, with the prefix that the licence of its base requires."""
     title, (_, licence) = library.find(workspace, ref).title, base_of(workspace, ref)
-    begins = licence.begins if licence else ""
-    return slug(title if title.lower().startswith(begins.lower()) else f"{begins} {title}")
+    prefix = licence.name_prefix if licence else ""
+    return slug(title if title.lower().startswith(prefix.lower()) else f"{prefix} {title}")
 
 
-def words_on(base_title: str, base: Licence | None, licence: str, name: str, link: str, repo: str) -> str:
-    """What stands below the field."""
+def licence_details(base_title: str, base: Licence | None, licence: str, name: str, link: str, repo: str) -> str:
+    """Details below the field."""
     lines = [licensing.explain_base_licence(base_title, base)]
     if base and licence == licensing.AS_BASE:
         lines.append(render("publish", "licence_of_base", base))
     try:
         grant = licensing.resolve_grant(base_title, base, licence, name, link)
-        refused, advice = licensing.find_conflict(base_title, base, grant), licensing.find_warnings(base_title, base, grant, repo.rpartition("/")[2])
-        said = notice(refused, "bad") + notice(" ".join(advice), "warn")
+        refusal = licensing.find_conflict(base_title, base, grant)
+        warnings = licensing.find_warnings(base_title, base, grant, repo.rpartition("/")[2])
+        message = notice(refusal, "bad") + notice(" ".join(warnings), "warn")
     except StudioError as error:
-        said = notice(str(error), "warn")
-    return facts(lines) + said
+        message = notice(str(error), "warn")
+    return facts(lines) + message

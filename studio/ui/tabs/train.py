@@ -65,7 +65,7 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
     """`chosen` is the dataset that is open on every tab, `open_run` the run that is shown, `requested` the LoRAs to load in Generate;
     `job_changes` changes when a training makes progress."""
     html(render("train", "head"))
-    with gr.Row(elem_classes="bench") as workbench:
+    with gr.Row(elem_classes="workbench") as workbench:
         with gr.Column(elem_classes="pane", scale=5, min_width=320):
             column = _build_form(studio)
         with gr.Column(scale=7, min_width=320):
@@ -125,7 +125,7 @@ def _place_base(form: Form[TrainConfig], studio: Studio) -> None:
         info="The model that the LoRA is trained on: one of the list, a Hub id (owner/name), or a folder or .safetensors file on this computer.",
         elem_id="base",
     )
-    bases.place_about(base, studio, training=True)
+    bases.add_base_details(base, studio, training=True)
 
 
 def _place_settings(form: Form[TrainConfig]) -> tuple[gr.components.Component, gr.components.Component]:

@@ -67,7 +67,7 @@ def _wire_summary(studio: Studio, form: TrainForm, rank: gr.components.Component
             offer = families.offer(config.model.base_model)
             if (offer and offer.shipped) or estimates.load_estimate(studio.home, config) or not estimates.can_estimate(config):
                 return gr.skip()
-            await studio.finished(studio.count(studio.owner(request), config))
+            await studio.wait_for(studio.start_estimate(studio.owner(request), config))
             return render_estimate(studio.workspace(request), config, estimates.load_estimate(studio.home, config))
         except StudioError:
             # A number that is still being typed, which the summary reports; or a visitor at the limit of their jobs.

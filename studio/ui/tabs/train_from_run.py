@@ -8,7 +8,7 @@ from studio.datasets.dataset import Dataset
 from studio.runs.run import Run
 from studio.ui.components.html import notice
 from studio.ui.components.run_state import step_label
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.train_form import TrainForm, dataset_choices
 from studio.ui.tabs.train_run import RunView, shown_run
 
@@ -23,7 +23,7 @@ def fill_from_runs(studio: Studio, view: RunView, open_run: gr.State, chosen: gr
         dataset = Dataset.open(workspace, dataset_id if dataset_id in known else known[0])
         return {chosen: dataset.id, **form.fill(workspace, dataset, None, fields.replace(run.requested, changes), notice(message, "good"))}
 
-    @in_words
+    @show_errors
     def copy_settings(run_id: str | None, dataset_id: str | None, request: gr.Request) -> dict:
         workspace = studio.workspace(request)
         run = shown_run(workspace, run_id)
@@ -33,7 +33,7 @@ def fill_from_runs(studio: Studio, view: RunView, open_run: gr.State, chosen: gr
             message += " Its dataset no longer exists, so another is chosen."
         return fill(workspace, run, own if own in known else dataset_id, {}, message)
 
-    @in_words
+    @show_errors
     def start_from(run_id: str | None, dataset_id: str | None, request: gr.Request) -> dict:
         """The chosen dataset is kept, so that training can continue on another one."""
         workspace = studio.workspace(request)

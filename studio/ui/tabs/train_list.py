@@ -9,7 +9,7 @@ from studio.runs.run import Run
 from studio.ui.components import run_list, run_state
 from studio.ui.components.html import html, notice, panel
 from studio.ui.components.removed import build_removed
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Lists:
             each.open(_opened, None, inputs[0], **QUIET)
 
     def _wire_queue(self, show: Callable, inputs: list, outputs: list) -> None:
-        @in_words
+        @show_errors
         def move(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:
             job = self.studio.jobs.get(int(event.job), self.studio.owner(request))
             if job.state == "waiting":
                 self.studio.jobs.move(job.id, event.where)
             return show(run_id, ids, request)
 
-        @in_words
+        @show_errors
         def cancel(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:
             job = self.studio.jobs.get(int(event.job), self.studio.owner(request))
             if job.state == "waiting":
@@ -47,7 +47,7 @@ class Lists:
         self.queue.cancel(cancel, inputs, outputs, **QUIET)
 
     def _wire_removal(self, show: Callable, inputs: list, outputs: list) -> None:
-        @in_words
+        @show_errors
         def remove(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:
             workspace = self.studio.workspace(request)
             run = Run.open(workspace, event.run)
@@ -57,7 +57,7 @@ class Lists:
             workspace.remove(run.path)
             return *show(run_id if run_id != event.run else None, ids, request), ""
 
-        @in_words
+        @show_errors
         def restore(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:
             self.studio.workspace(request).restore(event.id)
             return *show(run_id, ids, request), ""
@@ -66,7 +66,7 @@ class Lists:
         self.removed.restore(restore, inputs, [*outputs, self.message], **QUIET)
 
     def _wire_picking(self, inputs: list) -> None:
-        @in_words
+        @show_errors
         def pick(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:
             ids = [each for each in ids if each != event.run] + ([event.run] if event.value else [])
             runs = Run.all(self.studio.workspace(request))

@@ -15,7 +15,7 @@ from studio.ui.components import removed
 from studio.ui.components.html import counted, html, notice, small
 from studio.ui.components.removed import build_removed
 from studio.ui.components.templates import render
-from studio.ui.studio import QUIET, Studio, in_words
+from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.train_form import TrainForm, describe_preset, warnings
 
 REPLACE = "Replace the preset of this name"
@@ -103,14 +103,14 @@ def _wire_import(studio: Studio, store: PresetStore, form: TrainForm) -> None:
 
 
 def _wire_removal(studio: Studio, store: PresetStore, form: TrainForm) -> None:
-    @in_words
+    @show_errors
     def remove_preset(dataset_id: str, preset: str | None, memory: str, request: gr.Request) -> dict:
         workspace = studio.workspace(request)
         title = next((each.title for each in starting_points.saved_presets(workspace) if each.name == preset), "")
         starting_points.remove(workspace, preset or "")
         return {**form.open(workspace, dataset_id, memory=memory), store.message: notice(f"{title} was removed. It can be restored below.")}
 
-    @in_words
+    @show_errors
     def restore_preset(dataset_id: str, base_model: str | None, request: gr.Request, event: gr.EventData) -> tuple:
         workspace = studio.workspace(request)
         workspace.restore(event.id)

@@ -10,8 +10,8 @@ from studio.jobs import launch, worker
 from studio.runs.run import Run
 from studio.ui.components import removed, run_list, run_state, run_view
 from studio.ui.components.html import empty, html, panel
-from studio.ui.studio import QUIET, Studio, in_words
-from studio.ui.tabs.generate_stack import Wish
+from studio.ui.studio import QUIET, Studio, show_errors
+from studio.ui.tabs.generate_stack import StackRequest
 from studio.ui.tabs.train_list import Lists, build_lists
 
 NO_RUN = empty("Nothing trained yet", "During training, samples appear here, one column every few steps, so that you can watch the LoRA improve.")
@@ -51,13 +51,13 @@ class RunView:
     def listing(self) -> gr.HTML:
         return self.lists.listing
 
-    @in_words
+    @show_errors
     def find_running(self, request: gr.Request) -> str | None:
         """Id of the run to show on page load: the one that is training. None shows the newest."""
         running = (job for job in run_state.newest_jobs(self.studio, self.studio.owner(request)).values() if job.state == "running")
         return next((job.payload["run"] for job in running), None)
 
-    @in_words
+    @show_errors
     def show(self, run_id: str | None, picked: list[str], request: gr.Request) -> tuple:
         """Values of `outputs`."""
         owner, workspace = self.studio.owner(request), self.studio.workspace(request)
@@ -126,7 +126,7 @@ def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: g
 def _wire_state(view: RunView) -> None:
     studio = view.studio
 
-    @in_words
+    @show_errors
     def stop(run_id: str | None, picked: list[str], request: gr.Request) -> tuple:
         run = shown_run(studio.workspace(request), run_id)
         job = run_state.newest_jobs(studio, studio.owner(request)).get(run.id)
@@ -134,11 +134,11 @@ def _wire_state(view: RunView) -> None:
             studio.stop(job)
         return view.show(run_id, picked, request)
 
-    @in_words
+    @show_errors
     def resume(run_id: str | None, picked: list[str], request: gr.Request) -> tuple:
         run = shown_run(studio.workspace(request), run_id)
         run.clear_stop()
-        studio.go_on(studio.owner(request), run)
+        studio.resume_run(studio.owner(request), run)
         return view.show(run.id, picked, request)
 
     view.stop.click(stop, view.inputs, view.outputs, **QUIET)
@@ -148,17 +148,17 @@ def _wire_state(view: RunView) -> None:
 def _wire_actions(view: RunView) -> None:
     studio = view.studio
 
-    @in_words
+    @show_errors
     def extend(run_id: str | None, picked: list[str], request: gr.Request, event: gr.EventData) -> tuple:
         run = shown_run(studio.workspace(request), run_id)
         if run_state.condition(run, run_state.newest_jobs(studio, studio.owner(request)).get(run.id)).state != "finished":
             # The second of two clicks.
             return view.show(run.id, picked, request)
         run.extend(int(event.value) if str(event.value).isdigit() else event.value)
-        studio.go_on(studio.owner(request), run)
+        studio.resume_run(studio.owner(request), run)
         return view.show(run.id, picked, request)
 
-    @in_words
+    @show_errors
     def retry(run_id: str | None, request: gr.Request, event: gr.EventData) -> str:
         workspace = studio.workspace(request)
         run, _ = launch.retry(workspace, studio.jobs, shown_run(workspace, run_id), int(event.number))
@@ -170,13 +170,13 @@ def _wire_actions(view: RunView) -> None:
 
 
 def _wire_try(view: RunView, tabs: gr.Tabs, requested: gr.State) -> None:
-    @in_words
+    @show_errors
     def try_run(run_id: str | None, request: gr.Request) -> tuple:
         run = shown_run(view.studio.workspace(request), run_id)
-        return Wish((f"run:{run.id}",), alone=True), gr.Tabs(selected="generate")
+        return StackRequest((f"run:{run.id}",), alone=True), gr.Tabs(selected="generate")
 
     def try_checkpoint(event: gr.EventData) -> tuple:
-        return Wish((event.ref,), alone=True), gr.Tabs(selected="generate")
+        return StackRequest((event.ref,), alone=True), gr.Tabs(selected="generate")
 
     view.try_it.click(try_run, view.open_run, [requested, tabs], **QUIET)
     view.sample_grid.use(try_checkpoint, None, [requested, tabs], **QUIET)

@@ -1,15 +1,14 @@
-/* What is dropped anywhere on the page goes into an upload button, while the part of the page that it belongs to is in sight.
-   What is dropped on an upload of its own is left to that. */
+/* Files dropped anywhere on the page go to the upload button of the visible zone. Files dropped on an upload field are left to that field. */
 
 const ZONES = [
-  { inSight: "#base-plate", upload: "#restore", takes: (item) => item.type === "image/png" },
-  { inSight: "#captions", upload: "#add-images", takes: () => true },
+  { visible: "#base-image", upload: "#restore", accepts: (item) => item.type === "image/png" },
+  { visible: "#captions", upload: "#add-images", accepts: () => true },
 ];
 
 function zoneFor(event) {
   const files = [...(event.dataTransfer?.items ?? [])].filter((item) => item.kind === "file");
   if (!event.target.closest(".gradio-container") || event.target.closest("input[type=file], .file-drop")) return null;
-  return ZONES.find(({ inSight, takes }) => document.querySelector(inSight)?.offsetParent && files.some(takes));
+  return ZONES.find(({ visible, accepts }) => document.querySelector(visible)?.offsetParent && files.some(accepts));
 }
 
 document.addEventListener("dragover", (event) => {
@@ -18,7 +17,7 @@ document.addEventListener("dragover", (event) => {
 
 document.addEventListener("drop", (event) => {
   const zone = zoneFor(event);
-  // Gradio 6.31 lays the field beside its button.
+  // Gradio 6.31 puts the field beside its button.
   const field = zone && document.querySelector(zone.upload)?.parentElement.querySelector("input[type=file]");
   if (!field) return;
   event.preventDefault();

@@ -1,9 +1,9 @@
-/* The Generate tab while fields move: a slider's number, and which trigger words the prompt lacks. */
+/* Immediate updates of the Generate tab: the number beside a slider, and the trigger words that the prompt lacks. */
 
 const plain = (words) => ` ${words.toLowerCase().replace(/[^\p{L}\p{N}_]+/gu, " ").trim()} `;
 
 function markMissing(prompt) {
-  for (const chip of document.querySelectorAll("#words .chip")) chip.classList.toggle("missing", !plain(prompt).includes(plain(chip.dataset.word)));
+  for (const chip of document.querySelectorAll("#trigger-words .chip")) chip.classList.toggle("missing", !plain(prompt).includes(plain(chip.dataset.word)));
 }
 
 document.addEventListener("input", ({ target }) => {

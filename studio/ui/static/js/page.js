@@ -1,4 +1,4 @@
-/* The page as a whole. */
+/* Entry point of the page's scripts. */
 
 import "./compiled.js";
 import "./captions.js";
@@ -8,11 +8,11 @@ import "./masks.js";
 import "./queue.js";
 import "./scroll.js";
 
-/* Gradio 6.31 measures its tabs once; on a busy computer that is before the style is there, and they all land in a menu. */
-const MEASURED_AGAIN_MS = [50, 600, 2500];
+/* Gradio 6.31 measures its tabs once. On a slow computer the style sheet is not loaded by then, and all tabs move into the overflow menu. */
+const MEASURE_AGAIN_MS = [50, 600, 2500];
 
 function measureTabs() {
-  for (const wait of MEASURED_AGAIN_MS) setTimeout(() => window.dispatchEvent(new Event("resize")), wait);
+  for (const wait of MEASURE_AGAIN_MS) setTimeout(() => window.dispatchEvent(new Event("resize")), wait);
 }
 
 const painted = new MutationObserver(() => {
