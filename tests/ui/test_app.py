@@ -42,7 +42,7 @@ def test_a_training_is_shown_however_many_images_are_generated_meanwhile(home):
         headers: dict = {}
 
     app, studio = ui.build_app(home, Access())
-    poll = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "poll")
+    poll = next(event.fn for event in app.fns.values() if event.fn and event.fn.__qualname__.startswith("poll_jobs"))
     training = studio.jobs.submit("local", "train", {"run": "gone"})
     studio.jobs.claim(("train",), 1)
     for kind in ("generate", "caption"):
