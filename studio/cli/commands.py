@@ -14,6 +14,7 @@ from studio.cli.terminal import HomeOption, check_target, console, follow, open_
 from studio.config import foreign, shipped_presets
 from studio.config.recipe import DEFAULT_RECIPE, Recipe
 from studio.core.errors import StudioError, validated
+from studio.core.logging import configure
 from studio.datasets.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.families import bases
@@ -22,7 +23,11 @@ from studio.runs import library, starting_points, trash
 from studio.runs.run import Run
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Caption images, train a LoRA, generate with it, publish it."
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Caption images, train a LoRA, generate with it, publish it.",
 )
 DEFAULT_OF_BASE = "Default: as recommended for the base model."
 
@@ -208,6 +213,8 @@ def main() -> None:
     """Run the command line; a StudioError or OSError prints a message instead of a traceback."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
+        # Its stderr is the terminal, which shows progress and errors.
+        configure("cli", default="warning")
         app(standalone_mode=True)
     except StudioError as error:
         print_error(str(error))
