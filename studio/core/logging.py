@@ -114,6 +114,9 @@ class SafeFormatter(logging.Formatter):
         record.exc_text = None
         if not self.with_text and isinstance(record.args, tuple):
             record.args = tuple(_described(value) if isinstance(value, BaseException) else value for value in record.args)
+        if not self.with_text and record.name == "asyncio":
+            # The lines after the first are the task and the handle, whose repr quotes an exception.
+            record.msg, record.args = record.getMessage().partition("\n")[0], None
         text = super().format(record)
         if not self.with_text:
             text = TRUNCATED_PROMPT.sub(r"\1 (text removed)", text)

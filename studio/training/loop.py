@@ -4,6 +4,12 @@ A run that is killed at any point and resumed ends in the same adapter, byte for
 (seed, step, index), settings chosen for the machine are stored in the run, and checkpoints are written atomically.
 """
 
+if __name__ == "__main__":
+    # Before the other imports, so that what libraries write during their import comes after the versions.
+    from studio.training.run_log import configure_process
+
+    configure_process()
+
 import contextlib
 import errno
 import logging
@@ -359,5 +365,4 @@ def _fail(run: Run, message: str, retries: list[dict] | None = None, raised: boo
 
 
 if __name__ == "__main__":
-    run_log.configure_process()
     sys.exit(main(sys.argv[1:]))
