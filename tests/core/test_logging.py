@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -46,10 +47,12 @@ def child(code: str, log) -> str:
 
 
 def test_a_record_is_a_line_with_time_level_process_and_logger():
-    lines = run("log.warning('careful: %s', 7)").splitlines()
+    lines = run("log.warning('careful: %s', 7)", TZ="Asia/Tokyo").splitlines()
     assert all(LINE.fullmatch(line) for line in lines)
     assert lines[0].endswith("log level info") and "LoRA Studio 0.1.0, Python 3." in lines[0]
     assert re.search(r"Z WARNING test studio\.x: careful: 7$", lines[-1])
+    written = datetime.fromisoformat(lines[-1].partition(" ")[0])
+    assert abs(datetime.now(UTC) - written) < timedelta(minutes=5)
 
 
 @pytest.mark.parametrize("level", LEVELS)
