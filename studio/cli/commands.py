@@ -23,11 +23,7 @@ from studio.runs import library, starting_points, trash
 from studio.runs.run import Run
 
 app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Caption images, train a LoRA, generate with it, publish it.",
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Caption images, train a LoRA, generate with it, publish it."
 )
 DEFAULT_OF_BASE = "Default: as recommended for the base model."
 
@@ -215,7 +211,8 @@ def main() -> None:
     try:
         # Its stderr is the terminal, which shows progress and errors.
         configure("cli", default="warning")
-        app(standalone_mode=True)
+        # Called directly, Typer 0.29 would replace the handler of uncaught exceptions.
+        typer.main.get_command(app)(standalone_mode=True)
     except StudioError as error:
         print_error(str(error))
     except OSError as error:

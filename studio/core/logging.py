@@ -40,9 +40,9 @@ LOGS_OF_REQUESTS = ("httpx", "httpcore", "uvicorn.access", "urllib3")
 SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "LORA_STUDIO_PASSWORD", "OAUTH_CLIENT_SECRET")
 SHORTEST_SECRET = 4
 """A shorter value would be removed from ordinary words."""
-TOKEN = re.compile(r"\bhf_[\w.-]{6,}|(?<=\bBearer )[^\s'\",]+|(?<=\bBasic )[A-Za-z0-9+/=]{8,}", re.IGNORECASE)
+TOKEN = re.compile(r"\bhf_[\w.-]{6,}|(?<=\bBearer )[^\s'\",]+", re.IGNORECASE)
 TRUNCATED_PROMPT = re.compile(r"(The following part of your input was truncated because .*? tokens:).*", re.DOTALL)
-"""The warning of diffusers 0.40 and transformers' tokenizers that quotes a prompt, in all pipelines."""
+"""The warning with which all pipelines of diffusers 0.42 quote a prompt."""
 SAFE_MODULES = ("torch", "diffusers", "transformers", "peft", "accelerate", "bitsandbytes", "torchao", "studio")
 """A RuntimeError raised directly in these comes from torch's kernels or a driver: shapes, devices, memory. The studio raises none itself."""
 
@@ -202,7 +202,7 @@ class LibraryLogger(logging.Logger):
 def _adopt_loggers() -> None:
     """Make every logger a LibraryLogger: those of libraries that were imported before, and those still to come."""
     logging.setLoggerClass(LibraryLogger)
-    for logger in logging.Logger.manager.loggerDict.values():
+    for logger in list(logging.Logger.manager.loggerDict.values()):
         if type(logger) is logging.Logger:
             logger.__class__ = LibraryLogger
             own, logger.handlers = logger.handlers, []

@@ -72,7 +72,7 @@ def test_an_unknown_level_is_refused_with_those_that_are_allowed():
         level_from({"LORA_STUDIO_LOG": "loud"})
 
 
-@pytest.mark.parametrize("command", [["app.py"], ["-m", "studio", "list", "runs"]], ids=["app.py", "command line"])
+@pytest.mark.parametrize("command", [["app.py"], ["-m", "studio", "show", "runs"]], ids=["app.py", "command line"])
 def test_a_process_with_an_unknown_level_does_not_start(command, tmp_path):
     env = platform.environment(LORA_STUDIO_LOG="loud", LORA_STUDIO_HOME=str(tmp_path))
     ended = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env, cwd=platform.REPOSITORY, timeout=120)
@@ -256,3 +256,16 @@ def test_a_file_that_a_shell_redirects_to_is_left_alone(tmp_path):
 def test_setting_up_imports_no_heavy_library():
     printed = run("print([name for name in ('torch', 'transformers', 'diffusers', 'gradio') if name in sys.modules], file=sys.stderr)")
     assert printed.rstrip().endswith("[]")
+
+
+def test_an_uncaught_exception_of_a_command_is_logged_like_any_other(tmp_path):
+    code = f"""
+import sys
+from studio.cli import commands
+def fail(home): raise ValueError({TEXT!r})
+commands.open_home = fail
+sys.argv = ["studio", "show", "runs", "--home", {str(tmp_path)!r}]
+commands.main()
+"""
+    printed = run(code, setup="")
+    assert re.search(r"Z CRITICAL cli .*: uncaught exception\nValueError\n", printed) and TEXT not in printed, printed
