@@ -101,7 +101,7 @@ def log_packages() -> None:
 class SafeFormatter(logging.Formatter):
     """Formats a record as one line with time (UTC), level, process and logger; removes tokens and, unless `with_text`, user text."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def __init__(self, process: str, secrets: Iterable[str], with_text: bool):
         super().__init__(f"%(asctime)s.%(msecs)03dZ %(levelname)s {process} %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
