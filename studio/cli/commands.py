@@ -14,6 +14,7 @@ from studio.cli.terminal import HomeOption, check_target, console, follow, open_
 from studio.config import foreign, shipped_presets
 from studio.config.recipe import DEFAULT_RECIPE, Recipe
 from studio.core.errors import StudioError, validated
+from studio.core.logging import configure
 from studio.datasets.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.families import bases
@@ -208,7 +209,10 @@ def main() -> None:
     """Run the command line; a StudioError or OSError prints a message instead of a traceback."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        app(standalone_mode=True)
+        # Its stderr is the terminal, which shows progress and errors.
+        configure("cli", default="warning")
+        # Called directly, Typer 0.29 would replace the handler of uncaught exceptions.
+        typer.main.get_command(app)(standalone_mode=True)
     except StudioError as error:
         print_error(str(error))
     except OSError as error:

@@ -1,6 +1,7 @@
 """StudioError, the error shown to users: what failed, the value, what is allowed, what to do."""
 
 import traceback
+from collections.abc import Callable
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -26,11 +27,15 @@ def validated(kind: type[Model], values: dict) -> Model:
         raise StudioError(f"{where}: {repr(first['input'])[:60]} does not fit. {first['msg']}.") from None
 
 
-def traceback_without_messages(error: BaseException) -> str:
-    """A traceback without exception messages: type of each error, files, lines and code. Messages quote values, and a value may be a token."""
+def traceback_without_messages(error: BaseException, safe_message: Callable[[BaseException], str] = lambda error: "") -> str:
+    """A traceback without exception messages: type of each error, files, lines and code. Messages quote values, and a value may be a token.
+
+    `safe_message` returns the message of an error that quotes none, otherwise an empty text.
+    """
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain:
         chain.append(current)
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return "".join(f"{type(each).__name__}\n{''.join(traceback.format_tb(each.__traceback__))}" for each in reversed(chain))
+    heads = [": ".join(filter(None, (type(each).__name__, safe_message(each)))) for each in reversed(chain)]
+    return "".join(f"{head}\n{''.join(traceback.format_tb(each.__traceback__))}" for head, each in zip(heads, reversed(chain)))

@@ -7,6 +7,7 @@ import _thread
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def spawn(
     status, negative for a signal.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as output:
+    # Readable, so that the child can shorten it: see logging.drop_middle.
+    with open(log, "a+b") as output:
         child = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE if secret is not None else subprocess.DEVNULL,
@@ -219,3 +221,21 @@ def limit_cpu(seconds_from_now: int) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds_from_now, hard))
+
+
+def processor() -> str:
+    """Name of the CPU, or its architecture where the system does not report it."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    import platform
+
+    return platform.processor() or platform.machine()
+
+
+def nvidia_driver() -> str:
+    """Version of the NVIDIA driver on Linux, or empty."""
+    with contextlib.suppress(OSError):
+        if found := re.search(r"Kernel Module\D*([\d.]+)", Path("/proc/driver/nvidia/version").read_text(errors="replace")):
+            return found[1]
+    return ""

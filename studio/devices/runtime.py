@@ -60,6 +60,18 @@ def precision(device: str, base_parameters: int) -> str:
     return "bfloat16" if native and (device == "cuda" or base_parameters > LARGE_BASE_PARAMETERS) else "float32"
 
 
+def describe(chosen: RuntimeConfig) -> str:
+    """Name, memory, driver and CUDA version of the device, for a log."""
+    import torch
+
+    if chosen.device == "cuda":
+        gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+        driver = platform.nvidia_driver() or "unknown"
+        return f"{gpu.name}, {gpu.total_memory / 1e9:.1f} GB, compute {gpu.major}.{gpu.minor}, driver {driver}, CUDA {torch.version.cuda}"
+    free = platform.free_memory() / 1e9
+    return f"{chosen.device} ({platform.processor()}), {free:.1f} GB of RAM free, {os.cpu_count()} cores, {chosen.threads} threads"
+
+
 def peak_bytes(chosen: RuntimeConfig) -> int:
     """Peak memory of this process so far, on the GPU or in RAM."""
     import torch

@@ -23,7 +23,12 @@ def load_pipeline(
 ) -> "DiffusionPipeline":
     import torch
     from diffusers import PipelineQuantizationConfig
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
+    # In a log file every update of a progress bar is a line; jobs report their progress themselves.
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     kind = pipeline_class(family, base)
     _check_tokenizers(family, base)
     separate = family.load_separately(base)

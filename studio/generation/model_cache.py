@@ -5,6 +5,7 @@ A GPU holds one of them; a CPU holds two bases and a captioner. torch is importe
 
 import gc
 import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from studio.runs import library
 if TYPE_CHECKING:
     from studio.datasets.captioners.base import Captioner
     from studio.generation.generator import Generator
+
+log = logging.getLogger(__name__)
 
 BASES_KEPT = {"cpu": 2, "cuda": 1}
 SMALL_BYTES = 500 * 1000**2
@@ -65,6 +68,7 @@ class ModelCache:
             while len(self.generators) >= BASES_KEPT[self.device]:
                 self.generators.pop(next(iter(self.generators)))
             self._collect_garbage()
+            log.info("Loading the base %s, family %s, on %s in %s", base.id, family.name, self.device, self.dtype)
             self.generators[key] = Generator(base, family, self.device, self.dtype)
         return self.generators[key]
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from studio.core import platform
+from studio.core.logging import configure
 from studio.core.workspace import Home
 from studio.jobs.progress import Cancelled, ErrorBoundary, ProgressReporter
 from studio.jobs.queue import DIRECT_KINDS, Jobs
@@ -56,6 +56,7 @@ def _interrupted_by_cancel(jobs: Jobs, job_id: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    done = run_direct(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer.read() or None)
+    given = sys.stdin.buffer.read()
+    configure("job", secrets=[given.decode(errors="replace")])
+    done = run_direct(Path(sys.argv[1]), int(sys.argv[2]), given or None)
     sys.exit(0 if done else 1)

@@ -57,16 +57,22 @@ class ErrorBoundary:
         self.log_file = log_file
 
     def __enter__(self) -> "ErrorBoundary":
+        self.began = time.monotonic()
+        log.info("job %d (%s) begins", self.job.id, self.job.kind)
         return self
 
     def __exit__(self, kind, error, traceback) -> bool:
+        seconds = time.monotonic() - self.began
         if isinstance(error, Cancelled):
+            log.info("job %d (%s) cancelled after %.1f s", self.job.id, self.job.kind, seconds)
             self.jobs.mark_cancelled(self.job.id)
             return True
         if not isinstance(error, Exception):
+            log.info("job %d (%s) returns after %.1f s", self.job.id, self.job.kind, seconds)
             return False
-        if not isinstance(error, StudioError):
-            log.error("job %d (%s) failed", self.job.id, self.job.kind, exc_info=error)
+        # Without the message of a StudioError, which the page shows and which may quote what the user typed.
+        level = logging.WARNING if isinstance(error, StudioError) else logging.ERROR
+        log.log(level, "job %d (%s) failed after %.1f s", self.job.id, self.job.kind, seconds, exc_info=error)
         self.jobs.fail(self.job.id, error_message(error, self.log_file))
         return True
 

@@ -247,8 +247,12 @@ class Jobs:
             )
 
     def delete_old(self, days: float = 30) -> None:
-        """Delete finished jobs older than `days`. Training jobs stay: they record how their run ended."""
-        self._table.write("DELETE FROM jobs WHERE finished < ? AND kind != 'train'", time.time() - days * 86400)
+        """Delete finished jobs older than `days`, and logs of jobs. Training jobs stay: they record how their run ended."""
+        oldest = time.time() - days * 86400
+        self._table.write("DELETE FROM jobs WHERE finished < ? AND kind != 'train'", oldest)
+        for log in (self.database.parent / "logs").glob("job-*.log"):
+            if log.stat().st_mtime < oldest:
+                log.unlink(missing_ok=True)
 
     def data_version(self) -> int:
         """A number that changes when any job changes. Takes microseconds; compare only within one Jobs object."""

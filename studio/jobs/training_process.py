@@ -1,12 +1,15 @@
 """Training process as seen by the worker: a detached process that writes events, accepts stop and pause requests, and may die at any time."""
 
 import contextlib
+import logging
 from pathlib import Path
 
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.jobs.queue import Job, Jobs
 from studio.runs.run import Run
+
+log = logging.getLogger(__name__)
 
 
 class TrainingChild:
@@ -24,7 +27,7 @@ class TrainingChild:
         self.stop_sent = False
 
     @classmethod
-    def start(cls, jobs: Jobs, job: Job, run: Run, log: Path) -> "TrainingChild":
+    def start(cls, jobs: Jobs, job: Job, run: Run, log_file: Path) -> "TrainingChild":
         """Start a process for a new or interrupted run, and clear old stop and pause requests. If a process already trains this run, because its
         worker died before it recorded the pid, attach to it."""
         run.clear_stop()
@@ -34,10 +37,11 @@ class TrainingChild:
         if child.find_process():
             return child
         command = platform.module_command("studio.training.loop", run.path, count=run.config.runtime.processes)
-        process = platform.spawn(command, log, on_exit=child._on_exit)
+        process = platform.spawn(command, log_file, on_exit=child._on_exit)
         child.is_child = True
         child.pid, child.mark = process.pid, platform.start_mark(process.pid)
         jobs.set_process(job.id, process.pid)
+        log.info("job %d trains in process %d", job.id, process.pid)
         jobs.progress(job.id, 0, child.total, message="Preparing to train")
         return child
 
@@ -95,6 +99,7 @@ class TrainingChild:
 
     def _close(self) -> None:
         kind, result = self.last_event.get("kind"), {"run": self.run.id, "step": self.last_event.get("step", self.step)}
+        log.info("training of job %d has ended: last event %s, step %d, exit status %s", self.job.id, kind, self.step, self.status)
         where = f" at step {self.step}" if self.step else " before the first step"
         if kind == "finished":
             self.jobs.finish(self.job.id, {**result, "adapter": f"run:{self.run.id}", "seconds": self.last_event.get("seconds")})
@@ -107,8 +112,7 @@ class TrainingChild:
             )
         elif self.status == 1:
             # It failed before it could write an event: while importing, or because another process holds the run, which then writes the events.
-            log = f"logs/{self.run.id}.log in the studio's folder"
-            message = f"Training failed{where}; see {log}. Press Resume to continue from the last checkpoint."
+            message = f"Training failed{where}; see logs/{self.run.id}.log in the studio's folder. Press Resume to continue from the last checkpoint."
             with contextlib.suppress(StudioError, OSError), self.run.lock():
                 self.run.append({"kind": "failed", "step": self.step, "message": message})
             self.jobs.fail(self.job.id, message)

@@ -18,6 +18,7 @@ from studio.config.recipe import Recipe, add_recipe
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
+from studio.core.logging import configure, log_packages
 from studio.core.workspace import Home, write_atomically
 from studio.jobs.progress import ErrorBoundary, ProgressReporter
 from studio.jobs.queue import DEVICE_KINDS, Job, Jobs
@@ -270,12 +271,13 @@ class Worker:
 
 
 def main() -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    configure("worker")
     home = Home(Path(sys.argv[1]))
     lock = FileLock(home.root / "worker.lock", "The worker")
     if not lock.acquire():
         log.warning("another worker is already running")
         return
+    log_packages()
     worker = Worker(home)
     while True:
         worker.run()

@@ -2,7 +2,11 @@
 
 import sys
 
-from studio.training.loop import main
+from studio.training.run_log import configure_process
 
 if __name__ == "__main__":
+    configure_process()
+    # Imported here: it imports torch, whose warnings belong after the versions.
+    from studio.training.loop import main
+
     sys.exit(main(sys.argv[1:]))

@@ -1,5 +1,6 @@
 """Examples of a run: its images encoded at the size of their bucket, those set aside for validation, and notes on captions that are too long."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from studio.runs.run import Run
 from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Encodings, read_mask
 from studio.training.rng import Purpose, make_rng
+
+log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 0.5
 
@@ -99,5 +102,6 @@ def truncation_notes(family: Family, pipeline: DiffusionPipeline, captions: list
     truncated = {caption: text for caption in captions if (text := family.truncated_text(pipeline, caption))}
     if not truncated:
         return []
+    log.warning("%d of %d captions are too long for this base; the end is ignored", len(truncated), len(captions))
     text = next(iter(truncated.values()))
     return [f"{len(truncated)} of {len(captions)} captions are too long for this base; the end is ignored, in the first one: “{text}”."]

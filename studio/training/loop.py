@@ -4,8 +4,15 @@ A run that is killed at any point and resumed ends in the same adapter, byte for
 (seed, step, index), settings chosen for the machine are stored in the run, and checkpoints are written atomically.
 """
 
+if __name__ == "__main__":
+    # Before the other imports, so that what libraries write during their import comes after the versions.
+    from studio.training.run_log import configure_process
+
+    configure_process()
+
 import contextlib
 import errno
+import logging
 import sys
 import time
 from pathlib import Path
@@ -18,7 +25,7 @@ from studio.core import hashes, packages, platform
 from studio.core.errors import StudioError
 from studio.devices import memory, runtime
 from studio.runs.run import Run
-from studio.training import backends, regularization
+from studio.training import backends, regularization, run_log
 from studio.training.batches import BatchLoader, ConditionCache
 from studio.training.checkpoints import Disk
 from studio.training.disk_full import WaitingDisk, WaitingRun
@@ -34,6 +41,8 @@ from studio.training.resume import last_step, repair_events, restore, save_check
 from studio.training.samples import SampleGrid
 from studio.training.step import TrainingStep
 from studio.training.validation import Validation
+
+log = logging.getLogger(__name__)
 
 STEPS_BEFORE_PREFLIGHT = 2
 """Steps in this process before the "preflight" event, which estimates time, memory and disk of the whole run."""
@@ -52,6 +61,8 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     runtime.apply(config.runtime)
     device, training, total = torch.device(config.runtime.filled_device), config.training, config.training.max_train_steps
     dtype = runtime.torch_dtype(config.runtime.filled_dtype)
+    if group.is_main:
+        run_log.log_start(run, config, base, family)
 
     # Encode images and captions. VAE and text encoders are unloaded before the denoiser is loaded, except text encoders that training needs.
     encodings = Encodings(run.cache_dir, base, family, device, dtype)
@@ -144,6 +155,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     # Report the start and generate the samples of the base.
     if group.is_main:
         run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": execution, "device": str(device)})
+        run_log.log_resume(step, config)
         captions = [image["caption"] for image in run.snapshot["pictures"]]
         for note in [*encodings.notes, *truncation_notes(family, pipeline, captions)]:
             run.append({"kind": "note", "message": note})
@@ -195,8 +207,10 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
             metrics.start_clock()
         if group.is_main and sample_due:
             sampled = samples.generate_column(step, save(step), pause_if_requested)
+            run_log.log_progress("samples", step, config, metrics.seconds_per_step)
         if group.is_main and checkpoint_due:
             save_checkpoint(run, step, parameters, disk)
+            run_log.log_progress("checkpoint", step, config, metrics.seconds_per_step)
         checkpoint_step = step if checkpoint_due else checkpoint_step
         if sample_due or checkpoint_due:
             group.barrier()
@@ -212,7 +226,9 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         if step:
             save(step)
         run.append({"kind": "stopped", "step": step})
+        run_log.log_end("stopped", step, config, time.monotonic() - started)
         return
+    run_log.log_end("finished", step, config, time.monotonic() - started)
     run.append({"kind": "finished", "step": step, "seconds": time.monotonic() - started, "adapter": run.adapter_at(step).name})
 
 
@@ -246,7 +262,8 @@ def main(argv: list[str]) -> int:
             return _fail(run, *memory.out_of_memory_advice(run.config))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-                _fail(run, f"The operating system reported an error: {error}. Check the file or device that it names, then resume the run.")
+                advice = "Check the file or device that it names, then resume the run."
+                _fail(run, f"The operating system reported an error: {error}. {advice}", raised=True)
                 raise
             return _fail(run, "The disk is full or cannot be written. Free some space and resume: nothing before the last checkpoint is lost.")
         except Exception as error:
@@ -255,7 +272,8 @@ def main(argv: list[str]) -> int:
                 return _fail(run, *memory.out_of_memory_advice(run.config))
             # Reported before it is raised: a run whose last event is not final shows as interrupted.
             summary = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-            _fail(run, f"Unexpected error ({summary}); the details are in logs/{run.id}.log in the studio's folder.{_untested_versions()}")
+            details = f"the details are in logs/{run.id}.log in the studio's folder."
+            _fail(run, f"Unexpected error ({summary}); {details}{_untested_versions()}", raised=True)
             raise
     return 0
 
@@ -266,8 +284,10 @@ def _untested_versions() -> str:
     return f" Installed in other versions than the tested ones: {'; '.join(other)}. Run `{packages.INSTALL}` and resume." if other else ""
 
 
-def _fail(run: Run, message: str, retries: list[dict] | None = None) -> int:
-    """Write the "failed" event; `retries` are changes of settings that may help, each {"title", "set"}."""
+def _fail(run: Run, message: str, retries: list[dict] | None = None, raised: bool = False) -> int:
+    """Write the "failed" event; `retries` are changes of settings that may help, each {"title", "set"}. An exception that is raised again is
+    logged where the process ends."""
+    log.error("the run failed at step %d", last_step(run), exc_info=not raised)
     run.append({"kind": "failed", "step": last_step(run), "message": message, "retries": retries or []})
     return 1
 

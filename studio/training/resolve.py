@@ -1,5 +1,6 @@
 """Settings left empty in a run's config, resolved for this machine before the first step and stored in the config: a resume uses the same."""
 
+import logging
 import shutil
 from dataclasses import replace
 
@@ -20,6 +21,8 @@ from studio.training.optimizers import check_optimizer
 from studio.training.parameters import TrainedParameters
 from studio.training.samples import SampleGrid
 from studio.training.step import TrainingStep
+
+log = logging.getLogger(__name__)
 
 SPARE_BYTES = 50_000_000
 MAX_PAUSE_ADAPTERS = 8
@@ -73,6 +76,7 @@ def resolve_execution(
 def _write(run: Run, config: TrainConfig, notes: list[str]) -> None:
     run.write_config(config)
     for note in notes:
+        log.info("%s", note)
         run.append({"kind": "note", "message": note})
 
 

@@ -5,6 +5,7 @@ current file is rejected and the next process continues with the others.
 """
 
 import json
+import logging
 import os
 import queue
 import re
@@ -18,6 +19,8 @@ from pathlib import Path
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.datasets.importing.matching import BatchCollector, Decoded, MaskTarget, NewMask
+
+log = logging.getLogger(__name__)
 
 SECONDS_PER_IMAGE = 40
 MOST_CRASHES_PER_ARCHIVE = 20
@@ -152,8 +155,9 @@ class _Decoder:
         return self.child
 
     def _fail(self, reason: str) -> None:
-        self.failure = reason
+        self.failure, child = reason, self.child
         self.end()
+        log.warning("the decoder process failed: %s Its exit status is %s.", reason, child and child.returncode)
 
     def end(self) -> None:
         if self.child is not None:
