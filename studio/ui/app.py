@@ -51,20 +51,20 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
             with gr.Tab(generate.TITLE, id="generate"):
                 generating = generate.build(studio, rooms, requested)
             with gr.Tab(dataset.TITLE, id="dataset"):
-                pictures = dataset.build(studio, rooms, chosen, jobs.progress)
+                dataset_tab = dataset.build(studio, rooms, chosen, jobs.progress)
             with gr.Tab(train.TITLE, id="train") as train_tab:
-                learning = train.build(studio, rooms, chosen, jobs.progress, requested, open_run)
+                training = train.build(studio, rooms, chosen, jobs.progress, requested, open_run)
             with gr.Tab(publish.TITLE, id="publish"):
                 publishing = publish.build(studio, rooms, jobs.states)
         bar = job_bar.build(studio, rooms)
         endpoints.add(studio)
         poll_jobs(studio, app, jobs, bar)
-        learning_base = next(each for each in learning.outputs if each.elem_id == "base")
-        refresh_loras(studio, app, jobs, generating, learning_base)
-        app.load(pictures.load, chosen, pictures.opened, **QUIET)
-        app.load(learning.load, chosen, learning.outputs, **QUIET)
-        train_tab.select(learning.refresh, learning.refresh_inputs, learning.outputs, **QUIET)
-        app.load(learning.run.find_running, None, open_run, **QUIET).then(learning.run.show, learning.run.inputs, learning.run.outputs, **QUIET)
+        training_base = next(each for each in training.outputs if each.elem_id == "base")
+        refresh_loras(studio, app, jobs, generating, training_base)
+        app.load(dataset_tab.load, chosen, dataset_tab.opened, **QUIET)
+        app.load(training.load, chosen, training.outputs, **QUIET)
+        train_tab.select(training.refresh, training.refresh_inputs, training.outputs, **QUIET)
+        app.load(training.run.find_running, None, open_run, **QUIET).then(training.run.show, training.run.inputs, training.run.outputs, **QUIET)
         app.load(publishing.list_runs, publishing.inputs, publishing.outputs, **QUIET)
         if not first_is_shipped():
             app.load(**generating.generate)
