@@ -412,8 +412,8 @@ def test_a_finished_run_is_made_longer_and_an_earlier_one_done_again(home, studi
     made = studio("dataset", "--sample", "style").splitlines()[0]
     base = save_tiny_model(tmp_path / "tiny-model")
     quick = ("dataset.resolution=64", "training.max_train_steps=2", "training.train_batch_size=1", "samples.prompts=[]", "runtime.threads=1")
-    first = Run.open(workspace, studio("train", made, f"model.base_model={base}", "lora.rank=2,4", "--title", "Ink", *quick).splitlines()[0])
-    assert first.state == "finished" and [run.state for run in Run.all(workspace)] == ["finished"] * 2
+    first = Run.open(workspace, studio("train", made, f"model.base_model={base}", "lora.rank=2", "--title", "Ink", *quick).splitlines()[0])
+    assert first.state == "finished"
     printed = studio("extend", first.id, "1").splitlines()
     assert printed == [first.id, str(first.adapter_at(3)), f"run:{first.id}"]
     assert [event["step"] for event in first.curve()] == [1, 2, 3] and first.state == "finished"

@@ -108,7 +108,7 @@ def test_a_prompt_and_a_caption_that_are_truncated_are_mentioned(used):
     home, (run, *_), _ = used
     for text in (log_of(home, run), (home.logs / "worker.log").read_text()):
         assert re.search(r"sequences up to \d+ tokens: \(text removed\)", text)
-    assert "WARNING train __main__: 3 of 3 captions are too long for this base; the end is ignored" in log_of(home, run)
+    assert "WARNING train studio.training.examples: 3 of 3 captions are too long for this base; the end is ignored" in log_of(home, run)
 
 
 def test_the_log_of_a_run_begins_with_versions_and_decisions(used):
