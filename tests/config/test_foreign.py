@@ -230,9 +230,11 @@ def test_an_optimizer_the_studio_lacks_is_named_with_what_is_used_instead(import
 
 
 @pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
-def test_a_weight_decay_that_is_not_given_is_that_of_the_optimizer_there(imported, entry):
-    for name in entry.names["kohya"]:
-        assert imported(SDXL + f'optimizer_type = "{name}"').values["training.weight_decay"] == entry.weight_decay
+def test_a_weight_decay_that_is_not_given_is_the_default_of_the_optimizers_class(imported, entry):
+    if decay := class_parameters(entry).get("weight_decay"):
+        assert entry.foreign_weight_decay == decay.default
+    for name in entry.names.get("kohya", ()):
+        assert imported(SDXL + f'optimizer_type = "{name}"').values["training.weight_decay"] == entry.foreign_weight_decay
         assert imported(SDXL + f'optimizer_type = "{name}"\noptimizer_args = ["weight_decay=0.3"]').values["training.weight_decay"] == 0.3
 
 
@@ -571,6 +573,19 @@ def test_every_optimizer_and_schedule_is_found_by_each_of_its_foreign_names(impo
     for name in entry.names.get("ai-toolkit", ()):
         found = imported(f"config: {{process: [{{train: {{{kind}: {name}}}}}]}}", "job.yaml")
         assert found.values[f"training.{kind}"] == entry.name
+
+
+@pytest.mark.parametrize("registry", [optimizers.OPTIMIZERS, schedules.SCHEDULES], ids=["optimizers", "schedules"])
+def test_foreign_names_are_lower_case_and_told_apart(registry):
+    for entry in registry:
+        assert set(entry.names) <= set(TRAINERS)
+        assert all(name == name.lower().rpartition(".")[2] for names in entry.names.values() for name in names), entry.name
+    for trainer, names in TRAINERS.items():
+        listed = [name for entry in registry for name in entry.names.get(trainer, ())]
+        for name in {name for name in listed if listed.count(name) > 1}:
+            alike = [entry for entry in registry if name in entry.names.get(trainer, ())]
+            made_with = [tuple(entry.arguments[argument] for argument in names.OPTIMIZER_ARGUMENTS.get(name, {})) for entry in alike]
+            assert len(set(made_with)) == len(alike), f"{trainer} calls several entries {name}, and no argument tells them apart"
 
 
 IMPLEMENTATION = {"fused", "foreach", "lr"}

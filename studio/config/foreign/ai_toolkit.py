@@ -141,7 +141,7 @@ def _optimizer(reader: SettingsReader) -> None:
             skip_argument(reader, entry, ARGUMENT + argument, shown, argument, default=argument not in given)
         elif argument in given:
             reader.skip(ARGUMENT + argument, OFF, matters=False)
-    reader.apply_defaults({f"{ARGUMENT}weight_decay": ("training.weight_decay", entry.weight_decay)})
+    reader.apply_defaults({f"{ARGUMENT}weight_decay": ("training.weight_decay", entry.foreign_weight_decay)})
     for field in ("train.unet_lr", "train.lr"):
         rate = reader.read(field, number)
         if rate and "training.learning_rate" not in reader.values:

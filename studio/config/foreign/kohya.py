@@ -169,7 +169,7 @@ def _optimizer(reader: SettingsReader) -> None:
             shown = f"{name}={given.get(name, arguments[name])}"
             skip_argument(reader, entry, "optimizer_args", shown, name, default=name not in given)
     reader.mark_used("optimizer_args")
-    reader.apply_defaults({"weight_decay": ("training.weight_decay", entry.weight_decay)})
+    reader.apply_defaults({"weight_decay": ("training.weight_decay", entry.foreign_weight_decay)})
     take_schedule(reader, TRAINER, entry, "lr_scheduler", "lr_warmup_steps")
 
 
