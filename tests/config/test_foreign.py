@@ -492,7 +492,8 @@ def test_ai_toolkits_prodigy_reads_a_small_rate_as_one_and_its_linear_schedule_h
     ("train", "ours", "decay"),
     [
         ("", "adamw", 0.01),
-        ("optimizer: adamw8", "adamw8bit", 0.01),
+        ("optimizer: adamw8", "adamw8bit", 0.0),
+        ("optimizer: adamw8bit", "adamw8bit", 0.01),
         ("optimizer: Adafactor", "adafactor", 0.0),
         ("optimizer: adafactor, optimizer_params: {weight_decay: 0.1, relative_step: false}", "adafactor", 0.1),
         ("optimizer: lion8bit", "lion", 0.0),

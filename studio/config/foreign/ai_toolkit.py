@@ -132,8 +132,8 @@ def _optimizer(reader: SettingsReader) -> None:
     given = {
         setting.removeprefix(ARGUMENT): value for setting, value in reader.settings.items() if setting.startswith(ARGUMENT) and value is not None
     }
-    given.pop("weight_decay", None)
     arguments = names.OPTIMIZER_ARGUMENTS.get(name, {}) | given
+    decay = arguments.pop("weight_decay", None)
     entry = take_optimizer(reader, TRAINER, "train.optimizer", name, arguments)
     for argument, differs in differing(entry, arguments).items():
         if differs:
@@ -141,7 +141,7 @@ def _optimizer(reader: SettingsReader) -> None:
             skip_argument(reader, entry, ARGUMENT + argument, shown, argument, default=argument not in given)
         elif argument in given:
             reader.skip(ARGUMENT + argument, OFF, matters=False)
-    reader.apply_defaults({f"{ARGUMENT}weight_decay": ("training.weight_decay", entry.foreign_weight_decay)})
+    reader.apply_defaults({f"{ARGUMENT}weight_decay": ("training.weight_decay", entry.foreign_weight_decay if decay is None else decay)})
     for field in ("train.unet_lr", "train.lr"):
         rate = reader.read(field, number)
         if rate and "training.learning_rate" not in reader.values:

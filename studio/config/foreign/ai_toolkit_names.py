@@ -17,6 +17,8 @@ FLAGS = {"model.is_xl": "sdxl", "model.is_v3": "sd3", "model.is_flux": "flux", "
 TRAINERS = ("sd_trainer", "ui_trainer", "diffusion_trainer")
 DISCRETE = ("stable-diffusion", "sdxl")
 OPTIMIZER_ARGUMENTS = {
+    # Its own class, without the weight decay of bitsandbytes'.
+    "adamw8": {"weight_decay": 0.0},
     "adafactor": {"relative_step": False, "scale_parameter": False},
     "prodigy": {"use_bias_correction": False, "safeguard_warmup": False},
     "prodigy8bit": {"use_bias_correction": False, "safeguard_warmup": False},
