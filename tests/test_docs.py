@@ -14,7 +14,9 @@ sys.path.insert(0, str(ROOT))
 
 from studio import config, families  # noqa: E402
 from studio.cli import commands  # noqa: E402
-from studio.config import TrainConfig, fields  # noqa: E402
+from studio.config import TrainConfig, fields, registry  # noqa: E402
+from studio.config.optimizers import OPTIMIZERS  # noqa: E402
+from studio.config.schedules import SCHEDULES  # noqa: E402
 from studio.datasets.captioners import CAPTIONERS  # noqa: E402
 from studio.ui.components.bases import denoiser_gigabytes, generation_gigabytes, gigabytes  # noqa: E402
 
@@ -61,6 +63,19 @@ def allowed(leaf: fields.Leaf) -> str:
     low = f"from {leaf.ge:,}" if leaf.ge is not None else f"above {leaf.gt:,}" if leaf.gt is not None else ""
     below = "" if leaf.le is None else f"to {leaf.le:,}"
     return " ".join(part for part in (low, below) if part)
+
+
+def optimizers_table() -> str:
+    rows = [(*named(entry), entry.package, f"{entry.state_bytes:g}", entry.source) for entry in OPTIMIZERS]
+    return table(("Name", "Optimizer", "Meaning", "Package", "State, bytes per parameter", "Source"), *rows)
+
+
+def schedules_table() -> str:
+    return table(("Name", "Schedule", "Meaning", "Source"), *[(*named(entry), entry.source) for entry in SCHEDULES])
+
+
+def named(entry: registry.Entry) -> tuple[str, str, str]:
+    return f"`{entry.name}`", entry.title, entry.help[0].upper() + entry.help[1:]
 
 
 def families_table() -> str:
@@ -131,7 +146,7 @@ def decisions() -> list[Path]:
 
 GENERATED = {
     README: {"FAMILIES": families_table},
-    DOCS / "settings.md": {"SETTINGS": settings},
+    DOCS / "settings.md": {"SETTINGS": settings, "OPTIMIZERS": optimizers_table, "SCHEDULES": schedules_table},
     DOCS / "models.md": {
         "BASES": bases_table,
         "LICENCES": licences_table,
