@@ -137,8 +137,7 @@ def _optimizer(reader: SettingsReader) -> None:
     entry = take_optimizer(reader, TRAINER, "train.optimizer", name, arguments)
     for argument, differs in differing(entry, arguments).items():
         if differs:
-            shown = short(arguments[argument])
-            skip_argument(reader, entry, ARGUMENT + argument, shown, argument, default=argument not in given)
+            skip_argument(reader, entry, ARGUMENT + argument, short(arguments[argument]), argument, default=argument not in given)
         elif argument in given:
             reader.skip(ARGUMENT + argument, OFF, matters=False)
     reader.apply_defaults({f"{ARGUMENT}weight_decay": ("training.weight_decay", entry.foreign_weight_decay if decay is None else decay)})

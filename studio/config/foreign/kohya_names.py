@@ -28,7 +28,7 @@ ALIASES = {
 }
 OPTIMIZER_FLAGS = {"use_8bit_adam": "adamw8bit", "use_lion_optimizer": "lion"}
 """Older settings, each of which is an optimizer_type."""
-OPTIMIZER_ARGUMENTS = {
+OPTIMIZER_ARGUMENTS: dict[str, dict[str, Any]] = {
     "adafactor": {"relative_step": True, "scale_parameter": True},
     "prodigy": {"use_bias_correction": False, "safeguard_warmup": False},
 }
