@@ -14,7 +14,10 @@ sys.path.insert(0, str(ROOT))
 
 from studio import config, families  # noqa: E402
 from studio.cli import commands  # noqa: E402
-from studio.config import TrainConfig, fields  # noqa: E402
+from studio.config import TrainConfig, fields, registry  # noqa: E402
+from studio.config.optimizers import OPTIMIZERS  # noqa: E402
+from studio.config.schedules import SCHEDULES  # noqa: E402
+from studio.datasets.captioners import CAPTIONERS  # noqa: E402
 from studio.ui.components.bases import denoiser_gigabytes, generation_gigabytes, gigabytes  # noqa: E402
 
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
@@ -62,6 +65,19 @@ def allowed(leaf: fields.Leaf) -> str:
     return " ".join(part for part in (low, below) if part)
 
 
+def optimizers_table() -> str:
+    rows = [(*named(entry), entry.package, f"{entry.state_bytes:g}", entry.source) for entry in OPTIMIZERS]
+    return table(("Name", "Optimizer", "Meaning", "Package", "State, bytes per parameter", "Source"), *rows)
+
+
+def schedules_table() -> str:
+    return table(("Name", "Schedule", "Meaning", "Source"), *[(*named(entry), entry.source) for entry in SCHEDULES])
+
+
+def named(entry: registry.Entry) -> tuple[str, str, str]:
+    return f"`{entry.name}`", entry.title, entry.help[0].upper() + entry.help[1:]
+
+
 def families_table() -> str:
     """Every family with the titles of its listed bases."""
     rows = [(family.title, ", ".join(offer.title for offer in family.offers)) for family in families.FAMILIES]
@@ -96,6 +112,15 @@ def licences_table() -> str:
     return table(("Licence", "Terms in short", "A LoRA inherits"), *rows)
 
 
+def captioners_table() -> str:
+    """Every captioner, with its name on the command line."""
+    rows = []
+    for facts in CAPTIONERS.values():
+        title = f"[{facts.title}](https://huggingface.co/{facts.repo_id})" if facts.repo_id else facts.title
+        rows.append((f"`{facts.name}`", title, facts.about, facts.licence, "none" if facts.folder else facts.size or "not stated"))
+    return table(("Name", "Captioner", "About", "Licence", "Download"), *rows)
+
+
 def presets_table() -> str:
     """Every preset file; the quick pace is in the same file as the best one."""
     rows = [(f"[{each.path.stem}](../presets/{each.path.name})", each.title, each.measured) for each in config.presets() if each.pace == "best"]
@@ -121,8 +146,14 @@ def decisions() -> list[Path]:
 
 GENERATED = {
     README: {"FAMILIES": families_table},
-    DOCS / "settings.md": {"SETTINGS": settings},
-    DOCS / "models.md": {"BASES": bases_table, "LICENCES": licences_table, "PRESETS": presets_table, "MEMORY": overlays_table},
+    DOCS / "settings.md": {"SETTINGS": settings, "OPTIMIZERS": optimizers_table, "SCHEDULES": schedules_table},
+    DOCS / "models.md": {
+        "BASES": bases_table,
+        "LICENCES": licences_table,
+        "CAPTIONERS": captioners_table,
+        "PRESETS": presets_table,
+        "MEMORY": overlays_table,
+    },
     DECISIONS / "README.md": {"DECISIONS": decisions_table},
 }
 

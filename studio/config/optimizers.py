@@ -1,7 +1,7 @@
 """Optimizers as data: the facts of each that config, form, importers, plans, tables and tests walk.
 
-An entry here, and its package in requirements.txt, is all that a new one takes: `studio.training.optimizers` makes it from `class_path`
-and `arguments`.
+`studio.training.optimizers` makes an optimizer from its `class_path` and `arguments`. CONTRIBUTING.md says what else a new entry needs: mostly
+its package in requirements.txt, and what other trainers call it with.
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,18 @@ class Optimizer(Entry):
     package: str
     """What pip installs."""
     class_path: str
-    """module:Class, called with parameter groups, lr, weight_decay and `arguments`, which may replace the two."""
+    """module:Class, called with parameter groups, lr, weight_decay and `arguments`, which may replace the two.
+
+    The setting training.weight_decay means decoupled decay, as in AdamW: each step takes learning rate x decay of the weight off it. Where the class
+    does something else by default, `arguments` make it so.
+    """
     arguments: Mapping[str, Any] = field(default_factory=dict)
     cuda_arguments: Mapping[str, Any] = field(default_factory=dict)
     """More arguments, for parameters on a GPU."""
     state_bytes: float
     """Bytes per trainable parameter that its state takes in memory and in a resume state, at rank 16."""
-    weight_decay: float = 0.0
-    """The default of its class, which other trainers leave in place; the studio's own is in TrainingConfig."""
+    foreign_weight_decay: float = 0.0
+    """The default of its class, which importers assume where another trainer's file gives none. The studio's own is training.weight_decay."""
     skips_on_device: bool = False
     """Leaves out a step that is not finite without the host reading the norm: torch's fused kernels, by their gradient scaler's protocol."""
     capturable: bool = False
@@ -48,7 +52,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         arguments={"fused": True},
         cuda_arguments={"capturable": True},
         state_bytes=8,
-        weight_decay=0.01,
+        foreign_weight_decay=0.01,
         skips_on_device=True,
         capturable=True,
         names={"kohya": ("adamw", "pagedadamw", "pagedadamw32bit"), "ai-toolkit": ("adamw",)},
@@ -62,7 +66,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         class_path="bitsandbytes.optim:AdamW8bit",
         # Two moments of a byte, their scales, and a table of 2 kB a matrix. Matrices below 4,096 numbers stay in 32 bits.
         state_bytes=2.2,
-        weight_decay=0.01,
+        foreign_weight_decay=0.01,
         names={"kohya": ("adamw8bit", "pagedadamw8bit"), "ai-toolkit": ("adamw8bit", "adamw8")},
     ),
     Optimizer(

@@ -20,7 +20,7 @@ class Entry:
     help: str
     """One sentence for the form, after its name and a colon."""
     source: str
-    """Where it was published."""
+    """Where it was published, for the documents."""
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Trainer -> what its settings call it, in lower case, without a module."""
 

@@ -379,7 +379,7 @@ def test_several_values_are_queued_as_several_runs(home, studio, workspace, nobo
 
 def test_when_one_of_several_values_is_wrong_nothing_is_queued(home, studio, workspace, nobody_works):
     made = studio("dataset", "--sample", "style").splitlines()[0]
-    with pytest.raises(StudioError, match="rank: 4096 does not fit"):
+    with pytest.raises(StudioError, match="Rank: 4096 does not fit"):
         studio("train", made, "lora.rank=8,4096", "--no-wait")
     with pytest.raises(StudioError, match="give 21 runs"):
         studio("train", made, "training.seed=" + ",".join(map(str, range(21))), "--no-wait")

@@ -1,17 +1,22 @@
 """Settings of other trainers are imported with their meaning there, and every skipped setting is reported."""
 
+import inspect
 import json
+import pkgutil
 import textwrap
+from collections.abc import Mapping
 
 import pytest
 
 from studio import config as configs
 from studio.config import TrainConfig, fields, foreign, optimizers, schedules
-from studio.config.foreign import ai_toolkit_names, kohya_names
+from studio.config.foreign import ai_toolkit, ai_toolkit_names, kohya, kohya_names
 from studio.core.errors import StudioError
 from studio.training.optimizers import check_optimizer
 from tests.trained import write_tiny_adapter
 
+DEFAULT = "that trainer's default"
+TRAINERS = {kohya.TRAINER: kohya_names, ai_toolkit.TRAINER: ai_toolkit_names}
 SDXL = """
 pretrained_model_name_or_path = "stabilityai/stable-diffusion-xl-base-1.0"
 network_module = "networks.lora"
@@ -66,6 +71,10 @@ def imported(tmp_path):
 
 def why(found, name: str) -> str:
     return next(skipped.why for skipped in found.skipped if skipped.name == name)
+
+
+def class_parameters(entry: optimizers.Optimizer) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(pkgutil.resolve_name(entry.class_path)).parameters
 
 
 # kohya
@@ -166,30 +175,48 @@ def test_epochs_are_converted_to_steps_when_the_number_of_images_is_known(import
 @pytest.mark.parametrize(
     ("words", "ours", "not_taken"),
     [
-        ("", "adamw", ""),
-        ('optimizer_type = ""', "adamw", ""),
-        ('optimizer_type = "AdamW"', "adamw", ""),
-        ('optimizer_type = "AdamW8bit"', "adamw8bit", ""),
-        ("use_8bit_adam = true", "adamw8bit", ""),
-        ('optimizer_type = "Prodigy"\noptimizer_args = ["use_bias_correction=True", "d_coef=2"]', "prodigy", "d_coef=2"),
-        ('optimizer_type = "schedulefree.AdamWScheduleFree"', "schedulefree", ""),
-        ('optimizer_type = "Lion"\noptimizer_args = ["betas=0.9,0.99"]', "lion", "betas=0.9,0.99"),
-        ('optimizer_type = "PagedLion8bit"', "lion", ""),
-        ("use_lion_optimizer = true", "lion", ""),
-        ('optimizer_type = "Adafactor"', "adafactor_relative", ""),
-        ('optimizer_type = "AdaFactor"\noptimizer_args = ["relative_step=True", "warmup_init=True"]', "adafactor_relative", "warmup_init=True"),
+        ("", "adamw", []),
+        ('optimizer_type = ""', "adamw", []),
+        ('optimizer_type = "AdamW"', "adamw", []),
+        ('optimizer_type = "AdamW8bit"', "adamw8bit", []),
+        ("use_8bit_adam = true", "adamw8bit", []),
+        (
+            'optimizer_type = "Prodigy"',
+            "prodigy",
+            [f"{name}=False, {DEFAULT}: the studio uses True." for name in ("use_bias_correction", "safeguard_warmup")],
+        ),
+        ('optimizer_type = "Prodigy"\noptimizer_args = ["use_bias_correction=True", "safeguard_warmup=True"]', "prodigy", []),
+        (
+            'optimizer_type = "Prodigy"\noptimizer_args = ["use_bias_correction=True", "d_coef=2"]',
+            "prodigy",
+            [f"safeguard_warmup=False, {DEFAULT}: the studio uses True.", "d_coef=2: the studio uses the optimizer's default."],
+        ),
+        ('optimizer_type = "schedulefree.AdamWScheduleFree"', "schedulefree", []),
+        ('optimizer_type = "Lion"\noptimizer_args = ["betas=0.9,0.99"]', "lion", ["betas=0.9,0.99: the studio uses the optimizer's default."]),
+        ('optimizer_type = "PagedLion8bit"', "lion", []),
+        ("use_lion_optimizer = true", "lion", []),
+        ('optimizer_type = "Adafactor"', "adafactor_relative", []),
+        (
+            'optimizer_type = "AdaFactor"\noptimizer_args = ["relative_step=True", "warmup_init=True"]',
+            "adafactor_relative",
+            ["warmup_init=True: the studio uses False."],
+        ),
         (
             'optimizer_type = "transformers.optimization.Adafactor"\noptimizer_args = ["relative_step=False", "scale_parameter=False"]',
             "adafactor",
-            "",
+            [],
         ),
-        ('optimizer_type = "Adafactor"\noptimizer_args = ["relative_step=False", "warmup_init=False"]', "adafactor", "scale_parameter=True"),
+        (
+            'optimizer_type = "Adafactor"\noptimizer_args = ["relative_step=False", "warmup_init=False"]',
+            "adafactor",
+            [f"scale_parameter=True, {DEFAULT}: the studio uses False."],
+        ),
     ],
 )
 def test_optimizers_are_found_by_kohyas_names_and_arguments(imported, words, ours, not_taken):
     found = imported(SDXL + words)
     assert found.values["training.optimizer"] == ours
-    assert [left.why for left in found.skipped if left.name == "optimizer_args"] == ([f"not taken: {not_taken}."] if not_taken else [])
+    assert [str(left) for left in found.skipped if left.name == "optimizer_args"] == [f"optimizer_args = {each}" for each in not_taken]
 
 
 def test_an_optimizer_the_studio_lacks_is_named_with_what_is_used_instead(imported):
@@ -198,14 +225,16 @@ def test_an_optimizer_the_studio_lacks_is_named_with_what_is_used_instead(import
     assert all(entry.name in why(found, "optimizer_type") for entry in optimizers.OPTIMIZERS)
     assert {left.why for left in found.skipped if left.name == "optimizer_args"} == {
         "weight_decay: 'lots' is not a number.",
-        "not taken: betas=0.9,0.99.",
+        "the studio uses the optimizer's default.",
     }
 
 
 @pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
-def test_a_weight_decay_that_is_not_given_is_that_of_the_optimizer_there(imported, entry):
-    for name in entry.names["kohya"]:
-        assert imported(SDXL + f'optimizer_type = "{name}"').values["training.weight_decay"] == entry.weight_decay
+def test_a_weight_decay_that_is_not_given_is_the_default_of_the_optimizers_class(imported, entry):
+    if decay := class_parameters(entry).get("weight_decay"):
+        assert entry.foreign_weight_decay == decay.default
+    for name in entry.names.get("kohya", ()):
+        assert imported(SDXL + f'optimizer_type = "{name}"').values["training.weight_decay"] == entry.foreign_weight_decay
         assert imported(SDXL + f'optimizer_type = "{name}"\noptimizer_args = ["weight_decay=0.3"]').values["training.weight_decay"] == 0.3
 
 
@@ -463,7 +492,8 @@ def test_ai_toolkits_prodigy_reads_a_small_rate_as_one_and_its_linear_schedule_h
     ("train", "ours", "decay"),
     [
         ("", "adamw", 0.01),
-        ("optimizer: adamw8", "adamw8bit", 0.01),
+        ("optimizer: adamw8", "adamw8bit", 0.0),
+        ("optimizer: adamw8bit", "adamw8bit", 0.01),
         ("optimizer: Adafactor", "adafactor", 0.0),
         ("optimizer: adafactor, optimizer_params: {weight_decay: 0.1, relative_step: false}", "adafactor", 0.1),
         ("optimizer: lion8bit", "lion", 0.0),
@@ -478,8 +508,14 @@ def test_optimizers_are_found_by_ai_toolkits_names(imported, train, ours, decay)
 def test_arguments_of_its_optimizers_are_named_with_what_is_used_instead(imported):
     params = "{scale_parameter: true, clip_threshold: 2}"
     found = imported(f"config: {{process: [{{train: {{optimizer: adafactor, optimizer_params: {params}}}}}]}}", "job.yaml")
-    assert why(found, "train.optimizer_params.scale_parameter") == "not taken; adafactor has scale_parameter=False."
-    assert why(found, "train.optimizer_params.clip_threshold") == "not taken; its default is used."
+    assert why(found, "train.optimizer_params.scale_parameter") == "the studio uses False."
+    assert why(found, "train.optimizer_params.clip_threshold") == "the studio uses the optimizer's default."
+
+
+def test_defaults_of_ai_toolkits_optimizers_that_the_studio_changes_are_named(imported):
+    found = imported("config: {process: [{train: {optimizer: prodigy, optimizer_params: {use_bias_correction: true}}}]}", "job.yaml")
+    named = [str(left) for left in found.skipped if left.matters]
+    assert named == [f"train.optimizer_params.safeguard_warmup = false, {DEFAULT}: the studio uses True."]
 
 
 def test_its_text_encoder_has_no_rate_of_its_own_with_prodigy(imported):
@@ -538,6 +574,33 @@ def test_every_optimizer_and_schedule_is_found_by_each_of_its_foreign_names(impo
     for name in entry.names.get("ai-toolkit", ()):
         found = imported(f"config: {{process: [{{train: {{{kind}: {name}}}}}]}}", "job.yaml")
         assert found.values[f"training.{kind}"] == entry.name
+
+
+@pytest.mark.parametrize("registry", [optimizers.OPTIMIZERS, schedules.SCHEDULES], ids=["optimizers", "schedules"])
+def test_foreign_names_are_lower_case_and_told_apart(registry):
+    for entry in registry:
+        assert set(entry.names) <= set(TRAINERS)
+        assert all(name == name.lower().rpartition(".")[2] for names in entry.names.values() for name in names), entry.name
+    for trainer, names in TRAINERS.items():
+        listed = [name for entry in registry for name in entry.names.get(trainer, ())]
+        for name in {name for name in listed if listed.count(name) > 1}:
+            alike = [entry for entry in registry if name in entry.names.get(trainer, ())]
+            made_with = [tuple(entry.arguments[argument] for argument in names.OPTIMIZER_ARGUMENTS.get(name, {})) for entry in alike]
+            assert len(set(made_with)) == len(alike), f"{trainer} calls several entries {name}, and no argument tells them apart"
+
+
+IMPLEMENTATION = {"fused", "foreach", "lr"}
+"""Arguments that change no result, or that a setting of its own carries."""
+
+
+@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
+def test_what_the_studio_sets_otherwise_than_the_optimizers_class_is_known_of_every_trainer(entry):
+    """So that an import mentions it."""
+    own = {name: parameter.default for name, parameter in class_parameters(entry).items()}
+    changed = {name for name, value in entry.arguments.items() if own[name] != value} - IMPLEMENTATION
+    for trainer, names in TRAINERS.items():
+        for name in entry.names.get(trainer, ()):
+            assert changed <= set(names.OPTIMIZER_ARGUMENTS.get(name, {})), f"state them in OPTIMIZER_ARGUMENTS of {names.__name__}"
 
 
 # Our own

@@ -73,6 +73,11 @@ def test_every_architecture_has_a_tiny_model():
     assert {facts.model for facts in CAPTIONERS.values()} == set(MAKERS)
 
 
+def test_every_captioner_has_a_name_and_a_place_of_its_own():
+    assert len({facts.name for facts in captioners.LISTED}) == len(captioners.LISTED)
+    assert len({facts.folder or facts.repo_id for facts in captioners.LISTED}) == len(captioners.LISTED)
+
+
 @pytest.mark.parametrize("model", MAKERS)
 def test_every_architecture_loads_from_a_folder_and_captions_a_batch(tiny, model):
     captioner = model(tiny[model], "cpu")
@@ -99,10 +104,11 @@ def test_every_captioner_of_the_hub_is_fetched_at_an_exact_commit_without_pickle
 
 
 def test_a_repository_with_pickles_only_is_refused(tiny, fake_hub):
-    files = {path.name: path.read_bytes() for path in tiny[Blip].iterdir() if path.suffix != ".safetensors"}
-    fake_hub.seed_files(CAPTIONERS["blip-large"].repo_id, files | {"pytorch_model.bin": b"\x80\x04 a pickle"})
-    with pytest.raises(StudioError, match="has no safetensors weights"):
-        captioners.load("blip-large")
+    facts = next(facts for facts in CAPTIONERS.values() if facts.repo_id and not facts.revision)
+    files = {path.name: path.read_bytes() for path in tiny[facts.model].iterdir() if path.suffix != ".safetensors"}
+    fake_hub.seed_files(facts.repo_id, files | {"pytorch_model.bin": b"\x80\x04 a pickle"})
+    with pytest.raises(StudioError, match=f"{facts.title} has no safetensors weights"):
+        captioners.load(facts.name)
 
 
 def test_without_a_network_a_sentence_says_what_works(monkeypatch, tmp_path):
@@ -113,7 +119,7 @@ def test_without_a_network_a_sentence_says_what_works(monkeypatch, tmp_path):
 
 
 def test_shipped_defaults_name_commits_where_the_newest_would_not_do_and_unknown_names_are_refused():
-    assert all(facts.folder or facts.repo_id for facts in CAPTIONERS.values())
+    assert all(bool(facts.folder) != bool(facts.repo_id) for facts in CAPTIONERS.values())
     assert all(re.fullmatch(r"[0-9a-f]{40}", facts.revision) for facts in CAPTIONERS.values() if facts.revision)
     with pytest.raises(StudioError, match="known captioners: builtin, blip"):
         captioners.load("gpt")

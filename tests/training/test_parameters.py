@@ -58,6 +58,20 @@ def test_a_resume_continues_to_the_same_bytes(optimizer, ema_decay, dtype):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_state_before_the_first_step_is_restored_over_later_steps(optimizer):
+    """A capturable optimizer keeps its state tensors, set to zeros: that has to be what they are before the first step."""
+    fresh = trained_parameters(optimizer)
+    tensors, facts = fresh.state()
+    tensors, facts = {name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(facts))
+    returned = trained_parameters(optimizer)
+    train(returned, 0, 3)
+    returned.restore(tensors, facts)
+    train(fresh, 0, 4)
+    train(returned, 0, 4)
+    assert all(torch.equal(returned.masters[name], fresh.masters[name]) for name in fresh.masters)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_reading_the_adapter_weights_changes_nothing(optimizer):
     read, alone = trained_parameters(optimizer), trained_parameters(optimizer)
     for step in range(6):

@@ -9,8 +9,8 @@ from typing import Any
 from studio import families
 from studio.config import shipped_presets
 from studio.config.foreign import ai_toolkit_names as names
-from studio.config.foreign.learning import differing, leave_text_encoder_rate, take_optimizer, take_schedule
-from studio.config.foreign.reader import OFF, Imported, SettingsReader, Unsupported, boolean, integer, number, text
+from studio.config.foreign.learning import differing, leave_text_encoder_rate, skip_argument, take_optimizer, take_schedule
+from studio.config.foreign.reader import OFF, Imported, SettingsReader, Unsupported, boolean, integer, number, short, text
 
 SOURCE = "ostris' ai-toolkit"
 TRAINER = "ai-toolkit"
@@ -129,15 +129,18 @@ def _steps(reader: SettingsReader) -> None:
 
 def _optimizer(reader: SettingsReader) -> None:
     name = reader.read("train.optimizer", text, "adamw").lower()
-    given = {setting.removeprefix(ARGUMENT): value for setting, value in reader.settings.items() if setting.startswith(ARGUMENT)}
-    given.pop("weight_decay", None)
+    given = {
+        setting.removeprefix(ARGUMENT): value for setting, value in reader.settings.items() if setting.startswith(ARGUMENT) and value is not None
+    }
     arguments = names.OPTIMIZER_ARGUMENTS.get(name, {}) | given
+    decay = arguments.pop("weight_decay", None)
     entry = take_optimizer(reader, TRAINER, "train.optimizer", name, arguments)
     for argument, differs in differing(entry, arguments).items():
-        if reader.has(ARGUMENT + argument):
-            used = f"{entry.name} has {argument}={entry.arguments[argument]}" if argument in entry.arguments else "its default is used"
-            reader.skip(ARGUMENT + argument, f"not taken; {used}." if differs else OFF, matters=differs)
-    reader.apply_defaults({f"{ARGUMENT}weight_decay": ("training.weight_decay", entry.weight_decay)})
+        if differs:
+            skip_argument(reader, entry, ARGUMENT + argument, short(arguments[argument]), argument, default=argument not in given)
+        elif argument in given:
+            reader.skip(ARGUMENT + argument, OFF, matters=False)
+    reader.apply_defaults({f"{ARGUMENT}weight_decay": ("training.weight_decay", entry.foreign_weight_decay if decay is None else decay)})
     for field in ("train.unet_lr", "train.lr"):
         rate = reader.read(field, number)
         if rate and "training.learning_rate" not in reader.values:

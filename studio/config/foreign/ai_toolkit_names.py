@@ -1,5 +1,7 @@
 """Mapping of ostris' ai-toolkit's setting names, as paths into its first process, to the studio's."""
 
+from typing import Any
+
 from studio.config.foreign.reader import Target, boolean, integer, number, one_of, optional, text
 
 ARCHITECTURES = {
@@ -16,8 +18,15 @@ ARCHITECTURES = {
 FLAGS = {"model.is_xl": "sdxl", "model.is_v3": "sd3", "model.is_flux": "flux", "model.is_v2": "stable-diffusion"}
 TRAINERS = ("sd_trainer", "ui_trainer", "diffusion_trainer")
 DISCRETE = ("stable-diffusion", "sdxl")
-OPTIMIZER_ARGUMENTS = {"adafactor": {"relative_step": False, "scale_parameter": False}}
-"""train.optimizer -> what it is called with where train.optimizer_params says nothing."""
+OPTIMIZER_ARGUMENTS: dict[str, dict[str, Any]] = {
+    # Its own class, without the weight decay of bitsandbytes'.
+    "adamw8": {"weight_decay": 0.0},
+    "adafactor": {"relative_step": False, "scale_parameter": False},
+    "prodigy": {"use_bias_correction": False, "safeguard_warmup": False},
+    "prodigy8bit": {"use_bias_correction": False, "safeguard_warmup": False},
+}
+"""train.optimizer -> what it is called with where train.optimizer_params says nothing: every argument that the studio's entry sets to another value
+than its class does."""
 PRECISIONS = {
     **dict.fromkeys(("float16", "fp16"), "float16"),
     **dict.fromkeys(("bfloat16", "bf16"), "bfloat16"),

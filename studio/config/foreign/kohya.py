@@ -9,7 +9,7 @@ from typing import Any
 from studio import families
 from studio.config import optimizers, shipped_presets
 from studio.config.foreign import kohya_names as names
-from studio.config.foreign.learning import differing, leave_text_encoder_rate, take_optimizer, take_schedule
+from studio.config.foreign.learning import differing, leave_text_encoder_rate, skip_argument, take_optimizer, take_schedule
 from studio.config.foreign.reader import OFF, Imported, SettingsReader, Unsupported, integer, literal, number, pairs, text
 from studio.families.stable_diffusion import SD21
 
@@ -164,11 +164,12 @@ def _optimizer(reader: SettingsReader) -> None:
             reader.set("optimizer_args", "training.weight_decay", number(decay), f"weight_decay={decay}")
         except Unsupported as error:
             reader.skip("optimizer_args", f"weight_decay: {error}")
-    odd = [name for name, differs in differing(entry, arguments).items() if differs]
-    if odd:
-        reader.skip("optimizer_args", f"not taken: {', '.join(f'{name}={given.get(name, arguments[name])}' for name in odd)}.")
+    for name, differs in differing(entry, arguments).items():
+        if differs:
+            shown = f"{name}={given.get(name, arguments[name])}"
+            skip_argument(reader, entry, "optimizer_args", shown, name, default=name not in given)
     reader.mark_used("optimizer_args")
-    reader.apply_defaults({"weight_decay": ("training.weight_decay", entry.weight_decay)})
+    reader.apply_defaults({"weight_decay": ("training.weight_decay", entry.foreign_weight_decay)})
     take_schedule(reader, TRAINER, entry, "lr_scheduler", "lr_warmup_steps")
 
 

@@ -28,8 +28,12 @@ ALIASES = {
 }
 OPTIMIZER_FLAGS = {"use_8bit_adam": "adamw8bit", "use_lion_optimizer": "lion"}
 """Older settings, each of which is an optimizer_type."""
-OPTIMIZER_ARGUMENTS = {"adafactor": {"relative_step": True, "scale_parameter": True}}
-"""optimizer_type -> what it is called with where optimizer_args says nothing."""
+OPTIMIZER_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "adafactor": {"relative_step": True, "scale_parameter": True},
+    "prodigy": {"use_bias_correction": False, "safeguard_warmup": False},
+}
+"""optimizer_type -> what it is called with where optimizer_args says nothing: every argument that the studio's entry sets to another value than its class
+does."""
 PRECISION = "the studio computes in bfloat16 or float32; what suits this machine is used."
 PRECISIONS = {"float": "float32", "fp16": "float16", "bf16": "bfloat16"}
 

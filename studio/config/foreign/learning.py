@@ -30,6 +30,12 @@ def differing(entry: Optimizer, arguments: Mapping[str, Any]) -> dict[str, bool]
     return {name: name not in entry.arguments or entry.arguments[name] != value for name, value in arguments.items()}
 
 
+def skip_argument(reader: SettingsReader, entry: Optimizer, setting: str, shown: str, argument: str, default: bool) -> None:
+    """List an argument, shown as `shown`, that the entry is not made with. `default`: it is not in the file, the trainer passes it."""
+    used = repr(entry.arguments[argument]) if argument in entry.arguments else "the optimizer's default"
+    reader.skip(setting, f"the studio uses {used}.", shown=f"{shown}, that trainer's default" if default else shown)
+
+
 def leave_text_encoder_rate(reader: SettingsReader, setting: str) -> bool:
     """Whether the optimizer finds one rate for everything that learns; a rate of text encoders is then left."""
     entry = optimizers.get(reader.values.get("training.optimizer", optimizers.OPTIMIZERS[0].name))

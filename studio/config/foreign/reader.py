@@ -90,9 +90,9 @@ class SettingsReader:
         self.applied.append(Applied(name, short(self.settings.get(name) if shown is None else shown), path))
         return True
 
-    def skip(self, name: str, why: str, matters: bool = True) -> None:
+    def skip(self, name: str, why: str, matters: bool = True, shown: Any = None) -> None:
         self._done.add(name)
-        self.skipped.append(Skipped(name, short(self.settings.get(name)), why, matters))
+        self.skipped.append(Skipped(name, short(self.settings.get(name) if shown is None else shown), why, matters))
 
     def mark_used(self, *names: str) -> None:
         """Mark settings that were merged into another one, or that repeat another one."""

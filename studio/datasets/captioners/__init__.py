@@ -12,11 +12,12 @@ from studio.datasets.captioners.base import Captioner, CaptionerInfo
 
 NEEDED_FILES = ("*.json", "*.txt", "*.safetensors")
 
-_ALL = (
-    *blip.CAPTIONERS,
-    *florence_2.CAPTIONERS,
+LISTED = (
+    *blip.MODELS,
+    *florence_2.MODELS,
 )
-CAPTIONERS = {facts.name: facts for facts in _ALL}
+"""Every captioner, in the order of the form."""
+CAPTIONERS = {facts.name: facts for facts in LISTED}
 
 
 def load(name: str, device: str = "cpu", on_progress: Callable[[int, int], None] | None = None) -> Captioner:

@@ -27,17 +27,22 @@ class Captioner(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionerInfo:
-    """A listed captioner: `folder` of the built-in one, else `repo_id`, a commit if the newest does not work, and the download size."""
+    """A listed captioner: a folder of this installation, or a repository on the Hub."""
 
     name: str
+    """Its value in commands, jobs and datasets, so it never changes."""
     title: str
     about: str
+    """One sentence for the form and the documents."""
     model: type[Captioner]
     licence: str
+    """As the Hub spells it."""
     folder: Path | None = None
     repo_id: str = ""
     revision: str | None = None
+    """A commit, if the main branch has no safetensors."""
     size: str = ""
+    """Of the download. Empty if it is not known."""
 
 
 def load_model(model_class: "type[PreTrainedModel]", folder: Path, device: str):

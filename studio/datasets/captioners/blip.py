@@ -30,7 +30,7 @@ class Blip(Captioner):
         return [clean_caption(text) for text in self.processor.batch_decode(tokens, skip_special_tokens=True)]
 
 
-CAPTIONERS = (
+MODELS = (
     CaptionerInfo(
         name="builtin",
         title="Built-in",

@@ -34,7 +34,7 @@ class Florence2(Captioner):
         return [clean_caption(answer[self.TASK]) for answer in answers]
 
 
-CAPTIONERS = (
+MODELS = (
     CaptionerInfo(
         name="florence-2",
         title="Florence-2",
