@@ -33,6 +33,11 @@ SECONDS_TO_START = 60
 PATIENCE_MS = 60_000
 """Long, because the machine may be busy; a passing test never waits that long."""
 
+WATCH = """
+window.refused = [];
+document.addEventListener('securitypolicyviolation', event => window.refused.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`));
+"""
+
 DROP = """([place, files]) => {
   const carrier = new DataTransfer();
   for (const [name, data] of files)
@@ -45,6 +50,12 @@ DROP = """([place, files]) => {
 def drop(page, place: str, images: dict[str, bytes]) -> None:
     """Drop PNG files on the element that the selector `place` finds."""
     page.evaluate(DROP, [place, [[name, base64.b64encode(data).decode()] for name, data in images.items()]])
+
+
+def violations(page) -> list[str]:
+    """What the page's Content-Security-Policy refused since it was loaded; for a page with the script WATCH."""
+    page.wait_for_timeout(500)
+    return page.evaluate("window.refused")
 
 
 def wait_until(page, script: str, arg=None) -> None:
@@ -146,8 +157,8 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, app):
-    """open_page(width, height, theme) -> a loaded page; JavaScript errors on it fail the test."""
-    contexts, errors = [], []
+    """open_page(width, height, theme) -> a loaded page; JavaScript errors on it and violations of its policy fail the test."""
+    contexts, pages, errors = [], [], []
 
     def open_one(width: int = 1440, height: int = 900, theme: str = "light"):
         context = browser.new_context(viewport={"width": width, "height": height})
@@ -155,14 +166,17 @@ def open_page(browser, app):
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: errors.append(str(error)))
+        page.add_init_script(WATCH)
+        pages.append(page)
         page.goto(f"{app.url}?__theme={theme}")
         page.get_by_role("button", name="Generate", exact=True).wait_for()
         return page
 
     yield open_one
+    refused = [each for page in pages for each in violations(page)]
     for context in contexts:
         context.close()
-    assert errors == []
+    assert errors == [] and refused == []
 
 
 @pytest.fixture

@@ -4,21 +4,17 @@ import pytest
 from playwright.sync_api import expect
 
 from studio.datasets.dataset import Dataset
+from tests.browser.conftest import WATCH, violations
 from tests.trained import finished_run
-
-WATCH = """
-window.refused = [];
-document.addEventListener('securitypolicyviolation', event => window.refused.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`));
-"""
 
 
 @pytest.fixture
 def watched(browser, app):
-    """watched(width) -> (page, errors): a page that records policy violations, and errors and warnings of its console."""
+    """watched() -> (page, errors): a page that records policy violations, and errors and warnings of its console."""
     contexts = []
 
-    def open_one(width: int = 1280):
-        context = browser.new_context(viewport={"width": width, "height": 900})
+    def open_one():
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
         contexts.append(context)
         page, errors = context.new_page(), []
         page.set_default_timeout(30_000)
@@ -34,20 +30,15 @@ def watched(browser, app):
         context.close()
 
 
-def refused(page) -> list[str]:
-    page.wait_for_timeout(500)
-    return page.evaluate("window.refused")
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-def test_normal_use_of_every_tab_violates_nothing(watched, app, width):
+def test_normal_use_of_every_tab_violates_nothing(watched, app):
+    """Pages of the other browser tests, phones among them, are watched too."""
     workspace = app.home.workspace("local")
-    runs = [finished_run(workspace, title=f"Policy {width} {number}") for number in range(2)]
+    runs = [finished_run(workspace, title=f"Policy {number}") for number in range(2)]
     for run in runs:
         for step in range(201, 240):
             run.append({"kind": "step", "step": step, "loss": 1 / step, "seconds_per_step": 0.3})
     Dataset.from_samples(workspace, "style")
-    page, errors = watched(width)
+    page, errors = watched()
 
     # Generate: a weight, a trigger word, everything that folds.
     page.locator(".loras input[type=range]").first.evaluate(
@@ -88,12 +79,11 @@ def test_normal_use_of_every_tab_violates_nothing(watched, app, width):
     page.get_by_role("button", name="More for the model card").click()
     page.locator("#licence input").click()
     page.keyboard.press("Escape")
-    assert refused(page) == [] and errors == []
-    if width == 1280:
-        # On a phone the page's footer has no room for it. Gradio's own view logs a file that it does not find.
-        page.get_by_role("button", name="Use via API").click()
-        expect(page.locator("#start-api-recorder")).to_be_visible()
-    assert refused(page) == []
+    assert violations(page) == [] and errors == []
+    # Gradio's own view logs a file that it does not find.
+    page.get_by_role("button", name="Use via API").click()
+    expect(page.locator("#start-api-recorder")).to_be_visible()
+    assert violations(page) == []
 
 
 INJECTED = {
@@ -107,11 +97,11 @@ INJECTED = {
 }
 
 
-@pytest.mark.parametrize("name", INJECTED)
-def test_injected_content_is_refused(watched, name):
+def test_injected_content_is_refused(watched):
     page, _ = watched()
-    page.evaluate(INJECTED[name])
-    assert len(refused(page)) == 1 and not page.evaluate("window.ran")
+    for number, (name, code) in enumerate(INJECTED.items(), 1):
+        page.evaluate(code)
+        assert len(violations(page)) == number and not page.evaluate("window.ran"), name
 
 
 def test_only_the_strings_of_the_page_are_compiled(watched):

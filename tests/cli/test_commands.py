@@ -101,17 +101,6 @@ def test_help_names_what_there_is_to_choose(command, option, words):
     assert [word for word in words if word not in said] == []
 
 
-def test_a_character_is_trained_as_a_character(studio, workspace, at_work, tmp_path):
-    made = studio("dataset", "--sample", "character").splitlines()[0]
-    base = save_tiny_model(tmp_path / "tiny-model")
-    quick = ("dataset.resolution=64", "training.max_train_steps=2", "training.train_batch_size=1", "samples.prompts=[]", "runtime.threads=1")
-    printed = studio("train", made, f"model.base_model={base}", "lora.rank=4", *quick)
-    run = Run.open(workspace, printed.splitlines()[0])
-    pictures = Dataset.open(workspace, made)
-    assert (run.config.dataset.subject, run.config.dataset.trigger_word) == ("character", pictures.trigger_word)
-    assert run.state == "finished" and str(run.adapter_at(2)) in printed.splitlines()
-
-
 def test_a_training_that_is_stopped_says_where_and_how_to_go_on(home, studio, workspace, at_work, tmp_path):
     made = studio("dataset", "--sample", "style").splitlines()[0]
     base = save_tiny_model(tmp_path / "tiny-model")
@@ -408,17 +397,29 @@ def test_the_queue_is_listed_put_in_order_and_emptied(home, studio, workspace, n
             studio("queue", *words)
 
 
-def test_a_finished_run_is_made_longer_and_an_earlier_one_done_again(home, studio, workspace, at_work, tmp_path):
-    made = studio("dataset", "--sample", "style").splitlines()[0]
+def test_a_character_is_trained_and_then_trained_longer(home, studio, workspace, at_work, tmp_path):
+    made = studio("dataset", "--sample", "character").splitlines()[0]
     base = save_tiny_model(tmp_path / "tiny-model")
     quick = ("dataset.resolution=64", "training.max_train_steps=2", "training.train_batch_size=1", "samples.prompts=[]", "runtime.threads=1")
-    first = Run.open(workspace, studio("train", made, f"model.base_model={base}", "lora.rank=2", "--title", "Ink", *quick).splitlines()[0])
-    assert first.state == "finished"
-    printed = studio("extend", first.id, "1").splitlines()
-    assert printed == [first.id, str(first.adapter_at(3)), f"run:{first.id}"]
-    assert [event["step"] for event in first.curve()] == [1, 2, 3] and first.state == "finished"
+    printed = studio("train", made, f"model.base_model={base}", "lora.rank=4", "--title", "Ink", *quick).splitlines()
+    run = Run.open(workspace, printed[0])
+    assert (run.config.dataset.subject, run.config.dataset.trigger_word) == ("character", Dataset.open(workspace, made).trigger_word)
+    assert run.state == "finished" and str(run.adapter_at(2)) in printed
+    printed = studio("extend", run.id, "1").splitlines()
+    assert printed == [run.id, str(run.adapter_at(3)), f"run:{run.id}"]
+    assert [event["step"] for event in run.curve()] == [1, 2, 3] and run.state == "finished"
+
+
+def test_a_run_is_trained_again_with_another_setting(home, studio, workspace, monkeypatch):
+    jobs, first = Jobs(home.database), finished_run(workspace, title="Ink")
+
+    def work(home):
+        while job := jobs.claim(("train",), os.getpid()):
+            jobs.finish(job.id, {"adapter": f"run:{job.payload['run']}"})
+
+    monkeypatch.setattr(worker, "ensure", work)
     again = Run.open(workspace, studio("again", first.id, "lora.rank=3").splitlines()[0])
-    assert (again.title, again.config.lora.rank, again.config.training.max_train_steps, again.state) == ("Ink, rank 3", 3, 3, "finished")
+    assert (again.title, again.config.lora.rank, again.config.training.max_train_steps) == ("Ink, rank 3", 3, 200)
 
 
 def test_one_of_several_that_fails_does_not_keep_the_others_from_learning(home, studio, workspace, monkeypatch):

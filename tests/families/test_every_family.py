@@ -30,7 +30,7 @@ from studio.training.loop import train
 from tests.families.members import Member, in_file
 
 PROMPT = "ohwx a red cat"
-STEPS = 40
+STEPS = 32
 """Enough for the loss to fall."""
 FEW_STEPS = 20
 """Enough to change a picture, where nothing is asked but that the file is read back."""

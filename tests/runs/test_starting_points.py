@@ -279,7 +279,7 @@ def test_a_preset_that_cannot_be_read_is_shown_as_such(workspace):
     (workspace.presets / "broken.toml").write_text("[lora]\nrank = 'many'")
     (listed,) = starting_points.saved_presets(workspace)
     assert "cannot be read" in listed.title
-    with pytest.raises(StudioError, match="rank"):
+    with pytest.raises(StudioError, match="Rank"):
         starting_points.build_config(workspace, pictures(9), listed.name)
 
 
