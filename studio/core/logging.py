@@ -1,7 +1,7 @@
 """Logging of every process: one format, one level (LORA_STUDIO_LOG), bounded files, no token and no user text. See docs/decisions/077.
 
     configure("worker")                        logs to stderr, which `platform.spawn` redirects to the log file of a child
-    configure("web", file=home.logs / "web.log")   logs to a rotated file too
+    configure("web", file=home.logs / "web.log")   logs to a rotated file; to stderr only warnings, unless LORA_STUDIO_LOG is set
 
 User text is everything that a user typed or named: captions, prompts, trigger words, titles, file names. Records of the studio never contain
 it; exception messages can, so only those known to be safe are kept. At the level debug all messages are kept. Tokens are removed at every level.
@@ -56,6 +56,9 @@ def configure(process: str, file: Path | None = None, secrets: Iterable[str] = (
     formatter = SafeFormatter(process, (*secrets, *(os.environ.get(name, "") for name in SECRET_VARIABLES)), with_text=level == "debug")
     handlers: list[logging.Handler] = [BoundedStreamHandler()]
     if file is not None:
+        if not os.environ.get("LORA_STUDIO_LOG"):
+            # The terminal of whoever starts the studio: only what needs attention. The file has the rest.
+            handlers[0].setLevel(logging.WARNING)
         handlers.append(RotatingFileHandler(file, maxBytes=MAX_BYTES, backupCount=ROTATED_FILES, encoding="utf-8", delay=True))
     root = logging.getLogger()
     for old in list(root.handlers):

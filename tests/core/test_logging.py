@@ -240,10 +240,12 @@ def test_the_log_of_the_server_is_rotated(tmp_path):
     assert file.read_text().rstrip().endswith("line number 79999")
 
 
-def test_the_server_writes_to_stderr_and_to_its_file(tmp_path):
+@pytest.mark.parametrize(("level", "shown"), [(None, False), ("info", True)])
+def test_the_server_prints_only_warnings_unless_a_level_is_set(tmp_path, level, shown):
     file = tmp_path / "web.log"
-    printed = run(f"configure('test', file=Path({str(file)!r})); log.info('both')")
-    assert "both" in printed and "both" in file.read_text()
+    printed = run(f"configure('test', file=Path({str(file)!r})); log.info('facts'); log.warning('trouble')", level)
+    assert "trouble" in printed and ("facts" in printed) is shown
+    assert "trouble" in (written := file.read_text()) and "facts" in written
 
 
 def test_a_file_that_a_shell_redirects_to_is_left_alone(tmp_path):
