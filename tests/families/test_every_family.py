@@ -52,7 +52,7 @@ def train_tiny(member: Member, root: Path, steps: int, method: str, text_encoder
         "dataset": {"resolution": 64, "trigger_word": "ohwx"},
         "lora": {"rank": 4, "alpha": 8.0, "method": method, "text_encoder": text_encoder},
         "training": {"max_train_steps": steps, "train_batch_size": 4, "learning_rate": 5e-3, "timestep_density": "uniform"},
-        "samples": {"prompts": [PROMPT], "every": steps, "num_inference_steps": 2, "resolution": 64},
+        "samples": {"prompts": [PROMPT] if steps == STEPS else [], "every": steps, "num_inference_steps": 2, "resolution": 64},
         "saving": {"checkpoint_every": steps},
         "validation": {"pictures": 1, "every": steps // 2},
         "runtime": {"threads": 1, "device": "cpu"},

@@ -21,7 +21,7 @@ def test_killed_anywhere_and_resumed_the_bytes_are_the_same(tmp_path):
 @pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
 def test_with_every_optimizer_a_killed_run_ends_in_the_same_bytes(entry, tmp_path):
     schedule = ["training.lr_scheduler=constant", "training.lr_warmup_steps=0"] if entry.excludes_schedule else []
-    bench = Bench(tmp_path, *optimizer_settings(entry), *schedule, "training.ema_decay=none")
+    bench = Bench(tmp_path, *optimizer_settings(entry), *schedule, "training.ema_decay=none", "samples.prompts=[]")
     outcome = bench.kill_at_point(bench.points * 3 // 5)
     assert (outcome.kills, outcome.identical, outcome.reason) == (1, True, "")
 
