@@ -9,7 +9,7 @@ from tests.trained import captioned_dataset
 
 
 class Quiet:
-    """A report nobody reads; `after` says when the person cancels."""
+    """A progress report that is discarded; it cancels the job once `after` images are done."""
 
     def __init__(self, after=10**9):
         self.calls, self.after = [], after

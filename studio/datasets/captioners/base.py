@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, ProcessorMixin
 
 BATCH = {"cpu": 4, "cuda": 16}
 
@@ -23,6 +23,20 @@ class Captioner(ABC):
     @abstractmethod
     def describe(self, images: "list[Image.Image]") -> list[str]:
         """A caption for each RGB image, in order."""
+
+
+class TransformersCaptioner(Captioner):
+    """A captioner with a model and a processor of transformers, from safetensors only; in 16 bits on a GPU."""
+
+    def __init__(self, folder: Path, device: str, model_class: "type[PreTrainedModel]", processor_class: "type[ProcessorMixin]"):
+        super().__init__(folder, device)
+        import torch
+
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        self.processor = processor_class.from_pretrained(folder, local_files_only=True)
+        model = model_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+        self.model = model.to(device).eval()
+        self.inference_mode = torch.inference_mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +57,6 @@ class CaptionerInfo:
     """A commit, if the main branch has no safetensors."""
     size: str = ""
     """Of the download. Empty if it is not known."""
-
-
-def load_model(model_class: "type[PreTrainedModel]", folder: Path, device: str):
-    """The model in evaluation mode, from safetensors only; in 16 bits on a GPU."""
-    import torch
-
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    return model_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True).to(device).eval()
 
 
 def clean_caption(text: str) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio import builtin
-from studio.datasets.captioners.base import Captioner, CaptionerInfo, clean_caption, load_model
+from studio.datasets.captioners.base import CaptionerInfo, TransformersCaptioner, clean_caption
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -13,15 +13,11 @@ LONGEST_CAPTION = 50
 """Maximum new tokens. What exceeds the base's prompt limit has no effect in training."""
 
 
-class Blip(Captioner):
+class Blip(TransformersCaptioner):
     def __init__(self, folder: Path, device: str):
-        super().__init__(folder, device)
-        import torch
         from transformers import BlipForConditionalGeneration, BlipProcessor
 
-        self.processor = BlipProcessor.from_pretrained(folder, local_files_only=True)
-        self.model = load_model(BlipForConditionalGeneration, folder, device)
-        self.inference_mode = torch.inference_mode
+        super().__init__(folder, device, BlipForConditionalGeneration, BlipProcessor)
 
     def describe(self, images: "list[Image.Image]") -> list[str]:
         with self.inference_mode():

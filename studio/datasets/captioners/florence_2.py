@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studio.datasets.captioners.base import Captioner, CaptionerInfo, clean_caption, load_model
+from studio.datasets.captioners.base import CaptionerInfo, TransformersCaptioner, clean_caption
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -12,17 +12,13 @@ LONGEST_CAPTION = 160
 """Maximum new tokens. What exceeds the base's prompt limit has no effect in training."""
 
 
-class Florence2(Captioner):
+class Florence2(TransformersCaptioner):
     TASK = "<MORE_DETAILED_CAPTION>"
 
     def __init__(self, folder: Path, device: str):
-        super().__init__(folder, device)
-        import torch
         from transformers import Florence2ForConditionalGeneration, Florence2Processor
 
-        self.processor = Florence2Processor.from_pretrained(folder, local_files_only=True)
-        self.model = load_model(Florence2ForConditionalGeneration, folder, device)
-        self.inference_mode = torch.inference_mode
+        super().__init__(folder, device, Florence2ForConditionalGeneration, Florence2Processor)
 
     def describe(self, images: "list[Image.Image]") -> list[str]:
         with self.inference_mode():
