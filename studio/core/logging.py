@@ -96,8 +96,9 @@ def level_from(environ: Mapping[str, str], default: str = "info") -> str:
 def log_packages() -> None:
     """Log the versions of the pinned packages, and which of them differ from the tested ones."""
     needed = packages.tested()
-    log.info("packages: %s", ", ".join(f"{name} {packages.installed(name) or '(missing)'}" for name in needed))
-    if other := packages.untested(needed):
+    versions = {name: packages.installed(name) for name in needed}
+    log.info("packages: %s", ", ".join(f"{name} {version or '(missing)'}" for name, version in versions.items()))
+    if other := packages.untested(needed, versions):
         log.warning("packages in other versions than the tested ones: %s", "; ".join(other))
 
 

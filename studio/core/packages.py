@@ -23,11 +23,11 @@ def installed(package: str) -> str:
     return version
 
 
-def untested(needed: dict[str, Requirement] | None = None) -> list[str]:
-    """Each installed package outside its tested versions, as "transformers 5.24.0 (tested: 5.23.0)"."""
+def untested(needed: dict[str, Requirement] | None = None, versions: dict[str, str] | None = None) -> list[str]:
+    """Each installed package outside its tested versions, as "transformers 5.24.0 (tested: 5.23.0)". `versions` are those already read."""
     other = []
     for name, requirement in (needed if needed is not None else tested()).items():
-        version = installed(name)
+        version = versions[name] if versions is not None else installed(name)
         if version and not requirement.specifier.contains(version.partition("+")[0], prereleases=True):
             other.append(f"{name} {version} (tested: {str(requirement.specifier).removeprefix('==')})")
     return other

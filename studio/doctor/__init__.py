@@ -78,9 +78,10 @@ def python(version: tuple[int, ...] = sys.version_info[:2]) -> Finding:
 def packages(requirements: Path = REQUIREMENTS) -> list[Finding]:
     """Missing packages, and packages whose version was not tested."""
     needed = tested(requirements)
-    missing = [name for name in needed if not installed(name)]
+    versions = {name: installed(name) for name in needed}
+    missing = [name for name, version in versions.items() if not version]
     found = [Finding("error", f"Not installed: {', '.join(missing)}.", INSTALL)] if missing else []
-    if other := untested(needed):
+    if other := untested(needed, versions):
         found.append(Finding("warn", f"Installed in versions that the studio was not tested with: {'; '.join(other)}.", INSTALL))
     return found
 
