@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -125,21 +126,22 @@ def hub():
         yield hub
 
 
-@pytest.fixture(scope="package")
-def app(tmp_path_factory, hub):
-    folder = tmp_path_factory.mktemp("studio")
+def started(folder: Path, hub: FakeHub) -> Iterator[App]:
+    """A studio with its home in this folder, stopped in the end."""
     running = App(folder, clean_environment() | hub.environment(cache=folder / "hf"))
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="package")
+def app(tmp_path_factory, hub):
+    yield from started(tmp_path_factory.mktemp("studio"), hub)
 
 
 @pytest.fixture(scope="module")
 def new_app(tmp_path_factory, hub):
     """A new studio for one module, without the datasets and runs of other tests."""
-    folder = tmp_path_factory.mktemp("new-studio")
-    running = App(folder, clean_environment() | hub.environment(cache=folder / "hf"))
-    yield running
-    running.stop()
+    yield from started(tmp_path_factory.mktemp("new-studio"), hub)
 
 
 @pytest.fixture(scope="package")

@@ -1,7 +1,7 @@
-"""Ownership: every handler, endpoint and file address of the built page, called by A, by another visitor B and by nobody, with ids of A's.
+"""Ownership: the built page is called with the ids of one visitor by that visitor, by another one, and without a visitor cookie.
 
-The table is generated: handlers are those of the built page, ids are one of each kind. To B an id of A's must look like an id that was never
-given: same answer, same error. Nothing of A's is shown to B or to nobody, and nothing of A's changes.
+The table is generated: every handler, endpoint and file URL of the page, with one id of each kind. For the other visitor an id of the owner and
+an id that does not exist give the same answer or the same error. Nothing of the owner is shown to others or changed by them.
 """
 
 import asyncio
@@ -42,18 +42,18 @@ from studio.ui.studio import Studio
 from tests.trained import finished_run, png, write_tiny_adapter
 
 MARK = "Ящик"
-"""Part of every title, caption, prompt and trigger word of A's, and of no id, since ids keep Latin letters only."""
+"""Part of every title, caption, prompt and trigger word of the owner, and of no id, because ids keep Latin letters only."""
 EVENT_KEYS = sorted({key for path in Path(ui.__file__).parent.rglob("*.py") for key in re.findall(r"\bevent\.([a-z_]+)", path.read_text())})
 MOST_INPUTS = 5
 """How many of a handler's inputs get the id alone, the others as they are at first; the settings of the Train form behind them are no ids."""
 HOST = "studio.example"
-COOKIES = {"A": "a" * 43, "B": "b" * 43}
-OWNERS = {who: "visitor-" + hashlib.sha256(cookie.encode()).hexdigest()[:32] for who, cookie in COOKIES.items()} | {"nobody": None}
+COOKIES = {"owner": "a" * 43, "other": "b" * 43}
+OWNERS = {who: "visitor-" + hashlib.sha256(cookie.encode()).hexdigest()[:32] for who, cookie in COOKIES.items()} | {"no cookie": None}
 
 
 @dataclass(frozen=True)
 class Handle:
-    """An id of something of A's, and an id of the same form that nothing has."""
+    """An id of something that the owner has, and an id of the same form that does not exist."""
 
     kind: str
     real: str
@@ -62,7 +62,7 @@ class Handle:
 
 @dataclass(frozen=True)
 class House:
-    """The page in Space mode. Visitor A has one of everything."""
+    """The page in Space mode. One visitor, the owner, has one of everything."""
 
     app: gr.Blocks
     studio: Studio
@@ -78,17 +78,17 @@ class House:
     def jobs(self) -> Jobs:
         return self.studio.jobs
 
-    def things_of_a(self) -> dict:
-        """Everything of A's on disk and in the queue."""
-        files = [path for path in self.home.workspace(OWNERS["A"]).root.rglob("*") if path.is_file()]
-        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files} | {job.id: job for job in self.jobs.list(OWNERS["A"])}
+    def owned_state(self) -> dict:
+        """All files and jobs of the owner."""
+        files = [path for path in self.home.workspace(OWNERS["owner"]).root.rglob("*") if path.is_file()]
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files} | {job.id: job for job in self.jobs.list(OWNERS["owner"])}
 
     def forget_others(self) -> None:
-        """Delete what anybody but A has, so that every call begins with the same state."""
+        """Delete what others have, so that every call begins with the same state."""
         for folder in (self.home.root / "owners").iterdir():
-            if folder.name != OWNERS["A"]:
+            if folder.name != OWNERS["owner"]:
                 shutil.rmtree(folder)
-        self.jobs._table.write("DELETE FROM jobs WHERE owner != ?", OWNERS["A"])
+        self.jobs._table.write("DELETE FROM jobs WHERE owner != ?", OWNERS["owner"])
 
     def call(self, handler: BlockFunction, values: list, who: str, handle: str, seconds: float = 10) -> str:
         """The answer or the error as text, without the ids that are new in each call, and with HANDLE in place of the given id."""
@@ -138,7 +138,7 @@ def other(identity: str) -> str:
 
 
 def fill(workspace: Workspace, jobs: Jobs) -> tuple[list[Handle], list[Handle]]:
-    """Give A one of everything; handles of these things, and addresses of their files."""
+    """Give the owner one of everything. Returns handles of these things, and the addresses of their files."""
     run = finished_run(workspace, title=f"{MARK} run", steps=(100,))
     dataset = Dataset.open(workspace, run.config.dataset.id)
     dataset.set_trigger_word(f"{MARK}word")
@@ -192,14 +192,14 @@ def fill(workspace: Workspace, jobs: Jobs) -> tuple[list[Handle], list[Handle]]:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> Iterator[House]:
-    """No process is started: what others ask for fails at once, and A's jobs stay as they are."""
+    """No process is started: jobs of others fail at once, those of the owner stay as they are."""
     home = Home(tmp_path_factory.mktemp("owners"))
     app, studio = ui.build_app(home, Access(Mode.space, (HOST,), space_id="someone/studio"))
-    handles, addresses = fill(home.workspace(OWNERS["A"]), studio.jobs)
+    handles, addresses = fill(home.workspace(OWNERS["owner"]), studio.jobs)
 
     def fail_others(*_, **__):
         for job in studio.jobs.list(states=UNFINISHED):
-            if job.owner != OWNERS["A"] and studio.jobs.claim_one(job.id, os.getpid()):
+            if job.owner != OWNERS["owner"] and studio.jobs.claim_one(job.id, os.getpid()):
                 studio.jobs.fail(job.id, "No process is started in this test.")
         return SimpleNamespace(pid=os.getpid())
 
@@ -242,36 +242,36 @@ def _filled(value, handle: str):
     return handle
 
 
-def test_to_another_visitor_an_id_of_as_is_an_id_that_nothing_has(house):
-    before, differ, shown = house.things_of_a(), {}, {}
+def test_another_visitor_cannot_tell_an_id_of_the_owner_from_one_that_does_not_exist(house):
+    before, differ, shown = house.owned_state(), {}, {}
     for name, handler in handlers(house).items():
         for handle in house.handles:
             for real, missing in zip(fillings(handler, handle.real), fillings(handler, handle.missing)):
-                answers = [house.call(handler, values, "B", each) for values, each in ((real, handle.real), (missing, handle.missing))]
+                answers = [house.call(handler, values, "other", each) for values, each in ((real, handle.real), (missing, handle.missing))]
                 if answers[0] != answers[1]:
                     differ[name, handle.kind] = answers
                 if MARK in answers[0]:
                     shown[name, handle.kind] = answers[0]
-        assert house.things_of_a() == before, f"{name} changed something of A's when B called it"
+        assert house.owned_state() == before, f"{name} changed something of the owner for another visitor"
     assert not shown
     assert not differ
 
 
 def test_without_a_visitor_nothing_is_shown_and_nothing_is_kept(house):
-    before, shown = house.things_of_a(), {}
+    before, shown = house.owned_state(), {}
     for name, handler in handlers(house).items():
         for handle in house.handles:
             for values in fillings(handler, handle.real):
-                answer = house.call(handler, values, "nobody", handle.real)
+                answer = house.call(handler, values, "no cookie", handle.real)
                 if MARK in answer:
                     shown[name, handle.kind] = answer
-        assert house.things_of_a() == before, f"{name} changed something of A's when nobody called it"
-        assert [folder.name for folder in (house.home.root / "owners").iterdir()] == [OWNERS["A"]], f"{name} keeps something for nobody"
-        assert not [job for job in house.jobs.list() if job.owner != OWNERS["A"]], f"{name} began a job for nobody"
+        assert house.owned_state() == before, f"{name} changed something of the owner for a caller without a cookie"
+        assert [folder.name for folder in (house.home.root / "owners").iterdir()] == [OWNERS["owner"]], f"{name} created a workspace without a cookie"
+        assert not [job for job in house.jobs.list() if job.owner != OWNERS["owner"]], f"{name} started a job without a cookie"
     assert not shown
 
 
-def test_the_address_of_a_file_of_as_is_for_others_an_address_of_nothing(house):
+def test_the_url_of_a_file_of_the_owner_is_not_found_for_others(house):
     client = TestClient(gr.routes.App.create_app(house.app, app_kwargs=ui.launch_arguments(house.studio)["app_kwargs"]), base_url=f"https://{HOST}")
     for address in house.addresses:
         answers = {}
@@ -280,20 +280,20 @@ def test_the_address_of_a_file_of_as_is_for_others_an_address_of_nothing(house):
             for each in (address.real, address.missing):
                 found = client.get(f"/{files.PREFIX.strip('/')}/{each}")
                 answers[who, each] = found.status_code, found.text.replace(each.split("/")[1], "ID")
-        assert answers["A", address.real][0] == 200, address
-        for who in ("B", "nobody"):
+        assert answers["owner", address.real][0] == 200, address
+        for who in ("other", "no cookie"):
             assert answers[who, address.real] == answers[who, address.missing], (who, address)
             assert answers[who, address.real][0] == 404, (who, address)
 
 
-def test_every_id_opens_something_for_a(house):
-    """Else the table above would compare refusals with refusals. Last of its house, because A's things change here."""
+def test_every_id_opens_something_for_its_owner(house):
+    """Otherwise the tests above would compare refusals with refusals. Runs last, because it changes the state of the owner."""
     closed = {handle.kind: handle for handle in house.handles if handle.kind != "path of a file"}  # Files come in as uploads, never by path.
     for handler in handlers(house).values():
         for handle in list(closed.values()):
             for real, missing in zip(fillings(handler, handle.real), fillings(handler, handle.missing)):
-                before, after = (house.call(handler, missing, "A", handle.missing, seconds=0.5) for _ in range(2))
-                if before == after != house.call(handler, real, "A", handle.real, seconds=0.5):
+                before, after = (house.call(handler, missing, "owner", handle.missing, seconds=0.5) for _ in range(2))
+                if before == after != house.call(handler, real, "owner", handle.real, seconds=0.5):
                     closed.pop(handle.kind, None)
                     break
     assert not closed, "no handler answers these otherwise than ids that nothing has"
@@ -306,7 +306,7 @@ def test_behind_a_password_every_handler_is_closed_to_who_has_not_logged_in(tmp_
     app.auth, app.auth_message = arguments["auth"], None
     client = TestClient(gr.routes.App.create_app(app, app_kwargs=arguments["app_kwargs"]), base_url=f"https://{HOST}")
     for number, handler in app.fns.items():
-        body = {"data": [None] * len(handler.inputs), "fn_index": number, "session_hash": "nobody"}
+        body = {"data": [None] * len(handler.inputs), "fn_index": number, "session_hash": "anonymous"}
         assert client.post("/gradio_api/queue/join", json=body).status_code == 401, number
         assert client.post(f"/gradio_api/run/{handler.api_name or number}", json=body).status_code == 401, number
     for kind in ("image/x", "dataset/x", "published/x.zip", "sample/x/1/0"):
