@@ -79,5 +79,5 @@ async def generated(studio: Studio, request: gr.Request, download: bool, rows, *
 
 
 def _busy(busy: bool) -> dict[str, Any]:
-    """Marks the image with LoRAs as being generated; style.css lays a label over it."""
+    """Marks the image with LoRAs as being generated; generate.css lays a label over it."""
     return gr.update(elem_classes=["busy"] if busy else [])
