@@ -4,6 +4,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ENGINE = 2
+"""Newest engine version: what changes the bytes of a result, although no other setting says so.
+
+1: studio 0.1.
+"""
+
 
 class RuntimeConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -19,6 +25,9 @@ class RuntimeConfig(BaseModel):
 
     exact: bool = Field(True, title="Exact resume (deterministic)")
     """A run that was stopped and resumed produces the same bytes as one that was not. On a GPU this costs some speed."""
+
+    engine: int | None = Field(None, title="Engine version", ge=1, le=ENGINE)
+    """Version of the training code's arithmetic. A run keeps the one that it started with, so that a newer studio resumes it to the same bytes; 1 is that of studio 0.1. Empty is the newest."""
 
     attention: Literal["fused", "math"] | None = Field(None, title="Attention")
     """Which kernels compute attention on a GPU. fused (FlashAttention and memory-efficient) needs far less memory; math is what exact runs of version 0.1 used. Empty is fused."""
@@ -47,6 +56,11 @@ class RuntimeConfig(BaseModel):
     @property
     def filled_dtype(self) -> str:
         return _filled(self.dtype)
+
+    @property
+    def filled_engine(self) -> int:
+        """The engine version; the newest before a run starts."""
+        return self.engine or ENGINE
 
     @property
     def filled_quantisation(self) -> str:

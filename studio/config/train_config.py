@@ -17,8 +17,8 @@ from studio.config.training import TrainingConfig
 from studio.config.validation import ValidationConfig
 from studio.core.errors import StudioError
 
-VERSION = 2
-"""1: up to 0.1. 2: `runtime.attention`; before it, an exact run on CUDA computed attention with the math kernel."""
+VERSION = 3
+"""1: up to 0.1. 2: `runtime.attention`; before it, an exact run on CUDA computed attention with the math kernel. 3: `runtime.engine`."""
 
 
 class TrainConfig(BaseModel):
@@ -77,13 +77,21 @@ def migrate(values: dict) -> dict:
         raise StudioError(f"These settings were written by a newer studio (version {version}); this one reads up to {VERSION}. Update the studio.")
     if version < 2:
         values = _keep_attention(values)
+    if version < 3 and _has_started(values):
+        values = {**values, "runtime": {**values["runtime"], "engine": 1}}
     return {**values, "version": VERSION}
 
 
-def _keep_attention(values: dict) -> dict:
-    """Keep the math kernel for an older run that started on CUDA: another kernel rounds differently. Only a started run has `threads`."""
+def _has_started(values: dict) -> bool:
+    """Whether this is the config of a started run: a run fills in what was left empty."""
     runtime = values.get("runtime")
-    if isinstance(runtime, dict) and runtime.get("device") == "cuda" and runtime.get("threads") and runtime.get("exact", True):
+    return isinstance(runtime, dict) and all(runtime.get(name) for name in ("device", "dtype", "threads"))
+
+
+def _keep_attention(values: dict) -> dict:
+    """Keep the math kernel for an older run that started on CUDA: another kernel rounds differently."""
+    runtime = values.get("runtime", {})
+    if _has_started(values) and runtime.get("device") == "cuda" and runtime.get("exact", True):
         return {**values, "runtime": {**runtime, "attention": "math"}}
     return values
 

@@ -33,6 +33,7 @@ def resolve(requested: RuntimeConfig, base_parameters: int = 0) -> RuntimeConfig
         dtype=requested.dtype or precision(device, base_parameters),
         threads=requested.threads or (cores if passive else max(1, cores - 1)),
         exact=requested.exact,
+        engine=requested.filled_engine,
         attention=requested.attention or "fused",
         **requested.model_dump(include={"gradient_checkpointing", "quantisation", "offload", "execution", "processes"}),
     )

@@ -64,7 +64,16 @@ def test_a_run_started_with_math_attention_keeps_it():
     assert config.migrate({"version": 1, "runtime": began})["runtime"]["attention"] == "math"
     assert "attention" not in config.migrate({"version": 2, "runtime": began})["runtime"]
     for other in ({**began, "exact": False}, {**began, "device": "cpu"}, {"device": "cuda"}):
-        assert config.migrate({"version": 1, "runtime": other})["runtime"] == other
+        assert "attention" not in config.migrate({"version": 1, "runtime": other})["runtime"]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_run_that_started_before_engine_versions_keeps_the_first_engine(version):
+    began = {"device": "cpu", "dtype": "float32", "threads": 3}
+    assert config.migrate({"version": version, "runtime": began})["runtime"]["engine"] == 1
+    assert config.migrate({"version": 3, "runtime": {**began, "engine": 2}})["runtime"]["engine"] == 2
+    for not_started in ({}, {"threads": 3}, {"device": "cpu"}):
+        assert config.migrate({"version": version, "runtime": not_started})["runtime"] == not_started
 
 
 @pytest.mark.parametrize("leaf", fields.leaves(TrainConfig()), ids=lambda leaf: leaf.path)

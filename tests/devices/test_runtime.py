@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from studio.config.runtime import RuntimeConfig
+from studio.config.runtime import ENGINE, RuntimeConfig
 from studio.core.errors import StudioError
 from studio.devices import runtime
 
@@ -47,6 +47,11 @@ def test_only_cudnn_attention_is_switched_off(monkeypatch, kernels, exact, atten
     runtime.apply(RuntimeConfig(device="cuda", dtype="bfloat16", threads=torch.get_num_threads(), exact=exact, attention=attention))
     assert kernels() == allowed
     assert torch.are_deterministic_algorithms_enabled() is exact
+
+
+def test_a_run_starts_with_the_newest_engine_unless_one_is_set():
+    assert runtime.resolve(RuntimeConfig()).engine == ENGINE
+    assert runtime.resolve(RuntimeConfig(engine=1)).engine == 1
 
 
 def test_attention_is_fused_unless_asked_otherwise():

@@ -15,6 +15,7 @@ MACHINE_SETTINGS = (
     "runtime.device",
     "runtime.dtype",
     "runtime.threads",
+    "runtime.engine",
     "runtime.attention",
     "runtime.gradient_checkpointing",
     "runtime.quantisation",
