@@ -1,5 +1,6 @@
 """Real classes at tiny size for the tests of the engine: a Stable Diffusion model, adapters with visible effect, a run ready to train."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from studio import config as configs
 from studio.adapters.format import adapter_metadata, write_adapter
 from studio.benchmark.tiny import TinyDataset, save_tiny_model
 from studio.config.optimizers import Optimizer
+from studio.devices.footprint import Footprint
 from studio.families import get, resolve_base
 from studio.runs.creation import create_run
 from studio.runs.run import Run
@@ -66,3 +68,8 @@ def tiny_run(workspace, base, *overrides: str, masked: bool = False) -> Run:
         "runtime": {"threads": 1, "device": "cpu"},
     }
     return create_run(workspace, configs.build(values, *overrides), TinyDataset(workspace.root / "pictures", masked=masked))
+
+
+def footprint(**bytes_and_parameters: int) -> Footprint:
+    """A memory footprint with these values, and 0 elsewhere."""
+    return Footprint(**dict.fromkeys((field.name for field in dataclasses.fields(Footprint)), 0) | bytes_and_parameters)

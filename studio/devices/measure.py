@@ -1,15 +1,18 @@
-"""Measurement of the memory footprint from the settings: one forward pass of the denoiser with its LoRA on torch's meta device.
+"""Measurement of the memory footprint from the settings: a step, a sample and the autoencoder on torch's meta device.
 
-Trainable parameters are counted; activations are the tensors that autograd saves for the backward pass. Nothing is downloaded or computed.
+Parameters are counted, and the peak of the other tensors (see `counting`). Nothing is downloaded or computed.
 """
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from studio.adapters.header import read_header
 from studio.adapters.layers import inject, peft_config
 from studio.config import TrainConfig
+from studio.devices.counting import PeakCounter, fused_kernels
 from studio.devices.footprint import Footprint
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
@@ -19,20 +22,68 @@ if TYPE_CHECKING:
     from diffusers import ModelMixin
 
 
+TILE_SIDE = 512
+"""Side in pixels of the tiles that the autoencoders of diffusers decode large images in."""
+
+
 def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Footprint | None:
     """Footprint for these settings; None for a base that is neither on this computer nor known to the studio."""
     denoiser = meta_denoiser(family, config.model.base_model, base)
     if denoiser is None:
         return None
     base_parameters = sum(weight.numel() for weight in denoiser.parameters())
-    trainable = inject_lora(denoiser, config, family)
-    adapter_parameters = sum(weight.numel() for weight in trainable) + text_encoder_parameters(config, family, base)
-    side = config.dataset.resolution
-    activations = saved_activation_bytes(family, denoiser, (side, side))
+    adapter_parameters = sum(weight.numel() for weight in inject_lora(denoiser, config, family)) + text_encoder_parameters(config, family, base)
+    blocks = [sum(weight.numel() for weight in block.parameters() if not weight.requires_grad) for block in family.blocks(denoiser)]
+    known = family.offer(config.model.base_model)
+    side, native = config.dataset.resolution, family.resolution(base) if base else known.resolution if known else family.fixed_resolution
+    sample_side = config.samples.resolution or native
+    sample_bytes = forward_bytes(family, denoiser, (sample_side, sample_side))
+    fused = config.runtime.attention != "math"
+    step_bytes, attention_bytes, heads = peak_step_bytes(family, denoiser, (side, side), fused)
     family.enable_gradient_checkpointing(denoiser)
-    checkpointed = saved_activation_bytes(family, denoiser, (side, side))
-    sizes = [sum(weight.numel() for weight in block.parameters() if not weight.requires_grad) for block in family.blocks(denoiser)]
-    return Footprint(base_parameters, adapter_parameters, activations, checkpointed, len(sizes), base_parameters - sum(sizes) + 2 * max(sizes))
+    checkpointed_bytes, _, _ = peak_step_bytes(family, denoiser, (side, side), fused)
+    autoencoder = meta_autoencoder(family, base)
+    return Footprint(
+        base_parameters=base_parameters,
+        adapter_parameters=adapter_parameters,
+        resident_parameters=base_parameters - sum(blocks) + 2 * max(blocks),
+        encoder_parameters=count_encoder_parameters(config, family, base),
+        step_bytes=step_bytes,
+        checkpointed_step_bytes=checkpointed_bytes,
+        attention_bytes=attention_bytes,
+        attention_heads=heads,
+        sample_bytes=sample_bytes * (2 if uses_guidance(family, config, base) else 1),
+        encode_bytes=autoencoder_bytes(family, autoencoder, side)[0],
+        decode_bytes=autoencoder_bytes(family, autoencoder, sample_side)[1],
+        tile_bytes=autoencoder_bytes(family, autoencoder, min(sample_side, TILE_SIDE))[1] + 3 * 4 * sample_side**2,
+    )
+
+
+def count_adapter_parameters(config: TrainConfig, family: Family, base: BaseFolder | None) -> int:
+    """Number of trainable parameters; 0 for a base that is neither on this computer nor known to the studio."""
+    denoiser = meta_denoiser(family, config.model.base_model, base)
+    if denoiser is None:
+        return 0
+    return sum(weight.numel() for weight in inject_lora(denoiser, config, family)) + text_encoder_parameters(config, family, base)
+
+
+def uses_guidance(family: Family, config: TrainConfig, base: BaseFolder | None) -> bool:
+    """Whether samples compute the denoiser for two prompts at once: the sample prompt and the empty one."""
+    if config.samples.guidance_scale <= 1:
+        return False
+    if base is not None:
+        return family.uses_negative_prompt(base.component_config("", "model_index.json"), base.component_config(family.denoiser_name))
+    known = family.offer(config.model.base_model)
+    return family.uses_negative_prompt({}, (known.denoiser if known else None) or {})
+
+
+def count_encoder_parameters(config: TrainConfig, family: Family, base: BaseFolder | None) -> int:
+    """Number of parameters of the text encoders, from the headers of their files or as listed."""
+    if base is not None and not set(family.text_encoder_names) & set(family.checkpoint_parts if base.checkpoint else ()):
+        files = [file for part in family.text_encoder_names for file in (base.path / part).glob("*.safetensors")]
+        return sum(math.prod(shape) for file in files for _, shape in read_header(file).tensors.values())
+    known = family.offer(base.reference if base and base.reference else config.model.base_model)
+    return int(known.encoder_billions * 1e9) if known else 0
 
 
 def text_encoder_parameters(config: TrainConfig, family: Family, base: BaseFolder | None) -> int:
@@ -73,9 +124,14 @@ def meta_denoiser_of(family: Family, base: BaseFolder) -> "ModelMixin":
 
 
 def _in_sixteen_bits(denoiser: "ModelMixin") -> "ModelMixin":
-    for weight in denoiser.parameters():
-        weight.data = weight.data.to(torch.bfloat16)
+    _cast(denoiser, torch.bfloat16)
     return denoiser
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Cast all weights. The method `to` of diffusers' models warns, although nothing is computed with them here."""
+    for weight in module.parameters():
+        weight.data = weight.data.to(dtype)
 
 
 def inject_lora(denoiser: nn.Module, config: TrainConfig, family: Family) -> list[nn.Parameter]:
@@ -84,54 +140,59 @@ def inject_lora(denoiser: nn.Module, config: TrainConfig, family: Family) -> lis
     lora = config.lora
     inject(denoiser, peft_config(lora.method, lora.rank, lora.filled_alpha, lora.dropout, lora.target_modules or list(family.target_modules)))
     trainable = [weight for weight in denoiser.parameters() if weight.requires_grad]
-    for weight in trainable:
-        weight.data = weight.data.to(torch.bfloat16)
+    _cast(denoiser, torch.bfloat16)
     denoiser.train()
     return trainable
 
 
 def forward_once(family: Family, denoiser: "ModelMixin", size: tuple[int, int]) -> Tensor:
-    """One forward pass of one image of (height, width) on the meta device."""
+    """One forward pass of one image of (height, width), whose inputs have no particular values, on the device of the denoiser."""
+    device = denoiser.device
     shapes = family.input_shapes(denoiser.config, size)
     dtypes = {name: torch.bool if name.endswith("_mask") else torch.bfloat16 for name in shapes}
-    inputs = {name: torch.empty((1, *shape), device="meta", dtype=dtypes[name]) for name, shape in shapes.items()}
-    return family.predict(denoiser, inputs.pop("latents"), torch.empty(1, device="meta"), inputs)
+    inputs = {name: torch.zeros((1, *shape), device=device, dtype=dtypes[name]) for name, shape in shapes.items()}
+    return family.predict(denoiser, inputs.pop("latents"), torch.zeros(1, device=device), inputs)
 
 
-def saved_activation_bytes(family: Family, denoiser: "ModelMixin", size: tuple[int, int]) -> int:
-    """Bytes that autograd saves in one forward pass of one image: each storage once, without the weights."""
-    own = {weight.untyped_storage()._cdata for weight in denoiser.parameters()}
-    saved: dict[int, torch.UntypedStorage] = {}
-
-    def save(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            saved[storage._cdata] = storage
-        return tensor
-
-    attention = nn.functional.scaled_dot_product_attention
-    nn.functional.scaled_dot_product_attention = _attention
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-            forward_once(family, denoiser, size)
-    finally:
-        nn.functional.scaled_dot_product_attention = attention
-    return sum(storage.nbytes() for storage in saved.values())
+def peak_step_bytes(family: Family, denoiser: "ModelMixin", size: tuple[int, int], fused: bool = True) -> tuple[int, int, int]:
+    """(peak bytes of forward and backward for one image, without weights; bytes and heads of the largest attention)."""
+    weights = list(denoiser.parameters())
+    with fused_kernels(attention=fused) as largest, PeakCounter(weights) as counter:
+        forward_once(family, denoiser, size).float().square().mean().backward()
+    for weight in weights:
+        weight.grad = None
+    return counter.peak, largest.bytes, largest.heads
 
 
-class _Fused(torch.autograd.Function):
-    """Attention that saves its inputs, its output and one value per row (Dao et al. 2022); on the meta device torch would save the whole matrix."""
-
-    @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        output = query.new_empty(*query.shape[:-1], value.shape[-1])
-        ctx.save_for_backward(query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32))
-        return output
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        raise NotImplementedError("nothing is computed on the meta device")
+@torch.no_grad()
+def forward_bytes(family: Family, denoiser: "ModelMixin", size: tuple[int, int]) -> int:
+    """Peak bytes of a forward pass for one image without gradients, without weights."""
+    with fused_kernels(), PeakCounter(denoiser.parameters()) as counter:
+        forward_once(family, denoiser, size)
+    return counter.peak
 
 
-def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False) -> Tensor:
-    return _Fused.apply(query, key, value)
+def meta_autoencoder(family: Family, base: BaseFolder | None) -> "ModelMixin":
+    """The autoencoder on the meta device, in float32: of a base's folder, otherwise that of the family."""
+    import diffusers
+
+    stated: dict[str, Any] = dict(family.autoencoder.config) if base is None else base.component_config("vae")
+    with torch.device("meta"):
+        autoencoder = getattr(diffusers, family.autoencoder.class_name).from_config(
+            {key: value for key, value in stated.items() if not key.startswith("_")}
+        )
+    return autoencoder.requires_grad_(False)
+
+
+@torch.no_grad()
+def autoencoder_bytes(family: Family, autoencoder: "ModelMixin", side: int) -> tuple[int, int]:
+    """(peak bytes of encoding an image of this side in float32, of decoding one in 16 bits), weights included."""
+    frames = (1,) if family.autoencoder.video else ()
+    peaks: list[int] = []
+    tensor = torch.empty(1, 3, *frames, side, side, device="meta")
+    for dtype in (torch.float32, torch.bfloat16):
+        _cast(autoencoder, dtype)
+        with fused_kernels(), PeakCounter([*autoencoder.parameters(), tensor]) as counter:
+            tensor = autoencoder.encode(tensor).latent_dist.mean if not peaks else autoencoder.decode(tensor.to(dtype)).sample
+        peaks.append(counter.peak + sum(weight.nbytes for weight in autoencoder.parameters()))
+    return peaks[0], peaks[1]

@@ -1,44 +1,46 @@
 """Memory plan of a run on GPU or CPU: required memory, the fastest savings that fit, and advice after running out of memory."""
 
 import importlib.util
+from dataclasses import asdict, replace
 from typing import Any
 
 from studio.config import TrainConfig
 from studio.config.runtime import RuntimeConfig
-from studio.config.training import TrainingConfig
 from studio.core import platform
 from studio.core.errors import StudioError
-from studio.devices.footprint import Footprint
+from studio.devices.footprint import Footprint, Savings
 from studio.devices.runtime import LARGE_BASE_PARAMETERS
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 
 SLOWDOWN = {
-    (False, "none", False): 1.0,
-    (True, "none", False): 1.4,
-    (False, "nf4", False): 1.5,
-    (True, "nf4", False): 2.0,
-    (True, "none", True): 2.5,
-    (True, "nf4", True): 3.0,
+    Savings(): 1.0,
+    Savings(gradient_checkpointing=True): 1.4,
+    Savings(quantisation="nf4"): 1.5,
+    Savings(gradient_checkpointing=True, quantisation="nf4"): 2.0,
+    Savings(gradient_checkpointing=True, offload=True): 2.5,
+    Savings(gradient_checkpointing=True, quantisation="nf4", offload=True): 3.0,
 }
-"""(checkpointing, quantisation, offload) -> approximate slowdown of a step, as reported by other trainers. Only the order matters."""
+"""Approximate slowdown of a step, as reported by other trainers. Only the order matters."""
 SHARE = 0.92
 """Share of the free memory to plan with: the allocator fragments memory, and other programs need some too."""
+RAM_SHARE = 1.15
+"""RAM that an offloaded base takes, divided by its size."""
 
 
 def resolve(requested: RuntimeConfig, base_parameters: int, config: TrainConfig, base: BaseFolder, family: Family) -> tuple[RuntimeConfig, list[str]]:
     """Fill in open memory settings with the fastest combination that fits the free memory; returns the config and the reasons as text. On a CPU a
     small base is not measured: it fits wherever the program does."""
-    filled: dict[str, Any] = {"gradient_checkpointing": False, "quantisation": "none", "offload": False}
-    reasons = []
-    undecided = [name for name, value in requested.model_dump(include=set(filled)).items() if value is None]
+    savings, reasons = Savings(), []
+    undecided = [name for name in asdict(savings) if getattr(requested, name) is None]
     if undecided and (requested.device == "cuda" or base_parameters > LARGE_BASE_PARAMETERS):
         from studio.devices.measure import measure
 
         footprint = measure(config, family, base)
         assert footprint is not None and requested.device is not None, "A base with a folder can be measured, and runtime.resolve chose the device."
-        filled, reason = select_savings(footprint, requested, config.training, free_bytes(requested.device))
+        savings, reason = select_savings(footprint, requested, config, free_bytes(requested.device), free_bytes("cpu"))
         reasons.append(reason)
+    filled: dict[str, Any] = asdict(savings)
     if requested.device == "cpu" and requested.execution is None:
         # On a CPU compilation took three minutes and gained nothing; on a GPU the modes are timed once the denoiser is loaded.
         filled["execution"] = "eager"
@@ -54,35 +56,37 @@ def free_bytes(device: str) -> int:
     return int(torch.cuda.mem_get_info()[0] * SHARE)
 
 
-def select_savings(footprint: Footprint, requested: RuntimeConfig, training: TrainingConfig, free: int) -> tuple[dict, str]:
-    """The fastest combination that agrees with the requested settings and fits into `free` bytes; the smallest one if none fits. Device and
-    precision come from `requested`; if open, a GPU in 16 bits."""
+def select_savings(footprint: Footprint, requested: RuntimeConfig, config: TrainConfig, free: int, free_ram: int) -> tuple[Savings, str]:
+    """The fastest savings that agree with the requested settings and fit into `free` bytes of the device and `free_ram` bytes of RAM; the smallest
+    ones if none fit. Device and precision come from `requested`; if open, a GPU in 16 bits."""
+    dtype = requested.dtype or "bfloat16"
     can_quantise = requested.device != "cpu" and importlib.util.find_spec("bitsandbytes") is not None
     options = []
-    for (checkpointing, quantisation, offload), slowdown in SLOWDOWN.items():
-        if offload and requested.device == "cpu" and not requested.offload:
+    for savings, slowdown in SLOWDOWN.items():
+        if savings.offload and requested.device == "cpu" and not requested.offload:
             continue
-        agrees = requested.gradient_checkpointing in (None, checkpointing) and requested.offload in (None, offload)
         if requested.quantisation not in (None, "none", "nf4"):
-            quantisation = requested.quantisation
-        if agrees and requested.quantisation in (None, quantisation) and (can_quantise or quantisation == "none" or requested.quantisation):
-            needed = footprint.memory(training, checkpointing, quantisation, offload, requested.dtype or "bfloat16")
-            options.append((slowdown, needed, {"gradient_checkpointing": checkpointing, "quantisation": quantisation, "offload": offload}))
+            savings = replace(savings, quantisation=requested.quantisation)
+        agrees = all(getattr(requested, name) in (None, value) for name, value in asdict(savings).items())
+        if agrees and (can_quantise or savings.quantisation == "none" or requested.quantisation):
+            options.append((slowdown, footprint.plan(config, savings, dtype), savings))
     if not options:
         raise StudioError(
             "Offload saves no memory without gradient checkpointing, because saved activations keep the blocks on the GPU. "
             "Switch both on, or leave both empty."
         )
-    fitting = [option for option in options if option[1] <= free]
-    _, needed, chosen = min(fitting, key=lambda option: option[0]) if fitting else min(options, key=lambda option: option[1])
-    savings = [
-        *(["gradient checkpointing"] if chosen["gradient_checkpointing"] else []),
-        *([f"base quantised to {chosen['quantisation']}"] if chosen["quantisation"] != "none" else []),
-        *(["blocks offloaded to RAM"] if chosen["offload"] else []),
+    fitting = [
+        option
+        for option in options
+        if option[1].fits(free) and (not option[2].offload or RAM_SHARE * footprint.base_bytes(option[2], dtype) <= free_ram)
     ]
-    used = ", ".join(savings) if savings else "no memory savings"
-    warning = "" if fitting else " It may still be too little: a smaller resolution, batch size or base needs less."
-    return chosen, f"Free memory: {free / 1e9:.1f} GB. Chosen: {used}; this needs about {needed / 1e9:.1f} GB.{warning}"
+    _, plan, chosen = min(fitting, key=lambda option: option[0]) if fitting else min(options, key=lambda option: option[1].needed(free))
+    parts = [f"Free memory: {free / 1e9:.1f} GB. Chosen: {chosen.describe()}; this needs about {plan.needed(free) / 1e9:.1f} GB."]
+    if not fitting:
+        parts.append("It may still be too little: a smaller resolution, batch size or base needs less.")
+    elif plan.sample > free:
+        parts.append("Samples are decoded in tiles.")
+    return chosen, " ".join(parts)
 
 
 def out_of_memory_advice(config: TrainConfig) -> tuple[str, list[dict]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from studio.core.errors import Overflow
-from studio.families.facts import BaseFolder, Offer, Shapes
+from studio.families.facts import Autoencoder, BaseFolder, Offer, Shapes
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +42,7 @@ class Family(ABC):
     """Prefix of the denoiser's keys in an adapter file."""
     denoiser_class: str
     """The diffusers class of the denoiser."""
+    autoencoder: Autoencoder = Autoencoder()
     repeated_blocks: tuple[str, ...]
     """Classes of the denoiser's repeated blocks: the units of compilation, gradient checkpointing and offload."""
     text_encoder_names: tuple[str, ...] = ("text_encoder",)

@@ -48,6 +48,26 @@ class SamplingDefaults:
 
 
 @dataclass(frozen=True)
+class Autoencoder:
+    """The autoencoder of a family's bases."""
+
+    class_name: str = "AutoencoderKL"
+    """Its diffusers class."""
+    config: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "block_out_channels": (128, 256, 512, 512),
+            "layers_per_block": 2,
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+            "up_block_types": ("UpDecoderBlock2D",) * 4,
+        },
+        hash=False,
+    )
+    """How its config differs from the defaults of its class, where that changes its memory. Used before a base is downloaded."""
+    video: bool = False
+    """Whether it expects a dimension for frames: an image is a video of one frame."""
+
+
+@dataclass(frozen=True)
 class Offer:
     """A listed base model with its particular facts; any other base of the same layout works too."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from studio.families.base import PROMPT, Family, chat_text_beyond, token_positions
-from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
+from studio.families.facts import Autoencoder, BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import APACHE, FLUX_2
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Flux2(Family):
     pipeline_names = ("Flux2Pipeline", "Flux2KleinPipeline")
     components = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     denoiser_class = "Flux2Transformer2DModel"
+    autoencoder = Autoencoder("AutoencoderKLFlux2", {})
     repeated_blocks = ("Flux2TransformerBlock", "Flux2SingleTransformerBlock")
     target_modules = (
         *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),

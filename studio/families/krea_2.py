@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from studio.families.base import Family, encode_frame, text_beyond
-from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
+from studio.families.facts import Autoencoder, BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import KREA_COMMUNITY
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Krea2(Family):
     pipeline_names = ("Krea2Pipeline",)
     components = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     denoiser_class = "Krea2Transformer2DModel"
+    autoencoder = Autoencoder("AutoencoderKLQwenImage", {}, video=True)
     repeated_blocks = ("Krea2TransformerBlock",)
     # The blocks that fuse the encoder's layers have the same names and are trained too, as in diffusers' training script.
     target_modules = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.to_gate", "ff.up", "ff.down")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from studio.families.base import Family, encode_frame, text_beyond
-from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
+from studio.families.facts import Autoencoder, BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import APACHE
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class QwenImage(Family):
     pipeline_names = ("QwenImagePipeline",)
     components = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     denoiser_class = "QwenImageTransformer2DModel"
+    autoencoder = Autoencoder("AutoencoderKLQwenImage", {}, video=True)
     repeated_blocks = ("QwenImageTransformerBlock",)
     target_modules = (
         *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),

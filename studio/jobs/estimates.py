@@ -66,24 +66,25 @@ def estimate_job(home: Home, job: Job, report: ProgressReporter, secret: bytes |
     import torch
 
     from studio.devices import memory, runtime
-    from studio.devices.measure import measure
+    from studio.devices.measure import count_adapter_parameters, measure
 
     config = TrainConfig.model_validate(job.payload["config"])
     base = families.locate_base(config.model.base_model, config.model.revision)
     family = families.from_folder(base, config.model.family) if base else families.get(config.model.family)
     # Without alpha, which follows the rank.
-    lower, higher = (measure(fields.replace(config, {"lora.rank": rank, "lora.alpha": None}), family, base) for rank in RANKS)
-    if lower is None or higher is None:
+    lower, higher = (fields.replace(config, {"lora.rank": rank, "lora.alpha": None}) for rank in RANKS)
+    footprint = measure(higher, family, base)
+    if footprint is None:
         raise StudioError(f"The memory for {config.model.base_model!r} cannot be estimated before the base is downloaded; download it first.")
     has_gpu = torch.cuda.is_available()
     device = "cuda" if has_gpu else "cpu"
     names_in_code = {code: file for file, code in NAMES_IN_FILE.items()}
     estimate = {
-        "footprint": {names_in_code.get(name, name): value for name, value in dataclasses.asdict(higher).items()},
-        "numbers_a_rank": (higher.adapter_parameters - lower.adapter_parameters) // (RANKS[1] - RANKS[0]),
+        "footprint": {names_in_code.get(name, name): value for name, value in dataclasses.asdict(footprint).items()},
+        "numbers_a_rank": (footprint.adapter_parameters - count_adapter_parameters(lower, family, base)) // (RANKS[1] - RANKS[0]),
         "free_bytes": memory.free_bytes(device) if has_gpu else None,
         "card": torch.cuda.get_device_name() if has_gpu else None,
-        "dtype": runtime.precision(device, higher.base_parameters),
+        "dtype": runtime.precision(device, footprint.base_parameters),
     }
     path = _file(home, config)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +96,7 @@ def key(config: TrainConfig) -> str:
     """Cache key: every setting that the estimate depends on."""
     settings: list[object] = [config.model.family, config.model.base_model, config.model.revision, config.dataset.resolution]
     settings += [config.lora.method, config.lora.target_modules, config.lora.text_encoder]
+    settings += [config.samples.resolution, config.samples.guidance_scale > 1, config.runtime.attention]
     return f"estimate-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]}"
 
 

@@ -1,7 +1,7 @@
 """Counted once by a child, answered from then on for every rank."""
 
 from studio import config as configs
-from studio.devices.measure import measure
+from studio.devices.measure import count_adapter_parameters
 from studio.families import BUILTIN_ID, get, resolve_base
 from studio.jobs import estimates
 from studio.jobs.process import run_direct
@@ -20,9 +20,10 @@ def test_a_child_counts_and_every_rank_is_known_from_then_on(home):
     family, base = get("stable-diffusion"), resolve_base(BUILTIN_ID)
     for rank in (1, 4, 64):
         told = estimates.load_estimate(home, settings(f"lora.rank={rank}")).at_rank(rank)
-        assert told.adapter_parameters == measure(settings(f"lora.rank={rank}"), family, base).adapter_parameters
+        assert told.adapter_parameters == count_adapter_parameters(settings(f"lora.rank={rank}"), family, base)
     assert estimates.load_estimate(home, settings("dataset.resolution=256")) is None
     assert estimates.load_estimate(home, settings("lora.method=dora")) is None
+    assert estimates.load_estimate(home, settings("samples.resolution=64")) is None
 
 
 def test_what_nobody_can_count_is_not_asked_for():

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from studio.config import optimizers
+from studio.config import TrainConfig, optimizers
 from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
-from studio.devices.footprint import FILE_BYTES, Footprint
+from studio.devices.footprint import FILE_BYTES, Savings
 from studio.training.optimizers import check_optimizer
 from studio.training.parameters import TrainedParameters
+from tests.tiny import footprint
 
 OPTIMIZERS = [entry.name for entry in optimizers.OPTIMIZERS]
 
@@ -158,7 +159,8 @@ def test_the_memory_plan_counts_what_the_optimizer_really_holds(entry, ema_decay
     masters = parameters.masters.values()
     held = sum(tensor.nbytes for tensor in parameters.state()[0].values()) + sum(torch.zeros_like(weight).nbytes for weight in masters)
     count = sum(weight.numel() for weight in masters)
-    with_lora, without = (Footprint(0, number, 0, 0, 1, 0).memory(parameters.training, False, "none", False) for number in (count, 0))
+    config = TrainConfig(training=parameters.training)
+    with_lora, without = (footprint(adapter_parameters=number).plan(config, Savings()).step for number in (count, 0))
     working_copies = count * FILE_BYTES["bfloat16"]
     assert with_lora - without - working_copies == pytest.approx(held, rel=0.05)
 

@@ -53,15 +53,16 @@ def seconds_per_step(workspace: Workspace, config: TrainConfig) -> float | None:
 
 
 def _memory(config: TrainConfig, estimate: Estimate, notes: list[str], cautions: list[str]) -> str:
-    """Peak memory of a step. Notes say which memory savings this computer would choose, cautions what does not fit or would be very slow."""
+    """Peak memory of the run. Notes say which memory savings this computer would choose, cautions what does not fit or would be very slow."""
     gpu_bytes = None if config.runtime.device == "cpu" else estimate.free_bytes
     on_gpu = gpu_bytes is not None
-    free = free_bytes("cpu") if gpu_bytes is None else gpu_bytes
+    free_ram = free_bytes("cpu")
+    free = free_ram if gpu_bytes is None else gpu_bytes
     measured = {"device": "cuda" if on_gpu else "cpu", "dtype": estimate.dtype}
     runtime = config.runtime.model_copy(update=measured | config.runtime.model_dump(exclude_none=True))
     footprint, dtype = estimate.at_rank(config.lora.rank), runtime.dtype or estimate.dtype
-    chosen, message = select_savings(footprint, runtime, config.training, free)
-    needed = footprint.memory(config.training, chosen["gradient_checkpointing"], chosen["quantisation"], chosen["offload"], dtype)
+    chosen, message = select_savings(footprint, runtime, config, free, free_ram)
+    needed = footprint.plan(config, chosen, dtype).needed(free)
     slow = not on_gpu and footprint.base_parameters >= SLOW_PARAMETERS
     if needed > free:
         cautions.append(message)
@@ -100,5 +101,6 @@ def summarize(workspace: Workspace, config: TrainConfig, estimate: Estimate | No
     offer = families.offer(config.model.base_model)
     if offer and offer.encoder_billions and (config.lora.text_encoder or config.dataset.caption_shuffle):
         reason = "is trained too" if config.lora.text_encoder else "encodes each new order of a caption"
-        notes.append(f"The text encoder {reason}, so it stays in memory: about {2 * offer.encoder_billions:.1f} GB more.")
+        counted = "" if estimate else " more"
+        notes.append(f"The text encoder {reason}, so it stays in memory: about {2 * offer.encoder_billions:.1f} GB{counted}.")
     return Summary(", ".join(parts), tuple(notes), tuple(cautions))
