@@ -24,6 +24,7 @@ from studio.config.training import TrainingConfig
 from studio.core import hashes, packages, platform
 from studio.core.errors import StudioError
 from studio.devices import memory, runtime
+from studio.devices.offload import place_denoiser
 from studio.runs.run import Run
 from studio.training import backends, regularization, run_log
 from studio.training.batches import BatchLoader, ConditionCache
@@ -34,7 +35,6 @@ from studio.training.encoding_cache import Encodings
 from studio.training.examples import encode_images, split_validation, truncation_notes
 from studio.training.lora import add_lora, load_start_weights, save_adapter
 from studio.training.metrics import STEPS_BETWEEN_READS, MetricsReader, NotFinite
-from studio.training.offload import place_denoiser
 from studio.training.parameters import TrainedParameters
 from studio.training.resolve import MAX_PAUSE_ADAPTERS, check_disk_space, preflight, resolve_config, resolve_execution, resolve_objective
 from studio.training.resume import last_step, repair_events, restore, save_checkpoint, wait_while_paused

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
-from studio.training.offload import Offload
+from studio.devices.offload import Offload
 from tests.families import members
 from tests.families.members import KINDS, Member, draw, noise, of_kinds, predicted, spoken
 

@@ -7,9 +7,9 @@ from safetensors.torch import load
 from studio import config as configs
 from studio.core import platform
 from studio.core.errors import StudioError
+from studio.devices.offload import Offload, place_denoiser
 from studio.families import get
 from studio.training import loop
-from studio.training.offload import Offload, place_denoiser
 from tests.tiny import tiny_base, tiny_run  # noqa: F401 - fixtures
 from tests.training.test_engine import TWELVE, result, stop_at
 
