@@ -12,6 +12,8 @@ from studio.benchmark.tiny import TinyDataset, save_tiny_model
 from studio.config.optimizers import Optimizer
 from studio.devices.footprint import Footprint
 from studio.families import get, resolve_base
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
 from studio.runs.creation import create_run
 from studio.runs.run import Run
 
@@ -45,9 +47,11 @@ def lora_tensors(
     return tensors
 
 
-def save_lora(path: Path, tensors: dict[str, torch.Tensor], rank: int = 4) -> Path:
+def save_lora(path: Path, tensors: dict[str, torch.Tensor], rank: int = 4, family: Family = FAMILY, base: BaseFolder | None = None) -> Path:
     """An adapter file as the studio writes it."""
-    write_adapter(path, tensors, adapter_metadata({"unet": list(FAMILY.target_modules)}, rank, {"trigger_word": "ohwx"}, {"title": "tiny"}))
+    targets = {family.denoiser_name: list(family.target_modules)}
+    modelspec = {"title": "tiny"} | ({"architecture": family.architecture(base)} if base else {})
+    write_adapter(path, tensors, adapter_metadata(targets, rank, {"trigger_word": "ohwx"}, modelspec))
     return path
 
 

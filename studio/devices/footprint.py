@@ -15,6 +15,8 @@ FIXED_BYTES = 700_000_000
 """CUDA context (about 500 MB on recent GPUs) or the program itself, and the workspaces of cuBLAS and cuDNN."""
 GAPS = 1.04
 """Memory of the allocator divided by that of the tensors in it: freed blocks of other sizes lie between them."""
+RAM_SHARE = 1.15
+"""RAM that an offloaded base takes, divided by its size."""
 MULTIPROCESSORS = 132
 """Of an H100; other GPUs have at most a few more. They decide how many sums the deterministic backward pass of attention keeps."""
 
@@ -119,3 +121,62 @@ class Footprint:
         query's gradient on its own, and there are as many as keep all multiprocessors busy (flash_bwd_launch_template.h)."""
         heads = max(1, batch_size * self.attention_heads)
         return (-(-MULTIPROCESSORS // heads) - 1) * batch_size * self.attention_bytes
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the parts of a loaded base are while it generates images. Everything else is on the GPU."""
+
+    encoders_in_ram: bool = False
+    """Text encoders stay in RAM, and prompts are encoded on the CPU."""
+    offload: bool = False
+    """The blocks of the denoiser are in RAM and move to the GPU one by one."""
+    quantisation: str = "none"
+
+    def describe(self) -> str:
+        """As a list in a sentence; empty if everything is on the GPU."""
+        parts = [
+            *([f"the base is quantised to {self.quantisation}"] if self.quantisation != "none" else []),
+            *(["its blocks are offloaded to RAM"] if self.offload else []),
+            *(["prompts are encoded on the CPU"] if self.encoders_in_ram else []),
+        ]
+        return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+ON_GPU = Placement()
+PLACEMENTS = (
+    ON_GPU,
+    Placement(encoders_in_ram=True),
+    Placement(offload=True),
+    Placement(encoders_in_ram=True, offload=True),
+    Placement(quantisation="nf4"),
+    Placement(encoders_in_ram=True, quantisation="nf4"),
+    Placement(encoders_in_ram=True, offload=True, quantisation="nf4"),
+)
+"""From the first to the last choice: those that give the image of the base as it is come before those that quantise it."""
+
+
+@dataclass(frozen=True)
+class GenerationFootprint:
+    """Footprint of a base that generates images. Bytes are for 16 bits."""
+
+    base_parameters: int
+    resident_parameters: int
+    encoder_parameters: int
+    sample_bytes: int
+    """Peak of the denoiser, for two prompts if the base uses guidance."""
+    tile_bytes: int
+    """Peak of decoding an image in tiles, with the autoencoder's weights."""
+
+    def on_gpu(self, placement: Placement, dtype: str) -> int:
+        """Peak bytes on the GPU."""
+        width = FILE_BYTES[dtype]
+        base = (self.resident_parameters if placement.offload else self.base_parameters) * QUANTISED_BYTES.get(placement.quantisation, width)
+        encoders = 0 if placement.encoders_in_ram else self.encoder_parameters * width
+        return math.ceil(base + encoders + GAPS * max(self.sample_bytes, self.tile_bytes) * width / 2 + FIXED_BYTES)
+
+    def in_ram(self, placement: Placement, dtype: str) -> int:
+        """Bytes in RAM while images are generated."""
+        width = FILE_BYTES[dtype]
+        base = RAM_SHARE * self.base_parameters * QUANTISED_BYTES.get(placement.quantisation, width) if placement.offload else 0
+        return math.ceil(base + (self.encoder_parameters * width if placement.encoders_in_ram else 0))

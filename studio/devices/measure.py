@@ -13,7 +13,7 @@ from studio.adapters.header import read_header
 from studio.adapters.layers import inject, peft_config
 from studio.config import TrainConfig
 from studio.devices.counting import PeakCounter, fused_kernels
-from studio.devices.footprint import Footprint
+from studio.devices.footprint import Footprint, GenerationFootprint
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 from studio.families.loading import denoiser_class
@@ -35,8 +35,8 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
     adapter_parameters = sum(weight.numel() for weight in inject_lora(denoiser, config, family)) + text_encoder_parameters(config, family, base)
     blocks = [sum(weight.numel() for weight in block.parameters() if not weight.requires_grad) for block in family.blocks(denoiser)]
     known = family.offer(config.model.base_model)
-    side, native = config.dataset.resolution, family.resolution(base) if base else known.resolution if known else family.fixed_resolution
-    sample_side = config.samples.resolution or native
+    native = family.resolution(base) if base else known.resolution if known else family.fixed_resolution
+    side, sample_side = config.dataset.resolution, config.samples.resolution or native
     sample_bytes = forward_bytes(family, denoiser, (sample_side, sample_side))
     fused = config.runtime.attention != "math"
     step_bytes, attention_bytes, heads = peak_step_bytes(family, denoiser, (side, side), fused)
@@ -47,7 +47,7 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
         base_parameters=base_parameters,
         adapter_parameters=adapter_parameters,
         resident_parameters=base_parameters - sum(blocks) + 2 * max(blocks),
-        encoder_parameters=count_encoder_parameters(config, family, base),
+        encoder_parameters=count_encoder_parameters(family, config.model.base_model, base),
         step_bytes=step_bytes,
         checkpointed_step_bytes=checkpointed_bytes,
         attention_bytes=attention_bytes,
@@ -55,7 +55,21 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
         sample_bytes=sample_bytes * (2 if uses_guidance(family, config, base) else 1),
         encode_bytes=autoencoder_bytes(family, autoencoder, side)[0],
         decode_bytes=autoencoder_bytes(family, autoencoder, sample_side)[1],
-        tile_bytes=autoencoder_bytes(family, autoencoder, min(sample_side, TILE_SIDE))[1] + 3 * 4 * sample_side**2,
+        tile_bytes=tile_bytes(family, autoencoder, sample_side),
+    )
+
+
+def measure_generation(family: Family, base: BaseFolder, size: tuple[int, int], guidance: bool) -> GenerationFootprint:
+    """Footprint of generating an image of (height, width)."""
+    denoiser = meta_denoiser_of(family, base)
+    parameters = sum(weight.numel() for weight in denoiser.parameters())
+    blocks = [sum(weight.numel() for weight in block.parameters()) for block in family.blocks(denoiser)]
+    return GenerationFootprint(
+        base_parameters=parameters,
+        resident_parameters=parameters - sum(blocks) + 2 * max(blocks),
+        encoder_parameters=count_encoder_parameters(family, base.id, base),
+        sample_bytes=forward_bytes(family, denoiser, size) * (2 if guidance else 1),
+        tile_bytes=tile_bytes(family, meta_autoencoder(family, base), max(size)),
     )
 
 
@@ -77,12 +91,12 @@ def uses_guidance(family: Family, config: TrainConfig, base: BaseFolder | None) 
     return family.uses_negative_prompt({}, (known.denoiser if known else None) or {})
 
 
-def count_encoder_parameters(config: TrainConfig, family: Family, base: BaseFolder | None) -> int:
+def count_encoder_parameters(family: Family, base_model: str, base: BaseFolder | None) -> int:
     """Number of parameters of the text encoders, from the headers of their files or as listed."""
     if base is not None and not set(family.text_encoder_names) & set(family.checkpoint_parts if base.checkpoint else ()):
         files = [file for part in family.text_encoder_names for file in (base.path / part).glob("*.safetensors")]
         return sum(math.prod(shape) for file in files for _, shape in read_header(file).tensors.values())
-    known = family.offer(base.reference if base and base.reference else config.model.base_model)
+    known = family.offer(base.reference if base and base.reference else base_model)
     return int(known.encoder_billions * 1e9) if known else 0
 
 
@@ -196,3 +210,13 @@ def autoencoder_bytes(family: Family, autoencoder: "ModelMixin", side: int) -> t
             tensor = autoencoder.encode(tensor).latent_dist.mean if not peaks else autoencoder.decode(tensor.to(dtype)).sample
         peaks.append(counter.peak + sum(weight.nbytes for weight in autoencoder.parameters()))
     return peaks[0], peaks[1]
+
+
+def tile_bytes(family: Family, autoencoder: "ModelMixin", side: int) -> int:
+    """Peak bytes of decoding an image of this side in 16 bits in tiles, weights included: a tile, and the rows of tiles already decoded."""
+    return autoencoder_bytes(family, autoencoder, min(side, TILE_SIDE))[1] + 3 * 4 * side**2
+
+
+def decoding_bytes(family: Family, base: BaseFolder, side: int, dtype: torch.dtype) -> int:
+    """Peak bytes of decoding an image of this side as a whole."""
+    return autoencoder_bytes(family, meta_autoencoder(family, base), side)[1] * dtype.itemsize // 2

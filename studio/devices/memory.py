@@ -2,16 +2,19 @@
 
 import importlib.util
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio.config import TrainConfig
 from studio.config.runtime import RuntimeConfig
 from studio.core import platform
 from studio.core.errors import StudioError
-from studio.devices.footprint import Footprint, Savings
+from studio.devices.footprint import ON_GPU, PLACEMENTS, RAM_SHARE, Footprint, GenerationFootprint, Placement, Savings
 from studio.devices.runtime import LARGE_BASE_PARAMETERS
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
+
+if TYPE_CHECKING:
+    import torch
 
 SLOWDOWN = {
     Savings(): 1.0,
@@ -24,8 +27,6 @@ SLOWDOWN = {
 """Approximate slowdown of a step, as reported by other trainers. Only the order matters."""
 SHARE = 0.92
 """Share of the free memory to plan with: the allocator fragments memory, and other programs need some too."""
-RAM_SHARE = 1.15
-"""RAM that an offloaded base takes, divided by its size."""
 
 
 def resolve(requested: RuntimeConfig, base_parameters: int, config: TrainConfig, base: BaseFolder, family: Family) -> tuple[RuntimeConfig, list[str]]:
@@ -80,13 +81,38 @@ def select_savings(footprint: Footprint, requested: RuntimeConfig, config: Train
         for option in options
         if option[1].fits(free) and (not option[2].offload or RAM_SHARE * footprint.base_bytes(option[2], dtype) <= free_ram)
     ]
-    _, plan, chosen = min(fitting, key=lambda option: option[0]) if fitting else min(options, key=lambda option: option[1].needed(free))
+    _, plan, chosen = (
+        min(fitting, key=lambda option: option[0]) if fitting else min(options, key=lambda option: (option[1].needed(free), option[1].step))
+    )
     parts = [f"Free memory: {free / 1e9:.1f} GB. Chosen: {chosen.describe()}; this needs about {plan.needed(free) / 1e9:.1f} GB."]
     if not fitting:
         parts.append("It may still be too little: a smaller resolution, batch size or base needs less.")
     elif plan.sample > free:
         parts.append("Samples are decoded in tiles.")
     return chosen, " ".join(parts)
+
+
+def place_generation(footprint: GenerationFootprint, dtype: str, free: int, free_ram: int) -> tuple[Placement, str]:
+    """The first placement of a base that fits into `free` bytes of the GPU and `free_ram` bytes of RAM, or the smallest one; and a note, empty if
+    everything is on the GPU."""
+    can_quantise = importlib.util.find_spec("bitsandbytes") is not None
+    options = [placement for placement in PLACEMENTS if can_quantise or placement.quantisation == "none"]
+    fitting = [each for each in options if footprint.on_gpu(each, dtype) <= free and footprint.in_ram(each, dtype) <= free_ram]
+    chosen = fitting[0] if fitting else min(options, key=lambda each: footprint.on_gpu(each, dtype))
+    if chosen == ON_GPU:
+        return chosen, ""
+    note = f"This base needs {footprint.on_gpu(ON_GPU, dtype) / 1e9:.1f} GB and {free / 1e9:.1f} GB of GPU memory is free, so {chosen.describe()}."
+    return chosen, note + ("" if fitting else " It may still be too little.")
+
+
+def unused_bytes(device: "torch.device") -> int:
+    """Memory in bytes that this process can still use: free memory of the device, and what the allocator keeps without using it."""
+    import torch
+
+    if device.type != "cuda":
+        return int(platform.free_memory() * SHARE)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int((torch.cuda.mem_get_info(device)[0] + kept) * SHARE)
 
 
 def out_of_memory_advice(config: TrainConfig) -> tuple[str, list[dict]]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -13,7 +13,10 @@ from studio.adapters.format import Adapter, check_base_compatibility, load_adapt
 from studio.adapters.stack import Report, Stack
 from studio.config.recipe import Recipe
 from studio.core.errors import Overflow, StudioError
-from studio.devices import runtime
+from studio.devices import memory, runtime
+from studio.devices.footprint import ON_GPU, Placement
+from studio.devices.measure import TILE_SIDE, decoding_bytes
+from studio.devices.offload import Offload
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 
@@ -26,13 +29,29 @@ def _ignore_progress(done: int, total: int) -> None:
 
 
 class Generator:
-    """One loaded base. Adapters, prompt embeddings and the stack are cached between images, so a changed weight costs only the denoising."""
+    """One loaded base. Adapters, prompt embeddings and the stack are cached between images, so a changed weight costs only the denoising.
 
-    def __init__(self, base: BaseFolder, family: Family, device: str = "cpu", dtype: str = "float32", pipeline: DiffusionPipeline | None = None):
+    Without a `pipeline` the base is loaded, with its parts where `placement` says; `placement_note` is then added to the notes of every image.
+    """
+
+    def __init__(
+        self,
+        base: BaseFolder,
+        family: Family,
+        device: str = "cpu",
+        dtype: str = "float32",
+        pipeline: DiffusionPipeline | None = None,
+        placement: Placement = ON_GPU,
+        placement_note: str = "",
+    ):
         self.base, self.family, self.device = base, family, device
-        self.pipeline = pipeline or family.load(base, runtime.torch_dtype(dtype)).to(device)
+        self.pipeline = pipeline or _load(base, family, device, dtype, placement)
+        # Text encoders in RAM have a pipeline of their own: one pipeline computes on one device.
+        self.encoders = family.load(base, runtime.torch_dtype(dtype), parts=family.text_encoder_names) if placement.encoders_in_ram else self.pipeline
         self.stack = self._new_stack()
+        self.placement_note = placement_note
         self.notes: list[str] = []
+        self._decoding_bytes: dict[int, int] = {}
         self._adapters: dict[tuple, Adapter] = {}
         self._prompts: dict[tuple, dict[str, torch.Tensor]] = {}
 
@@ -51,19 +70,41 @@ class Generator:
 
     def _generate(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> Image.Image:
         side = self.family.resolution(self.base)
+        size = recipe.width or side, recipe.height or side
         positive, negative = (self._conditions(prompt, stack) for prompt in (recipe.prompt, recipe.negative_prompt))
         if not recipe.negative_prompt:
             negative = self.family.unconditional(self.pipeline, negative)
-        return self.family.draw(
-            self.pipeline,
-            positive,
-            negative,
-            (recipe.width or side, recipe.height or side),
-            recipe.num_inference_steps,
-            recipe.guidance_scale,
-            torch.Generator("cpu").manual_seed(recipe.seed),
-            on_step,
-        )
+        with self._tiling_where_needed(max(size)):
+            return self.family.draw(
+                self.pipeline,
+                positive,
+                negative,
+                size,
+                recipe.num_inference_steps,
+                recipe.guidance_scale,
+                torch.Generator("cpu").manual_seed(recipe.seed),
+                on_step,
+            )
+
+    @contextlib.contextmanager
+    def _tiling_where_needed(self, side: int) -> Iterator[None]:
+        """Decode the image in tiles if the memory does not hold it as a whole; a note says so, since edges of tiles are blended."""
+        vae = self.pipeline.vae
+        if side <= TILE_SIDE:
+            yield
+            return
+        if side not in self._decoding_bytes:
+            self._decoding_bytes[side] = decoding_bytes(self.family, self.base, side, vae.dtype)
+        needed, free = self._decoding_bytes[side], memory.unused_bytes(vae.device)
+        if needed <= free:
+            yield
+            return
+        self.notes.append(f"The image was decoded in tiles: as a whole it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB is free.")
+        vae.enable_tiling()
+        try:
+            yield
+        finally:
+            vae.disable_tiling()
 
     def _explain_overflow(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> str:
         """Find the cause of non-finite values: generate again with every layer monitored, which is too slow for normal use, then without LoRAs."""
@@ -90,7 +131,8 @@ class Generator:
 
     def _new_stack(self) -> Stack:
         names = (self.family.denoiser_name, *self.family.text_encoder_names)
-        return Stack({name: part for name in names if (part := self.pipeline.components[name]) is not None})
+        parts = {name: self.encoders.components[name] or self.pipeline.components[name] for name in names}
+        return Stack({name: part for name, part in parts.items() if part is not None})
 
     def _adapter(self, path: Path) -> Adapter:
         try:
@@ -113,7 +155,7 @@ class Generator:
         if key not in self._prompts:
             while len(self._prompts) >= PROMPTS_KEPT:
                 self._prompts.pop(next(iter(self._prompts)))
-            conditions = self.family.encode_prompts(self.pipeline, [prompt])
+            conditions = {name: rows.to(self.device) for name, rows in self.family.encode_prompts(self.encoders, [prompt]).items()}
             if not all(torch.isfinite(rows).all() for rows in conditions.values()):
                 raise Overflow(
                     f"The text encoder gives non-finite values for this prompt: {prompt[:60]!r}. Change the prompt, or choose another base."
@@ -126,6 +168,22 @@ class Generator:
             f"{title}: {len(names)} of its layers do not exist in this base and were skipped; the first is {names[0]}."
             for title, names in report.unmatched.items()
         ]
+        if self.placement_note:
+            self.notes.append(self.placement_note)
         for prompt in (recipe.prompt, recipe.negative_prompt):
             if lost := self.family.truncated_text(self.pipeline, prompt):
                 self.notes.append(f"The prompt is longer than the text encoder's limit; the end was ignored: “{lost}”.")
+
+
+def _load(base: BaseFolder, family: Family, device: str, dtype: str, placement: Placement) -> DiffusionPipeline:
+    """The pipeline of a base with its parts where `placement` says; without text encoders if those stay in RAM."""
+    parts = [part for part in family.models if not (placement.encoders_in_ram and part in family.text_encoder_names)]
+    pipeline = family.load(base, runtime.torch_dtype(dtype), parts=parts, quantisation=placement.quantisation)
+    for name in parts:
+        part = pipeline.components[name]
+        if name == family.denoiser_name and placement.offload:
+            Offload(part, family.blocks(part), torch.device(device)).enable()
+        elif name != family.denoiser_name or placement.quantisation == "none":
+            # Quantised weights are on the GPU already.
+            part.to(device)
+    return pipeline

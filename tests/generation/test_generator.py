@@ -10,6 +10,9 @@ from studio import families
 from studio.benchmark.models import save_tiny
 from studio.config.recipe import Recipe
 from studio.core.errors import StudioError
+from studio.devices import memory
+from studio.devices.footprint import ON_GPU, PLACEMENTS, GenerationFootprint, Placement
+from studio.devices.measure import measure_generation
 from studio.generation import generator as generation
 from studio.generation.generator import Generator
 from studio.generation.model_cache import ModelCache
@@ -185,3 +188,57 @@ def test_a_base_that_draws_nothing_but_black_is_an_error_that_names_it(tmp_path,
                 generator.generate(RECIPE, stack)
     finally:
         bias.data.copy_(whole)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES, ids=lambda family: family.name)
+def test_an_image_is_the_same_wherever_the_parts_of_its_base_are(family, tmp_path):
+    """On a CPU; a GPU rounds a prompt that the CPU encoded differently."""
+    base = families.resolve_base(str(save_tiny(family, tmp_path / "m")))
+    recipe = RECIPE.model_copy(update={"width": 64, "height": 64, "num_inference_steps": 2})
+    whole = Generator(base, family)
+    tensors = lora_tensors(whole.pipeline, targets=family.target_modules, part=family.denoiser_name)
+    lora = save_lora(tmp_path / "a.safetensors", tensors, family=family, base=base)
+    expected = pixels(whole.generate(recipe, [(lora, 0.8)]))
+    for placement in PLACEMENTS[1:4]:
+        spread = Generator(base, family, placement=placement, placement_note="Its parts are in RAM.")
+        assert pixels(spread.generate(recipe, [(lora, 0.8)])) == expected, placement
+        assert "Its parts are in RAM." in spread.notes
+        assert all(spread.pipeline.components[part] is None for part in family.text_encoder_names) is placement.encoders_in_ram
+
+
+def test_an_image_that_does_not_fit_is_decoded_in_tiles(generator, tiny_base, monkeypatch):  # noqa: F811
+    recipe = RECIPE.model_copy(update={"width": 128, "height": 128, "num_inference_steps": 1})
+    monkeypatch.setattr(generation, "TILE_SIDE", 64)
+    generator.generate(recipe, [])
+    assert not generator.notes
+    monkeypatch.setattr(memory, "unused_bytes", lambda device: 1000)
+    tiled = generator.generate(recipe, [])
+    assert tiled.size == (128, 128) and "decoded in tiles: as a whole it needs 0.0 GB, and 0.0 GB is free." in generator.notes[-1]
+    assert not generator.pipeline.vae.use_tiling
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "ram", "placement", "words"),
+    [
+        (80, 64, ON_GPU, ""),
+        (30, 64, Placement(encoders_in_ram=True), "This base needs 35.9 GB and 30.0 GB of GPU memory is free, so prompts are encoded on the CPU."),
+        (15, 64, Placement(offload=True), "so its blocks are offloaded to RAM."),
+        (11, 64, Placement(encoders_in_ram=True, offload=True), "so its blocks are offloaded to RAM and prompts are encoded on the CPU."),
+        (11, 16, Placement(encoders_in_ram=True, quantisation="nf4"), "so the base is quantised to nf4 and prompts are encoded on the CPU."),
+        (4, 20, Placement(encoders_in_ram=True, quantisation="nf4", offload=True), "quantised to nf4, its blocks are offloaded to RAM and prompts"),
+        (1, 20, Placement(encoders_in_ram=True, quantisation="nf4", offload=True), "It may still be too little."),
+    ],
+)
+def test_a_base_is_placed_where_it_fits(gigabytes, ram, placement, words, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    flux = GenerationFootprint(11_900_000_000, 744_000_000, 4_900_000_000, 500_000_000, 1_500_000_000)
+    chosen, note = memory.place_generation(flux, "bfloat16", gigabytes * 10**9, ram * 10**9)
+    assert chosen == placement and (words in note if words else not note)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES, ids=lambda family: family.name)
+def test_the_memory_of_generating_is_measured_for_every_family(family, tmp_path):
+    base = families.resolve_base(str(save_tiny(family, tmp_path / "m")))
+    one, two = (measure_generation(family, base, (64, 64), guidance) for guidance in (False, True))
+    assert two.sample_bytes == 2 * one.sample_bytes > 0 and one.base_parameters > one.resident_parameters // 2 > 0
+    assert one.encoder_parameters > 0 and one.tile_bytes > 0
