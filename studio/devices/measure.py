@@ -220,3 +220,9 @@ def tile_bytes(family: Family, autoencoder: "ModelMixin", side: int) -> int:
 def decoding_bytes(family: Family, base: BaseFolder, side: int, dtype: torch.dtype) -> int:
     """Peak bytes of decoding an image of this side as a whole."""
     return autoencoder_bytes(family, meta_autoencoder(family, base), side)[1] * dtype.itemsize // 2
+
+
+def encoding_bytes(family: Family, base: BaseFolder, size: tuple[int, int]) -> int:
+    """Peak bytes of encoding an image of (height, width) in float32."""
+    side = -(-math.isqrt(size[0] * size[1]) // 64) * 64
+    return autoencoder_bytes(family, meta_autoencoder(family, base), side)[0]

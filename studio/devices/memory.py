@@ -81,9 +81,10 @@ def select_savings(footprint: Footprint, requested: RuntimeConfig, config: Train
         for option in options
         if option[1].fits(free) and (not option[2].offload or RAM_SHARE * footprint.base_bytes(option[2], dtype) <= free_ram)
     ]
-    _, plan, chosen = (
-        min(fitting, key=lambda option: option[0]) if fitting else min(options, key=lambda option: (option[1].needed(free), option[1].step))
-    )
+    if fitting:
+        _, plan, chosen = min(fitting, key=lambda option: option[0])
+    else:
+        _, plan, chosen = min(options, key=lambda option: (option[1].needed(free), option[1].step))
     parts = [f"Free memory: {free / 1e9:.1f} GB. Chosen: {chosen.describe()}; this needs about {plan.needed(free) / 1e9:.1f} GB."]
     if not fitting:
         parts.append("It may still be too little: a smaller resolution, batch size or base needs less.")

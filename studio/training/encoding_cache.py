@@ -17,6 +17,8 @@ from torch import Tensor
 
 from studio.adapters.format import serialise
 from studio.core.workspace import write_atomically
+from studio.devices import memory
+from studio.devices.measure import encoding_bytes
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
 
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 Conditions = dict[str, Tensor]
 MAX_CACHE_BYTES = 20_000_000_000
 """Size limit of the cache; the least recently used files are deleted when a run starts."""
-MAX_MEMORY_SHARE = 0.8
-"""Share of the free GPU memory that an encoder may use; a larger one runs on the CPU."""
 
 
 class Encodings:
@@ -50,7 +50,7 @@ class Encodings:
         """Mean and std of an image's latents, float32, CHW, for an image of `size` (height, width) in pixels."""
 
         def encode() -> dict[str, Tensor]:
-            self.load(("vae",))
+            self._load_encoder(size)
             mean, std = self.family.encode_images(self.pipeline, read_pixels(path, size, mirror))
             return {"mean": mean[0].float(), "std": std[0].float()}
 
@@ -67,15 +67,22 @@ class Encodings:
         return self._cached(f"prompt {caption}", encode)
 
     def load(self, parts: tuple[str, ...]) -> None:
-        """Load these components if they are missing; a VAE alone in float32, since its rounding errors would stay in the cache."""
+        """Load these text encoders if they are missing, all on one device: a pipeline moves tokens to the device of the first one."""
         missing = [part for part in parts if self.pipeline.components[part] is None]
         if not missing:
             return
-        dtype = torch.float32 if missing == ["vae"] else self.dtype
-        loaded = self.family.load(self.base, dtype, parts=missing)
-        for part in missing:
-            module = loaded.components[part]
-            self.pipeline.register_modules(**{part: module.to(self._device_for(module))})
+        loaded = self.family.load(self.base, self.dtype, parts=missing)
+        modules = {part: loaded.components[part] for part in missing}
+        device = self._device_for("text encoder", _weight_bytes(*modules.values()), "prompts were encoded")
+        self.pipeline.register_modules(**{part: module.to(device) for part, module in modules.items()})
+
+    def _load_encoder(self, size: tuple[int, int]) -> None:
+        """Load the VAE if it is missing, in float32, since its rounding errors would stay in the cache; `size` is that of the image to encode."""
+        if self.pipeline.components["vae"] is not None:
+            return
+        vae = self.family.load(self.base, torch.float32, parts=("vae",)).components["vae"]
+        needed = encoding_bytes(self.family, self.base, size) if self.device.type == "cuda" else 0
+        self.pipeline.register_modules(vae=vae.to(self._device_for("autoencoder", needed, "images were encoded")))
 
     def load_decoder(self) -> None:
         """Load the VAE in the dtype of generation, as diffusers does."""
@@ -91,16 +98,14 @@ class Encodings:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _device_for(self, module: torch.nn.Module) -> torch.device:
-        """The run's device, or the CPU if the module does not fit on the GPU; that adds a note."""
+    def _device_for(self, title: str, needed: int, effect: str) -> torch.device:
+        """The run's device, or the CPU if `needed` bytes do not fit on the GPU; that adds a note."""
         if self.device.type != "cuda":
             return self.device
-        needed, free = sum(weight.nbytes for weight in module.parameters()), torch.cuda.mem_get_info()[0]
-        if needed < MAX_MEMORY_SHARE * free:
+        free = memory.unused_bytes(self.device)
+        if needed <= free:
             return self.device
-        self.notes.append(
-            f"The text encoder needs {needed / 1e9:.1f} GB and the GPU has {free / 1e9:.1f} GB free, so prompts were encoded on the CPU."
-        )
+        self.notes.append(f"The {title} needs {needed / 1e9:.1f} GB and the GPU has {free / 1e9:.1f} GB free, so {effect} on the CPU.")
         return torch.device("cpu")
 
     @torch.no_grad()
@@ -112,6 +117,10 @@ class Encodings:
         else:
             write_atomically(path, serialise(compute(), {}))
         return load_file(path)
+
+
+def _weight_bytes(*modules: torch.nn.Module) -> int:
+    return sum(weight.nbytes for module in modules for weight in module.parameters())
 
 
 def base_identity(base: BaseFolder, family: Family) -> str:
