@@ -31,7 +31,8 @@ def step_that_trains_text_encoders(base, folder, engine: int) -> TrainingStep:
     pipeline = encodings.pipeline
     encodings.load((*family.text_encoder_names, family.denoiser_name))
     working = add_lora(pipeline, config, family, torch.float32)
-    parameters = TrainedParameters(working, config.training, {name for name in working if not name.startswith(f"{family.denoiser_name}.")})
+    text_encoder_names = {name for name in working if not name.startswith(f"{family.denoiser_name}.")}
+    parameters = TrainedParameters(working, config.training, engine, text_encoder_names)
     objective = family.objective(pipeline, device)
     return TrainingStep(config, family, pipeline, objective, parameters, ConditionCache(encodings, device), ProcessGroup())
 
