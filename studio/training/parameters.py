@@ -4,8 +4,9 @@ The copies have the dtype of the model, so that PEFT computes in it (otherwise i
 the optimizer updates the master weights. In float32 both are the same tensors.
 """
 
+import contextlib
 import math
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from typing import cast
 
 import torch
@@ -124,6 +125,21 @@ class TrainedParameters:
         optimizer.train()
         torch._foreach_copy_([weight.detach() for weight in self.masters.values()], saved)
         return weights
+
+    @contextlib.contextmanager
+    def saved_weights_in_model(self) -> Iterator[None]:
+        """Put the weights of the adapter file into the model, in place, and afterwards the trained ones back, bit for bit."""
+        if not self.ema and not self.entry.has_modes:
+            yield
+            return
+        working = [weight.detach() for weight in self.working.values()]
+        trained = [weight.clone() for weight in working]
+        weights = self.adapter_weights()
+        torch._foreach_copy_(working, [weights[name] for name in self.working])
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(working, trained)
 
     def load_weights(self, tensors: dict[str, Tensor]) -> None:
         """Overwrite the initial weights (and the EMA) with `tensors`, by their names in the adapter file."""

@@ -130,10 +130,10 @@ class TrainingStep:
         inputs = [(self.inputs(batch), weight) for batch, weight in batches]
         return self._replay(inputs[0][0]) if execution == "graph" else self._compute(inputs)
 
-    def train_mode(self) -> None:
-        """Put the trained models into train mode, which dropout and gradient checkpointing need."""
+    def train_mode(self, on: bool = True) -> None:
+        """Put the trained models into train mode, which dropout and gradient checkpointing need, or into eval mode."""
         for part in targets(self.config, self.family):
-            self.pipeline.components[part].train()
+            self.pipeline.components[part].train(on)
 
     def inputs(self, batch: Batch) -> Inputs:
         """A batch on the device. If a text encoder is trained, captions are encoded here, so that gradients flow back into it."""

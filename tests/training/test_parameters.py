@@ -82,6 +82,25 @@ def test_reading_the_adapter_weights_changes_nothing(optimizer):
     assert all(torch.equal(read.masters[name], alone.masters[name]) for name in alone.masters)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_saved_weights_are_in_the_model_for_a_while_and_leave_no_trace(optimizer, ema_decay, dtype):
+    visited, alone = (trained_parameters(optimizer, ema_decay, dtype) for _ in range(2))
+    addresses = {name: weight.data_ptr() for name, weight in visited.working.items()}
+    for step in range(4):
+        train(visited, step, step + 1)
+        train(alone, step, step + 1)
+        with pytest.raises(KeyboardInterrupt), visited.saved_weights_in_model():
+            expected = alone.adapter_weights()
+            assert all(torch.equal(weight, expected[name].to(dtype)) for name, weight in visited.working.items())
+            raise KeyboardInterrupt
+        (tensors, facts), (untouched, same_facts) = visited.state(), alone.state()
+        assert facts == same_facts and all(torch.equal(tensor, untouched[name]) for name, tensor in tensors.items())
+        assert all(torch.equal(weight, alone.working[name]) for name, weight in visited.working.items())
+    assert addresses == {name: weight.data_ptr() for name, weight in visited.working.items()}, "a CUDA graph reads them"
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_changes_nothing(optimizer, bad):
