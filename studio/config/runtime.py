@@ -8,6 +8,8 @@ ENGINE = 2
 """Newest engine version: what changes the bytes of a result, although no other setting says so.
 
 1: studio 0.1.
+2: Dropped captions get the family's unconditional input also while text encoders are trained.
+2: The decay of the EMA warms up.
 """
 
 

@@ -62,7 +62,7 @@ class TrainingConfig(BaseModel):
     """Above 1 trains more on high noise levels, where layout is decided; below 1 on low ones, where texture is. Flow-matching families only. Empty is the base's own shift."""
 
     ema_decay: float | None = Field(None, title="EMA decay", gt=0, lt=1)
-    """Saves an exponential moving average of the LoRA weights instead of the last ones. 0.99 averages about 100 steps: smoother, slightly behind. Empty is off."""
+    """Saves an exponential moving average of the LoRA weights instead of the last ones. 0.99 averages about 100 steps: smoother, slightly behind. The first steps average fewer. Empty is off."""
 
     seed: int = Field(7, title="Seed", ge=0, le=2**32 - 1)
     """Seed of all random numbers. The same seed and settings on the same machine produce the same file, byte for byte."""

@@ -50,13 +50,17 @@ class Objective:
         return signal * noise_BCHW - sigma * latents_BCHW
 
     def weights(self, t_B: Tensor) -> Tensor:
-        """Weight of each example. Min-SNR (Hang et al. 2023, section 3.4): min(SNR, gamma)/SNR for epsilon, over SNR + 1 for velocity."""
+        """Weight of each example. Min-SNR (Hang et al. 2023, section 3.4): min(SNR, gamma)/SNR for epsilon, over SNR + 1 for velocity.
+
+        At zero terminal SNR (Lin et al. 2023) the weight of epsilon is the limit, 1. The input there is the target itself, so that step teaches
+        nothing about the images.
+        """
         if self.min_snr_gamma is None:
             return torch.ones(len(t_B), device=t_B.device)
         alphas_B = self.alphas_cumprod_T[t_B]
         snr_B = alphas_B / (1 - alphas_B)
-        divisor = snr_B if self.prediction_type == "epsilon" else snr_B + 1
-        return snr_B.clamp(max=self.min_snr_gamma) / divisor
+        clamped_B = snr_B.clamp(max=self.min_snr_gamma)
+        return torch.where(snr_B > 0, clamped_B / snr_B, 1.0) if self.prediction_type == "epsilon" else clamped_B / (snr_B + 1)
 
     def losses(self, prediction_BCHW: Tensor, latents_BCHW: Tensor, noise_BCHW: Tensor, t_B: Tensor, mask_B1HW: Tensor | None = None) -> Tensor:
         """Weighted mean squared error of each example: (B,). A mask weights each position."""

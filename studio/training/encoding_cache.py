@@ -1,4 +1,4 @@
-"""Cache of latents and prompt embeddings, keyed by base, dtype, device and content; a cached value is read back bit for bit.
+"""Cache of latents and prompt embeddings, keyed by base, library versions, dtype, device and content; a cached value is read back bit for bit.
 
 Text encoders and VAE are loaded only if something is not cached, and unloaded before the denoiser is loaded.
 """
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from studio.adapters.format import serialise
+from studio.core import hashes, packages
 from studio.core.workspace import write_atomically
 from studio.devices import memory
 from studio.devices.measure import encoding_bytes
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 Conditions = dict[str, Tensor]
 MAX_CACHE_BYTES = 20_000_000_000
 """Size limit of the cache; the least recently used files are deleted when a run starts."""
+LIBRARIES = ("torch", "diffusers", "transformers", "tokenizers", "pillow")
+"""Packages whose version may change what an encoder returns."""
+SETTINGS_SUFFIXES = (".json", ".txt", ".model", ".jinja")
+"""Suffixes of configs, vocabularies and chat templates."""
 
 
 class Encodings:
@@ -38,12 +43,12 @@ class Encodings:
 
     def __init__(self, folder: Path, base: BaseFolder, family: Family, device: torch.device, dtype: torch.dtype):
         self.folder, self.base, self.family, self.device, self.dtype = folder, base, family, device, dtype
+        folder.mkdir(parents=True, exist_ok=True)
         # GPU and CPU round differently, so each has its own entries: a run reads what it would compute itself.
-        self.identity = f"{base_identity(base, family)} {dtype} {device.type}"
+        self.identity = f"{base_identity(base, family, folder)} {dtype} {device.type}"
         # Starts with tokenizers and scheduler only; models are added when needed.
         self.pipeline: DiffusionPipeline = family.load(base, dtype, parts=())
         self.notes: list[str] = []
-        folder.mkdir(parents=True, exist_ok=True)
         evict_oldest(folder, MAX_CACHE_BYTES)
 
     def latents(self, path: Path, sha256: str, size: tuple[int, int], mirror: bool) -> tuple[Tensor, Tensor]:
@@ -123,18 +128,27 @@ def _weight_bytes(*modules: torch.nn.Module) -> int:
     return sum(weight.nbytes for module in modules for weight in module.parameters())
 
 
-def base_identity(base: BaseFolder, family: Family) -> str:
-    """Cache key of a base: the commit of a Hub model; for local files, which may change, the SHA-256 of the weights of VAE and text encoders."""
+def base_identity(base: BaseFolder, family: Family, folder: Path) -> str:
+    """Cache key of a base: everything that decides what its encoders return, with the versions of the libraries that compute it.
+
+    A Hub model is known by its commit. Local files may change, so they are known by their SHA-256: the weights of VAE and text encoders, and all
+    config and tokenizer files beside them. Hashes of large weights are kept in `folder`, since the folder of a base is the user's.
+    """
     encoders = ("vae", *family.text_encoder_names)
-    checkpoint = base.checkpoint if set(encoders) <= set(family.checkpoint_parts) else None
-    if base.revision and checkpoint is None:
-        return f"{base.reference or base.id}@{base.revision}"
-    files = [checkpoint] if checkpoint else [file for part in encoders for file in sorted((base.path / part).glob("*.safetensors"))]
-    digest = hashlib.sha256()
-    for file in files:
-        with open(file, "rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()
+    single = base.checkpoint if base.checkpoint and set(encoders) <= set(family.checkpoint_parts) else None
+    facts = [f"{library} {packages.installed(library)}" for library in LIBRARIES]
+    if single:
+        facts.append(hashes.sha256(single, folder))
+    if base.revision:
+        return " ".join([f"{base.reference or base.id}@{base.revision}", *facts])
+    files = [base.path / "model_index.json"]
+    for part in family.components:
+        if part not in (family.denoiser_name, "scheduler"):
+            files += [file for file in (base.path / part).rglob("*") if file.suffix in SETTINGS_SUFFIXES]
+    if not single:
+        files += [file for part in encoders for file in (base.path / part).glob("*.safetensors")]
+    facts += [f"{file.relative_to(base.path).as_posix()} {hashes.sha256(file, folder)}" for file in sorted(files)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
 def evict_oldest(folder: Path, largest: int) -> None:

@@ -102,7 +102,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
 
     # Create master weights and optimizer, and restore the newest checkpoint.
     text_encoder_names = {name for name in lora_parameters if not name.startswith(f"{family.denoiser_name}.")}
-    parameters = TrainedParameters(lora_parameters, training, text_encoder_names)
+    parameters = TrainedParameters(lora_parameters, training, config.runtime.filled_engine, text_encoder_names)
     if start_weights := load_start_weights(run, config, family, lora_parameters):
         parameters.load_weights(start_weights)
     step = restore(run, parameters)

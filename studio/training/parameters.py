@@ -4,8 +4,9 @@ The copies have the dtype of the model, so that PEFT computes in it (otherwise i
 the optimizer updates the master weights. In float32 both are the same tensors.
 """
 
+import contextlib
 import math
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from typing import cast
 
 import torch
@@ -21,10 +22,11 @@ class TrainedParameters:
     """Master weights, EMA and optimizer of a LoRA.
 
     `working`: the trainable parameters of the model by their names in the adapter file, of any dtype.
+    `engine`: the run's engine version.
     `text_encoder_names`: the names among them that belong to text encoders, which have a learning rate of their own.
     """
 
-    def __init__(self, working: dict[str, nn.Parameter], training: TrainingConfig, text_encoder_names: Set[str] = frozenset()):
+    def __init__(self, working: dict[str, nn.Parameter], training: TrainingConfig, engine: int, text_encoder_names: Set[str] = frozenset()):
         self.training = training
         self.entry = optimizers.get(training.optimizer)
         self.working = working
@@ -37,6 +39,8 @@ class TrainedParameters:
         ]
         self.optimizer = make_optimizer(training, [group for group in groups if group["params"]])
         self.device = next(iter(self.masters.values())).device
+        self.ema_updates = torch.zeros((), device=self.device) if self.ema and engine >= 2 else None
+        """Number of EMA updates, for its warm-up. A tensor, because a CUDA graph repeats the same Python numbers at every step."""
         self.has_copies = any(self.masters[name] is not weight for name, weight in working.items())
         self._rate: float | None = None
 
@@ -83,10 +87,20 @@ class TrainedParameters:
         return norm
 
     def _update_ema(self, finite: Tensor) -> None:
-        """ema += (1 - decay) * (master - ema), or nothing after a skipped step. `finite` is a bool scalar that stays on the device."""
+        """ema += (1 - decay) * (master - ema), or nothing after a skipped step. `finite` is a bool scalar that stays on the device.
+
+        The decay of update n, from 1, is min(decay, (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage: with a constant one the
+        initial weights would dominate the average of a short run.
+        """
         ema = list(self.ema.values())
         difference = torch._foreach_sub([weight.detach() for weight in self.masters.values()], ema)
-        torch._foreach_mul_(difference, (1 - self.ema_decay) * finite.float())
+        if self.ema_updates is None:
+            step_size = (1 - self.ema_decay) * finite.float()
+        else:
+            self.ema_updates += finite.float()
+            warm_up = (1 + self.ema_updates) / (10 + self.ema_updates)
+            step_size = (1 - warm_up.clamp(max=self.ema_decay)) * finite.float()
+        torch._foreach_mul_(difference, step_size)
         torch._foreach_add_(ema, difference)
 
     def copy_to_model(self) -> None:
@@ -112,6 +126,21 @@ class TrainedParameters:
         torch._foreach_copy_([weight.detach() for weight in self.masters.values()], saved)
         return weights
 
+    @contextlib.contextmanager
+    def saved_weights_in_model(self) -> Iterator[None]:
+        """Put the weights of the adapter file into the model, in place, and afterwards the trained ones back, bit for bit."""
+        if not self.ema and not self.entry.has_modes:
+            yield
+            return
+        working = [weight.detach() for weight in self.working.values()]
+        trained = [weight.clone() for weight in working]
+        weights = self.adapter_weights()
+        torch._foreach_copy_(working, [weights[name] for name in self.working])
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(working, trained)
+
     def load_weights(self, tensors: dict[str, Tensor]) -> None:
         """Overwrite the initial weights (and the EMA) with `tensors`, by their names in the adapter file."""
         for name, weight in self.masters.items():
@@ -124,6 +153,8 @@ class TrainedParameters:
         """(tensors, JSON values) from which `restore` continues bit for bit: weights, EMA, and the state of any optimizer."""
         tensors = {f"weight/{name}": weight.detach() for name, weight in self.masters.items()}
         tensors |= {f"average/{name}": weight for name, weight in self.ema.items()}
+        if self.ema_updates is not None:
+            tensors["ema_updates"] = self.ema_updates
         scalars: dict[str, dict] = {}
         for name, weight in self.masters.items():
             for key, value in self.optimizer.state.get(weight, {}).items():
@@ -152,6 +183,8 @@ class TrainedParameters:
             if self.ema:
                 self.ema[name].copy_(tensors[f"average/{name}"])
             self._restore_state(weight, states[name])
+        if self.ema_updates is not None:
+            self.ema_updates.copy_(tensors["ema_updates"])
         for group, saved in zip(self.optimizer.param_groups, facts["groups"], strict=True):
             for key, value in saved.items():
                 if isinstance(group.get(key), Tensor):

@@ -130,21 +130,33 @@ class TrainingStep:
         inputs = [(self.inputs(batch), weight) for batch, weight in batches]
         return self._replay(inputs[0][0]) if execution == "graph" else self._compute(inputs)
 
-    def train_mode(self) -> None:
-        """Put the trained models into train mode, which dropout and gradient checkpointing need."""
+    def train_mode(self, on: bool = True) -> None:
+        """Put the trained models into train mode, which dropout and gradient checkpointing need, or into eval mode."""
         for part in targets(self.config, self.family):
-            self.pipeline.components[part].train()
+            self.pipeline.components[part].train(on)
 
     def inputs(self, batch: Batch) -> Inputs:
         """A batch on the device. If a text encoder is trained, captions are encoded here, so that gradients flow back into it."""
         if self.config.lora.text_encoder:
-            conditions = self.family.encode_prompts(self.pipeline, batch.captions)
+            conditions = self._encode(batch.captions)
         else:
             conditions = {name: self._to_device(rows) for name, rows in self.conditions(batch.captions).items()}
         height, width = batch.latents_BCHW.shape[2:]
         t_B = self.objective.timesteps(batch.uniform_B, (height, width))
         mask = None if batch.mask_B1HW is None else self._to_device(batch.mask_B1HW)
         return Inputs(self._to_device(batch.latents_BCHW), self._to_device(batch.noise_BCHW), self._to_device(t_B), mask, conditions)
+
+    def _encode(self, captions: list[str]) -> Conditions:
+        """Conditions of captions by the trained text encoders; an empty caption gets the family's unconditional input, as in `ConditionCache`."""
+        encoded = self.family.encode_prompts(self.pipeline, captions)
+        if all(captions) or self.config.runtime.filled_engine < 2:
+            return encoded
+        unconditional = self.family.unconditional(self.pipeline, encoded)
+        if unconditional is encoded:
+            return encoded
+        has_caption_B = self._to_device(torch.tensor([bool(caption) for caption in captions]))
+        # A selection by row, so that every text encoder has a gradient (of zero for an empty caption) in every process.
+        return {name: torch.where(has_caption_B.view(-1, *[1] * (rows.ndim - 1)), rows, unconditional[name]) for name, rows in encoded.items()}
 
     def losses(self, inputs: Inputs) -> Tensor:
         """The loss of each example, float32: (B,)."""

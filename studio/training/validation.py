@@ -21,12 +21,13 @@ class Validation:
 
     @torch.no_grad()
     def loss(self) -> float:
-        """Mean over all validation images and all quantiles, without dropout."""
+        """Mean over all validation images and all quantiles, without dropout, with the weights of the adapter file: the EMA if there is one."""
         step = self.training_step
-        step.denoiser.eval()
         batches = [self._batch(index, quantile) for index in range(len(self.examples)) for quantile in NOISE_QUANTILES]
-        losses = [step.losses(step.inputs(batch)).item() for batch in batches]
-        step.denoiser.train()
+        step.train_mode(False)
+        with step.parameters.saved_weights_in_model():
+            losses = [step.losses(step.inputs(batch)).item() for batch in batches]
+        step.train_mode()
         return sum(losses) / len(losses)
 
     def _batch(self, index: int, quantile: float) -> Batch:

@@ -41,6 +41,43 @@ def test_min_snr_caps_easy_steps_and_leaves_hard_ones():
     assert objective("epsilon", (0.9, 0.5)).weights(t).tolist() == [1.0, 1.0]
 
 
+EXTREMES = torch.tensor([1.0, 1 - 2**-24, 0.5, 2**-24, 1e-30, 1e-45, 0.0])
+"""From an image without noise (an infinite SNR) over the smallest float32 to noise alone (an SNR of zero)."""
+SCHEDULES = {
+    "scaled linear": DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod,
+    "linear": DDPMScheduler().alphas_cumprod,
+    "cosine": DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod,
+    "sigmoid": DDPMScheduler(beta_schedule="sigmoid").alphas_cumprod,
+    "zero terminal SNR": DDPMScheduler(rescale_betas_zero_snr=True).alphas_cumprod,
+    "extremes": EXTREMES,
+}
+
+
+@pytest.mark.parametrize("gamma", [0.1, 5.0, 100.0])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("alphas", SCHEDULES.values(), ids=SCHEDULES)
+def test_min_snr_weights_are_finite_at_every_noise_level(alphas, prediction_type, gamma):
+    """Compared with float64; at an SNR of zero the limit of min(SNR, gamma)/SNR is 1, at an infinite one it is 0."""
+    exact = alphas.double()
+    snr = exact / (1 - exact)
+    divided_by_snr = torch.where(snr == 0, 1.0, torch.where(snr.isinf(), 0.0, snr.clamp(max=gamma) / snr))
+    expected = divided_by_snr if prediction_type == "epsilon" else divided_by_snr * exact
+    weights = objective(prediction_type, alphas.tolist(), gamma).weights(torch.arange(len(alphas)))
+    assert torch.isfinite(weights).all()
+    # 1 - alpha in float32 has few digits where alpha is close to 1.
+    assert torch.allclose(weights.double(), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_a_step_of_noise_alone_has_a_finite_loss_and_gradient(prediction_type):
+    ours = objective(prediction_type, (0.9, 0.0), 5.0)
+    latents, noise = torch.ones(2, 4, 2, 2), torch.full((2, 4, 2, 2), 3.0)
+    prediction = torch.zeros(2, 4, 2, 2, requires_grad=True)
+    losses = ours.losses(prediction, latents, noise, torch.tensor([0, 1]))
+    losses.sum().backward()
+    assert torch.isfinite(losses).all() and torch.isfinite(prediction.grad).all()
+
+
 def test_a_perfect_prediction_loses_nothing_and_an_error_of_one_loses_one():
     latents, noise, t = torch.zeros(2, 4, 2, 2), torch.ones(2, 4, 2, 2), torch.tensor([0, 1])
     assert objective().losses(noise, latents, noise, t).tolist() == [0, 0]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from studio.config import TrainConfig, optimizers
+from studio.config.runtime import ENGINE
 from studio.config.training import TrainingConfig
 from studio.core.errors import StudioError
 from studio.devices.footprint import FILE_BYTES, Savings
@@ -23,10 +24,10 @@ def model(dtype=torch.float32, shape=(4, 3)) -> dict[str, nn.Parameter]:
     return {name: nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for name in ("unet.a", "unet.b", "text.a")}
 
 
-def trained_parameters(optimizer="adamw", ema_decay=None, dtype=torch.float32, shape=(4, 3), **settings) -> TrainedParameters:
+def trained_parameters(optimizer="adamw", ema_decay=None, dtype=torch.float32, shape=(4, 3), engine=ENGINE, **settings) -> TrainedParameters:
     rate = 1.0 if optimizers.get(optimizer).finds_rate else 1e-2
     training = TrainingConfig(optimizer=optimizer, ema_decay=ema_decay, learning_rate=rate, **settings)
-    return TrainedParameters(model(dtype, shape), training, {"text.a"})
+    return TrainedParameters(model(dtype, shape), training, engine, {"text.a"})
 
 
 def train(parameters: TrainedParameters, first: int, last: int) -> None:
@@ -40,16 +41,16 @@ def train(parameters: TrainedParameters, first: int, last: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("ema_decay", [None, 0.9])
+@pytest.mark.parametrize(("ema_decay", "engine"), [(None, ENGINE), (0.9, ENGINE), (0.9, 1)])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_resume_continues_to_the_same_bytes(optimizer, ema_decay, dtype):
-    uninterrupted = trained_parameters(optimizer, ema_decay, dtype)
+def test_a_resume_continues_to_the_same_bytes(optimizer, ema_decay, engine, dtype):
+    uninterrupted = trained_parameters(optimizer, ema_decay, dtype, engine=engine)
     train(uninterrupted, 0, 8)
-    interrupted = trained_parameters(optimizer, ema_decay, dtype)
+    interrupted = trained_parameters(optimizer, ema_decay, dtype, engine=engine)
     train(interrupted, 0, 4)
     tensors, facts = interrupted.state()
     tensors, facts = {name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(facts))
-    resumed = trained_parameters(optimizer, ema_decay, dtype)
+    resumed = trained_parameters(optimizer, ema_decay, dtype, engine=engine)
     resumed.restore(tensors, facts)
     train(resumed, 4, 8)
     for name, expected in uninterrupted.adapter_weights().items():
@@ -82,6 +83,25 @@ def test_reading_the_adapter_weights_changes_nothing(optimizer):
     assert all(torch.equal(read.masters[name], alone.masters[name]) for name in alone.masters)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_saved_weights_are_in_the_model_for_a_while_and_leave_no_trace(optimizer, ema_decay, dtype):
+    visited, alone = (trained_parameters(optimizer, ema_decay, dtype) for _ in range(2))
+    addresses = {name: weight.data_ptr() for name, weight in visited.working.items()}
+    for step in range(4):
+        train(visited, step, step + 1)
+        train(alone, step, step + 1)
+        with pytest.raises(KeyboardInterrupt), visited.saved_weights_in_model():
+            expected = alone.adapter_weights()
+            assert all(torch.equal(weight, expected[name].to(dtype)) for name, weight in visited.working.items())
+            raise KeyboardInterrupt
+        (tensors, facts), (untouched, same_facts) = visited.state(), alone.state()
+        assert facts == same_facts and all(torch.equal(tensor, untouched[name]) for name, tensor in tensors.items())
+        assert all(torch.equal(weight, alone.working[name]) for name, weight in visited.working.items())
+    assert addresses == {name: weight.data_ptr() for name, weight in visited.working.items()}, "a CUDA graph reads them"
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_changes_nothing(optimizer, bad):
@@ -110,12 +130,46 @@ def test_master_weights_keep_updates_that_bfloat16_would_round_away():
     assert torch.equal(parameters.working["unet.a"], start) and not torch.equal(parameters.masters["unet.a"], start.float())
 
 
-def test_the_ema_moves_towards_the_weights():
-    parameters = trained_parameters(ema_decay=0.5)
-    start = parameters.adapter_weights()["unet.a"].clone()
-    train(parameters, 0, 1)
-    now = parameters.masters["unet.a"].detach()
-    assert torch.allclose(parameters.adapter_weights()["unet.a"], (start + now) / 2)
+def averages(parameters: TrainedParameters, steps: int, decay) -> list[torch.Tensor]:
+    """The EMA of one weight after each step, computed in float64 from the trained weights; `decay` gives that of each update, from 1."""
+    average, found = parameters.adapter_weights()["unet.a"].double(), []
+    for step in range(steps):
+        train(parameters, step, step + 1)
+        average = decay(step + 1) * average + (1 - decay(step + 1)) * parameters.masters["unet.a"].detach().double()
+        found.append((average, parameters.adapter_weights()["unet.a"].double().clone()))
+    return found
+
+
+@pytest.mark.parametrize("ema_decay", [0.5, 0.99, 0.9999])
+def test_the_decay_of_the_ema_warms_up(ema_decay):
+    """min(decay, (1 + n) / (10 + n)): otherwise 0.9999 would save mostly the initial weights of a short run."""
+    found = averages(trained_parameters(ema_decay=ema_decay), 18, lambda n: min(ema_decay, (1 + n) / (10 + n)))
+    assert all(torch.allclose(expected, average, atol=1e-6) for expected, average in found)
+
+
+def test_the_ema_of_a_run_of_the_first_engine_does_not_warm_up():
+    parameters = trained_parameters(ema_decay=0.9, engine=1)
+    assert all(torch.allclose(expected, average, atol=1e-6) for expected, average in averages(parameters, 18, lambda n: 0.9))
+    assert "ema_updates" not in parameters.state()[0], "its checkpoints stay what they were"
+
+
+def test_a_skipped_step_does_not_advance_the_warm_up():
+    skips, plain = trained_parameters(ema_decay=0.99), trained_parameters(ema_decay=0.99)
+    for step in range(4):
+        train(plain, step, step + 1)
+        for weight in skips.masters.values():
+            weight.grad = torch.full_like(weight, float("nan"))
+        skips.step()
+        train(skips, step, step + 1)
+    assert all(torch.equal(skips.ema[name], plain.ema[name]) for name in plain.ema)
+
+
+@pytest.mark.parametrize("engine", [1, ENGINE])
+def test_the_ema_is_updated_without_reading_from_the_device(engine):
+    """A CUDA graph can contain it. Reading a tensor of the meta device raises."""
+    working = {"unet.a": nn.Parameter(torch.empty(4, 3, device="meta"))}
+    parameters = TrainedParameters(working, TrainingConfig(optimizer="lion", ema_decay=0.9), engine)
+    parameters._update_ema(torch.empty((), device="meta", dtype=torch.bool))
 
 
 def test_text_encoders_have_a_learning_rate_of_their_own():
