@@ -8,6 +8,7 @@ ENGINE = 2
 """Newest engine version: what changes the bytes of a result, although no other setting says so.
 
 1: studio 0.1.
+2: prompts whose padding is masked are padded no further than a batch needs, and without padding there is no mask.
 """
 
 

@@ -75,7 +75,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
             run.clear_stop()
             run.append({"kind": "stopped", "step": last_step(run)})
         return
-    conditions = ConditionCache(encodings, device)
+    conditions = ConditionCache(encodings, device, trim=config.runtime.filled_engine >= 2)
     samples = SampleGrid(run, config, base, family, encodings, disk)
     keep_text_encoders = config.lora.text_encoder or config.dataset.caption_shuffle
     if keep_text_encoders:
@@ -201,7 +201,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
             assert metrics.seconds_per_step is not None, "flush_metrics has just measured it."
             run.append({"kind": "preflight", "step": step, **preflight(config, samples, parameters, metrics.seconds_per_step, step)})
         if validation_due:
-            validation_loss = validation.loss()
+            validation_loss = validation.loss(execution)
             if group.is_main:
                 run.append({"kind": "validation", "step": step, "loss": validation_loss})
             metrics.start_clock()

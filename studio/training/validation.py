@@ -20,12 +20,12 @@ class Validation:
         self.examples, self.config, self.seed, self.training_step = examples, config, seed, training_step
 
     @torch.no_grad()
-    def loss(self) -> float:
-        """Mean over all validation images and all quantiles, without dropout."""
+    def loss(self, execution: str) -> float:
+        """Mean over all validation images and all quantiles, without dropout. `execution`: that of the training steps."""
         step = self.training_step
         step.denoiser.eval()
         batches = [self._batch(index, quantile) for index in range(len(self.examples)) for quantile in NOISE_QUANTILES]
-        losses = [step.losses(step.inputs(batch)).item() for batch in batches]
+        losses = [step.losses(step.inputs(batch, execution)).item() for batch in batches]
         step.denoiser.train()
         return sum(losses) / len(losses)
 
