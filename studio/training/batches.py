@@ -157,7 +157,7 @@ class ConditionCache:
 
     @torch.no_grad()
     def __call__(self, captions: list[str], one_length: bool = False) -> Conditions:
-        """Conditions by name, one row per caption, on the CPU or the device of the text encoder.
+        """Conditions by name, one row per caption, on the CPU.
 
         Prompts of one length are not padded and have no mask. `one_length`: all batches have the length of the set, where every shape costs
         a compilation or a capture.
@@ -166,7 +166,9 @@ class ConditionCache:
             if caption not in self._entries:
                 while len(self._entries) >= self.MAX_ENTRIES:
                     self._entries.pop(next(iter(self._entries)))
-                self._entries[caption] = self._prepare(caption, self.encodings.family.encode_prompts(self.encodings.pipeline, [caption]))
+                encoded = self.encodings.family.encode_prompts(self.encodings.pipeline, [caption])
+                # A batch may also have captions from the cache on disk, and thousands of shuffled ones would fill a GPU.
+                self._entries[caption] = self._prepare(caption, {name: rows.cpu() for name, rows in encoded.items()})
         rows = [self._entries[caption] for caption in captions]
         if self.padding_mask is None:
             return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}

@@ -201,6 +201,15 @@ def test_a_shuffled_caption_longer_than_the_set_is_padded_to_the_limit(member, e
         assert conditions["prompt_embeds"].shape[1] == limit and not mask_of(conditions).all()
 
 
+@of_kinds(["stable-diffusion", *MASKED])
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_shuffled_caption_joins_one_of_the_cache_on_a_gpu(member, tmp_path):
+    encodings = Encodings(tmp_path / "cache", replace(member.base, revision="0" * 40), member.family, torch.device("cuda"), torch.float32)
+    encodings.load(member.family.text_encoder_names)
+    conditions = encode(encodings, ["", "a cat"])(["a cat", "a dog"])
+    assert {rows.device.type for rows in conditions.values()} == {"cpu"}
+
+
 @of_kinds(MASKED)
 def test_prompts_are_kept_on_the_disk_as_they_were_encoded(member, encodings):
     before = encodings.conditions("a cat")
