@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
@@ -32,8 +33,14 @@ from studio.devices import runtime
 from studio.devices.measure import count_base_parameters, forward_once, inject_lora, meta_denoiser_of
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
+from studio.families.padding import without_padding
 from studio.runs.creation import create_run
 from studio.runs.run import Run
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from studio.families.base import Conditions
 
 RESOLUTIONS = {"tiny": 64, "small": 256}
 PROMPT = "ohwx a red house"
@@ -161,6 +168,14 @@ def settings(family: Family, base: BaseFolder, options: argparse.Namespace, side
     return configs.build(values)
 
 
+def prompts_of_one_length(family: Family, pipeline: "DiffusionPipeline", batch: int) -> "Conditions":
+    """The prompt for a batch as the studio trains prompts of one length: without padding, where the family masks it."""
+    conditions = family.encode_prompts(pipeline, [PROMPT])
+    if family.padding_mask:
+        conditions = without_padding(conditions, family.padding_mask)
+    return {name: torch.cat([rows] * batch) for name, rows in conditions.items()}
+
+
 def recorded_call(family: Family, base: BaseFolder, config: TrainConfig, folder: Path, device: str, dtype: str, batch: int) -> dict:
     """Record one call of the denoiser during training as tensors and a plan, from which the other arms repeat it."""
     pipeline = family.load(base, torch.float32)
@@ -176,7 +191,7 @@ def recorded_call(family: Family, base: BaseFolder, config: TrainConfig, folder:
         latents, _ = family.encode_images(pipeline, torch.rand(batch, 3, side, side) * 2 - 1)
         height, width = latents.shape[2:]
         t = family.objective(pipeline, torch.device("cpu")).timesteps(torch.full((batch,), 0.5, dtype=torch.float64), (height, width))
-        family.predict(denoiser, latents, t, family.encode_prompts(pipeline, [PROMPT] * batch))
+        family.predict(denoiser, latents, t, prompts_of_one_length(family, pipeline, batch))
         if not kept:
             # This family's predict runs the blocks itself; a call by the pipeline during generation is the same work.
             words = family.encode_prompts(pipeline, [PROMPT])

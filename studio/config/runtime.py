@@ -7,9 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 ENGINE = 2
 """Newest engine version: what changes the bytes of a result, although no other setting says so.
 
-1: studio 0.1.
-2: Dropped captions get the family's unconditional input also while text encoders are trained.
-2: The decay of the EMA warms up.
+1 is that of studio 0.1. What is different since then:
+- 2: dropped captions get the family's unconditional input also while text encoders are trained.
+- 2: the decay of the EMA warms up.
+- 2: prompts whose padding is masked are padded no further than a batch needs, and without padding there is no mask.
 """
 
 

@@ -53,6 +53,9 @@ class Family(ABC):
     reads_lokr: bool = False
     """Whether diffusers can load LoKr files of this family."""
     fixed_resolution: int = 1024
+    padding_mask: str | None = None
+    """Condition that masks the padding of `prompt_embeds`, where padding has no effect: prompts may have any length, and without padding no mask.
+    None if the denoiser sees padding, as its base was trained: then the length of prompts is part of the model."""
     checkpoint_parts: tuple[str, ...] = ()
     """Parts in a single-file checkpoint of this family; empty if diffusers cannot load one."""
 
@@ -130,7 +133,7 @@ class Family(ABC):
 
     @abstractmethod
     def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
-        """Conditions by name, one row per prompt, of a fixed length, so that every step has the same shapes."""
+        """Conditions by name, one row per prompt, padded to the family's limit: the result does not depend on other prompts."""
 
     def unconditional(self, pipeline: "DiffusionPipeline", empty: "Conditions") -> "Conditions":
         """Conditions without a prompt, from the encoding of an empty one: for guidance and for caption dropout."""
@@ -143,7 +146,7 @@ class Family(ABC):
     @abstractmethod
     def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         """The denoiser's prediction for noisy latents, of the same shape. t_B is from 0 (clean) to 1000 (noise), integers for a discrete schedule.
-        Does not synchronise with the host."""
+        `conditions` lack the `padding_mask` if nothing is padded: flash attention takes no mask. Does not synchronise with the host."""
 
     def blocks(self, denoiser: "ModelMixin") -> "list[torch.nn.Module]":
         """The denoiser's `repeated_blocks`, which are not nested."""
@@ -156,7 +159,17 @@ class Family(ABC):
     @abstractmethod
     def input_shapes(self, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """Shapes, without the batch dimension, of the inputs of `predict` for images of (height, width): "latents" and every condition; names that
-        end in _mask are boolean. `config` is the denoiser's, with all defaults."""
+        end in _mask are boolean. `config` is the denoiser's, with all defaults. Prompts are at the family's limit."""
+
+    def trimmed_input_shapes(self, config: Mapping[str, Any], size: tuple[int, int], prompt_tokens: int, padded: bool) -> dict[str, tuple[int, ...]]:
+        """`input_shapes` with prompts of `prompt_tokens` tokens, where the family can trim them. `padded`: whether a prompt of the batch is padded,
+        so that the mask is an input."""
+        shapes = self.input_shapes(config, size)
+        if self.padding_mask is None:
+            return shapes
+        tokens = min(prompt_tokens, shapes["prompt_embeds"][0])
+        trimmed = {name: (tokens, *shapes[name][1:]) for name in ("prompt_embeds", self.padding_mask)}
+        return {name: trimmed.get(name, shape) for name, shape in shapes.items() if padded or name != self.padding_mask}
 
     @abstractmethod
     def call_arguments(self, positive: "Conditions", negative: "Conditions", guidance_scale: float) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class _CheckpointWithMask:
     their last input."""
 
     mask_BL: "torch.Tensor | None" = None
+    """None if no prompt of the batch is padded."""
 
     def __call__(self, block: "torch.nn.Module", *inputs: "torch.Tensor | None") -> "torch.Tensor | tuple[torch.Tensor, torch.Tensor]":
         from torch.utils.checkpoint import checkpoint
@@ -45,6 +46,7 @@ class Chroma(Family):
     denoiser_class = "ChromaTransformer2DModel"
     repeated_blocks = ("ChromaTransformerBlock", "ChromaSingleTransformerBlock")
     target_modules = Flux.target_modules
+    padding_mask = "prompt_attention_mask"
     checkpoint_parts = ("transformer",)
 
     def architecture(self, base: BaseFolder) -> str:
@@ -69,15 +71,16 @@ class Chroma(Family):
         from diffusers import ChromaPipeline
 
         batch, channels, height, width = noisy_BCHW.shape
-        words_BTD, mask_BT = conditions["prompt_embeds"], conditions["prompt_attention_mask"].bool()
+        words_BTD, mask_BT = conditions["prompt_embeds"], conditions.get("prompt_attention_mask")
         packed = ChromaPipeline._pack_latents(noisy_BCHW, batch, channels, height, width)
+        mask_BL = None if mask_BT is None else torch.cat([mask_BT.bool(), mask_BT.new_ones(packed.shape[:2], dtype=torch.bool)], dim=1)
         predicted = denoiser(
             hidden_states=packed,
             timestep=t_B.to(packed.dtype) / 1000,
             encoder_hidden_states=words_BTD,
             txt_ids=torch.zeros(words_BTD.shape[1], 3, device=packed.device, dtype=packed.dtype),
             img_ids=token_positions(1, height // 2, width // 2, device=packed.device).to(packed.dtype),
-            attention_mask=torch.cat([mask_BT, mask_BT.new_ones(packed.shape[:2])], dim=1),
+            attention_mask=mask_BL,
             return_dict=False,
         )[0]
         return ChromaPipeline._unpack_latents(predicted, height * 8, width * 8, 8)

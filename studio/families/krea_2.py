@@ -59,6 +59,7 @@ class Krea2(Family):
     repeated_blocks = ("Krea2TransformerBlock",)
     # The blocks that fuse the encoder's layers have the same names and are trained too, as in diffusers' training script.
     target_modules = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.to_gate", "ff.up", "ff.down")
+    padding_mask = "prompt_embeds_mask"
     checkpoint_parts = ("transformer",)
 
     def architecture(self, base: BaseFolder) -> str:
@@ -97,7 +98,7 @@ class Krea2(Family):
             encoder_hidden_states=words_BTLD,
             timestep=(t_B / 1000).to(noisy_BCHW.dtype),
             position_ids=Krea2Pipeline.prepare_position_ids(words_BTLD.shape[1], height // 2, width // 2, noisy_BCHW.device),
-            encoder_attention_mask=conditions["prompt_embeds_mask"],
+            encoder_attention_mask=conditions.get("prompt_embeds_mask"),
             return_dict=False,
         )[0]
         return QwenImagePipeline._unpack_latents(predicted, height * 8, width * 8, 8)[:, :, 0]

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from studio.families.base import Conditions
 
 LONGEST_PROMPT = 512
-"""Tokens after the template's prefix, the pipeline's default. Shorter prompts are padded and the padding is masked, so that every step has the
-same shapes; the length does not change a prompt's meaning."""
+"""Tokens after the template's prefix, the pipeline's default. Padding is masked and comes last, so the length does not change a prompt's
+meaning."""
 
 FIRST = Offer(
     "Qwen/Qwen-Image", "Qwen-Image", "Qwen-Image", APACHE, SamplingDefaults(50, 4.0), denoiser={}, denoiser_billions=20.4, encoder_billions=8.3
@@ -48,6 +48,7 @@ class QwenImage(Family):
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
         *("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"),
     )
+    padding_mask = "prompt_embeds_mask"
     checkpoint_parts = ("transformer",)
 
     def architecture(self, base: BaseFolder) -> str:
@@ -84,7 +85,7 @@ class QwenImage(Family):
             hidden_states=QwenImagePipeline._pack_latents(noisy_BCHW, batch, channels, height, width),
             timestep=t_B.to(noisy_BCHW.dtype) / 1000,
             encoder_hidden_states=conditions["prompt_embeds"],
-            encoder_hidden_states_mask=conditions["prompt_embeds_mask"],
+            encoder_hidden_states_mask=conditions.get("prompt_embeds_mask"),
             img_shapes=[[(1, height // 2, width // 2)]] * batch,
             return_dict=False,
         )[0]

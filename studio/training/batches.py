@@ -13,6 +13,7 @@ from torch import Tensor
 
 from studio.config.dataset import DatasetConfig
 from studio.config.training import TrainingConfig
+from studio.families import padding
 from studio.training.distributed import SINGLE_PROCESS, Shard
 from studio.training.encoding_cache import Conditions, Encodings
 from studio.training.examples import Example
@@ -128,30 +129,63 @@ def batch_order(buckets: list[tuple[int, int]], batch_size: int, seed: int, epoc
 class ConditionCache:
     """Conditions of captions in memory: encoded before training where captions are fixed, otherwise when they first occur (shuffled ones).
 
-    The empty caption of caption dropout gets the family's unconditional input.
+    The empty caption of caption dropout gets the family's unconditional input. `trim`: prompts are padded no further than a batch needs, where
+    the family masks padding (docs/decisions/082-prompts-without-padding.md); otherwise all are at the family's limit.
     """
 
     MAX_ENTRIES = 4096
+    LENGTH_STEP = 16
+    """Lengths of masked prompts are multiples of this: kernels copy a mask whose rows are not aligned to 8 numbers."""
 
-    def __init__(self, encodings: Encodings, device: torch.device):
+    def __init__(self, encodings: Encodings, device: torch.device, trim: bool):
         self.encodings, self.device = encodings, device
+        self.padding_mask = encodings.family.padding_mask if trim else None
+        self.limit = self.length = 0
+        """Tokens of a prompt with all its padding, and of the longest prompt of the run's set; 0 before they are known."""
         self._entries: dict[str, Conditions] = {}
 
     def encode(self, captions: list[str]) -> None:
-        """Add these captions from the cache on disk, which encodes missing ones."""
+        """Add these captions, the run's whole set, from the cache on disk, which encodes missing ones."""
         for caption in captions:
-            self._entries[caption] = self._or_unconditional(caption, self.encodings.conditions(caption))
+            self._entries[caption] = self._prepare(caption, self.encodings.conditions(caption))
+        if self.padding_mask:
+            counts = {caption: self._entries[caption]["prompt_embeds"].shape[1] for caption in captions}
+            longest = max(counts.values())
+            # The empty caption is rare: where all others are equally long, only it is padded.
+            differ = len({count for caption, count in counts.items() if caption}) > 1
+            self.length = min(-(-longest // self.LENGTH_STEP) * self.LENGTH_STEP, self.limit) if differ else longest
 
     @torch.no_grad()
-    def __call__(self, captions: list[str]) -> Conditions:
-        """Conditions by name, one row per caption, on the CPU or the device of the text encoder."""
+    def __call__(self, captions: list[str], one_length: bool = False) -> Conditions:
+        """Conditions by name, one row per caption, on the CPU.
+
+        Prompts of one length are not padded and have no mask. `one_length`: all batches have the length of the set, where every shape costs
+        a compilation or a capture.
+        """
         for caption in captions:
             if caption not in self._entries:
                 while len(self._entries) >= self.MAX_ENTRIES:
                     self._entries.pop(next(iter(self._entries)))
-                self._entries[caption] = self._or_unconditional(caption, self.encodings.family.encode_prompts(self.encodings.pipeline, [caption]))
+                encoded = self.encodings.family.encode_prompts(self.encodings.pipeline, [caption])
+                # A batch may also have captions from the cache on disk, and thousands of shuffled ones would fill a GPU.
+                self._entries[caption] = self._prepare(caption, {name: rows.cpu() for name, rows in encoded.items()})
         rows = [self._entries[caption] for caption in captions]
-        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        if self.padding_mask is None:
+            return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        counts = [row["prompt_embeds"].shape[1] for row in rows]
+        return padding.pad_together(rows, self.padding_mask, self._batch_length(counts, one_length))
 
-    def _or_unconditional(self, caption: str, conditions: Conditions) -> Conditions:
-        return conditions if caption else self.encodings.family.unconditional(self.encodings.pipeline, conditions)
+    def _batch_length(self, counts: list[int], one_length: bool) -> int:
+        """Tokens of a batch of prompts of these lengths."""
+        if len(set(counts)) == 1 and not one_length:
+            return counts[0]
+        # A shuffled caption may be longer than all others. The limit is one more shape; the next multiple would be several.
+        return self.length if max(counts) <= self.length else self.limit
+
+    def _prepare(self, caption: str, conditions: Conditions) -> Conditions:
+        """What is kept of an encoded caption."""
+        conditions = conditions if caption else self.encodings.family.unconditional(self.encodings.pipeline, conditions)
+        if self.padding_mask is None:
+            return conditions
+        self.limit = conditions["prompt_embeds"].shape[1]
+        return padding.without_padding(conditions, self.padding_mask)

@@ -75,7 +75,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
             run.clear_stop()
             run.append({"kind": "stopped", "step": last_step(run)})
         return
-    conditions = ConditionCache(encodings, device)
+    conditions = ConditionCache(encodings, device, trim=config.runtime.filled_engine >= 2)
     samples = SampleGrid(run, config, base, family, encodings, disk)
     keep_text_encoders = config.lora.text_encoder or config.dataset.caption_shuffle
     if keep_text_encoders:

@@ -127,7 +127,7 @@ class TrainingStep:
         self.parameters.set_rate(rate)
         if self.config.lora.dropout:
             torch.manual_seed(make_rng(Purpose.LORA_DROPOUT, self.config.training.seed, step, self.group.rank).integers(2**63))
-        inputs = [(self.inputs(batch), weight) for batch, weight in batches]
+        inputs = [(self.inputs(batch, execution), weight) for batch, weight in batches]
         return self._replay(inputs[0][0]) if execution == "graph" else self._compute(inputs)
 
     def train_mode(self, on: bool = True) -> None:
@@ -135,12 +135,13 @@ class TrainingStep:
         for part in targets(self.config, self.family):
             self.pipeline.components[part].train(on)
 
-    def inputs(self, batch: Batch) -> Inputs:
-        """A batch on the device. If a text encoder is trained, captions are encoded here, so that gradients flow back into it."""
+    def inputs(self, batch: Batch, execution: str = "eager") -> Inputs:
+        """A batch on the device, with few lengths of prompts unless `execution` is eager. If a text encoder is trained, captions are encoded here,
+        so that gradients flow back into it."""
         if self.config.lora.text_encoder:
             conditions = self._encode(batch.captions)
         else:
-            conditions = {name: self._to_device(rows) for name, rows in self.conditions(batch.captions).items()}
+            conditions = {name: self._to_device(rows) for name, rows in self.conditions(batch.captions, execution != "eager").items()}
         height, width = batch.latents_BCHW.shape[2:]
         t_B = self.objective.timesteps(batch.uniform_B, (height, width))
         mask = None if batch.mask_B1HW is None else self._to_device(batch.mask_B1HW)
