@@ -34,7 +34,7 @@ def step_that_trains_text_encoders(base, folder, engine: int) -> TrainingStep:
     text_encoder_names = {name for name in working if not name.startswith(f"{family.denoiser_name}.")}
     parameters = TrainedParameters(working, config.training, engine, text_encoder_names)
     objective = family.objective(pipeline, device)
-    return TrainingStep(config, family, pipeline, objective, parameters, ConditionCache(encodings, device), ProcessGroup())
+    return TrainingStep(config, family, pipeline, objective, parameters, ConditionCache(encodings, device, trim=True), ProcessGroup())
 
 
 def batch(*captions: str) -> Batch:

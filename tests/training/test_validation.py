@@ -59,9 +59,9 @@ def test_a_run_that_is_validated_ends_in_the_same_bytes_as_one_that_is_not(setti
 def test_every_trained_model_is_validated_without_dropout(workspace, tiny_base, monkeypatch):  # noqa: F811
     modes, original = [], TrainingStep.inputs
 
-    def watched(self, batch: Batch):
+    def watched(self, batch: Batch, execution: str = "eager"):
         modes.append((torch.is_grad_enabled(), *(self.pipeline.components[part].training for part in ("unet", "text_encoder"))))
-        return original(self, batch)
+        return original(self, batch, execution)
 
     monkeypatch.setattr(loop.TrainingStep, "inputs", watched)
     finished(tiny_run(workspace, tiny_base, *SHORT, "lora.text_encoder=true", "validation.every=6"))
