@@ -76,7 +76,7 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
     side = options.resolution or RESOLUTIONS.get(options.size) or family.resolution(base)
     workspace = Home(folder / "home").workspace("bench")
     dataset = TinyDataset(folder / "pictures", sizes=((side, side),))
-    runs, auto = {}, runtime.precision(device, count_base_parameters(family, base))
+    runs, auto = {}, runtime.precision(device, count_base_parameters(family, base), family.float16)[0]
     # The losses of the first are compared with those of the last: not compiled, and on a CPU not rounded to 16 bits either.
     variants = {auto: (auto, None), "float32": ("float32", "eager")} if device == "cpu" else {auto: (auto, None), "eager": (auto, "eager")}
     for name, (dtype, how) in variants.items():

@@ -20,8 +20,8 @@ class RuntimeConfig(BaseModel):
     device: str | None = Field(None, title="Device")
     """Device to train on: cpu or cuda. Empty uses the GPU if there is one."""
 
-    dtype: Literal["float32", "bfloat16"] | None = Field(None, title="Precision")
-    """Data type of computation. bfloat16 is about twice as fast where the hardware supports it. Empty chooses one and records it."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, title="Precision")
+    """Data type of computation. bfloat16 is about twice as fast as float32 where the hardware supports it; float16, with loss scaling, is for GPUs before RTX 30, which do not. Empty chooses one and records it."""
 
     threads: int | None = Field(None, title="CPU threads", ge=1, le=256)
     """How many CPU cores to use. Empty uses all of them, or all but one where waiting threads would slow down the page."""

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     import torch
 
 
-def resolve(requested: RuntimeConfig, base_parameters: int = 0) -> RuntimeConfig:
+def resolve(requested: RuntimeConfig, base_parameters: int = 0, float16: bool = True) -> RuntimeConfig:
     """Fill in open settings. With passively waiting threads (see `processes.environment`) all cores are used. Actively waiting threads spin, and one
     busy core then makes an image thirty times slower (on 2 cores 28 s instead of 0.9), so one core stays free.
+
+    `float16`: whether the family stays within the range of float16.
 
     StudioError for a device that does not exist.
     """
@@ -30,7 +32,7 @@ def resolve(requested: RuntimeConfig, base_parameters: int = 0) -> RuntimeConfig
     passive = os.environ.get("OMP_WAIT_POLICY") == "PASSIVE"
     return RuntimeConfig(
         device=device,
-        dtype=requested.dtype or precision(device, base_parameters),
+        dtype=requested.dtype or precision(device, base_parameters, float16)[0],
         threads=requested.threads or (cores if passive else max(1, cores - 1)),
         exact=requested.exact,
         engine=requested.filled_engine,
@@ -50,15 +52,30 @@ LARGE_BASE_PARAMETERS = 50_000_000
 """Parameters of a denoiser; below this a step is mostly overhead, and 16 bits would lose precision without being faster."""
 
 
-def precision(device: str, base_parameters: int) -> str:
-    """float32 or bfloat16: 16 bits if the device supports them natively and the base is large enough to benefit.
+NATIVE_BFLOAT16, FAST_FLOAT16 = (8, 0), (7, 0)
+"""Compute capabilities from which a GPU has bfloat16 units (Ampere), and float16 at twice the speed of float32 (Volta)."""
 
-    On a CPU with AVX512-BF16 a step of Stable Diffusion takes half as long in 16 bits; without such instructions it takes longer.
+
+def precision(device: str, base_parameters: int, float16: bool = True) -> tuple[str, str]:
+    """(precision, reason if a GPU computes in another one than bfloat16): 16 bits if the device has units for them and the base is large enough.
+
+    On a CPU with AVX512-BF16 a step of Stable Diffusion takes half as long in 16 bits; without such instructions it takes longer. torch emulates
+    bfloat16 on GPUs without it. `float16`: whether the family stays within the range of float16.
     """
     import torch
 
-    native = device == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if native and (device == "cuda" or base_parameters > LARGE_BASE_PARAMETERS) else "float32"
+    if device != "cuda":
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return ("bfloat16" if native and base_parameters > LARGE_BASE_PARAMETERS else "float32"), ""
+    capability = torch.cuda.get_device_capability()
+    if capability >= NATIVE_BFLOAT16:
+        return "bfloat16", ""
+    lacks = f"{torch.cuda.get_device_name()} has no bfloat16 units"
+    if capability < FAST_FLOAT16:
+        return "float32", f"Precision: float32, because {lacks}, and float16 is slow on it."
+    if not float16:
+        return "float32", f"Precision: float32, because {lacks}, and this family exceeds the range of float16."
+    return "float16", f"Precision: float16 with loss scaling, because {lacks}."
 
 
 def describe(chosen: RuntimeConfig) -> str:

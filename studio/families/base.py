@@ -52,6 +52,8 @@ class Family(ABC):
     """Text encoders whose LoRA diffusers can load -> ends of the names of their trained layers."""
     reads_lokr: bool = False
     """Whether diffusers can load LoKr files of this family."""
+    float16: bool = True
+    """Whether the denoiser stays within the range of float16, whose largest value is 65,504."""
     fixed_resolution: int = 1024
     padding_mask: str | None = None
     """Condition that masks the padding of `prompt_embeds`, where padding has no effect: prompts may have any length, and without padding no mask.

@@ -56,6 +56,8 @@ class Krea2(Family):
     components = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     denoiser_class = "Krea2Transformer2DModel"
     autoencoder = Autoencoder("AutoencoderKLQwenImage", {}, video=True)
+    # Published in bfloat16, and diffusers 0.42 does not clip its activations, as it does for FLUX.1.
+    float16 = False
     repeated_blocks = ("Krea2TransformerBlock",)
     # The blocks that fuse the encoder's layers have the same names and are trained too, as in diffusers' training script.
     target_modules = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.to_gate", "ff.up", "ff.down")

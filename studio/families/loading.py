@@ -34,15 +34,16 @@ def load_pipeline(
     separate = family.load_separately(base)
     absent = dict.fromkeys([*(name for name in family.models if parts is not None and name not in parts), *separate])
     given: dict[str, Any] = dict(absent)
-    quantization = quantisation_config(quantisation) if quantisation != "none" and family.denoiser_name not in absent else None
+    quantization = quantisation_config(quantisation, dtype) if quantisation != "none" and family.denoiser_name not in absent else None
     for name in family.checkpoint_parts if base.checkpoint else ():
         if name not in absent:
-            given[name] = load_from_file(family, base, name, dtype, quantization if name == family.denoiser_name else None)
+            part_dtype = part_dtypes(family, dtype).get(name, dtype)
+            given[name] = load_from_file(family, base, name, part_dtype, quantization if name == family.denoiser_name else None)
     if quantization and family.denoiser_name not in given:
         given["quantization_config"] = PipelineQuantizationConfig(quant_mapping={family.denoiser_name: quantization})
     pipeline = kind.from_pretrained(
         base.path,
-        dtype=dtype,
+        dtype=part_dtypes(family, dtype),
         variant="fp16" if _has_half_only(base, [name for name in family.models if name not in given]) else None,
         use_safetensors=True,
         local_files_only=True,
@@ -57,6 +58,15 @@ def load_pipeline(
         if isinstance(pipeline.components[name], torch.nn.Module):
             pipeline.components[name].requires_grad_(False).eval()
     return pipeline
+
+
+def part_dtypes(family: "Family", dtype: "torch.dtype") -> "dict[str, torch.dtype]":
+    """The dtype of each model of a pipeline. Text encoders other than CLIP (T5 and language models) overflow in float16, so they stay in float32;
+    CLIP's are those that diffusers loads a LoRA for."""
+    import torch
+
+    wide = [part for part in family.text_encoder_names if part not in family.text_encoder_targets] if dtype == torch.float16 else []
+    return {"default": dtype} | dict.fromkeys(wide, torch.float32)
 
 
 def _has_half_only(base: "BaseFolder", parts: Collection[str]) -> bool:
@@ -165,8 +175,8 @@ def denoiser_class(family: "Family") -> "type[ModelMixin]":
     return getattr(diffusers, family.denoiser_class)
 
 
-def quantisation_config(quantisation: str) -> "QuantizationConfigMixin":
-    """The diffusers quantisation config of a denoiser; StudioError with what to install if the package is missing."""
+def quantisation_config(quantisation: str, dtype: "torch.dtype") -> "QuantizationConfigMixin":
+    """The diffusers quantisation config of a denoiser that computes in `dtype`; StudioError with what to install if the package is missing."""
     import importlib.util
 
     import torch
@@ -181,7 +191,7 @@ def quantisation_config(quantisation: str) -> "QuantizationConfigMixin":
             "Or choose quantisation none."
         )
     if quantisation == "nf4":
-        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     if quantisation == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     from torchao.quantization import Float8WeightOnlyConfig

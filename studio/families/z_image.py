@@ -42,6 +42,8 @@ class ZImage(Family):
     pipeline_names = ("ZImagePipeline",)
     components = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     denoiser_class = "ZImageTransformer2DModel"
+    # Its activations exceed the range (Tongyi-MAI/Z-Image, issue 14), and diffusers 0.42 does not clip them.
+    float16 = False
     repeated_blocks = ("ZImageTransformerBlock",)
     # Full names: the ends alone would also match the two refiners, which process only text or only image tokens.
     target_modules = tuple(f"layers.{index}.attention.{name}" for index in range(MOST_LAYERS) for name in ("to_q", "to_k", "to_v", "to_out.0"))

@@ -44,7 +44,7 @@ class Generator:
         placement: Placement = ON_GPU,
         placement_note: str = "",
     ):
-        self.base, self.family, self.device = base, family, device
+        self.base, self.family, self.device, self.dtype = base, family, device, runtime.torch_dtype(dtype)
         self.pipeline = pipeline or _load(base, family, device, dtype, placement)
         # Text encoders in RAM have a pipeline of their own: one pipeline computes on one device.
         self.encoders = family.load(base, runtime.torch_dtype(dtype), parts=family.text_encoder_names) if placement.encoders_in_ram else self.pipeline
@@ -127,7 +127,12 @@ class Generator:
 
     def cache_conditions(self, prompt: str, conditions: dict[str, torch.Tensor]) -> None:
         """Cache already encoded embeddings of a prompt, so that the text encoder need not be loaded."""
-        self._prompts[(prompt, ())] = {name: rows.to(self.device) for name, rows in conditions.items()}
+        self._prompts[(prompt, ())] = self._for_denoiser(conditions)
+
+    def _for_denoiser(self, conditions: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """On the device of the denoiser; in float16 also in its precision, since text encoders may compute in float32."""
+        narrow = self.dtype == torch.float16
+        return {name: rows.to(self.device, self.dtype if narrow and rows.is_floating_point() else None) for name, rows in conditions.items()}
 
     def _new_stack(self) -> Stack:
         names = (self.family.denoiser_name, *self.family.text_encoder_names)
@@ -155,7 +160,7 @@ class Generator:
         if key not in self._prompts:
             while len(self._prompts) >= PROMPTS_KEPT:
                 self._prompts.pop(next(iter(self._prompts)))
-            conditions = {name: rows.to(self.device) for name, rows in self.family.encode_prompts(self.encoders, [prompt]).items()}
+            conditions = self._for_denoiser(self.family.encode_prompts(self.encoders, [prompt]))
             if not all(torch.isfinite(rows).all() for rows in conditions.values()):
                 raise Overflow(
                     f"The text encoder gives non-finite values for this prompt: {prompt[:60]!r}. Change the prompt, or choose another base."

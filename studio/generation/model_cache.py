@@ -71,12 +71,13 @@ class ModelCache:
             while len(self.generators) >= BASES_KEPT[self.device]:
                 self.generators.pop(next(iter(self.generators)))
             self._collect_garbage()
-            placement, note = self._place(base, family, recipe)
-            log.info("Loading the base %s, family %s, on %s in %s: %s", base.id, family.name, self.device, self.dtype, placement)
-            self.generators[key] = Generator(base, family, self.device, self.dtype, placement=placement, placement_note=note)
+            dtype = self.dtype if family.float16 or self.dtype != "float16" else "float32"
+            placement, note = self._place(base, family, recipe, dtype)
+            log.info("Loading the base %s, family %s, on %s in %s: %s", base.id, family.name, self.device, dtype, placement)
+            self.generators[key] = Generator(base, family, self.device, dtype, placement=placement, placement_note=note)
         return self.generators[key]
 
-    def _place(self, base: BaseFolder, family: Family, recipe: Recipe) -> tuple[Placement, str]:
+    def _place(self, base: BaseFolder, family: Family, recipe: Recipe, dtype: str) -> tuple[Placement, str]:
         """Where the parts of a base fit, and a note for its images."""
         if self.device != "cuda":
             return ON_GPU, ""
@@ -87,7 +88,7 @@ class ModelCache:
         size = max(recipe.height or native, native), max(recipe.width or native, native)
         guidance = family.uses_negative_prompt(base.component_config("", "model_index.json"), base.component_config(family.denoiser_name))
         footprint = measure_generation(family, base, size, guidance)
-        return memory.place_generation(footprint, self.dtype, memory.free_bytes(self.device), memory.free_bytes("cpu"))
+        return memory.place_generation(footprint, dtype, memory.free_bytes(self.device), memory.free_bytes("cpu"))
 
     def captioner(self, name: str, on_progress: Callable[[int, int], None]) -> "Captioner":
         """The captioner; loads it and evicts the other one, and on a GPU also the bases."""

@@ -84,7 +84,7 @@ def estimate_job(home: Home, job: Job, report: ProgressReporter, secret: bytes |
         "numbers_a_rank": (footprint.adapter_parameters - count_adapter_parameters(lower, family, base)) // (RANKS[1] - RANKS[0]),
         "free_bytes": memory.free_bytes(device) if has_gpu else None,
         "card": torch.cuda.get_device_name() if has_gpu else None,
-        "dtype": runtime.precision(device, footprint.base_parameters),
+        "dtype": runtime.precision(device, footprint.base_parameters, family.float16)[0],
     }
     path = _file(home, config)
     path.parent.mkdir(parents=True, exist_ok=True)

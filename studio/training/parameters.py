@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from studio.adapters.format import canonical_name
 from studio.config import optimizers
 from studio.config.training import TrainingConfig
+from studio.training.loss_scaling import LossScaler
 from studio.training.optimizers import HasModes, SkipsOnDevice, make_optimizer, text_share
 
 
@@ -41,8 +42,14 @@ class TrainedParameters:
         self.device = next(iter(self.masters.values())).device
         self.ema_updates = torch.zeros((), device=self.device) if self.ema and engine >= 2 else None
         """Number of EMA updates, for its warm-up. A tensor, because a CUDA graph repeats the same Python numbers at every step."""
+        # Only copies in float16 need it: bfloat16 has the range of float32.
+        self.scaler = LossScaler(self.device) if any(weight.dtype == torch.float16 for weight in working.values()) else None
         self.has_copies = any(self.masters[name] is not weight for name, weight in working.items())
         self._rate: float | None = None
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss to call backward() on: multiplied by the loss scale in float16."""
+        return loss * self.scaler.scale if self.scaler else loss
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of all parameter groups; in place where it is a tensor, because a CUDA graph reads it from device memory."""
@@ -71,12 +78,16 @@ class TrainedParameters:
         Returns the gradient norm before clipping, a scalar on the device. A norm that is not finite changes nothing; this is decided on the
         device where the optimizer supports it, otherwise on the host.
         """
+        if self.scaler:
+            self.scaler.unscale([weight.grad for weight in self.masters.values() if weight.grad is not None])
         norm = nn.utils.clip_grad_norm_(self.masters.values(), self.training.max_grad_norm, foreach=True)
         if self.entry.skips_on_device:
             # The protocol of torch.amp.GradScaler: with found_inf the fused kernel changes neither weights nor moments nor step count.
             optimizer = cast(SkipsOnDevice, self.optimizer)
             optimizer.grad_scale, optimizer.found_inf = None, (~torch.isfinite(norm)).float()
-        elif not math.isfinite(norm.item()):
+        if self.scaler:
+            self.scaler.update((~torch.isfinite(norm)).float())
+        if not self.entry.skips_on_device and not math.isfinite(norm.item()):
             self.optimizer.zero_grad(set_to_none=True)
             return norm
         self.optimizer.step()
@@ -155,6 +166,8 @@ class TrainedParameters:
         tensors |= {f"average/{name}": weight for name, weight in self.ema.items()}
         if self.ema_updates is not None:
             tensors["ema_updates"] = self.ema_updates
+        if self.scaler:
+            tensors |= self.scaler.state()
         scalars: dict[str, dict] = {}
         for name, weight in self.masters.items():
             for key, value in self.optimizer.state.get(weight, {}).items():
@@ -183,6 +196,8 @@ class TrainedParameters:
             if self.ema:
                 self.ema[name].copy_(tensors[f"average/{name}"])
             self._restore_state(weight, states[name])
+        if self.scaler:
+            self.scaler.restore(tensors)
         if self.ema_updates is not None:
             self.ema_updates.copy_(tensors["ema_updates"])
         for group, saved in zip(self.optimizer.param_groups, facts["groups"], strict=True):

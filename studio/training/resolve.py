@@ -45,7 +45,10 @@ def resolve_config(run: Run, group: ProcessGroup) -> tuple[TrainConfig, BaseFold
     # Counting builds the base on the meta device, which takes seconds for a large one: skipped in a resume, where nothing is empty.
     empty = None in (config.runtime.dtype, config.runtime.gradient_checkpointing, config.runtime.quantisation, config.runtime.offload)
     parameters = measure.count_base_parameters(family, base) if empty else 0
-    chosen, reasons = memory.resolve(runtime.resolve(config.runtime, parameters), parameters, config, base, family)
+    requested = runtime.resolve(config.runtime, parameters, family.float16)
+    chosen, reasons = memory.resolve(requested, parameters, config, base, family)
+    if config.runtime.dtype is None and (reason := runtime.precision(requested.filled_device, parameters, family.float16)[1]):
+        reasons = [reason, *reasons]
     model = {"model.family": family.name, "model.revision": base.revision}
     resolved = fields.replace(config, {**model, **{f"runtime.{name}": value for name, value in chosen.model_dump().items()}})
     if group.is_main:

@@ -171,7 +171,7 @@ class TrainingStep:
         losses: list[Tensor] = []
         for each, weight in inputs:
             loss = weight * self.losses(each).mean()
-            loss.backward()
+            self.parameters.scaled(loss).backward()
             self.parameters.accumulate()
             losses.append(loss.detach())
         total = sum(losses[1:], start=losses[0])
