@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from studio.config import schedules
+from studio.config import optimizers, schedules
 from studio.config.training import TrainingConfig
 from studio.core import hashes, packages, platform
 from studio.core.errors import StudioError
@@ -157,7 +157,8 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": execution, "device": str(device)})
         run_log.log_resume(step, config)
         captions = [image["caption"] for image in run.snapshot["pictures"]]
-        for note in [*encodings.notes, *truncation_notes(family, pipeline, captions)]:
+        rate_note = optimizers.rate_note(training.optimizer, training.learning_rate)
+        for note in [*encodings.notes, *truncation_notes(family, pipeline, captions), *([rate_note] if rate_note else [])]:
             run.append({"kind": "note", "message": note})
         sampled = samples.generate_column(0, None, pause_if_requested)
         if step and samples.has_column(step) and run.adapter_at(step).exists():
@@ -189,7 +190,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         rate = learning_rate(training, step)
         loss, norm = training_step(step, batches, rate, execution)
         step += 1
-        metrics.add(step, rate, loss, norm)
+        metrics.add(step, rate, loss, norm, parameters.effective_rate)
 
         # Metrics, validation, samples and checkpoint, where due.
         sample_due, checkpoint_due = samples.has_column(step), step % config.saving.checkpoint_every == 0 or step == total

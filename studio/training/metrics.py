@@ -1,4 +1,4 @@
-"""Metrics of training steps: loss, gradient norm and speed, written to the run's events.
+"""Metrics of training steps: loss, gradient norm, learning rate and speed, written to the run's events.
 
 Losses and norms stay on the device for several steps and are read together, because each read synchronises the GPU with the host.
 """
@@ -43,7 +43,7 @@ class MetricsReader:
     def __init__(self, run: Run, samples: SampleGrid, total: int, every: int, write: bool):
         self.run, self.samples, self.total, self.every, self.write = run, samples, total, every, write
         self.seconds_per_step: float | None = None
-        self.unread: list[tuple[int, float, Tensor, Tensor]] = []
+        self.unread: list[tuple[int, float, Tensor, Tensor, Tensor | None]] = []
         self.start_clock()
 
     @property
@@ -54,9 +54,9 @@ class MetricsReader:
         """Restart the timer, so that samples, checkpoints and pauses do not count as seconds per step."""
         self.began = time.monotonic()
 
-    def add(self, step: int, rate: float, loss: Tensor, norm: Tensor) -> None:
-        """Collect one step; `loss` and `norm` are scalars on the device."""
-        self.unread.append((step, rate, loss, norm))
+    def add(self, step: int, rate: float, loss: Tensor, norm: Tensor, effective_rate: Tensor | None = None) -> None:
+        """Collect one step; tensors are scalars on the device. `effective_rate`: that of an optimizer that finds it, which `rate` multiplies."""
+        self.unread.append((step, rate, loss, norm, effective_rate))
 
     def flush(self) -> tuple[int, float] | None:
         """Write all collected steps up to the first one that is not finite; returns (step, loss) of that one, None if all are finite."""
@@ -64,14 +64,17 @@ class MetricsReader:
         if not unread or not self.write:
             self.start_clock()
             return None
-        losses = torch.stack([loss for _, _, loss, _ in unread]).tolist()
-        norms = torch.stack([norm for _, _, _, norm in unread]).tolist()
+        losses = torch.stack([loss for _, _, loss, _, _ in unread]).tolist()
+        norms = torch.stack([norm for _, _, _, norm, _ in unread]).tolist()
+        found = {step: effective for step, _, _, _, effective in unread if effective is not None}
+        found_rates = dict(zip(found, torch.stack(list(found.values())).tolist())) if found else {}
         seconds = (time.monotonic() - self.began) / len(unread)
         self.seconds_per_step = seconds if self.seconds_per_step is None else 0.9 * self.seconds_per_step + 0.1 * seconds
-        for (step, rate, _, _), loss, norm in zip(unread, losses, norms):
+        for (step, rate, *_), loss, norm in zip(unread, losses, norms):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 return step, loss
             left = self.seconds_per_step * (self.total - step) + self.samples.seconds_left(step)
-            self.run.append({"kind": "step", "step": step, "loss": loss, "lr": rate, "seconds_per_step": self.seconds_per_step, "seconds_left": left})
+            rates = {"lr": rate, **({"effective_lr": found_rates[step]} if step in found_rates else {})}
+            self.run.append({"kind": "step", "step": step, "loss": loss, **rates, "seconds_per_step": self.seconds_per_step, "seconds_left": left})
         self.start_clock()
         return None
