@@ -34,7 +34,9 @@ class Optimizer(Entry):
     capturable: bool = False
     """Its step fits a CUDA graph: nothing asks the host, state begins as zeros, and the learning rate is read from a tensor."""
     finds_rate: bool = False
-    """Finds one learning rate for all parameters, so text encoders have none of their own. Where the configured one counts, it multiplies: 1 is usual."""
+    """Finds one learning rate for all parameters, so text encoders have none of their own."""
+    rate_factor: str = ""
+    """Where it multiplies the configured learning rate by what it finds: the key of that factor in its parameter groups. A learning rate of 1 is usual."""
     excludes_schedule: bool = False
     """Never reads the learning rate: a schedule or a warm-up would do nothing."""
     has_modes: bool = False
@@ -80,6 +82,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         arguments={"use_bias_correction": True, "safeguard_warmup": True},
         state_bytes=16,
         finds_rate=True,
+        rate_factor="d",
         names={"kohya": ("prodigy",), "ai-toolkit": ("prodigy", "prodigy8bit")},
     ),
     Optimizer(
@@ -135,5 +138,19 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
 )
 
 
+LEAST_FACTOR = 0.1
+"""Least learning rate that is plausible as a factor: those of other optimizers are far below."""
+
+
 def get(name: str) -> Optimizer:
     return registry.find(OPTIMIZERS, name)
+
+
+def rate_note(name: str, learning_rate: float) -> str:
+    """Note on a learning rate that was meant for another optimizer: this one multiplies it by what it finds. Empty if there is none."""
+    entry = get(name)
+    if not entry.rate_factor or learning_rate >= LEAST_FACTOR:
+        return ""
+    return (
+        f"{entry.title} multiplies the learning rate that it finds by the configured one, {learning_rate:g}; 1 is usual. Set the learning rate to 1."
+    )

@@ -137,7 +137,8 @@ class Run:
     def curve(self, kind: str = "step") -> list[dict]:
         """Events of one kind by step; after a resume, repeated steps replace those recorded before the crash.
 
-        step: {step, loss, lr, seconds_per_step, ...}; validation: {step, loss} on the validation images.
+        step: {step, loss, lr, seconds_per_step, ...}; validation: {step, loss} on the validation images; skipped: {step} of steps that loss
+        scaling skipped.
         """
         steps: dict[int, dict] = {}
         for event in self.events()[0]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from studio.config import schedules
+from studio.config import optimizers, schedules
 from studio.config.training import TrainingConfig
 from studio.core import hashes, packages, platform
 from studio.core.errors import StudioError
@@ -122,7 +122,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     execution = config.runtime.filled_execution
     backends.apply(training_step, execution)
     every = 1 if device.type == "cpu" or not parameters.entry.skips_on_device else STEPS_BETWEEN_READS
-    metrics = MetricsReader(run, samples, total, every, write=group.is_main)
+    metrics = MetricsReader(run, samples, total, every, write=group.is_main, may_skip=parameters.scaler is not None)
     pause_adapters: list[Path] = []
 
     def save(number: int) -> Path:
@@ -137,7 +137,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
             kept = number - 1 if number == step else step
             if kept and not run.adapter_at(kept).exists():
                 save(kept)
-            raise NotFinite(number, loss, kept, training)
+            raise NotFinite(number, loss, kept, training, config.runtime.filled_dtype)
 
     def pause_if_requested() -> None:
         """Save the newest weights and wait while a pause is requested: images generated meanwhile can use these weights."""
@@ -157,7 +157,8 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": execution, "device": str(device)})
         run_log.log_resume(step, config)
         captions = [image["caption"] for image in run.snapshot["pictures"]]
-        for note in [*encodings.notes, *truncation_notes(family, pipeline, captions)]:
+        rate_note = optimizers.rate_note(training.optimizer, training.learning_rate)
+        for note in [*encodings.notes, *truncation_notes(family, pipeline, captions), *([rate_note] if rate_note else [])]:
             run.append({"kind": "note", "message": note})
         sampled = samples.generate_column(0, None, pause_if_requested)
         if step and samples.has_column(step) and run.adapter_at(step).exists():
@@ -189,7 +190,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         rate = learning_rate(training, step)
         loss, norm = training_step(step, batches, rate, execution)
         step += 1
-        metrics.add(step, rate, loss, norm)
+        metrics.add(step, rate, loss, norm, parameters.effective_rate)
 
         # Metrics, validation, samples and checkpoint, where due.
         sample_due, checkpoint_due = samples.has_column(step), step % config.saving.checkpoint_every == 0 or step == total

@@ -51,6 +51,19 @@ def text_share(training: TrainingConfig) -> float:
     return (training.text_encoder_learning_rate or TEXT_ENCODER_SHARE * training.learning_rate) / training.learning_rate
 
 
+def effective_rate(entry: optimizers.Optimizer, optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
+    """The learning rate that an optimizer has found, a scalar that is not read from the device; None for one that finds none."""
+    group = optimizer.param_groups[0]
+    if entry.rate_factor:
+        return torch.tensor(group[entry.rate_factor] * group["lr"])
+    if not entry.arguments.get("relative_step") or not optimizer.state:
+        return None
+    # Every matrix has its own (Shazeer & Stern 2018, section 8); this is their mean.
+    states = optimizer.state.values()
+    sizes = torch.stack([state["RMS"] for state in states]).clamp(min=group["eps"][1])
+    return sizes.mean() * min(1e-2, max(state["step"] for state in states) ** -0.5)
+
+
 def make_optimizer(training: TrainingConfig, groups: list[dict]) -> torch.optim.Optimizer:
     """Create the optimizer for parameter groups of {"params", "share"}. StudioError with the command to run if its package is not installed."""
     entry = optimizers.get(training.optimizer)

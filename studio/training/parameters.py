@@ -16,7 +16,7 @@ from studio.adapters.format import canonical_name
 from studio.config import optimizers
 from studio.config.training import TrainingConfig
 from studio.training.loss_scaling import LossScaler
-from studio.training.optimizers import HasModes, SkipsOnDevice, make_optimizer, text_share
+from studio.training.optimizers import HasModes, SkipsOnDevice, effective_rate, make_optimizer, text_share
 
 
 class TrainedParameters:
@@ -61,6 +61,11 @@ class TrainedParameters:
                 group["lr"].fill_(rate * group["share"])
             else:
                 group["lr"] = rate * group["share"]
+
+    @property
+    def effective_rate(self) -> Tensor | None:
+        """The learning rate that the optimizer has found, a scalar on some device; None for optimizers that use the configured one."""
+        return effective_rate(self.entry, self.optimizer)
 
     def accumulate(self) -> None:
         """Add the gradients of the model's copies to those of the master weights, in float32, and clear them."""

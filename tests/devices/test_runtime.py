@@ -11,6 +11,7 @@ from studio.devices import runtime
 @pytest.mark.parametrize(("there", "device", "dtype"), [(False, "cpu", "float32"), (True, "cuda", "bfloat16")])
 def test_what_was_left_open_is_filled_in(monkeypatch, there, device, dtype):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     chosen = runtime.resolve(RuntimeConfig())
     assert (chosen.device, chosen.dtype) == (device, dtype) and chosen.threads >= 1
     assert runtime.resolve(chosen) == chosen

@@ -73,6 +73,17 @@ def test_a_run_writes_an_event_for_everything_it_does(run):
             assert {"loss", "lr", "seconds_per_step", "seconds_left"} <= event.keys() and event["seconds_left"] >= 0
 
 
+@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
+def test_steps_have_the_configured_rate_and_the_one_that_was_found(entry, workspace, tiny_base):  # noqa: F811
+    run = tiny_run(workspace, tiny_base, "samples.prompts=[]", f"training.optimizer={entry.name}")
+    assert main(run) == ""
+    assert {event["lr"] for event in run.curve()} == {1e-3}
+    found = [event["effective_lr"] for event in run.curve() if "effective_lr" in event]
+    assert len(found) == (6 if entry.finds_rate else 0) and all(0 < rate < 1e-3 for rate in found)
+    notes = [event["message"] for event in run.events()[0] if event["kind"] == "note" and "multiplies the learning rate" in event["message"]]
+    assert notes == ([optimizers.rate_note(entry.name, 1e-3)] if entry.rate_factor else [])
+
+
 def test_runtime_settings_are_resolved_once_and_stored(run):
     main(run)
     chosen = run.config.runtime

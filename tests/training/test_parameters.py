@@ -179,6 +179,27 @@ def test_text_encoders_have_a_learning_rate_of_their_own():
     assert [group["share"] for group in trained_parameters().optimizer.param_groups] == [1.0, 0.1]
 
 
+@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=OPTIMIZERS)
+def test_an_optimizer_that_finds_the_rate_reports_it(entry):
+    parameters = trained_parameters(entry.name)
+    found = []
+    for step in range(6):
+        train(parameters, step, step + 1)
+        found.append(parameters.effective_rate)
+    if not entry.finds_rate:
+        assert found == [None] * 6
+        return
+    optimizer, resumed = parameters.optimizer, trained_parameters(entry.name)
+    if entry.rate_factor:
+        rates = [group["lr"] * group[entry.rate_factor] for group in optimizer.param_groups for _ in group["params"]]
+    else:
+        rates = [float(optimizer._get_lr(group, optimizer.state[weight])) for group in optimizer.param_groups for weight in group["params"]]
+    assert found[-1].item() == pytest.approx(sum(rates) / len(rates)) and found[0] != found[-1]
+    tensors, facts = parameters.state()
+    resumed.restore({name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(facts)))
+    assert resumed.effective_rate.item() == found[-1].item()
+
+
 def test_gradients_are_accumulated_in_float32():
     parameters = trained_parameters(dtype=torch.bfloat16)
     for _ in range(300):

@@ -6,6 +6,7 @@ import pytest
 
 from studio import config
 from studio.benchmark.tiny import save_tiny_model
+from studio.config import optimizers
 from studio.core import platform
 from studio.families import BUILTIN_ID, resolve_base
 from studio.jobs.estimates import Estimate
@@ -86,6 +87,12 @@ def test_unreadable_weights_are_reported_beside_the_rest_of_the_estimate(break_i
     break_it(folder / WEIGHTS)
     text = summary(workspace, settings(folder, "training.max_train_steps=300"))
     assert text.startswith("300 steps, time shown after the first steps. ") and BROKEN[break_it] in text and text.endswith(".")
+
+
+def test_a_learning_rate_that_prodigy_would_multiply_is_a_caution(workspace):
+    low, usual = (settings(BUILTIN_ID, "training.optimizer=prodigy", f"training.learning_rate={rate}") for rate in (1e-4, 1))
+    assert estimate.summarize(workspace, low).cautions == (optimizers.rate_note("prodigy", 1e-4),)
+    assert estimate.summarize(workspace, usual).cautions == estimate.summarize(workspace, settings(BUILTIN_ID)).cautions == ()
 
 
 def test_an_estimate_needs_no_torch():

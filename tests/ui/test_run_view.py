@@ -2,6 +2,7 @@
 
 import pytest
 
+from studio.config import fields
 from studio.core.access import Access
 from studio.jobs.queue import Jobs
 from studio.ui.components import run_state, run_view
@@ -97,3 +98,22 @@ def test_the_validation_curve_is_explained(workspace):
         run.append({"kind": "validation", "step": step, "loss": value})
     shown = run_view.loss(run_state.condition(run, None))
     assert 'path class="validation"' in shown and "lowest at step 40" in shown and "when it rises again, the LoRA overfits" in shown
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "shown"),
+    [
+        ("prodigy", "learning rate 0.5 x d 0.00031"),
+        ("adafactor_relative", "learning rate 0.00015, the mean of all layers"),
+        ("adamw", ""),
+    ],
+)
+def test_the_learning_rate_that_an_optimizer_found_is_shown(optimizer, shown, workspace):
+    run = finished_run(workspace)
+    run.write_config(fields.replace(run.config, {"training.optimizer": optimizer}))
+    found = {"effective_lr": 0.5 * 3.1e-4} if shown else {}
+    run.append({"kind": "step", "step": 200, "loss": 0.5, "lr": 0.5, "seconds_per_step": 0.3, **found})
+    for state in ("finished", "stopped"):
+        run.append({"kind": state, "step": 200})
+        head = run_view.head(run, run_state.condition(run, None))
+        assert shown in head and ("learning rate" in head) == bool(shown)

@@ -116,11 +116,11 @@ def test_a_larger_batch_needs_fewer_steps_unless_they_were_typed(page, dataset):
     assert "steps" not in page.call("suggest_steps")
 
 
-def test_the_estimate_follows_the_settings_that_its_memory_depends_on(page):
+def test_the_estimate_follows_the_settings_that_it_depends_on(page):
     event = page.events["summarize"]
     watched = {component for component, _ in event.targets}
     labels = {each.label for each in event.inputs if each._id in watched}
-    assert labels >= {"Base model", "Rank", "Batch size", "Optimizer", "EMA decay"}
+    assert labels >= {"Base model", "Rank", "Batch size", "Optimizer", "EMA decay", "Learning rate"}
 
 
 def test_more_images_change_the_suggestion_when_the_tab_is_opened_again(page, dataset, monkeypatch):

@@ -32,7 +32,7 @@ PRECISIONS = {
     **dict.fromkeys(("bfloat16", "bf16"), "bfloat16"),
     **dict.fromkeys(("float32", "fp32", "float"), "float32"),
 }
-PRECISION = "the studio trains in bfloat16 or float32; the one that suits this machine is used."
+PRECISION = "float16 is chosen only for GPUs without bfloat16; the precision that suits this machine is used."
 QUANTISATIONS = {**dict.fromkeys(("qfloat8", "float8"), "fp8"), **dict.fromkeys(("qint8", "int8"), "int8"), "nf4": "nf4"}
 TIMESTEPS = {"sigmoid": ("logit_normal", 1.0), "linear": ("uniform", 1.0), "weighted": ("uniform", 1.0)}
 MOST_PROMPTS = 12

@@ -34,7 +34,7 @@ OPTIMIZER_ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 """optimizer_type -> what it is called with where optimizer_args says nothing: every argument that the studio's entry sets to another value than its class
 does."""
-PRECISION = "the studio computes in bfloat16 or float32; what suits this machine is used."
+PRECISION = "float16 is chosen only for GPUs without bfloat16; the precision that suits this machine is used."
 PRECISIONS = {"float": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 TABLE = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from studio import families
 from studio.adapters.header import read_header
-from studio.config import TrainConfig
+from studio.config import TrainConfig, optimizers
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.devices.footprint import FILE_BYTES
@@ -86,7 +86,7 @@ def summarize(workspace: Workspace, config: TrainConfig, estimate: Estimate | No
     """Steps, time, file size and memory in one line. `estimate` is what a job measured for this base. A caution explains a missing file size."""
     parts = [f"{config.training.max_train_steps:,} steps"]
     notes: list[str] = []
-    cautions: list[str] = []
+    cautions = [note] if (note := optimizers.rate_note(config.training.optimizer, config.training.learning_rate)) else []
     if pace := seconds_per_step(workspace, config):
         parts.append(f"about {duration(pace * config.training.max_train_steps)} on this computer")
     else:

@@ -74,6 +74,8 @@ def _summarize(path: Path, size: int, modified_ns: int) -> EventSummary:
     run = Run(path)
     events = run.events()[0]
     notes = dict.fromkeys(event["message"] for event in events if event["kind"] == "note")
+    if skipped := len(run.curve("skipped")):
+        notes[f"Steps skipped by loss scaling: {skipped:,}. Their gradients exceeded the range of float16; a few are normal."] = None
     failures = [event["message"] for event in events if event["kind"] == "failed"]
     return EventSummary(
         run.state,

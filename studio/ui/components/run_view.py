@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from studio.config import schedules
+from studio.config import optimizers, schedules
 from studio.datasets.trigger_words import fill_placeholder, has_word
 from studio.runs.run import Run
 from studio.ui import files
@@ -31,7 +31,7 @@ def head(run: Run, now: Condition) -> str:
     words = now.job.message if now.state == "running" and not now.curve and now.job and now.job.message else WORDS[now.state]
     progress = share(now.step, now.total) if now.state in (*BUSY, "stopped", "interrupted") else None
     error = now.message or ("Training failed without an error message. Press Resume to continue it." if now.state == "failed" else "")
-    facts = _result(run, now) if now.state == "finished" else _progress(now)
+    facts = [*(_result(run, now) if now.state == "finished" else _progress(now)), *_found_rate(run, now)]
     return render("run_view", "head", run.title, now.state, words, progress, facts, now.notes, error)
 
 
@@ -49,6 +49,19 @@ def _progress(now: Condition) -> list[str]:
     if now.job and now.job.cancel_requested and now.job.unfinished:
         facts.append("saving, then stopping")
     return facts
+
+
+def _found_rate(run: Run, now: Condition) -> list[str]:
+    """The learning rate that the optimizer has found, where it finds one."""
+    newest = now.curve[-1] if now.curve else {}
+    if "effective_lr" not in newest:
+        return []
+    rate, found = newest["lr"], newest["effective_lr"]
+    factor = optimizers.get(run.config.training.optimizer).rate_factor
+    if not factor:
+        return [f"learning rate {found:.2g}, the mean of all layers"]
+    # A schedule may end at zero.
+    return [f"learning rate {rate:.3g} x {factor} {found / rate:.2g}" if rate else "learning rate 0"]
 
 
 def _result(run: Run, now: Condition) -> list[str]:

@@ -14,8 +14,8 @@ from studio.ui.tabs.train_form import TrainForm, render_estimate
 
 BATCH_SETTINGS = ("training.train_batch_size", "training.gradient_accumulation_steps", "validation.pictures")
 """Settings that change how many steps are suggested."""
-MEMORY_SETTINGS = ("training.train_batch_size", "training.optimizer", "training.ema_decay")
-"""Settings that change the memory of a training step, besides rank and base."""
+SUMMARY_SETTINGS = ("training.train_batch_size", "training.optimizer", "training.ema_decay", "training.learning_rate")
+"""Settings that change the memory of a training step or its cautions, besides rank and base."""
 
 
 def wire_estimate(studio: Studio, form: TrainForm, rank: gr.components.Component) -> None:
@@ -74,6 +74,6 @@ def _wire_summary(studio: Studio, form: TrainForm, rank: gr.components.Component
             return gr.skip()
 
     events = [rank.change, form.steps.change, form.base.change]
-    memory = [form.form.widgets[path].input for path in MEMORY_SETTINGS]
-    gr.on([*events, *memory], summarize, form.inputs, form.estimate, **QUIET)
+    settings = [form.form.widgets[path].input for path in SUMMARY_SETTINGS]
+    gr.on([*events, *settings], summarize, form.inputs, form.estimate, **QUIET)
     gr.on(events, measure, form.inputs, form.estimate, trigger_mode="always_last", **QUIET)
