@@ -13,6 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.core import storage
 from studio.core.errors import StudioError
 
 PLAIN_ID = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,118}[a-z0-9])?")
@@ -37,7 +38,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(aside, path)
+    storage.replace_file(aside, path)
 
 
 def copy_atomically(source: Path, target: Path) -> None:
@@ -46,7 +47,7 @@ def copy_atomically(source: Path, target: Path) -> None:
     shutil.copyfile(source, aside)
     with open(aside, "rb+") as file:
         os.fsync(file.fileno())
-    os.replace(aside, target)
+    storage.replace_file(aside, target)
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,12 @@ class Workspace:
         folder = self.trash / trash_id
         folder.mkdir()
         original = str(path.relative_to(self.root.resolve()))
-        write_atomically(folder / "origin.json", json.dumps({"original": original, "removed": time.time()}).encode())
-        shutil.move(path, folder / "content")
+        try:
+            write_atomically(folder / "origin.json", json.dumps({"original": original, "removed": time.time()}).encode())
+            storage.move(path, folder / "content")
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return trash_id
 
     def restore(self, trash_id: str) -> Path:
@@ -113,8 +118,8 @@ class Workspace:
         if original.exists():
             raise StudioError(f"{original.name} exists again; remove or rename that one first.")
         original.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder / "content", original)
-        shutil.rmtree(folder)
+        storage.move(folder / "content", original)
+        storage.discard(folder)
         return original
 
     def erase(self, trash_id: str) -> None:
@@ -122,7 +127,7 @@ class Workspace:
         folder = self._inside(self.trash, trash_id, "removed item")
         if not folder.exists():
             raise StudioError("This was already restored or permanently deleted.")
-        shutil.rmtree(folder)
+        storage.remove_folder(folder)
 
     def trashed(self) -> list[Trashed]:
         """What can be restored, newest first."""

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from studio.adapters.format import serialise
+from studio.core import storage
 from studio.core.workspace import write_atomically
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
@@ -141,7 +142,7 @@ def evict_oldest(folder: Path, largest: int) -> None:
     for _, size, path in sorted(files):
         if total <= largest:
             return
-        path.unlink(missing_ok=True)
+        storage.discard(path)
         total -= size
 
 

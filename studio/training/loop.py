@@ -21,7 +21,7 @@ import torch
 
 from studio.config import schedules
 from studio.config.training import TrainingConfig
-from studio.core import hashes, packages, platform
+from studio.core import hashes, packages, platform, storage
 from studio.core.errors import StudioError
 from studio.devices import memory, runtime
 from studio.runs.run import Run
@@ -148,7 +148,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
             pause_adapters.append(save(step))
             for old in pause_adapters[:-MAX_PAUSE_ADAPTERS]:
                 for file in (hashes.beside(old), old):
-                    file.unlink(missing_ok=True)
+                    storage.discard(file)
             del pause_adapters[:-MAX_PAUSE_ADAPTERS]
         wait_while_paused(run, step)
 
