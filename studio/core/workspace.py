@@ -18,6 +18,7 @@ from studio.core.errors import StudioError
 
 PLAIN_ID = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,118}[a-z0-9])?")
 RUNS = "runs"
+CHOOSE_ANOTHER_HOME = "Choose a home folder on a local disk that you can write to: set LORA_STUDIO_HOME, or use a command's --home."
 
 
 def slug(title: str, default: str = "untitled") -> str:
@@ -50,6 +51,14 @@ def copy_atomically(source: Path, target: Path) -> None:
     storage.replace_file(aside, target)
 
 
+def _make_folder(folder: Path) -> None:
+    """Create a folder of a home; StudioError that names it if the system does not allow that."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudioError(f"The folder {folder} cannot be used: {error.strerror}. {CHOOSE_ANOTHER_HOME}") from error
+
+
 @dataclass(frozen=True)
 class Trashed:
     """A removed file or folder that can be restored."""
@@ -75,7 +84,7 @@ class Workspace:
         """Zips and folders that were made to be taken away."""
         self.trash = root / "trash"
         for folder in (self.datasets, self.runs, self.adapters, self.images, self.presets, self.published, self.trash):
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(folder)
 
     def dataset_path(self, dataset_id: str) -> Path:
         return self._inside(self.datasets, dataset_id, "dataset")
@@ -157,7 +166,7 @@ class Home:
         self.root = Path(root).expanduser().resolve()
         self.database = self.root / "studio.db"
         self.logs = self.root / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
+        _make_folder(self.logs)
 
     def workspace(self, owner: str) -> Workspace:
         if not PLAIN_ID.fullmatch(owner) or ".." in owner:
