@@ -157,7 +157,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": execution, "device": str(device)})
         run_log.log_resume(step, config)
         captions = [image["caption"] for image in run.snapshot["pictures"]]
-        for note in [*encodings.notes, *truncation_notes(family, pipeline, captions)]:
+        for note in [*encodings.notes, *truncation_notes(family, pipeline, captions), *(offload.notes if offload else [])]:
             run.append({"kind": "note", "message": note})
         sampled = samples.generate_column(0, None, pause_if_requested)
         if step and samples.has_column(step) and run.adapter_at(step).exists():
