@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from studio.config.runtime import RuntimeConfig
 from studio.core import platform
 from studio.core.errors import StudioError
+from studio.families.loading import QUANTISATION_PACKAGES
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +16,7 @@ def resolve(requested: RuntimeConfig, base_parameters: int = 0) -> RuntimeConfig
     """Fill in open settings. With passively waiting threads (see `processes.environment`) all cores are used. Actively waiting threads spin, and one
     busy core then makes an image thirty times slower (on 2 cores 28 s instead of 0.9), so one core stays free.
 
-    StudioError for a device that does not exist.
+    StudioError for a device that does not exist, and for settings that it cannot run.
     """
     import torch
 
@@ -26,6 +27,9 @@ def resolve(requested: RuntimeConfig, base_parameters: int = 0) -> RuntimeConfig
             f"The device {device!r} is not on this computer, which has: {', '.join(available)}. Leave it empty for the best one; "
             "a run that began on another device cannot be resumed here: start a new one."
         )
+    if problem := quantisation_problem(device, requested.quantisation):
+        raise StudioError(problem)
+    check_processes(requested)
     cores = torch.get_num_threads()
     passive = os.environ.get("OMP_WAIT_POLICY") == "PASSIVE"
     return RuntimeConfig(
@@ -37,6 +41,31 @@ def resolve(requested: RuntimeConfig, base_parameters: int = 0) -> RuntimeConfig
         attention=requested.attention or "fused",
         **requested.model_dump(include={"gradient_checkpointing", "quantisation", "offload", "execution", "processes"}),
     )
+
+
+def quantisation_problem(device: str | None, quantisation: str | None) -> str | None:
+    """Why a base cannot be quantised that way on the device; None if it can."""
+    on_cpu = ["none", *(name for name, package in QUANTISATION_PACKAGES.items() if package != "bitsandbytes")]
+    if device != "cpu" or quantisation is None or quantisation in on_cpu:
+        return None
+    return (
+        f"Quantisation {quantisation} needs a GPU, and this run uses the CPU (runtime.device is cpu). Set runtime.quantisation to one of: "
+        f"{', '.join(on_cpu)}; or set runtime.device to cuda on a computer with a GPU."
+    )
+
+
+def check_processes(requested: RuntimeConfig) -> None:
+    """StudioError for more processes than GPUs. On a CPU there may be any number."""
+    import torch
+
+    if requested.device == "cpu" or not torch.cuda.is_available():
+        return
+    gpus = max(1, torch.cuda.device_count())
+    if requested.processes > gpus:
+        raise StudioError(
+            f"This run is set to {requested.processes} processes (runtime.processes), and this computer has {gpus} GPU{'s' * (gpus != 1)}: each "
+            f"process needs one of its own. Set runtime.processes to {gpus} or less."
+        )
 
 
 def torch_dtype(name: str) -> "torch.dtype":

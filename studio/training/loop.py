@@ -13,6 +13,7 @@ if __name__ == "__main__":
 import contextlib
 import errno
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -245,6 +246,12 @@ def main(argv: list[str]) -> int:
     run = WaitingRun(Path(argv[0]))
     platform.be_nice()
     platform.prefer_as_oom_victim()
+    try:
+        # Before the processes choose their GPUs.
+        runtime.check_processes(run.config.runtime)
+    except StudioError as error:
+        # One process reports it. The others end without an error, for which the launcher would end that one.
+        return _fail(run, str(error)) if os.environ.get("RANK", "0") == "0" else 0
     group = ProcessGroup(run.config.runtime.processes)
     if not group.is_main:
         # Only the main process locks the run, writes files and reports failures.

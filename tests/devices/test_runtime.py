@@ -57,3 +57,23 @@ def test_a_run_starts_with_the_newest_engine_unless_one_is_set():
 def test_attention_is_fused_unless_asked_otherwise():
     assert runtime.resolve(RuntimeConfig()).attention == "fused"
     assert runtime.resolve(RuntimeConfig(attention="math")).attention == "math"
+
+
+@pytest.mark.parametrize("quantisation", ["nf4", "int8"])
+def test_a_base_that_only_a_gpu_can_quantise_is_refused_on_a_cpu(monkeypatch, quantisation):
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        with pytest.raises(StudioError, match=f"{quantisation} needs a GPU.* Set runtime.quantisation to one of: none, fp8"):
+            runtime.resolve(RuntimeConfig(device="cpu", quantisation=quantisation))
+    for possible in ("none", "fp8", None):
+        assert runtime.resolve(RuntimeConfig(device="cpu", quantisation=possible)).quantisation == possible
+
+
+def test_processes_are_at_most_the_gpus_on_cuda_and_any_number_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in (None, "cuda"):
+        assert runtime.resolve(RuntimeConfig(device=device, processes=2)).processes == 2
+        with pytest.raises(StudioError, match=r"set to 3 processes \(runtime.processes\), and this computer has 2 GPUs"):
+            runtime.resolve(RuntimeConfig(device=device, processes=3))
+    assert runtime.resolve(RuntimeConfig(device="cpu", processes=8)).processes == 8
