@@ -1,6 +1,7 @@
 """Runtime choices: device, precision, threads. Made once, stored with the run, reused by every resume."""
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from studio.config.runtime import RuntimeConfig
@@ -68,6 +69,18 @@ def check_processes(requested: RuntimeConfig) -> None:
         )
 
 
+def determinism_advice(error: Exception, device: str | None) -> tuple[str, list[dict]] | None:
+    """Message after torch refused an operation in an exact run, and the change that allows it: {"title", "set"}. None for other errors."""
+    found = NONDETERMINISTIC.search(str(error)) if isinstance(error, RuntimeError) else None
+    if found is None:
+        return None
+    message = (
+        f"The operation {found[1]} has no deterministic version on this device ({device}), and this run is exact (runtime.exact). Start again "
+        "without it: then a run that was stopped and resumed can differ slightly from one that was not."
+    )
+    return message, [{"title": "without exact resume", "set": {"runtime.exact": False}}]
+
+
 def torch_dtype(name: str) -> "torch.dtype":
     """The torch dtype for a precision in a config or a recipe."""
     import torch
@@ -75,6 +88,8 @@ def torch_dtype(name: str) -> "torch.dtype":
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
+NONDETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
+"""torch's error under use_deterministic_algorithms."""
 LARGE_BASE_PARAMETERS = 50_000_000
 """Parameters of a denoiser; below this a step is mostly overhead, and 16 bits would lose precision without being faster."""
 

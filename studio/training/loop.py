@@ -277,6 +277,8 @@ def main(argv: list[str]) -> int:
             # torch has no exception class for a CPU that runs out of memory.
             if isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "not enough memory" in str(error)):
                 return _fail(run, *memory.out_of_memory_advice(run.config))
+            if refused := runtime.determinism_advice(error, run.config.runtime.device):
+                return _fail(run, *refused)
             # Reported before it is raised: a run whose last event is not final shows as interrupted.
             summary = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             details = f"the details are in logs/{run.id}.log in the studio's folder."

@@ -1,8 +1,9 @@
-"""Settings that this computer cannot run: the run ends with what to change."""
+"""Settings that this computer cannot run, and operations that are not deterministic: the run ends with what to change."""
 
 import pytest
 import torch
 
+from studio.families.objectives import Objective
 from studio.training import loop
 from tests.tiny import tiny_base, tiny_run  # noqa: F401 - fixtures
 from tests.training.test_engine import TWELVE, keep_priority  # noqa: F401 - fixtures
@@ -35,3 +36,14 @@ def test_more_processes_than_gpus_are_refused_before_they_start(workspace, tiny_
     before = run.events()[0]
     assert loop.main([str(run.path)]) == 0, "a process that fails would end the main one before it reports"
     assert run.events()[0] == before
+
+
+def test_an_operation_without_a_deterministic_version_ends_the_run_with_its_name(workspace, tiny_base, monkeypatch):  # noqa: F811
+    def scatter(*_):
+        return torch.zeros(4, requires_grad=True).clone().put_(torch.tensor([0, 1]), torch.ones(2))
+
+    monkeypatch.setattr(Objective, "losses", scatter)
+    last = failure(tiny_run(workspace, tiny_base, *TWELVE))
+    assert last["message"].startswith("The operation put_ has no deterministic version on this device (cpu)")
+    assert "runtime.exact" in last["message"]
+    assert last["retries"] == [{"title": "without exact resume", "set": {"runtime.exact": False}}]
