@@ -139,3 +139,11 @@ def apply(chosen: RuntimeConfig) -> None:
     torch.backends.cuda.enable_flash_sdp(chosen.attention != "math")
     torch.backends.cuda.enable_mem_efficient_sdp(chosen.attention != "math")
     torch.use_deterministic_algorithms(chosen.exact)
+    # Otherwise a deterministic run fills every new tensor, which costs a kernel each. No result depends on uninitialised memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if chosen.exact and chosen.execution != "eager":
+        import torch._inductor.config as inductor
+
+        # torch 2.13 sets it too. Otherwise the fastest of several kernels is chosen by timing them, anew in each process.
+        if hasattr(inductor, "deterministic"):
+            inductor.deterministic = True

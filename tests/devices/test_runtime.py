@@ -32,6 +32,7 @@ def kernels():
     cuda.enable_flash_sdp(before[0]), cuda.enable_mem_efficient_sdp(before[1]), cuda.enable_cudnn_sdp(before[2])
     torch.set_num_threads(before[3])
     torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,20 @@ def test_processes_are_at_most_the_gpus_on_cuda_and_any_number_on_a_cpu(monkeypa
         with pytest.raises(StudioError, match=r"set to 3 processes \(runtime.processes\), and this computer has 2 GPUs"):
             runtime.resolve(RuntimeConfig(device=device, processes=3))
     assert runtime.resolve(RuntimeConfig(device="cpu", processes=8)).processes == 8
+
+
+def test_uninitialised_memory_is_not_filled(kernels):
+    runtime.apply(RuntimeConfig(device="cpu", dtype="float32", threads=torch.get_num_threads(), exact=True))
+    assert torch.utils.deterministic.fill_uninitialized_memory is False
+
+
+@pytest.mark.parametrize(("exact", "execution", "deterministic"), [(True, "compiled", True), (True, None, True), (False, "compiled", False)])
+def test_compiled_exact_runs_choose_kernels_without_timing_them(monkeypatch, kernels, exact, execution, deterministic):
+    import torch._inductor.config as inductor
+
+    # Older versions of torch do not set it themselves.
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode: None)
+    monkeypatch.setattr(inductor, "deterministic", False)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    runtime.apply(RuntimeConfig(device="cuda", dtype="bfloat16", threads=torch.get_num_threads(), exact=exact, execution=execution))
+    assert inductor.deterministic is deterministic
