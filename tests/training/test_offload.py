@@ -75,6 +75,23 @@ def test_ram_that_cuda_cannot_register_is_pinned_by_torch(large_base):
     assert found["again"] == found["enabled"], "pinned a second time"
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA")
+def test_blocks_on_a_gpu_are_registered_and_compute_the_same():
+    model = torch.nn.Sequential(*(torch.nn.Linear(*widths) for widths in ((301, 401), (401, 301)) * 3)).requires_grad_(False)
+    inputs, device = torch.randn(5, 301), torch.device("cuda")
+    expected = model.to(device)(inputs.to(device)).cpu()
+    offload = Offload(model.to("cpu"), list(model), device)
+    for _ in range(2):
+        offload.enable()
+        assert not offload.notes and len(offload.registered) == len(model)
+        assert all(buffer.is_pinned() for buffer in offload.registered)
+        for _ in range(3):
+            assert torch.equal(model(inputs.to(device)).cpu(), expected)
+        buffers = list(offload.registered)
+        offload.disable()
+        assert not any(buffer.is_pinned() for buffer in buffers)
+
+
 class Mixed(torch.nn.Module):
     """Frozen tensors of several dtypes and memory layouts."""
 
