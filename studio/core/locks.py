@@ -1,5 +1,6 @@
 """File locks that the operating system releases when their holder ends, on Linux, macOS and Windows."""
 
+import errno
 import os
 import sys
 import time
@@ -8,6 +9,7 @@ from typing import BinaryIO
 
 from studio.core import platform
 from studio.core.errors import StudioError
+from studio.core.workspace import CHOOSE_ANOTHER_HOME
 
 if sys.platform == "win32":
     import msvcrt
@@ -15,10 +17,15 @@ else:
     import fcntl
 
 
+HELD = (BlockingIOError, PermissionError)
+"""Errors of a lock that another process holds: EWOULDBLOCK; EACCES on Windows and on some network drives."""
+
+
 class FileLock:
     """A file lock that the operating system releases when its holder ends, even by a crash. Use it in a `with` block.
 
-    `with FileLock(path, "The run 'ink'"):` raises a StudioError that names the holder if it is locked; `wait=True` waits instead.
+    `with FileLock(path, "The run 'ink'"):` raises a StudioError that names the holder if it is locked; `wait=True` waits instead. A StudioError
+    about the folder follows where the file system has no locks or another user owns the file.
     """
 
     def __init__(self, path: Path, title: str, wait: bool = False):
@@ -29,12 +36,23 @@ class FileLock:
 
     def acquire(self) -> bool:
         """Try once (or wait); True if acquired."""
-        file = open(self.path, "a+b")  # noqa: SIM115 - held until release
+        try:
+            file = open(self.path, "a+b")  # noqa: SIM115 - held until release
+        except OSError as error:
+            if not isinstance(error, PermissionError) and error.errno != errno.EROFS:
+                raise
+            raise StudioError(f"The file {self.path} cannot be opened for writing: {error.strerror}. {CHOOSE_ANOTHER_HOME}") from error
         try:
             _lock(file, self.wait)
-        except OSError:
+        except HELD:
             file.close()
             return False
+        except OSError as error:
+            # ENOLCK, EOPNOTSUPP, EIO: network drives without a working lock service.
+            file.close()
+            raise StudioError(
+                f"The file {self.path} cannot be locked: {error.strerror}. Locks often do not work on network drives. {CHOOSE_ANOTHER_HOME}"
+            ) from error
         file.truncate(0)
         file.write(f"{os.getpid()} {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
         file.flush()
@@ -83,7 +101,7 @@ if sys.platform == "win32":
             try:
                 file.seek(LOCKED_BYTE)
                 return msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            except OSError:
+            except HELD:
                 if not wait:
                     raise
                 time.sleep(0.01)

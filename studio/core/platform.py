@@ -6,6 +6,7 @@ Children are started from an argument list (never a shell) and outlive their par
 import _thread
 import contextlib
 import ctypes
+import mmap
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ CONTAINER_LIMITS = (
     (CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
 """(folder, limit file, usage file) of Linux control groups, version 2 and 1."""
+
+MADV_PAGEOUT = 21
+"""madvise(2), since Linux 5.4."""
 
 GLIBC_KEEPS = ((-1, -1), (-4, 0))
 """mallopt(3): M_TRIM_THRESHOLD never, M_MMAP_MAX none, so that large blocks are not returned individually either."""
@@ -187,6 +191,20 @@ def keep_freed_memory() -> None:
         return
     for parameter, value in GLIBC_KEEPS:
         mallopt(parameter, value)
+
+
+def page_out_files(ranges: Iterable[tuple[int, int]]) -> None:
+    """Take memory-mapped files out of RAM: (address, bytes) each. Nothing is lost, because pages are read again when they are used. Memory that
+    is not mapped from a file is left alone. Has no effect except on Linux."""
+    if not LINUX:
+        return
+    mappings = [line.split() for line in Path("/proc/self/maps").read_text(errors="replace").splitlines()]
+    files = [tuple(int(end, 16) for end in fields[0].split("-")) for fields in mappings if fields[4] != "0"]
+    madvise = ctypes.CDLL(None).madvise
+    for address, size in ranges:
+        first, last = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE, (address + size) // mmap.PAGESIZE * mmap.PAGESIZE
+        if first < last and any(start <= first and last <= end for start, end in files):
+            madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_PAGEOUT)
 
 
 def free_memory() -> int:

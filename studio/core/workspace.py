@@ -13,10 +13,12 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.core import storage
 from studio.core.errors import StudioError
 
 PLAIN_ID = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,118}[a-z0-9])?")
 RUNS = "runs"
+CHOOSE_ANOTHER_HOME = "Choose a home folder on a local disk that you can write to: set LORA_STUDIO_HOME, or use a command's --home."
 
 
 def slug(title: str, default: str = "untitled") -> str:
@@ -37,7 +39,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(aside, path)
+    storage.replace_file(aside, path)
 
 
 def copy_atomically(source: Path, target: Path) -> None:
@@ -46,7 +48,15 @@ def copy_atomically(source: Path, target: Path) -> None:
     shutil.copyfile(source, aside)
     with open(aside, "rb+") as file:
         os.fsync(file.fileno())
-    os.replace(aside, target)
+    storage.replace_file(aside, target)
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder of a home; StudioError that names it if the system does not allow that."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudioError(f"The folder {folder} cannot be used: {error.strerror}. {CHOOSE_ANOTHER_HOME}") from error
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class Workspace:
         """Zips and folders that were made to be taken away."""
         self.trash = root / "trash"
         for folder in (self.datasets, self.runs, self.adapters, self.images, self.presets, self.published, self.trash):
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(folder)
 
     def dataset_path(self, dataset_id: str) -> Path:
         return self._inside(self.datasets, dataset_id, "dataset")
@@ -100,8 +110,12 @@ class Workspace:
         folder = self.trash / trash_id
         folder.mkdir()
         original = str(path.relative_to(self.root.resolve()))
-        write_atomically(folder / "origin.json", json.dumps({"original": original, "removed": time.time()}).encode())
-        shutil.move(path, folder / "content")
+        try:
+            write_atomically(folder / "origin.json", json.dumps({"original": original, "removed": time.time()}).encode())
+            storage.move(path, folder / "content")
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return trash_id
 
     def restore(self, trash_id: str) -> Path:
@@ -113,8 +127,8 @@ class Workspace:
         if original.exists():
             raise StudioError(f"{original.name} exists again; remove or rename that one first.")
         original.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder / "content", original)
-        shutil.rmtree(folder)
+        storage.move(folder / "content", original)
+        storage.discard(folder)
         return original
 
     def erase(self, trash_id: str) -> None:
@@ -122,7 +136,7 @@ class Workspace:
         folder = self._inside(self.trash, trash_id, "removed item")
         if not folder.exists():
             raise StudioError("This was already restored or permanently deleted.")
-        shutil.rmtree(folder)
+        storage.remove_folder(folder)
 
     def trashed(self) -> list[Trashed]:
         """What can be restored, newest first."""
@@ -152,7 +166,7 @@ class Home:
         self.root = Path(root).expanduser().resolve()
         self.database = self.root / "studio.db"
         self.logs = self.root / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
+        _make_folder(self.logs)
 
     def workspace(self, owner: str) -> Workspace:
         if not PLAIN_ID.fullmatch(owner) or ".." in owner:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio import builtin
+from studio.core import storage
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.workspace import Workspace, new_id, slug, write_atomically
@@ -172,8 +173,8 @@ class Dataset:
             for image in decoded.images:
                 entry = known.get(image.id)
                 if entry is None or entry["removed"]:
-                    os.replace(folder / f"{image.id}.png", self.path / "pictures" / f"{image.id}.png")
-                    os.replace(folder / f"{image.id}.jpg", self.path / "thumbs" / f"{image.id}.jpg")
+                    storage.replace_file(folder / f"{image.id}.png", self.path / "pictures" / f"{image.id}.png")
+                    storage.replace_file(folder / f"{image.id}.jpg", self.path / "thumbs" / f"{image.id}.jpg")
                     added += 1
                 if entry is None:
                     name = image.name.rpartition("/")[2]
@@ -219,7 +220,7 @@ class Dataset:
             listing = self._listing()
             for entry in listing:
                 if entry["id"] in requested and bool(entry["removed"]) != bool(removed):
-                    os.replace(self.path / source / f"{entry['id']}.png", self.path / target / f"{entry['id']}.png")
+                    storage.replace_file(self.path / source / f"{entry['id']}.png", self.path / target / f"{entry['id']}.png")
                     entry["removed"] = removed
                     moved += 1
             self._write_listing(listing)
@@ -273,7 +274,7 @@ class Dataset:
                 archive.writestr(_member(f"{name}.txt"), image.caption + "\n")
                 if image.mask:
                     archive.writestr(_member(mask_name(name)), image.mask.read_bytes())
-        os.replace(aside, path)
+        storage.replace_file(aside, path)
         return path
 
     @contextlib.contextmanager

@@ -6,12 +6,11 @@ masks/<sha256>.png  8-bit greyscale of the image's size: light parts are trained
 The dataset does the locking; the decoder process writes the files.
 """
 
-import os
 import time
 from collections import Counter
 from pathlib import Path
 
-from studio.core import journal
+from studio.core import journal, storage
 from studio.datasets.importing.matching import NewMask
 
 
@@ -61,7 +60,7 @@ class Masks:
         self.folder.mkdir(exist_ok=True)
         target = self.folder / f"{sha256}.png"
         if not target.exists():
-            os.replace(file, target)
+            storage.replace_file(file, target)
 
     def set(self, image_id: str, sha256: str | None) -> bool:
         """Set the mask of an image, or None; False if it is unchanged."""

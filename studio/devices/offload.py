@@ -4,25 +4,55 @@ diffusers' group offloading is made for inference: it does not know layers that 
 forward is recomputed by gradient checkpointing stays on the GPU, because torch aborts that forward once it has the tensors that it needs.
 """
 
-from dataclasses import dataclass
+import contextlib
+import mmap
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from studio.config import TrainConfig
+from studio.core import platform
 from studio.core.errors import StudioError
 from studio.families.base import Family
+
+ALIGNMENT = 512
+"""Bytes. Tensors that torch allocates on a GPU start at multiples of this; cuBLAS chooses its kernels by alignment too."""
 
 
 @dataclass(frozen=True)
 class FrozenTensor:
-    """A frozen parameter or buffer of a block, its copy in RAM, and the empty tensor that replaces it while the block is evicted."""
+    """A frozen parameter or buffer of a block, its place in the block's flat buffer, and the empty tensor that replaces it while evicted."""
 
     module: nn.Module
     name: str
     tensor: Tensor
-    in_ram: Tensor
     placeholder: Tensor
+    layout: Tensor
+    """On the meta device: shape, strides and dtype."""
+    start: int
+
+    def view(self, buffer: Tensor) -> Tensor:
+        """This tensor in a flat buffer of bytes."""
+        flat = buffer[self.start : self.start + self.layout.nbytes].view(self.layout.dtype)
+        return flat.as_strided(self.layout.shape, self.layout.stride())
+
+
+@dataclass(frozen=True)
+class OffloadedBlock:
+    """The frozen tensors of one block and their bytes in RAM: one buffer, so that one copy loads the block."""
+
+    frozen: list[FrozenTensor]
+    buffer: Tensor
+    pinned_by_torch: bool = False
+    """Whether torch allocated the buffer as pinned memory."""
+
+    def holds(self, found: list[tuple[nn.Module, str, Tensor]]) -> bool:
+        """Whether these are its tensors, and lie in its buffer."""
+        own = [(frozen.module, frozen.name, frozen.tensor) for frozen in self.frozen]
+        same = [tuple(map(id, each)) for each in own] == [tuple(map(id, each)) for each in found]
+        return same and all(frozen.tensor.data_ptr() == frozen.view(self.buffer).data_ptr() for frozen in self.frozen)
 
 
 class Offload:
@@ -34,21 +64,38 @@ class Offload:
 
     def __init__(self, model: nn.Module, blocks: list[nn.Module], device: torch.device):
         self.model, self.blocks, self.device = model, blocks, device
-        self.frozen: list[list[FrozenTensor]] = []
-        self.prefetched: dict[int, tuple[list[Tensor], torch.cuda.Event | None]] = {}
+        self.offloaded: list[OffloadedBlock] = []
+        self.packed: list[OffloadedBlock] = []
+        """While disabled: the blocks, to be offloaded again without a copy."""
+        self.prefetched: dict[int, tuple[Tensor, torch.cuda.Event | None]] = {}
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.pins = device.type == "cuda"
+        """Whether the buffers are pinned. From pinned memory the next block is copied while this one computes."""
+        self.can_register = True
+        self.notes: list[str] = []
+        """For the run's events."""
+        self.registered: list[Tensor] = []
         self.last_two: tuple[int | None, int | None] = (None, None)
         self.successors: dict[tuple[int | None, int | None], int] = {}
         self.hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def enable(self) -> None:
         """Evict all blocks to RAM, move the rest of the model to the device, and register the hooks that load and evict."""
-        self.frozen = [[self._to_ram(*found) for found in _find_frozen(block)] for block in self.blocks]
-        offloaded = {id(frozen.tensor) for block in self.frozen for frozen in block}
+        found = [_find_frozen(block) for block in self.blocks]
+        # A tensor that several modules share stays on the device.
+        uses = Counter(id(tensor) for block in found for _, _, tensor in block)
+        found = [[each for each in block if uses[id(each[2])] == 1] for block in found]
+        in_blocks = {id(tensor) for block in found for _, _, tensor in block}
         for tensor in (*self.model.parameters(), *self.model.buffers()):
-            if id(tensor) not in offloaded:
+            if id(tensor) not in in_blocks:
                 tensor.data = tensor.data.to(self.device)
         for index, block in enumerate(self.blocks):
+            # One after the other, so that only one block is in RAM twice.
+            packed = self.packed.pop(0) if self.packed else None
+            if packed is None or not packed.holds(found[index]):
+                packed = None
+                packed = self._pack(found[index])
+            self.offloaded.append(self._pin(packed) if self.pins else packed)
             self._evict(index)
             self.hooks.append(block.register_forward_pre_hook(lambda module, inputs, index=index: self._load(index)))
             # Called also if the forward is aborted.
@@ -58,28 +105,61 @@ class Offload:
         """Remove the hooks and put the frozen tensors back into the blocks; they stay in RAM."""
         for hook in self.hooks:
             hook.remove()
-        for block in self.frozen:
-            for frozen in block:
-                frozen.tensor.data = frozen.in_ram
+        for block in self.offloaded:
+            for frozen in block.frozen:
+                frozen.tensor.data = frozen.view(block.buffer)
                 setattr(frozen.module, frozen.name, frozen.tensor)
-        self.hooks, self.frozen, self.prefetched = [], [], {}
+        if self.registered:
+            # A prefetch may still be reading.
+            torch.cuda.synchronize(self.device)
+        for buffer in self.registered:
+            torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())
+        self.packed, self.offloaded = self.offloaded, []
+        self.hooks, self.registered, self.prefetched = [], [], {}
 
-    def _to_ram(self, module: nn.Module, name: str, tensor: Tensor) -> FrozenTensor:
-        in_ram = tensor.data.to("cpu")
-        # From pinned memory the next block is copied while this one computes.
-        in_ram = in_ram.pin_memory() if self.stream else in_ram
-        return FrozenTensor(module, name, tensor, in_ram, _like(tensor, torch.empty(0, dtype=in_ram.dtype, device=self.device)))
+    def _pack(self, found: list[tuple[nn.Module, str, Tensor]]) -> OffloadedBlock:
+        """Copy the tensors of one block into one buffer, and free their own memory."""
+        frozen, size = [], 0
+        for module, name, tensor in found:
+            layout = torch.empty_like(tensor.data, device="meta")
+            placeholder = _like(tensor, torch.empty(0, dtype=layout.dtype, device=self.device))
+            frozen.append(FrozenTensor(module, name, tensor, placeholder, layout, size))
+            size += -(-layout.nbytes // ALIGNMENT) * ALIGNMENT
+        buffer = _page_aligned(size)
+        for each in frozen:
+            each.view(buffer).copy_(each.tensor.data)
+        # Weights loaded from a file are a mapping of the whole file, which stays until its last tensor is freed.
+        platform.page_out_files((each.tensor.data_ptr(), each.layout.nbytes) for each in frozen if each.tensor.device.type == "cpu")
+        for each in frozen:
+            each.tensor.data = each.placeholder.data
+        return OffloadedBlock(frozen, buffer)
+
+    def _pin(self, block: OffloadedBlock) -> OffloadedBlock:
+        """The block in pinned memory. Its buffer is registered with CUDA where it is: torch's allocator of pinned memory would round its size up to
+        a power of two."""
+        if block.pinned_by_torch or not block.buffer.nbytes:
+            return block
+        if self.can_register:
+            status = int(torch.cuda.cudart().cudaHostRegister(block.buffer.data_ptr(), block.buffer.nbytes, 0))
+            if status == 0:
+                self.registered.append(block.buffer)
+                return block
+            self.can_register = False
+            self.notes.append(f"CUDA cannot register RAM (error {status}), so torch allocates the offloaded blocks: they need up to twice the RAM.")
+            # Otherwise the next kernel would raise the failed call's error.
+            with contextlib.suppress(RuntimeError):
+                torch.ones(1, device=self.device)
+        return replace(block, buffer=block.buffer.pin_memory(), pinned_by_torch=True)
 
     def _load(self, index: int) -> None:
         """Put a block's tensors on the device, and prefetch the block that probably follows."""
         self._prefetch(index)
-        tensors, ready = self.prefetched.pop(index)
+        buffer, ready = self.prefetched.pop(index)
         if ready is not None:
             torch.cuda.current_stream(self.device).wait_event(ready)
-            for tensor in tensors:
-                tensor.record_stream(torch.cuda.current_stream(self.device))
-        for frozen, loaded in zip(self.frozen[index], tensors):
-            setattr(frozen.module, frozen.name, _like(frozen.tensor, loaded))
+            buffer.record_stream(torch.cuda.current_stream(self.device))
+        for frozen in self.offloaded[index].frozen:
+            setattr(frozen.module, frozen.name, _like(frozen.tensor, frozen.view(buffer)))
         # The next block is predicted from the last two: these distinguish forward from backward.
         self.successors[self.last_two] = index
         self.last_two = (self.last_two[1], index)
@@ -93,17 +173,24 @@ class Offload:
         # Frees a block that was predicted wrongly.
         self.prefetched.clear()
         if self.stream is None:
-            self.prefetched[index] = ([frozen.in_ram.to(self.device, copy=True) for frozen in self.frozen[index]], None)
+            self.prefetched[index] = (self.offloaded[index].buffer.to(self.device, copy=True), None)
             return
         with torch.cuda.stream(self.stream):
-            tensors = [frozen.in_ram.to(self.device, non_blocking=True) for frozen in self.frozen[index]]
-            self.prefetched[index] = (tensors, self.stream.record_event())
+            buffer = self.offloaded[index].buffer.to(self.device, non_blocking=True)
+            self.prefetched[index] = (buffer, self.stream.record_event())
 
     def _evict(self, index: int) -> None:
         """Replace a block's tensors by placeholders. Nothing is copied back: frozen tensors do not change."""
-        for frozen in self.frozen[index]:
+        for frozen in self.offloaded[index].frozen:
             frozen.tensor.data = frozen.placeholder.data
             setattr(frozen.module, frozen.name, frozen.placeholder)
+
+
+def _page_aligned(size: int) -> Tensor:
+    """A buffer of bytes in whole pages of RAM: CUDA registers pages, and refuses one that is registered already."""
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = torch.empty(pages + mmap.PAGESIZE, dtype=torch.uint8)
+    return memory[-memory.data_ptr() % mmap.PAGESIZE :][:pages]
 
 
 def _find_frozen(block: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:

@@ -1,11 +1,13 @@
 """Runtime choices: device, precision, threads. Made once, stored with the run, reused by every resume."""
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from studio.config.runtime import RuntimeConfig
 from studio.core import platform
 from studio.core.errors import StudioError
+from studio.families.loading import QUANTISATION_PACKAGES
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +19,7 @@ def resolve(requested: RuntimeConfig, base_parameters: int = 0, float16: bool = 
 
     `float16`: whether the family stays within the range of float16.
 
-    StudioError for a device that does not exist.
+    StudioError for a device that does not exist, and for settings that it cannot run.
     """
     import torch
 
@@ -28,6 +30,9 @@ def resolve(requested: RuntimeConfig, base_parameters: int = 0, float16: bool = 
             f"The device {device!r} is not on this computer, which has: {', '.join(available)}. Leave it empty for the best one; "
             "a run that began on another device cannot be resumed here: start a new one."
         )
+    if problem := quantisation_problem(device, requested.quantisation):
+        raise StudioError(problem)
+    check_processes(requested)
     cores = torch.get_num_threads()
     passive = os.environ.get("OMP_WAIT_POLICY") == "PASSIVE"
     return RuntimeConfig(
@@ -41,6 +46,43 @@ def resolve(requested: RuntimeConfig, base_parameters: int = 0, float16: bool = 
     )
 
 
+def quantisation_problem(device: str | None, quantisation: str | None) -> str | None:
+    """Why a base cannot be quantised that way on the device; None if it can."""
+    on_cpu = ["none", *(name for name, package in QUANTISATION_PACKAGES.items() if package != "bitsandbytes")]
+    if device != "cpu" or quantisation is None or quantisation in on_cpu:
+        return None
+    return (
+        f"Quantisation {quantisation} needs a GPU, and this run uses the CPU (runtime.device is cpu). Set runtime.quantisation to one of: "
+        f"{', '.join(on_cpu)}; or set runtime.device to cuda on a computer with a GPU."
+    )
+
+
+def check_processes(requested: RuntimeConfig) -> None:
+    """StudioError for more processes than GPUs. On a CPU there may be any number."""
+    import torch
+
+    if requested.device == "cpu" or not torch.cuda.is_available():
+        return
+    gpus = max(1, torch.cuda.device_count())
+    if requested.processes > gpus:
+        raise StudioError(
+            f"This run is set to {requested.processes} processes (runtime.processes), and this computer has {gpus} GPU{'s' * (gpus != 1)}: each "
+            f"process needs one of its own. Set runtime.processes to {gpus} or less."
+        )
+
+
+def determinism_advice(error: Exception, device: str | None) -> tuple[str, list[dict]] | None:
+    """Message after torch refused an operation in an exact run, and the change that allows it: {"title", "set"}. None for other errors."""
+    found = NONDETERMINISTIC.search(str(error)) if isinstance(error, RuntimeError) else None
+    if found is None:
+        return None
+    message = (
+        f"The operation {found[1]} has no deterministic version on this device ({device}), and this run is exact (runtime.exact). Start again "
+        "without it: then a run that was stopped and resumed can differ slightly from one that was not."
+    )
+    return message, [{"title": "without exact resume", "set": {"runtime.exact": False}}]
+
+
 def torch_dtype(name: str) -> "torch.dtype":
     """The torch dtype for a precision in a config or a recipe."""
     import torch
@@ -48,6 +90,8 @@ def torch_dtype(name: str) -> "torch.dtype":
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
+NONDETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
+"""torch's error under use_deterministic_algorithms."""
 LARGE_BASE_PARAMETERS = 50_000_000
 """Parameters of a denoiser; below this a step is mostly overhead, and 16 bits would lose precision without being faster."""
 
@@ -112,3 +156,11 @@ def apply(chosen: RuntimeConfig) -> None:
     torch.backends.cuda.enable_flash_sdp(chosen.attention != "math")
     torch.backends.cuda.enable_mem_efficient_sdp(chosen.attention != "math")
     torch.use_deterministic_algorithms(chosen.exact)
+    # Otherwise a deterministic run fills every new tensor, which costs a kernel each. No result depends on uninitialised memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if chosen.exact and chosen.execution != "eager":
+        import torch._inductor.config as inductor
+
+        # torch 2.13 sets it too. Otherwise the fastest of several kernels is chosen by timing them, anew in each process.
+        if hasattr(inductor, "deterministic"):
+            inductor.deterministic = True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from studio.adapters.format import fingerprint
 from studio.adapters.header import read_header
-from studio.core import hashes
+from studio.core import hashes, storage
 from studio.core.errors import StudioError
 from studio.core.workspace import Home, Workspace, new_id, write_atomically
 from studio.datasets.dataset import Dataset
@@ -82,7 +82,7 @@ def store_adapter(workspace: Workspace, path: Path, title: str, source: dict, tr
     shutil.copyfile(path, aside)
     about = {"title": title, "source": source, "trigger_words": list(trigger_words)}
     write_atomically(target.with_suffix(".json"), json.dumps(about, indent=1).encode())
-    aside.rename(target)
+    storage.replace_file(aside, target)
     # Here, in a job of its own: no page and no endpoint reads a large file to hash it.
     hashes.sha256(target)
     return f"file:{target.stem}"

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from studio import config as configs
 from studio.config import TrainConfig
+from studio.core import storage
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.workspace import Workspace
@@ -76,7 +76,7 @@ def _begin(
             new = jobs.submit_all(workspace.owner, "train", [({"run": run.id, "asked": key}, run.job_key) for key, run in created.items()])
         except StudioError:
             for run in created.values():
-                shutil.rmtree(run.path)
+                storage.remove_folder(run.path)
             raise
         known |= dict(zip(created, new))
         return [(created.get(key) or Run.open(workspace, known[key].payload["run"]), known[key]) for key in hashes]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from studio.core import platform
+from studio.core import platform, storage
 from studio.core.errors import StudioError
 from studio.jobs.table import ORDER, Job, Table, as_job
 
@@ -252,7 +252,7 @@ class Jobs:
         self._table.write("DELETE FROM jobs WHERE finished < ? AND kind != 'train'", oldest)
         for log in (self.database.parent / "logs").glob("job-*.log"):
             if log.stat().st_mtime < oldest:
-                log.unlink(missing_ok=True)
+                storage.discard(log)
 
     def data_version(self) -> int:
         """A number that changes when any job changes. Takes microseconds; compare only within one Jobs object."""

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.core.errors import StudioError
 from studio.core.locks import FileLock
+from studio.core.workspace import CHOOSE_ANOTHER_HOME
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -23,6 +25,9 @@ CREATE INDEX IF NOT EXISTS unfinished ON jobs (state, kind, id) WHERE state IN (
 """
 ADDED = {"place": "INTEGER"}
 """Columns added after the first release. Each may be NULL, so that an older studio can still write to the same file."""
+
+BUSY_SECONDS = 30
+"""How long a statement waits for another process's transaction."""
 
 ORDER = "COALESCE(place, id)"
 """Queue order: by id, unless the user has moved the job."""
@@ -85,12 +90,23 @@ class Table:
         self.database = database
         self.database.parent.mkdir(parents=True, exist_ok=True)
         self._own = _Connection()
-        # Two processes that switch a new file to WAL can deadlock, for which SQLite raises an error instead of waiting.
-        with FileLock(self.database.with_suffix(".setup"), "The job database", wait=True):
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            prepare(self._connection)
-        # PRAGMA data_version counts writes of *other* connections, so `data_version` needs a connection that never writes.
-        self._watch = self._connect(check_same_thread=False)
+        try:
+            # Two processes that switch a new file to WAL can deadlock, for which SQLite raises an error instead of waiting.
+            with FileLock(self.database.with_suffix(".setup"), "The job database", wait=True):
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                prepare(self._connection)
+            # PRAGMA data_version counts writes of *other* connections, so `data_version` needs a connection that never writes.
+            self._watch = self._connect(check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise StudioError(
+                f"The job database {database} cannot be used: {error}. Another program may have it open, or it is on a network drive, where "
+                f"SQLite does not work reliably. Close other programs that use it. {CHOOSE_ANOTHER_HOME}"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise StudioError(
+                f"The job database {database} is damaged: {error}. Move it to another folder and start again. Only the list of jobs is lost; "
+                "datasets, runs and LoRAs are kept."
+            ) from error
         self._watch_lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -126,7 +142,7 @@ class Table:
         return connection
 
     def _connect(self, check_same_thread: bool = True) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.database, timeout=30, isolation_level=None, check_same_thread=check_same_thread)
+        connection = sqlite3.connect(self.database, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=check_same_thread)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection

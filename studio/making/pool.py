@@ -6,7 +6,7 @@ Image number n depends only on (seed, n), so the pool does not depend on the num
 import json
 import random
 from concurrent.futures import ProcessPoolExecutor
-from os import cpu_count, replace
+from os import cpu_count
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from studio.builtin import RESOLUTION
+from studio.core.storage import replace_file
 from studio.making.creature import POSES
 from studio.making.drawing import draw
 from studio.making.ink import InkPen
@@ -84,7 +85,7 @@ def make(folder: Path, kind: str, count: int, seed: int) -> None:
             scenes += rendered
     array.flush()
     (folder / f"{kind}.json").write_text(json.dumps(scenes), encoding="utf-8")
-    replace(part, target)
+    replace_file(part, target)
 
 
 def load(folder: Path, kind: str) -> tuple[np.ndarray, list[Scene]]:

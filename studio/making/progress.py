@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from os import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
+
+from studio.core.storage import replace_file
 
 
 def generator(seed: int, step: int) -> torch.Generator:
@@ -63,7 +64,7 @@ class Stage:
         state = {name: part.weights if isinstance(part, Average) else part.state_dict() for name, part in parts.items()}
         aside = self.path.with_suffix(".part")
         torch.save({**state, "step": self.step + 1, "losses": self.losses}, aside)
-        replace(aside, self.path)
+        replace_file(aside, self.path)
 
     def steps(self) -> Iterator[int]:
         with tqdm(total=self.total, initial=self.step, desc=self.name, mininterval=5) as bar:

@@ -4,6 +4,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from studio.core import storage
 from studio.core.errors import StudioError
 from studio.core.workspace import Home, new_id, slug
 from studio.jobs.progress import ProgressReporter
@@ -24,7 +25,7 @@ def save_folder(release: Plan, folder: Path) -> Path:
             file.copy_to(opened)
     if folder.exists():
         folder.rmdir()
-    aside.rename(folder)
+    storage.replace_file(aside, folder)
     return folder
 
 
@@ -39,7 +40,7 @@ def save_zip(release: Plan, path: Path) -> Path:
             entry.file_size = file.size
             with archive.open(entry, "w") as opened:
                 file.copy_to(opened)
-    aside.replace(path)
+    storage.replace_file(aside, path)
     return path
 
 

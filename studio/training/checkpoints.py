@@ -6,16 +6,19 @@ checkpoints/step-000100/{state.safetensors, manifest.json}
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
-import shutil
 from pathlib import Path
 
 from safetensors.torch import load
 from torch import Tensor
 
 from studio.adapters.format import serialise
+from studio.core import storage
+
+log = logging.getLogger(__name__)
 
 MAX_STATES = 2
 NAME = re.compile(r"step-(\d{6})")
@@ -37,7 +40,7 @@ class Disk:
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename and fsync the folder."""
-        os.replace(source, target)
+        storage.replace_file(source, target)
         self.sync(target.parent)
 
     def sync(self, folder: Path) -> None:
@@ -51,7 +54,7 @@ class Disk:
 
     def remove(self, folder: Path) -> None:
         """Delete a folder with its files."""
-        shutil.rmtree(folder)
+        storage.remove_folder(folder)
 
     def replace(self, path: Path, data: bytes) -> None:
         """Replace a file atomically: readers see the old or the new bytes."""
@@ -75,7 +78,11 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], facts: dict, disk:
         disk.remove(target)
     disk.rename(temporary, target)
     for _, old in _list_states(folder)[:-MAX_STATES]:
-        disk.remove(old)
+        try:
+            disk.remove(old)
+        except storage.FileInUse:
+            # The next checkpoint tries again; until then it only takes space.
+            log.warning("%s is open in another program and was not deleted", old.name)
 
 
 def load_newest(folder: Path) -> tuple[int, dict[str, Tensor], dict] | None:
@@ -86,7 +93,7 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Tensor], dict] | None:
     if not folder.exists():
         return None
     for leftover in folder.glob(".aside-*"):
-        shutil.rmtree(leftover)
+        storage.discard(leftover)
     for step, path in reversed(_list_states(folder)):
         try:
             manifest = json.loads((path / "manifest.json").read_bytes())

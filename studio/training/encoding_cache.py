@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from studio.adapters.format import serialise
-from studio.core import hashes, packages
+from studio.core import hashes, packages, storage
 from studio.core.workspace import write_atomically
 from studio.devices import memory
 from studio.devices.measure import encoding_bytes
@@ -164,7 +164,7 @@ def evict_oldest(folder: Path, largest: int) -> None:
     for _, size, path in sorted(files):
         if total <= largest:
             return
-        path.unlink(missing_ok=True)
+        storage.discard(path)
         total -= size
 
 

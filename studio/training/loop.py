@@ -13,6 +13,7 @@ if __name__ == "__main__":
 import contextlib
 import errno
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 
 from studio.config import optimizers, schedules
 from studio.config.training import TrainingConfig
-from studio.core import hashes, packages, platform
+from studio.core import hashes, packages, platform, storage
 from studio.core.errors import StudioError
 from studio.devices import memory, runtime
 from studio.devices.offload import place_denoiser
@@ -148,7 +149,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
             pause_adapters.append(save(step))
             for old in pause_adapters[:-MAX_PAUSE_ADAPTERS]:
                 for file in (hashes.beside(old), old):
-                    file.unlink(missing_ok=True)
+                    storage.discard(file)
             del pause_adapters[:-MAX_PAUSE_ADAPTERS]
         wait_while_paused(run, step)
 
@@ -158,7 +159,13 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         run_log.log_resume(step, config)
         captions = [image["caption"] for image in run.snapshot["pictures"]]
         rate_note = optimizers.rate_note(training.optimizer, training.learning_rate)
-        for note in [*encodings.notes, *truncation_notes(family, pipeline, captions), *([rate_note] if rate_note else [])]:
+        notes = [
+            *encodings.notes,
+            *truncation_notes(family, pipeline, captions),
+            *([rate_note] if rate_note else []),
+            *(offload.notes if offload else []),
+        ]
+        for note in notes:
             run.append({"kind": "note", "message": note})
         sampled = samples.generate_column(0, None, pause_if_requested)
         if step and samples.has_column(step) and run.adapter_at(step).exists():
@@ -246,6 +253,12 @@ def main(argv: list[str]) -> int:
     run = WaitingRun(Path(argv[0]))
     platform.be_nice()
     platform.prefer_as_oom_victim()
+    try:
+        # Before the processes choose their GPUs.
+        runtime.check_processes(run.config.runtime)
+    except StudioError as error:
+        # One process reports it. The others end without an error, for which the launcher would end that one.
+        return _fail(run, str(error)) if os.environ.get("RANK", "0") == "0" else 0
     group = ProcessGroup(run.config.runtime.processes)
     if not group.is_main:
         # Only the main process locks the run, writes files and reports failures.
@@ -271,6 +284,8 @@ def main(argv: list[str]) -> int:
             # torch has no exception class for a CPU that runs out of memory.
             if isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "not enough memory" in str(error)):
                 return _fail(run, *memory.out_of_memory_advice(run.config))
+            if refused := runtime.determinism_advice(error, run.config.runtime.device):
+                return _fail(run, *refused)
             # Reported before it is raised: a run whose last event is not final shows as interrupted.
             summary = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             details = f"the details are in logs/{run.id}.log in the studio's folder."

@@ -1,5 +1,9 @@
 """Training with blocks offloaded to RAM. tests/families checks for every family that blocks are loaded when they compute."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import load
@@ -41,6 +45,114 @@ def test_offloading_gives_the_same_weights_and_resumes_to_the_same_bytes(method,
     assert len(enabled) == 1 and enabled[0].blocks
     stop_at(interrupted, 5)
     assert result(interrupted) == found
+
+
+@pytest.fixture(scope="module")
+def large_base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    measured(folder, "make")
+    return folder
+
+
+def measured(*arguments):
+    command = [sys.executable, "-m", "tests.training.offload_memory", *map(str, arguments)]
+    return subprocess.run(command, env=platform.environment(), cwd=platform.REPOSITORY, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(not platform.LINUX, reason="/proc")
+@pytest.mark.parametrize("how", ["files", "cast"])
+def test_an_offloaded_base_needs_its_own_size_in_ram_also_while_it_is_evicted(large_base, how):
+    found = json.loads(measured(large_base, how, "registered"))
+    assert found["enabled"] <= 1.15 * found["base"] and found["again"] <= 1.15 * found["base"]
+    assert found["base"] <= found["pinned"] <= 1.01 * found["base"], "the allocator would round up to 1.58 times the base"
+    assert found["registered while disabled"] == 0
+
+
+@pytest.mark.skipif(not platform.LINUX, reason="/proc")
+def test_ram_that_cuda_cannot_register_is_pinned_by_torch(large_base):
+    found = json.loads(measured(large_base, "files", "allocated"))
+    assert found["pinned"] > found["base"] and found["notes"][0].startswith("CUDA cannot register RAM (error 801)")
+    assert found["again"] == found["enabled"], "pinned a second time"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA")
+def test_blocks_on_a_gpu_are_registered_and_compute_the_same():
+    model = torch.nn.Sequential(*(torch.nn.Linear(*widths) for widths in ((301, 401), (401, 301)) * 3)).requires_grad_(False)
+    inputs, device = torch.randn(5, 301), torch.device("cuda")
+    expected = model.to(device)(inputs.to(device)).cpu()
+    offload = Offload(model.to("cpu"), list(model), device)
+    for _ in range(2):
+        offload.enable()
+        assert not offload.notes and len(offload.registered) == len(model)
+        assert all(buffer.is_pinned() for buffer in offload.registered)
+        for _ in range(3):
+            assert torch.equal(model(inputs.to(device)).cpu(), expected)
+        buffers = list(offload.registered)
+        offload.disable()
+        assert not any(buffer.is_pinned() for buffer in buffers)
+
+
+class Mixed(torch.nn.Module):
+    """Frozen tensors of several dtypes and memory layouts."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last)
+        self.transposed = torch.nn.Parameter(torch.randn(7, 3).T)
+        self.expanded = torch.nn.Parameter(torch.randn(4, 1).expand(4, 6))
+        self.bfloat = torch.nn.Parameter(torch.randn(3, dtype=torch.bfloat16))
+        self.register_buffer("mask", torch.tensor([True, False, True]))
+        self.register_buffer("scalar", torch.tensor(3, dtype=torch.int64))
+        self.register_buffer("none", torch.empty(0))
+        self.requires_grad_(False)
+        self.lora = torch.nn.Parameter(torch.randn(2))
+        self.seen = {}
+
+    def forward(self):
+        self.seen = {name: (tensor.clone(), tensor.stride(), tensor.data_ptr() % 64) for name, tensor in self.state_dict().items()}
+
+
+def test_loaded_tensors_have_the_bytes_layout_and_alignment_of_their_own():
+    block = Mixed()
+    before = {name: (tensor.clone(), torch.empty_like(tensor).stride()) for name, tensor in block.state_dict().items()}
+    offload = Offload(block, [block], torch.device("cpu"))
+    for _ in range(2):
+        offload.enable()
+        block()
+        assert block.conv.weight.numel() == 0 and block.lora.numel() == 2
+        offload.disable()
+        after = {name: (tensor, tensor.stride()) for name, tensor in block.state_dict().items()}
+        for name, (tensor, stride) in before.items():
+            assert torch.equal(block.seen[name][0], tensor) and torch.equal(after[name][0], tensor), name
+            assert block.seen[name][1] == after[name][1] == stride, name
+            assert not tensor.numel() or name == "lora" or block.seen[name][2] == 0, name
+
+
+def test_a_tensor_that_blocks_share_stays_on_the_device():
+    first, second = torch.nn.Linear(3, 3).requires_grad_(False), torch.nn.Linear(3, 3).requires_grad_(False)
+    second.weight, inputs = first.weight, torch.randn(2, 3)
+    model = torch.nn.Sequential(first, second)
+    expected = model(inputs)
+    offload = Offload(model, [first, second], torch.device("cpu"))
+    offload.enable()
+    assert first.weight.numel() == 9 and first.bias.numel() == 0
+    torch.testing.assert_close(model(inputs), expected)
+    offload.disable()
+    torch.testing.assert_close(model(inputs), expected)
+
+
+def test_a_block_quantised_to_nf4_computes_the_same_when_offloaded():
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    block = bitsandbytes.nn.Linear4bit(64, 96, quant_type="nf4", compute_dtype=torch.float32).requires_grad_(False).to("cpu")
+    inputs = torch.randn(2, 64)
+    expected = block(inputs)
+    assert block.weight.dtype == torch.uint8 and block.weight.quant_state is not None
+    offload = Offload(block, [block], torch.device("cpu"))
+    offload.enable()
+    assert block.weight.numel() == 0
+    assert torch.equal(block(inputs), expected)
+    offload.disable()
+    assert torch.equal(block(inputs), expected)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def kernels():
     cuda.enable_flash_sdp(before[0]), cuda.enable_mem_efficient_sdp(before[1]), cuda.enable_cudnn_sdp(before[2])
     torch.set_num_threads(before[3])
     torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,40 @@ def test_a_run_starts_with_the_newest_engine_unless_one_is_set():
 def test_attention_is_fused_unless_asked_otherwise():
     assert runtime.resolve(RuntimeConfig()).attention == "fused"
     assert runtime.resolve(RuntimeConfig(attention="math")).attention == "math"
+
+
+@pytest.mark.parametrize("quantisation", ["nf4", "int8"])
+def test_a_base_that_only_a_gpu_can_quantise_is_refused_on_a_cpu(monkeypatch, quantisation):
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        with pytest.raises(StudioError, match=f"{quantisation} needs a GPU.* Set runtime.quantisation to one of: none, fp8"):
+            runtime.resolve(RuntimeConfig(device="cpu", quantisation=quantisation))
+    for possible in ("none", "fp8", None):
+        assert runtime.resolve(RuntimeConfig(device="cpu", quantisation=possible)).quantisation == possible
+
+
+def test_processes_are_at_most_the_gpus_on_cuda_and_any_number_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in (None, "cuda"):
+        assert runtime.resolve(RuntimeConfig(device=device, processes=2)).processes == 2
+        with pytest.raises(StudioError, match=r"set to 3 processes \(runtime.processes\), and this computer has 2 GPUs"):
+            runtime.resolve(RuntimeConfig(device=device, processes=3))
+    assert runtime.resolve(RuntimeConfig(device="cpu", processes=8)).processes == 8
+
+
+def test_uninitialised_memory_is_not_filled(kernels):
+    runtime.apply(RuntimeConfig(device="cpu", dtype="float32", threads=torch.get_num_threads(), exact=True))
+    assert torch.utils.deterministic.fill_uninitialized_memory is False
+
+
+@pytest.mark.parametrize(("exact", "execution", "deterministic"), [(True, "compiled", True), (True, None, True), (False, "compiled", False)])
+def test_compiled_exact_runs_choose_kernels_without_timing_them(monkeypatch, kernels, exact, execution, deterministic):
+    import torch._inductor.config as inductor
+
+    # Older versions of torch do not set it themselves.
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode: None)
+    monkeypatch.setattr(inductor, "deterministic", False)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    runtime.apply(RuntimeConfig(device="cuda", dtype="bfloat16", threads=torch.get_num_threads(), exact=exact, execution=execution))
+    assert inductor.deterministic is deterministic

@@ -151,7 +151,8 @@ def test_blocks_that_wait_in_main_memory_are_there_when_they_compute(learning):
         for hook in watching:
             hook.remove()
         offload.disable()
-    assert all(members.is_whole(block) for block in blocks) and torch.equal(draw(learning), picture)
+    assert all(members.is_whole(block) for block in blocks)
+    torch.testing.assert_close(draw(learning).float(), picture.float(), atol=1, rtol=0)
 
 
 def test_the_same_picture_is_drawn_twice_and_guidance_steers_it(member):

@@ -156,3 +156,9 @@ def test_a_text_encoder_that_stays_in_memory_is_reported_with_its_size(workspace
     flux = "black-forest-labs/FLUX.1-dev"
     assert "9.8 GB more" in (text := summary(workspace, settings(flux, setting))) and reason in text
     assert "text encoder" not in summary(workspace, settings(flux))
+
+
+def test_a_quantisation_that_needs_a_gpu_is_cautioned_about_on_a_cpu(workspace, tiny_base):  # noqa: F811
+    measured = Estimate(footprint(base_parameters=10, adapter_parameters=10), 1, None, None, "float32")
+    shown = estimate.summarize(workspace, settings(tiny_base.path, "runtime.quantisation=nf4", "runtime.device=cpu"), measured)
+    assert any("nf4 needs a GPU" in caution for caution in shown.cautions)

@@ -5,14 +5,13 @@ It limits its own memory and time first, has no secrets, and lives for one batch
 
 import hashlib
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
 
 from PIL import Image, ImageFile
 
-from studio.core import platform
+from studio.core import platform, storage
 from studio.core.errors import StudioError
 from studio.datasets.importing.decode import MOST_PIXELS, decode, decode_mask, looks_like_photo
 from studio.datasets.importing.mask_names import masked_stems
@@ -102,7 +101,7 @@ def hash_pixels(image: Image.Image) -> str:
 def save(image: Image.Image, path: Path, **how) -> None:
     aside = path.with_suffix(path.suffix + ".part")
     image.save(aside, **how)
-    os.replace(aside, path)
+    storage.replace_file(aside, path)
 
 
 def handle(request: dict, folder: Path) -> None:

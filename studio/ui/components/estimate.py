@@ -10,6 +10,7 @@ from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.devices.footprint import FILE_BYTES
 from studio.devices.memory import free_bytes, select_savings
+from studio.devices.runtime import quantisation_problem
 from studio.jobs.estimates import Estimate
 from studio.runs.run import Run
 from studio.ui.components.html import duration, size
@@ -60,6 +61,8 @@ def _memory(config: TrainConfig, estimate: Estimate, notes: list[str], cautions:
     free = free_ram if gpu_bytes is None else gpu_bytes
     measured = {"device": "cuda" if on_gpu else "cpu", "dtype": estimate.dtype}
     runtime = config.runtime.model_copy(update=measured | config.runtime.model_dump(exclude_none=True))
+    if problem := quantisation_problem(runtime.device, runtime.quantisation):
+        cautions.append(problem)
     footprint, dtype = estimate.at_rank(config.lora.rank), runtime.dtype or estimate.dtype
     chosen, message = select_savings(footprint, runtime, config, free, free_ram)
     needed = footprint.plan(config, chosen, dtype).needed(free)

@@ -1,0 +1,95 @@
+"""Peak RAM of offloading a base, measured in a process of its own.
+
+`python -m tests.training.offload_memory FOLDER make`, then `... FOLDER files|cast registered|allocated`.
+
+The base has blocks of odd sizes. CUDA is replaced by functions that take the RAM which CUDA's would: registering takes none, and torch's
+allocator of pinned memory rounds up to a power of two.
+"""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from safetensors.torch import load_file, save_file
+from studio.training.offload import Offload
+from torch import nn
+
+WIDTHS = [(1531, 4099), (2063, 6151), (1021, 9001), (3001, 3011)] * 8
+FILES = 3
+
+
+def status(field: str) -> int:
+    """Bytes in a field of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def make(folder: Path) -> None:
+    """Write the base's files: block number i is in file i * FILES // (number of blocks)."""
+    for number in range(FILES):
+        blocks = [index for index in range(len(WIDTHS)) if index * FILES // len(WIDTHS) == number]
+        tensors = {f"{i}.weight": torch.randn(WIDTHS[i][1], WIDTHS[i][0], dtype=torch.bfloat16) for i in blocks}
+        tensors |= {f"{i}.bias": torch.randn(WIDTHS[i][1], dtype=torch.bfloat16) for i in blocks}
+        save_file(tensors, folder / f"{number}.safetensors")
+
+
+def load(folder: Path, cast: bool) -> nn.ModuleList:
+    with torch.device("meta"):
+        base = nn.ModuleList(nn.Linear(*widths, dtype=torch.bfloat16) for widths in WIDTHS)
+    for number in range(FILES):
+        tensors = load_file(folder / f"{number}.safetensors")
+        base.load_state_dict({name: tensor.clone() if cast else tensor for name, tensor in tensors.items()}, assign=True, strict=False)
+    return base.requires_grad_(False)
+
+
+def main(folder: Path, how: str, pinning: str) -> None:
+    pinned: dict[int, int] = {}
+
+    def register(address: int, size: int, flags: int) -> int:
+        if pinning == "allocated":
+            return 801  # cudaErrorNotSupported
+        assert all(address + size <= start or start + length <= address for start, length in pinned.items()), "registered twice"
+        pinned[address] = size
+        return 0
+
+    def unregister(address: int) -> int:
+        del pinned[address]
+        return 0
+
+    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
+        size = max(512, tensor.nbytes)
+        buffer = torch.ones(1 << (size - 1).bit_length(), dtype=torch.uint8)
+        pinned[buffer.data_ptr()] = buffer.nbytes
+        return buffer[: tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+
+    torch.cuda.cudart = lambda: SimpleNamespace(cudaHostRegister=register, cudaHostUnregister=unregister)
+    torch.Tensor.pin_memory = pin_memory
+    torch.cuda.synchronize = lambda device: None
+    before = status("VmRSS")
+    base = load(folder, how == "cast")
+    # Only now: while the weights of a file are cast, the file itself is mapped too.
+    Path("/proc/self/clear_refs").write_text("5")
+    loaded = status("VmRSS") - before
+    size = sum(weight.nbytes for weight in base.parameters())
+    sums = [float(weight.sum()) for weight in base.parameters()] if how == "cast" else []
+    offload = Offload(base, list(base), torch.device("cpu"))
+    offload.pins = True
+    offload.enable()
+    found = {"base": size, "loaded": loaded, "enabled": status("VmHWM") - before, "pinned": sum(pinned.values())}
+    offload.disable()
+    registered = sum(pinned.values())
+    offload.enable()
+    found["notes"] = offload.notes
+    found |= {"again": status("VmHWM") - before, "registered while disabled": registered}
+    offload.disable()
+    assert not sums or sums == [float(weight.sum()) for weight in base.parameters()]
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    if sys.argv[2:] == ["make"]:
+        make(Path(sys.argv[1]))
+    else:
+        main(Path(sys.argv[1]), *sys.argv[2:])
