@@ -8,6 +8,7 @@ ENGINE = 2
 """Newest engine version: what changes the bytes of a result, although no other setting says so.
 
 1: studio 0.1.
+2: aspect-ratio buckets up to 4:1 (`datasets.buckets`); before, the table of diffusers, up to 2:1.
 """
 
 

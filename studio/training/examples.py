@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
-from diffusers.training_utils import find_nearest_bucket, generate_aspect_ratio_buckets
 from torch import Tensor
 
 from studio.config import TrainConfig
 from studio.config.dataset import DatasetConfig
+from studio.config.runtime import ENGINE
+from studio.datasets.buckets import bucket_table
 from studio.families.base import Family
 from studio.runs.run import Run
 from studio.training.distributed import ProcessGroup
@@ -42,14 +43,16 @@ def load_examples(
     encodings: Encodings,
     should_stop: Callable[[], bool],
     on_progress: Callable[[int, int], None],
+    engine: int = ENGINE,
 ) -> list[Example] | None:
     """Encode the images of a snapshot. `should_stop()` is called before each image, True returns None; `on_progress(done, total)` after each."""
-    buckets = generate_aspect_ratio_buckets(config.resolution, divisibility=encodings.family.bucket_step(encodings.base))
+    base, family = encodings.base, encodings.family
+    table = bucket_table(config.resolution, family.bucket_step(base), family.longest_side(base), engine)
     examples = []
     for image in images:
         if should_stop():
             return None
-        size = buckets[find_nearest_bucket(image["height"], image["width"], buckets)]
+        size = table.nearest(image["height"], image["width"])
         example = _example(image, folder, size, config, encodings, mirror=False)
         if config.flip:
             example = replace(example, mirrored=_example(image, folder, size, config, encodings, mirror=True))
@@ -90,7 +93,8 @@ def encode_images(run: Run, encodings: Encodings, config: TrainConfig, images: l
             return None
     folder = run.dataset_dir / "pictures"
     should_stop = (lambda: run.stop_requested) if group.is_main else (lambda: False)
-    examples = load_examples(images, folder, config.dataset, encodings, should_stop, report if group.is_main else lambda done, count: None)
+    on_progress = report if group.is_main else (lambda done, count: None)
+    examples = load_examples(images, folder, config.dataset, encodings, should_stop, on_progress, config.runtime.filled_engine)
     if group.is_main:
         group.barrier()
         group.broadcast(int(examples is None))

@@ -117,6 +117,7 @@ class Blocks:
 
     class family:
         bucket_step = staticmethod(lambda base: 8)
+        longest_side = staticmethod(lambda base: None)
 
     base = None
 
@@ -212,3 +213,11 @@ def test_validation_uses_the_mean_of_the_posterior():
     for index, one in enumerate(held):
         for quantile in NOISE_QUANTILES:
             assert torch.equal(validation._batch(index, quantile).latents_BCHW[0], one.mean_CHW)
+
+
+@pytest.mark.parametrize(("engine", "bucket"), [(1, (48, 88)), (2, (32, 128))])
+def test_a_run_keeps_the_bucket_table_of_its_engine(tmp_path, engine, bucket):
+    Image.new("RGB", (256, 64)).save(tmp_path / "a.png")
+    listing = [{"file": "a.png", "sha256": "a", "caption": "a card", "width": 256, "height": 64}]
+    (loaded,) = load_examples(listing, tmp_path, DatasetConfig(resolution=64), Blocks(), lambda: False, lambda *_: None, engine)
+    assert loaded.bucket == bucket and loaded.mean_CHW.shape == (3, bucket[0] // 8, bucket[1] // 8)
