@@ -110,8 +110,9 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         check_disk_space(run, config, parameters)
 
     # Create the data loaders, the training step and the validation.
-    loader = BatchLoader(examples, config.dataset, training, group.shard)
-    prior_loader = BatchLoader(prior_examples, config.dataset, training, group.shard, stream=1)
+    engine = config.runtime.filled_engine
+    loader = BatchLoader(examples, config.dataset, training, group.shard, engine=engine)
+    prior_loader = BatchLoader(prior_examples, config.dataset, training, group.shard, stream=1, engine=engine)
     objective = resolve_objective(family.objective(pipeline, device), training)
     training_step = TrainingStep(config, family, pipeline, objective, parameters, conditions, group)
     validation = Validation(validation_examples, config.validation, training.seed, training_step)
