@@ -10,6 +10,7 @@ ENGINE = 2
 1: studio 0.1.
 2: aspect-ratio buckets up to 4:1 (`datasets.buckets`); before, the table of diffusers, up to 2:1.
    Every image is used equally often (`training.order`); before, those of small buckets more often.
+   An image whose mask has no light part in its bucket is left out; before, it was a step that teaches nothing.
 """
 
 

@@ -24,6 +24,8 @@ class ImageFacts(Protocol):
     @property
     def id(self) -> str: ...
     @property
+    def name(self) -> str: ...
+    @property
     def file(self) -> Path: ...
     @property
     def caption(self) -> str: ...
@@ -67,7 +69,8 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts,
     for image in images:
         name = f"{image.id}.png"
         _link_or_copy(image.file, run.dataset_dir / "pictures" / name)
-        listing.append({"sha256": image.id, "file": name, "caption": image.caption, "width": image.width, "height": image.height})
+        facts = {"caption": image.caption, "width": image.width, "height": image.height}
+        listing.append({"sha256": image.id, "file": name, "name": image.name, **facts})
         if image.mask:
             listing[-1]["mask"] = mask_name(image.id)
             _link_or_copy(image.mask, run.dataset_dir / "pictures" / mask_name(image.id))

@@ -12,7 +12,9 @@ from torch import Tensor
 from studio.config import TrainConfig
 from studio.config.dataset import DatasetConfig
 from studio.config.runtime import ENGINE
+from studio.core.errors import StudioError
 from studio.datasets.buckets import bucket_table
+from studio.datasets.image_notes import named
 from studio.families.base import Family
 from studio.runs.run import Run
 from studio.training.distributed import ProcessGroup
@@ -35,6 +37,11 @@ class Example:
     mask_1HW: Tensor | None = None
     mirrored: "Example | None" = None
 
+    @property
+    def teaches(self) -> bool:
+        """Whether its mask, if it has one, has any light part left in the bucket."""
+        return self.mask_1HW is None or bool(self.mask_1HW.any())
+
 
 def load_examples(
     images: list[dict],
@@ -45,20 +52,51 @@ def load_examples(
     on_progress: Callable[[int, int], None],
     engine: int = ENGINE,
 ) -> list[Example] | None:
-    """Encode the images of a snapshot. `should_stop()` is called before each image, True returns None; `on_progress(done, total)` after each."""
+    """Encode the images of a snapshot. `should_stop()` is called before each image, True returns None; `on_progress(done, total)` after each.
+
+    An image whose mask has no light part in its bucket is left out. A run of engine 1 keeps it, since its order of images was drawn with it.
+    """
     base, family = encodings.base, encodings.family
     table = bucket_table(config.resolution, family.bucket_step(base), family.longest_side(base), engine)
-    examples = []
-    for image in images:
+    examples, dark = [], []
+    for done, image in enumerate(images, 1):
         if should_stop():
             return None
         size = table.nearest(image["height"], image["width"])
         example = _example(image, folder, size, config, encodings, mirror=False)
-        if config.flip:
-            example = replace(example, mirrored=_example(image, folder, size, config, encodings, mirror=True))
-        examples.append(example)
-        on_progress(len(examples), len(images))
+        if not example.teaches:
+            dark.append(image)
+        if example.teaches or engine < 2:
+            if config.flip:
+                example = replace(example, mirrored=_example(image, folder, size, config, encodings, mirror=True))
+            examples.append(example)
+        on_progress(done, len(images))
+    if dark:
+        encodings.notes.append(_dark_note(dark, left_out=engine >= 2))
     return examples
+
+
+def check_masks(examples: list[Example], images: list[dict]) -> None:
+    """StudioError if nothing is left to train on: all these images were left out, or their examples teach nothing."""
+    if not any(example.teaches for example in examples):
+        raise StudioError(
+            f"No image has anything to train on: the light part of every mask lies outside the crop to the bucket, in {named(names(images))}. "
+            "Crop these images, enlarge or remove their masks, or switch off “Masked training”."
+        )
+
+
+def names(images: list[dict]) -> list[str]:
+    """Names of a snapshot's images; earlier runs have only the names of their files."""
+    return [image.get("name") or image["file"] for image in images]
+
+
+def _dark_note(images: list[dict], left_out: bool) -> str:
+    several = len(images) > 1
+    outcome = ("are" if several else "is") + " left out" if left_out else f"teach{'' if several else 'es'} nothing"
+    return (
+        f"{f'{len(images)} images' if several else '1 image'} {outcome}, because the light part of the mask lies outside the crop to the bucket: "
+        f"{named(names(images))}. Crop {'them' if several else 'it'} yourself, or enlarge or remove the mask{'s' if several else ''}."
+    )
 
 
 def _example(image: dict, folder: Path, size: tuple[int, int], config: DatasetConfig, encodings: Encodings, mirror: bool) -> Example:

@@ -31,7 +31,7 @@ from studio.training.checkpoints import Disk
 from studio.training.disk_full import WaitingDisk, WaitingRun
 from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Encodings
-from studio.training.examples import encode_images, split_validation, truncation_notes
+from studio.training.examples import check_masks, encode_images, split_validation, truncation_notes
 from studio.training.lora import add_lora, load_start_weights, save_adapter
 from studio.training.metrics import STEPS_BETWEEN_READS, MetricsReader, NotFinite
 from studio.training.offload import place_denoiser
@@ -75,6 +75,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
             run.clear_stop()
             run.append({"kind": "stopped", "step": last_step(run)})
         return
+    check_masks(examples, training_images)
     conditions = ConditionCache(encodings, device)
     samples = SampleGrid(run, config, base, family, encodings, disk)
     keep_text_encoders = config.lora.text_encoder or config.dataset.caption_shuffle

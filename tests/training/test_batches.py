@@ -113,6 +113,7 @@ class Blocks:
         longest_side = staticmethod(lambda base: None)
 
     base = None
+    notes: list[str] = []
 
     def latents(self, path, sha256, size, mirror):
         mean_CHW = torch.nn.functional.avg_pool2d(read_pixels(path, size, mirror), 8)[0]
