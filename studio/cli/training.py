@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from studio import config as configs
-from studio.cli.terminal import HomeOption, Stopped, console, follow, open_home
+from studio.cli.terminal import HomeOption, Stopped, console, follow, open_home, stderr
+from studio.config.schedules import describe_extensions
 from studio.core.errors import StudioError
 from studio.core.workspace import Home
 from studio.datasets.dataset import Dataset
@@ -75,13 +76,21 @@ def resume(run: RunId, home: HomeOption = None) -> None:
 def extend(
     run: RunId,
     steps: Annotated[int, typer.Argument(help="Number of steps to add.")],
+    schedule: Annotated[
+        str,
+        typer.Option(
+            help="Learning rate of the added steps: keep (the last one) or new (the run's schedule again, with warm-up); "
+            "default: keep, or new where the last one is nearly zero."
+        ),
+    ] = "",
     wait: Wait = True,
     home: HomeOption = None,
 ) -> None:
     """Train a finished run for more steps."""
     place, workspace, jobs = open_home(home)
     opened = Run.open(workspace, run)
-    opened.extend(steps)
+    opened.extend(steps, schedule)
+    stderr.print(describe_extensions(opened.config.training)[-1], highlight=False)
     print_and_follow(home, place, jobs, [(opened, launch.resume(jobs, workspace, opened))], wait)
 
 

@@ -19,8 +19,7 @@ from pathlib import Path
 
 import torch
 
-from studio.config import schedules
-from studio.config.training import TrainingConfig
+from studio.config.schedules import learning_rate
 from studio.core import hashes, packages, platform
 from studio.core.errors import StudioError
 from studio.devices import memory, runtime
@@ -232,14 +231,6 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         return
     run_log.log_end("finished", step, config, time.monotonic() - started)
     run.append({"kind": "finished", "step": step, "seconds": time.monotonic() - started, "adapter": run.adapter_at(step).name})
-
-
-def learning_rate(training: TrainingConfig, step: int) -> float:
-    """Learning rate of step `step` (from 0): linear warm-up, then the schedule."""
-    if step < training.lr_warmup_steps:
-        return training.learning_rate * (step + 1) / (training.lr_warmup_steps + 1)
-    progress = (step - training.lr_warmup_steps) / max(1, training.max_train_steps - training.lr_warmup_steps)
-    return training.learning_rate * schedules.rate_factor(training, progress)
 
 
 def main(argv: list[str]) -> int:

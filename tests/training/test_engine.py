@@ -536,3 +536,19 @@ def test_a_quantised_base_trains_and_resumes_and_its_lora_fits_the_original_base
     recipe = Recipe(prompt="a cat", num_inference_steps=2)
     with_it, without = (Generator(tiny_base, FAMILY).generate(recipe, stack) for stack in ([(uninterrupted.latest_adapter(), 1.0)], []))
     assert not numpy.array_equal(numpy.asarray(with_it), numpy.asarray(without))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "prodigy", "schedulefree", "adafactor_relative"])
+def test_an_extended_run_goes_on_at_its_last_rate_and_resumes_to_the_same_bytes(workspace, tiny_base, optimizer):  # noqa: F811
+    entry = optimizers.get(optimizer)
+    schedule = [] if entry.excludes_schedule else ["training.lr_scheduler=cosine"]
+    twins = [tiny_run(workspace, tiny_base, *optimizer_settings(entry), *schedule, "samples.prompts=[]") for _ in range(2)]
+    for run in twins:
+        result(run)
+        run.extend(4)
+        result(run)
+        run.extend(6, "new")
+    stop_at(twins[0], 13)
+    assert result(twins[0]) == result(twins[1])
+    rates = [event["lr"] for event in twins[0].curve()]
+    assert len(rates) == 16 and (rates[6:10] == [rates[5]] * 4 or entry.excludes_schedule)

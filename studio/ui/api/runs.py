@@ -85,10 +85,11 @@ def controlling(studio: Studio) -> tuple[Callable, ...]:
             raise StudioError(f"{opened.title} is still saving; resume it when /run shows that it has stopped.")
         return ids(opened, studio.resume_run(studio.owner(request), opened))
 
-    def extend_run(run: str, steps: int, request: gr.Request) -> dict:
-        """Train a finished run for this many more steps, from its end. Returns the run and its job at once; /run shows progress."""
+    def extend_run(run: str, steps: int, request: gr.Request, schedule: str = "") -> dict:
+        """Train a finished run for this many more steps, from its end. `schedule`: "keep" goes on at the last learning rate, "new" repeats the
+        run's schedule after a warm-up; empty keeps the rate, unless it is nearly zero. Returns the run and its job at once; /run shows progress."""
         opened = Run.open(studio.workspace(request), run)
-        opened.extend(steps)
+        opened.extend(steps, schedule)
         return ids(opened, studio.resume_run(studio.owner(request), opened))
 
     return run, stop_run, resume_run, extend_run
