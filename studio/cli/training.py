@@ -17,6 +17,7 @@ from studio.jobs import launch, worker
 from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Job, Jobs
 from studio.runs import starting_points, sweeps
+from studio.runs.creation import dataset_notes
 from studio.runs.run import Run
 
 OVERLAYS = [overlay.name.removeprefix("memory-") for overlay in configs.overlays()]
@@ -48,6 +49,8 @@ def train(
     requests = [
         TrainingRequest(starting_points.build_config(workspace, opened, preset, *each.settings, memory=memory), each.named(name)) for each in several
     ]
+    for note in dict.fromkeys(note for each in requests for note in dataset_notes(each.config, opened.images)):
+        stderr.print(note, highlight=False)
     print_and_follow(home, place, jobs, launch.train(workspace, jobs, opened, requests), wait)
 
 

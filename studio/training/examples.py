@@ -14,8 +14,9 @@ from studio.config.dataset import DatasetConfig
 from studio.config.runtime import ENGINE
 from studio.core.errors import StudioError
 from studio.datasets.buckets import bucket_table
-from studio.datasets.image_notes import named
+from studio.datasets.image_notes import NotedImage, image_notes, named
 from studio.families.base import Family
+from studio.families.facts import BaseFolder
 from studio.runs.run import Run
 from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Encodings, read_mask
@@ -85,9 +86,16 @@ def check_masks(examples: list[Example], images: list[dict]) -> None:
         )
 
 
+def size_notes(images: list[dict], config: TrainConfig, base: BaseFolder, family: Family) -> list[str]:
+    """Notes on images of the snapshot that the run crops, enlarges, or may not use."""
+    table = bucket_table(config.dataset.resolution, family.bucket_step(base), family.longest_side(base), config.runtime.filled_engine)
+    noted = [NotedImage(name, image["height"], image["width"]) for name, image in zip(names(images), images)]
+    return image_notes(noted, table, config.training.max_train_steps * config.training.gradient_accumulation_steps)
+
+
 def names(images: list[dict]) -> list[str]:
-    """Names of a snapshot's images; earlier runs have only the names of their files."""
-    return [image.get("name") or image["file"] for image in images]
+    """Names of a snapshot's images; earlier runs have only their files, named by a hash."""
+    return [image.get("name") or image["file"][:12] for image in images]
 
 
 def _dark_note(images: list[dict], left_out: bool) -> str:

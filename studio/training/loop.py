@@ -30,7 +30,7 @@ from studio.training.checkpoints import Disk
 from studio.training.disk_full import WaitingDisk, WaitingRun
 from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Encodings
-from studio.training.examples import check_masks, encode_images, split_validation, truncation_notes
+from studio.training.examples import check_masks, encode_images, size_notes, split_validation, truncation_notes
 from studio.training.lora import add_lora, load_start_weights, save_adapter
 from studio.training.metrics import STEPS_BETWEEN_READS, MetricsReader, NotFinite
 from studio.training.offload import place_denoiser
@@ -158,7 +158,8 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": execution, "device": str(device)})
         run_log.log_resume(step, config)
         captions = [image["caption"] for image in run.snapshot["pictures"]]
-        for note in [*encodings.notes, *truncation_notes(family, pipeline, captions)]:
+        sizes = size_notes(training_images, config, base, family)
+        for note in [*sizes, *encodings.notes, *truncation_notes(family, pipeline, captions)]:
             run.append({"kind": "note", "message": note})
         sampled = samples.generate_column(0, None, pause_if_requested)
         if step and samples.has_column(step) and run.adapter_at(step).exists():

@@ -89,7 +89,7 @@ def test_a_decayed_run_offers_its_last_rate_or_a_new_schedule(workspace):
     cosine = finished_run(workspace, "training.lr_scheduler=cosine")
     assert extend_buttons(cosine) == [("tool strong", "new"), ("tool", "keep")]
     shown = run_view.actions(cosine, run_state.condition(cosine, None))
-    assert "ended at 6.2e-09" in shown and "6.2e-05 of the full rate" in shown and "next to nothing" in shown
+    assert "ended at 6.2e-09" in shown and "0.006% of the full rate" in shown and "next to nothing" in shown
 
 
 def test_an_extended_run_tells_how_it_went_on(workspace):

@@ -112,7 +112,7 @@ def _last_rate(run: Run) -> dict:
     last = schedules.last_rate(training)
     return {
         "text": f"{last:.2g}",
-        "share": f"{last / training.learning_rate:.2g}",
+        "share": f"{100 * last / training.learning_rate:.1g}%",
         "full": f"{training.learning_rate:g}",
         "scheduler": training.lr_scheduler,
         # A constant rate gives the same steps either way.

@@ -1,4 +1,4 @@
-"""Masks that leave nothing to train on after an image is cropped to its bucket."""
+"""Images cropped to their buckets: masks that leave nothing to train on, and the notes on them."""
 
 import numpy
 import pytest
@@ -35,6 +35,12 @@ def test_an_image_whose_mask_is_light_only_outside_its_bucket_is_left_out_and_na
     train(run, Disk())
     (note,) = [each for each in notes(run) if "mask" in each]
     assert "0.png" in note and "left out" in note and "2.png" not in note and all(event["loss"] > 0 for event in run.curve())
+
+
+def test_cropped_images_are_named_at_the_start_of_a_run(workspace, tiny_base):  # noqa: F811
+    run = masked_run(workspace, tiny_base, {}, "training.max_train_steps=1")
+    train(run, Disk())
+    assert any("0.png (60%), 2.png (60%)" in note for note in notes(run))
 
 
 def test_a_run_whose_masks_leave_nothing_fails_and_names_the_images(workspace, tiny_base):  # noqa: F811
