@@ -26,6 +26,10 @@ class TinyPicture:
     height: int
     mask: Path | None = None
 
+    @property
+    def name(self) -> str:
+        return self.file.name
+
 
 @dataclass(frozen=True)
 class TinyDataset:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from studio import config as configs
-from studio.cli.terminal import HomeOption, Stopped, console, follow, open_home
+from studio.cli.terminal import HomeOption, Stopped, console, follow, open_home, stderr
+from studio.config.schedules import describe_extensions
 from studio.core.errors import StudioError
 from studio.core.workspace import Home
 from studio.datasets.dataset import Dataset
@@ -16,6 +17,7 @@ from studio.jobs import launch, worker
 from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Job, Jobs
 from studio.runs import starting_points, sweeps
+from studio.runs.creation import dataset_notes
 from studio.runs.run import Run
 
 OVERLAYS = [overlay.name.removeprefix("memory-") for overlay in configs.overlays()]
@@ -47,6 +49,8 @@ def train(
     requests = [
         TrainingRequest(starting_points.build_config(workspace, opened, preset, *each.settings, memory=memory), each.named(name)) for each in several
     ]
+    for note in dict.fromkeys(note for each in requests for note in dataset_notes(each.config, opened.images)):
+        stderr.print(note, highlight=False)
     print_and_follow(home, place, jobs, launch.train(workspace, jobs, opened, requests), wait)
 
 
@@ -75,13 +79,21 @@ def resume(run: RunId, home: HomeOption = None) -> None:
 def extend(
     run: RunId,
     steps: Annotated[int, typer.Argument(help="Number of steps to add.")],
+    schedule: Annotated[
+        str,
+        typer.Option(
+            help="Learning rate of the added steps: keep (the last one) or new (the run's schedule again, with warm-up); "
+            "default: keep, or new where the last one is nearly zero."
+        ),
+    ] = "",
     wait: Wait = True,
     home: HomeOption = None,
 ) -> None:
     """Train a finished run for more steps."""
     place, workspace, jobs = open_home(home)
     opened = Run.open(workspace, run)
-    opened.extend(steps)
+    opened.extend(steps, schedule)
+    stderr.print(describe_extensions(opened.config.training)[-1], highlight=False)
     print_and_follow(home, place, jobs, [(opened, launch.resume(jobs, workspace, opened))], wait)
 
 

@@ -27,7 +27,7 @@ class DatasetConfig(BaseModel):
     """Also trains on horizontally mirrored images, which helps a small dataset. Leave it off for asymmetric faces, text and logos."""
 
     repeats: int = Field(1, title="Repeats", ge=1, le=1000)
-    """How often each image is used per epoch. Raise it when images have many aspect ratios and the batch size is above 1, so that rare buckets fill whole batches."""
+    """How often each image is used per epoch, in runs of engine version 1. Later runs use every image equally often, whatever the batch size, so it changes nothing."""
 
     caption_shuffle: bool = Field(False, title="Shuffle captions")
     """Shuffles the comma-separated parts of a caption at every step, so that their order is not learned. For tag captions. Keeps the text encoder in memory."""

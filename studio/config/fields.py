@@ -8,7 +8,7 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from studio.config.registry import OneOf
+from studio.config.registry import NOT_A_SETTING, OneOf
 from studio.core.errors import StudioError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -31,12 +31,14 @@ class Leaf:
 
 
 def leaves(model: BaseModel) -> list[Leaf]:
-    """Every parameter of every section, in order."""
+    """Every parameter of every section, in order; not what the studio keeps there itself."""
     found = []
     for section, value in model:
         if not isinstance(value, BaseModel):
             continue
         for name, field in type(value).model_fields.items():
+            if NOT_A_SETTING in field.metadata:
+                continue
             kind, optional, choices = _unwrap(field.annotation)
             choices = next((limit.names for limit in field.metadata if isinstance(limit, OneOf)), choices)
             found.append(

@@ -25,6 +25,9 @@ class Entry:
     """Trainer -> what its settings call it, in lower case, without a module."""
 
 
+NOT_A_SETTING = "not a setting"
+"""Annotation of a config field that the studio keeps itself: it has no widget, help or place in tables."""
+
 Kind = TypeVar("Kind", bound=Entry)
 
 

@@ -10,6 +10,9 @@ ENGINE = 2
 1 is that of studio 0.1. What is different since then:
 - 2: dropped captions get the family's unconditional input also while text encoders are trained.
 - 2: the decay of the EMA warms up.
+- 2: aspect-ratio buckets up to 4:1 (`datasets.buckets`), not the table of diffusers up to 2:1.
+- 2: every image is used equally often (`training.order`), not those of small buckets more often.
+- 2: an image whose mask has no light part in its bucket is left out.
 - 2: prompts whose padding is masked are padded no further than a batch needs, and without padding there is no mask.
 """
 

@@ -9,9 +9,12 @@ from studio.config import registry
 from studio.config.registry import Entry
 
 if TYPE_CHECKING:
+    from studio.config import extension
     from studio.config.training import TrainingConfig
 
 DIFFUSERS = "diffusers.optimization"
+LEAST_RATE = 0.01
+"""Part of the learning rate below which added steps would learn next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,57 @@ SCHEDULES: tuple[Schedule, ...] = (
 
 def get(name: str) -> Schedule:
     return registry.find(SCHEDULES, name)
+
+
+def learning_rate(training: "TrainingConfig", step: int) -> float:
+    """Learning rate of step `step` (from 0): linear warm-up, then the schedule; then the extensions of the run."""
+    return _rate(training, step, len(training.extensions))
+
+
+def last_rate(training: "TrainingConfig") -> float:
+    """Learning rate of the last step."""
+    return learning_rate(training, training.max_train_steps - 1)
+
+
+def _rate(training: "TrainingConfig", step: int, count: int) -> float:
+    """The learning rate where only the first `count` extensions exist."""
+    while count and step < training.extensions[count - 1].from_step:
+        count -= 1
+    end = training.extensions[count].from_step if count < len(training.extensions) else training.max_train_steps
+    if not count:
+        return _scheduled(training, step, training.lr_warmup_steps, end, 0.0)
+    extension = training.extensions[count - 1]
+    before = _rate(training, extension.from_step - 1, count - 1)
+    if extension.schedule == "keep":
+        return before
+    return _scheduled(training, step - extension.from_step, extension.lr_warmup_steps, end - extension.from_step, before)
+
+
+def _scheduled(training: "TrainingConfig", step: int, warmup: int, steps: int, before: float) -> float:
+    """Linear warm-up from the rate `before`, then the schedule, over `steps` steps."""
+    if step < warmup:
+        return before + (training.learning_rate - before) * (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, steps - warmup)
+    return training.learning_rate * rate_factor(training, progress)
+
+
+def suggested_extension(training: "TrainingConfig") -> "extension.Schedule":
+    """How to go on after the last step: at the last learning rate, except where that has fallen so low that nothing would be learned."""
+    return "new" if last_rate(training) < LEAST_RATE * training.learning_rate else "keep"
+
+
+def describe_extensions(training: "TrainingConfig") -> list[str]:
+    """Each extension in a sentence, with its learning rate."""
+    sentences = []
+    for number, each in enumerate(training.extensions):
+        after = training.extensions[number + 1 :]
+        count = (after[0].from_step if after else training.max_train_steps) - each.from_step
+        if each.schedule == "keep":
+            rate = f"at the last learning rate, {learning_rate(training, each.from_step):.2g}, constant"
+        else:
+            rate = f"with a new {get(training.lr_scheduler).name} schedule, after a warm-up of {each.lr_warmup_steps:,} steps"
+        sentences.append(f"Extended by {count:,} steps after step {each.from_step:,}, {rate}.")
+    return sentences
 
 
 def rate_factor(training: "TrainingConfig", progress: float) -> float:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from studio.config import optimizers, schedules
-from studio.config.registry import OneOf, described
+from studio.config.extension import Extension
+from studio.config.registry import NOT_A_SETTING, OneOf, described
 
 
 class TrainingConfig(BaseModel):
@@ -42,6 +43,9 @@ class TrainingConfig(BaseModel):
 
     lr_warmup_steps: int = Field(0, title="Warm-up steps", ge=0, le=10_000)
     """The learning rate grows linearly from zero over this many steps. A short warm-up avoids an unstable start. 0 is off."""
+
+    extensions: Annotated[tuple[Extension, ...], NOT_A_SETTING] = ()
+    """Steps that were added after the run had finished, in order. Runs extended by version 0.1 have no entry: their schedule is stretched."""
 
     weight_decay: float = Field(1e-2, title="Weight decay", ge=0, le=1)
     """Pulls the trained weights towards zero at every step. Higher regularises more. 0.01 is usual."""

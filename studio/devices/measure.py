@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from studio.adapters.header import read_header
 from studio.adapters.layers import inject, peft_config
 from studio.config import TrainConfig
+from studio.datasets.buckets import bucket_table
 from studio.devices.counting import PeakCounter, fused_kernels
 from studio.devices.footprint import Footprint, GenerationFootprint
 from studio.families.base import Family
@@ -39,9 +40,10 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
     side, sample_side = config.dataset.resolution, config.samples.resolution or native
     sample_bytes = forward_bytes(family, denoiser, (sample_side, sample_side))
     fused = config.runtime.attention != "math"
-    step_bytes, attention_bytes, heads = peak_step_bytes(family, denoiser, (side, side), fused)
+    bucket = largest_bucket(family, config, base)
+    step_bytes, attention_bytes, heads = peak_step_bytes(family, denoiser, bucket, fused)
     family.enable_gradient_checkpointing(denoiser)
-    checkpointed_bytes, _, _ = peak_step_bytes(family, denoiser, (side, side), fused)
+    checkpointed_bytes, _, _ = peak_step_bytes(family, denoiser, bucket, fused)
     autoencoder = meta_autoencoder(family, base)
     return Footprint(
         base_parameters=base_parameters,
@@ -71,6 +73,15 @@ def measure_generation(family: Family, base: BaseFolder, size: tuple[int, int], 
         sample_bytes=forward_bytes(family, denoiser, size) * (2 if guidance else 1),
         tile_bytes=tile_bytes(family, meta_autoencoder(family, base), max(size)),
     )
+
+
+def largest_bucket(family: Family, config: TrainConfig, base: BaseFolder | None) -> tuple[int, int]:
+    """(height, width) of the bucket with the largest area, which is a little more than that of the square."""
+    side = config.dataset.resolution
+    if base is None:
+        return side, side
+    table = bucket_table(side, family.bucket_step(base), family.longest_side(base), config.runtime.filled_engine)
+    return max(table.sizes, key=lambda size: size[0] * size[1])
 
 
 def count_adapter_parameters(config: TrainConfig, family: Family, base: BaseFolder | None) -> int:

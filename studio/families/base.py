@@ -74,6 +74,10 @@ class Family(ABC):
         """Sides of training images are multiples of this: a transformer joins 2 x 2 latents of 8 x 8 pixels to a token."""
         return 16
 
+    def longest_side(self, base: BaseFolder) -> int | None:
+        """Longest side in pixels that the denoiser's table of positions reaches; None for families that compute positions of any number."""
+        return None
+
     def uses_negative_prompt(self, index: Mapping[str, Any], denoiser: Mapping[str, Any]) -> bool:
         """Whether a negative prompt has any effect on a base, from its model_index.json and its denoiser's config. Either may be incomplete, as
         in an offer: missing keys have the defaults of the class."""

@@ -82,12 +82,22 @@ class Base:
         return self.offer.resolution if self.offer else self._read(self.family.resolution, None) if self.family else None
 
     @property
+    def bucket_step(self) -> int:
+        """Sides of training images are multiples of this."""
+        return self._read(self.family.bucket_step, SIDE_STEP) if self.family else SIDE_STEP
+
+    @property
+    def longest_side(self) -> int | None:
+        """Longest side of a training image in pixels; None without a limit, or while that is unknown."""
+        return self._read(self.family.longest_side, None) if self.family else None
+
+    @property
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Format -> (width, height), each with about the base's native number of pixels; empty while that is unknown."""
         side = self.resolution
         if side is None or self.family is None:
             return {}
-        step = self._read(self.family.bucket_step, SIDE_STEP)
+        step = self.bucket_step
         narrow = max(step, round(side * math.sqrt(PORTRAIT) / step) * step)
         tall = side * side // narrow // step * step
         return {"square": (side, side), "portrait": (narrow, tall), "landscape": (tall, narrow)}

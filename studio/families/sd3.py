@@ -90,6 +90,11 @@ class StableDiffusion3(Family):
     def resolution(self, base: BaseFolder) -> int:
         return base.component_config("transformer")["sample_size"] * 8
 
+    def longest_side(self, base: BaseFolder) -> int | None:
+        transformer = base.component_config("transformer")
+        table = transformer.get("pos_embed_max_size")
+        return table and table * transformer.get("patch_size", 2) * 8
+
     def architecture(self, base: BaseFolder) -> str:
         if not base.component_config("transformer").get("qk_norm"):
             return "stable-diffusion-v3-medium/lora"

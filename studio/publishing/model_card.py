@@ -8,6 +8,7 @@ import re
 from huggingface_hub import ModelCard, ModelCardData
 
 from studio.config import TrainConfig, fields
+from studio.config.schedules import describe_extensions
 from studio.core.errors import StudioError
 from studio.hub.client import WEIGHTS_NAME
 from studio.publishing.facts import Base, CardFacts, clean_line
@@ -125,10 +126,14 @@ def _training(facts: CardFacts) -> str:
     dark = f"{config.dataset.mask_floor:.0%}" if config.dataset.mask_floor else "0"
     masked = f", {trained.masked} of them with a mask (loss weight of masked-out areas: {dark})" if trained.masked else ""
     early = f" of {config.training.max_train_steps} planned" if trained.stopped_early else ""
+    # Only what had been added before the published step.
+    happened = [
+        text for extension, text in zip(config.training.extensions, describe_extensions(config.training)) if extension.from_step < trained.steps
+    ]
     lines = [
         "## Training",
         f"{trained.steps} steps{early}{took}{device}, on {trained.images} images{masked}. "
-        "The training images and captions are not part of this repository.",
+        f"{''.join(f'{sentence} ' for sentence in happened)}The training images and captions are not part of this repository.",
         f"- Base model: {_base_name(facts.base)}",
         f"- Images and captions, sha256: `{trained.dataset_sha256}`",
         f"- {WEIGHTS_NAME}, sha256: `{trained.adapter_sha256 or NOT_READ_YET}`",

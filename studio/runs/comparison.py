@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from studio.config import fields
+from studio.config import fields, schedules
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.datasets.trigger_words import to_placeholder
@@ -45,6 +45,9 @@ def find_differences(runs: Sequence[Run]) -> list[Difference]:
         if all(value == values[0] for value in values) or leaf.path in SHOWN_WITH_THE_DATASET or (leaf.path == "lora.alpha" and alpha_follows_rank):
             continue
         found.append(Difference(leaf.path, leaf.title, tuple(map(format_value, values))))
+    extensions = [" ".join(schedules.describe_extensions(config.training)) for config in configs]
+    if len(set(extensions)) > 1:
+        found.append(Difference("training.extensions", "Extended", tuple(map(format_value, extensions))))
     return found
 
 

@@ -12,6 +12,8 @@ from studio import config as configs
 from studio.config import TrainConfig
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace, copy_atomically, new_id, write_atomically
+from studio.datasets.buckets import bucket_table
+from studio.datasets.image_notes import NotedImage, image_notes
 from studio.datasets.importing.mask_names import mask_name
 from studio.families import bases
 from studio.runs import library
@@ -23,6 +25,8 @@ class ImageFacts(Protocol):
 
     @property
     def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
     @property
     def file(self) -> Path: ...
     @property
@@ -67,7 +71,8 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts,
     for image in images:
         name = f"{image.id}.png"
         _link_or_copy(image.file, run.dataset_dir / "pictures" / name)
-        listing.append({"sha256": image.id, "file": name, "caption": image.caption, "width": image.width, "height": image.height})
+        facts = {"caption": image.caption, "width": image.width, "height": image.height}
+        listing.append({"sha256": image.id, "file": name, "name": image.name, **facts})
         if image.mask:
             listing[-1]["mask"] = mask_name(image.id)
             _link_or_copy(image.mask, run.dataset_dir / "pictures" / mask_name(image.id))
@@ -84,6 +89,14 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts,
     }
     _write(run, config, snapshot, start)
     return run
+
+
+def dataset_notes(config: TrainConfig, images: Sequence[ImageFacts]) -> list[str]:
+    """Notes on images that a run with these settings would crop, enlarge, or perhaps not use. Approximate while the base is not on this computer."""
+    base = bases.get_base(config.model.base_model, config.model.revision)
+    table = bucket_table(config.dataset.resolution, base.bucket_step, base.longest_side, config.runtime.filled_engine)
+    noted = [NotedImage(image.name, image.height, image.width) for image in images]
+    return image_notes(noted, table, config.training.max_train_steps * config.training.gradient_accumulation_steps)
 
 
 def repeat_run(earlier: Run, workspace: Workspace, config: TrainConfig, title: str) -> Run:

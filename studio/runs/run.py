@@ -11,9 +11,11 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import get_args
 
 from studio import config as configs
-from studio.config import TrainConfig, fields
+from studio.config import TrainConfig, fields, schedules
+from studio.config.extension import Extension, Schedule, warmup_steps
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.workspace import RUNS, Workspace, write_atomically
@@ -81,18 +83,28 @@ class Run:
             configs.load(file), {"model.revision": current.model.revision, "training.max_train_steps": current.training.max_train_steps}
         )
 
-    def extend(self, more: int) -> None:
-        """Add `more` steps to a finished run; it can then be resumed from its last checkpoint."""
+    def extend(self, more: int, schedule: str = "") -> Extension:
+        """Add `more` steps to a finished run; it can then be resumed from its last checkpoint.
+
+        `schedule`: "keep" goes on at the last learning rate, "new" repeats the run's schedule after a warm-up. Empty keeps the rate unless it has
+        fallen so low that nothing would be learned.
+        """
         with self.lock():
             if self.state != "finished":
                 raise StudioError(f"{self.title} is {self.state}; only a finished run can be extended. Resume it instead.")
             if not any(self.checkpoints_dir.glob("step-*/manifest.json")):
                 raise StudioError(f"{self.title} has no checkpoint to resume from; start a new run from its LoRA instead.")
             config = self.config
-            before = config.training.max_train_steps
-            after = fields.replace(config, {"training.max_train_steps": before + _checked_steps(more)})
-            self.write_config(after)
-            self.append({"kind": "extended", "from": before, "to": before + more})
+            training, before = config.training, config.training.max_train_steps
+            total = before + _checked_steps(more)
+            chosen = _checked_schedule(schedule or schedules.suggested_extension(training))
+            warmup = warmup_steps(training.lr_warmup_steps, more) if chosen == "new" else 0
+            added = Extension(from_step=before, schedule=chosen, lr_warmup_steps=warmup)
+            extensions = [each.model_dump() for each in (*training.extensions, added)]
+            self.write_config(fields.replace(config, {"training.max_train_steps": total, "training.extensions": extensions}))
+            rate = {"lr": schedules.last_rate(training)} if chosen == "keep" else {"lr_warmup_steps": warmup}
+            self.append({"kind": "extended", "from": before, "to": total, "schedule": chosen, **rate})
+            return added
 
     @property
     def snapshot(self) -> dict:
@@ -209,3 +221,10 @@ def _checked_steps(more: int) -> int:
     if type(more) is not int or more < 1:
         raise StudioError(f"{more!r} is not a valid number of steps to add; give an integer from 1.")
     return more
+
+
+def _checked_schedule(schedule: str) -> Schedule:
+    for choice in get_args(Schedule):
+        if choice == schedule:
+            return choice
+    raise StudioError(f"{schedule!r} is not a way to extend a run; choose keep (the last learning rate) or new (a new schedule with warm-up).")

@@ -1,10 +1,8 @@
-"""Batches of a run: aspect-ratio buckets, the order of examples, augmentation and all random numbers of each step.
+"""Batches of a run: examples in their order, augmentation and all random numbers of each step.
 
-The examples of a batch are a function of (seed, step), so a checkpoint stores nothing about the order.
 Shapes: B batch, C channels, H and W height and width (of pixels or latents).
 """
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy
@@ -12,11 +10,13 @@ import torch
 from torch import Tensor
 
 from studio.config.dataset import DatasetConfig
+from studio.config.runtime import ENGINE
 from studio.config.training import TrainingConfig
 from studio.families import padding
 from studio.training.distributed import SINGLE_PROCESS, Shard
 from studio.training.encoding_cache import Conditions, Encodings
 from studio.training.examples import Example
+from studio.training.order import EpochOrder, FairOrder, Order
 from studio.training.rng import Purpose, make_rng
 
 
@@ -34,24 +34,33 @@ class Batch:
 class BatchLoader:
     """Batches of any step, without state: random access by step instead of an iterator.
 
-    `shard`: the part of this process. `stream` separates the random numbers of two sets of examples (dataset 0, prior images 1).
+    `shard`: the part of this process. `stream` separates the random numbers of two sets of examples (dataset 0, prior images 1). `engine` is that
+    of the run, which decides the order.
     """
 
-    def __init__(self, examples: list[Example], config: DatasetConfig, training: TrainingConfig, shard: Shard = SINGLE_PROCESS, stream: int = 0):
+    def __init__(
+        self,
+        examples: list[Example],
+        config: DatasetConfig,
+        training: TrainingConfig,
+        shard: Shard = SINGLE_PROCESS,
+        stream: int = 0,
+        engine: int = ENGINE,
+    ):
         self.examples, self.config, self.shard, self.stream, self.seed = examples, config, shard, stream, training.seed
         self.batch_size, self.accumulation, self.noise_offset = training.train_batch_size, training.gradient_accumulation_steps, training.noise_offset
-        self.buckets = [example.bucket for example in examples for _ in range(config.repeats)]
-        self._epoch: tuple[int, list[list[int]]] | None = None
+        # With a fair order, repeats would only make epochs longer.
+        self.repeats = 1 if engine >= 2 else config.repeats
+        self._engine = engine
+        self._order: Order | None = None
 
     def indices(self, step: int, part: int = 0) -> list[int]:
         """Indices of the examples in global batch `part` (of the accumulated ones) of step `step`, both from 0: one bucket, always full."""
-        size = self.batch_size * self.shard.processes
-        if self._epoch is None:
-            self._epoch = (0, batch_order(self.buckets, size, self.seed, 0, self.stream))
-        epoch, position = divmod(step * self.accumulation + part, len(self._epoch[1]))
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, batch_order(self.buckets, size, self.seed, epoch, self.stream))
-        return [index // self.config.repeats for index in self._epoch[1][position]]
+        if self._order is None:
+            buckets = [example.bucket for example in self.examples for _ in range(self.repeats)]
+            kind = FairOrder if self._engine >= 2 else EpochOrder
+            self._order = kind(buckets, self.batch_size * self.shard.processes, self.seed, self.stream)
+        return [index // self.repeats for index in self._order.batch(step * self.accumulation + part)]
 
     def batches(self, step: int) -> list[Batch]:
         """This process's batches of one step, one per accumulation. Random numbers depend only on (seed, step, index in the global batch)."""
@@ -109,21 +118,6 @@ def collate(rows: list[Batch]) -> Batch:
         [caption for row in rows for caption in row.captions],
         masks,
     )
-
-
-def batch_order(buckets: list[tuple[int, int]], batch_size: int, seed: int, epoch: int, stream: int = 0) -> list[list[int]]:
-    """Batches of one epoch as lists of indices: each image at least once, one bucket per batch; a short last batch is filled from its bucket."""
-    rng = make_rng(Purpose.ORDER, seed, epoch, stream << 32)
-    members = defaultdict(list)
-    for index, bucket in enumerate(buckets):
-        members[bucket].append(index)
-    batches = []
-    for bucket in sorted(members):
-        order = rng.permutation(members[bucket]).tolist()
-        missing = -len(order) % batch_size
-        order += [order[i % len(order)] for i in rng.permutation(max(missing, len(order)))[:missing]]
-        batches += [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return [batches[i] for i in rng.permutation(len(batches))]
 
 
 class ConditionCache:

@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
-from diffusers.training_utils import find_nearest_bucket, generate_aspect_ratio_buckets
 from torch import Tensor
 
 from studio.config import TrainConfig
 from studio.config.dataset import DatasetConfig
+from studio.config.runtime import ENGINE
+from studio.core.errors import StudioError
+from studio.datasets.buckets import bucket_table
+from studio.datasets.image_notes import NotedImage, image_notes, named
 from studio.families.base import Family
+from studio.families.facts import BaseFolder
 from studio.runs.run import Run
 from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Encodings, read_mask
@@ -34,6 +38,11 @@ class Example:
     mask_1HW: Tensor | None = None
     mirrored: "Example | None" = None
 
+    @property
+    def teaches(self) -> bool:
+        """Whether its mask, if it has one, has any light part left in the bucket."""
+        return self.mask_1HW is None or bool(self.mask_1HW.any())
+
 
 def load_examples(
     images: list[dict],
@@ -42,20 +51,60 @@ def load_examples(
     encodings: Encodings,
     should_stop: Callable[[], bool],
     on_progress: Callable[[int, int], None],
+    engine: int = ENGINE,
 ) -> list[Example] | None:
-    """Encode the images of a snapshot. `should_stop()` is called before each image, True returns None; `on_progress(done, total)` after each."""
-    buckets = generate_aspect_ratio_buckets(config.resolution, divisibility=encodings.family.bucket_step(encodings.base))
-    examples = []
-    for image in images:
+    """Encode the images of a snapshot. `should_stop()` is called before each image, True returns None; `on_progress(done, total)` after each.
+
+    An image whose mask has no light part in its bucket is left out. A run of engine 1 keeps it, since its order of images was drawn with it.
+    """
+    base, family = encodings.base, encodings.family
+    table = bucket_table(config.resolution, family.bucket_step(base), family.longest_side(base), engine)
+    examples, dark = [], []
+    for done, image in enumerate(images, 1):
         if should_stop():
             return None
-        size = buckets[find_nearest_bucket(image["height"], image["width"], buckets)]
+        size = table.nearest(image["height"], image["width"])
         example = _example(image, folder, size, config, encodings, mirror=False)
-        if config.flip:
-            example = replace(example, mirrored=_example(image, folder, size, config, encodings, mirror=True))
-        examples.append(example)
-        on_progress(len(examples), len(images))
+        if not example.teaches:
+            dark.append(image)
+        if example.teaches or engine < 2:
+            if config.flip:
+                example = replace(example, mirrored=_example(image, folder, size, config, encodings, mirror=True))
+            examples.append(example)
+        on_progress(done, len(images))
+    if dark:
+        encodings.notes.append(_dark_note(dark, left_out=engine >= 2))
     return examples
+
+
+def check_masks(examples: list[Example], images: list[dict]) -> None:
+    """StudioError if nothing is left to train on: all these images were left out, or their examples teach nothing."""
+    if not any(example.teaches for example in examples):
+        raise StudioError(
+            f"No image has anything to train on: the light part of every mask lies outside the crop to the bucket, in {named(names(images))}. "
+            "Crop these images, enlarge or remove their masks, or switch off “Masked training”."
+        )
+
+
+def size_notes(images: list[dict], config: TrainConfig, base: BaseFolder, family: Family) -> list[str]:
+    """Notes on images of the snapshot that the run crops, enlarges, or may not use."""
+    table = bucket_table(config.dataset.resolution, family.bucket_step(base), family.longest_side(base), config.runtime.filled_engine)
+    noted = [NotedImage(name, image["height"], image["width"]) for name, image in zip(names(images), images)]
+    return image_notes(noted, table, config.training.max_train_steps * config.training.gradient_accumulation_steps)
+
+
+def names(images: list[dict]) -> list[str]:
+    """Names of a snapshot's images; earlier runs have only their files, named by a hash."""
+    return [image.get("name") or image["file"][:12] for image in images]
+
+
+def _dark_note(images: list[dict], left_out: bool) -> str:
+    several = len(images) > 1
+    outcome = ("are" if several else "is") + " left out" if left_out else f"teach{'' if several else 'es'} nothing"
+    return (
+        f"{f'{len(images)} images' if several else '1 image'} {outcome}, because the light part of the mask lies outside the crop to the bucket: "
+        f"{named(names(images))}. Crop {'them' if several else 'it'} yourself, or enlarge or remove the mask{'s' if several else ''}."
+    )
 
 
 def _example(image: dict, folder: Path, size: tuple[int, int], config: DatasetConfig, encodings: Encodings, mirror: bool) -> Example:
@@ -90,7 +139,8 @@ def encode_images(run: Run, encodings: Encodings, config: TrainConfig, images: l
             return None
     folder = run.dataset_dir / "pictures"
     should_stop = (lambda: run.stop_requested) if group.is_main else (lambda: False)
-    examples = load_examples(images, folder, config.dataset, encodings, should_stop, report if group.is_main else lambda done, count: None)
+    on_progress = report if group.is_main else (lambda done, count: None)
+    examples = load_examples(images, folder, config.dataset, encodings, should_stop, on_progress, config.runtime.filled_engine)
     if group.is_main:
         group.barrier()
         group.broadcast(int(examples is None))

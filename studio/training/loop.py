@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from studio.config import optimizers, schedules
-from studio.config.training import TrainingConfig
+from studio.config import optimizers
+from studio.config.schedules import learning_rate
 from studio.core import hashes, packages, platform, storage
 from studio.core.errors import StudioError
 from studio.devices import memory, runtime
@@ -33,7 +33,7 @@ from studio.training.checkpoints import Disk
 from studio.training.disk_full import WaitingDisk, WaitingRun
 from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Encodings
-from studio.training.examples import encode_images, split_validation, truncation_notes
+from studio.training.examples import check_masks, encode_images, size_notes, split_validation, truncation_notes
 from studio.training.lora import add_lora, load_start_weights, save_adapter
 from studio.training.metrics import STEPS_BETWEEN_READS, MetricsReader, NotFinite
 from studio.training.parameters import TrainedParameters
@@ -76,6 +76,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
             run.clear_stop()
             run.append({"kind": "stopped", "step": last_step(run)})
         return
+    check_masks(examples, training_images)
     conditions = ConditionCache(encodings, device, trim=config.runtime.filled_engine >= 2)
     samples = SampleGrid(run, config, base, family, encodings, disk)
     keep_text_encoders = config.lora.text_encoder or config.dataset.caption_shuffle
@@ -111,8 +112,9 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         check_disk_space(run, config, parameters)
 
     # Create the data loaders, the training step and the validation.
-    loader = BatchLoader(examples, config.dataset, training, group.shard)
-    prior_loader = BatchLoader(prior_examples, config.dataset, training, group.shard, stream=1)
+    engine = config.runtime.filled_engine
+    loader = BatchLoader(examples, config.dataset, training, group.shard, engine=engine)
+    prior_loader = BatchLoader(prior_examples, config.dataset, training, group.shard, stream=1, engine=engine)
     objective = resolve_objective(family.objective(pipeline, device), training)
     training_step = TrainingStep(config, family, pipeline, objective, parameters, conditions, group)
     validation = Validation(validation_examples, config.validation, training.seed, training_step)
@@ -160,6 +162,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         captions = [image["caption"] for image in run.snapshot["pictures"]]
         rate_note = optimizers.rate_note(training.optimizer, training.learning_rate)
         notes = [
+            *size_notes(training_images, config, base, family),
             *encodings.notes,
             *truncation_notes(family, pipeline, captions),
             *([rate_note] if rate_note else []),
@@ -238,14 +241,6 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         return
     run_log.log_end("finished", step, config, time.monotonic() - started)
     run.append({"kind": "finished", "step": step, "seconds": time.monotonic() - started, "adapter": run.adapter_at(step).name})
-
-
-def learning_rate(training: TrainingConfig, step: int) -> float:
-    """Learning rate of step `step` (from 0): linear warm-up, then the schedule."""
-    if step < training.lr_warmup_steps:
-        return training.learning_rate * (step + 1) / (training.lr_warmup_steps + 1)
-    progress = (step - training.lr_warmup_steps) / max(1, training.max_train_steps - training.lr_warmup_steps)
-    return training.learning_rate * schedules.rate_factor(training, progress)
 
 
 def main(argv: list[str]) -> int:

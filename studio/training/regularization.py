@@ -32,7 +32,7 @@ def load_prior(run: Run, config: TrainConfig, base: BaseFolder, family: Family, 
         listing.append({"file": path.name, "sha256": sha256, "caption": config.prior.prompt, "width": side, "height": side})
     # The loaded VAE may have the dtype of generation; encoding needs float32.
     encodings.unload(("vae",))
-    examples = load_examples(listing, run.prior_dir, config.dataset, encodings, lambda: False, lambda done, total: None)
+    examples = load_examples(listing, run.prior_dir, config.dataset, encodings, lambda: False, lambda done, total: None, config.runtime.filled_engine)
     encodings.unload(("vae",))
     assert examples is not None, "Only a stop request leaves images out, and here none is read."
     return examples

@@ -6,7 +6,7 @@ The worker redirects the output of a training process to logs/<run>.log; a resum
 import logging
 import os
 
-from studio.config import TrainConfig, fields
+from studio.config import TrainConfig, fields, schedules
 from studio.core.logging import configure, log_packages
 from studio.devices import runtime
 from studio.families.base import Family
@@ -39,6 +39,8 @@ def log_start(run: Run, config: TrainConfig, base: BaseFolder, family: Family) -
     log.info("base: %s, family %s, revision %s, %s", base.id, family.name, base.revision or "of a local folder", family.base_title(base))
     log.info("dataset: %d images, %d masks, sha256 %s", len(images), sum("mask" in image for image in images), snapshot["sha256"])
     log.info("optimizer: %s, learning rate %g, %s", config.training.optimizer, config.training.learning_rate, config.training.lr_scheduler)
+    for sentence in schedules.describe_extensions(config.training):
+        log.info("%s", sentence)
     log.info("resolved automatically: %s", ", ".join(resolved) or "nothing")
     log.info("settings other than the defaults: %s", ", ".join(changed))
 

@@ -153,6 +153,15 @@ def test_the_card_states_known_facts_and_leaves_out_unknown_ones():
     assert "missing in some captions" in model_card.render(card_facts(trained=dataclasses.replace(TRAINED, captions_with_trigger=3)))
 
 
+def test_the_card_tells_how_an_extended_run_went_on():
+    facts = card_facts()
+    training = {**facts.config.training.model_dump(), "max_train_steps": 300, "extensions": [{"from_step": 200, "schedule": "keep"}]}
+    longer = dataclasses.replace(facts, config=fields.replace(facts.config, {f"training.{name}": value for name, value in training.items()}))
+    at_the_end = dataclasses.replace(longer, trained=dataclasses.replace(TRAINED, steps=300))
+    assert "Extended by 100 steps after step 200, at the last learning rate, 0.0001, constant." in model_card.render(at_the_end)
+    assert "Extended" not in model_card.render(longer), "the LoRA of step 200 has none of the added steps"
+
+
 def test_a_real_person_and_their_consent_are_on_the_card():
     card = model_card.render(card_facts(rights=Rights("Photographed by me.", "Ana", True, "Signed by Ben (2026-11-01)")))
     assert "show a real person" in card and "Signed by Ben" in card and "Stated by Ana" in card

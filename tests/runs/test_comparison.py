@@ -4,7 +4,7 @@ import pytest
 
 from studio.core.errors import StudioError
 from studio.runs import comparison
-from tests.trained import PROMPTS, finished_run
+from tests.trained import PROMPTS, finished_run, keep_state
 
 
 def test_only_settings_that_differ_are_told_with_their_value_in_each_run(workspace):
@@ -52,3 +52,13 @@ def test_two_to_six_runs_oldest_first(workspace):
             comparison.select_runs(workspace, some)
     with pytest.raises(StudioError, match="no run 'gone'"):
         comparison.select_runs(workspace, [ids[0], "gone"])
+
+
+def test_runs_that_were_extended_in_other_ways_differ(workspace):
+    runs = [finished_run(workspace, "training.lr_scheduler=linear") for _ in range(2)]
+    for run, schedule in zip(runs, ("keep", "new")):
+        keep_state(run, 200)
+        run.extend(100, schedule)
+    (found,) = comparison.find_differences(runs)
+    assert (found.path, found.title) == ("training.extensions", "Extended")
+    assert "at the last learning rate, 5e-07, constant" in found.values[0] and "a warm-up of 5 steps" in found.values[1]

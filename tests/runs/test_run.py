@@ -11,7 +11,7 @@ from studio.datasets.dataset import Dataset
 from studio.runs import library
 from studio.runs.creation import create_run, repeat_run
 from studio.runs.run import Run
-from tests.trained import finished_run
+from tests.trained import finished_run, keep_state
 
 
 @pytest.fixture
@@ -115,7 +115,9 @@ def test_a_finished_run_is_made_longer_and_can_go_on(workspace):
     run.extend(100)
     assert (run.config.training.max_train_steps, run.state) == (300, "stopped")
     told = run.events()[0][-1]
-    assert (told["kind"], told["from"], told["to"]) == ("extended", 200, 300)
+    assert (told["kind"], told["from"], told["to"], told["schedule"], told["lr"]) == ("extended", 200, 300, "keep", 1e-4)
+    (added,) = run.config.training.extensions
+    assert (added.from_step, added.schedule) == (200, "keep") and run.requested.training.extensions == ()
     assert run.requested.training.max_train_steps == 300
     with pytest.raises(StudioError, match="is stopped; only a finished run"):
         run.extend(100)
@@ -130,10 +132,18 @@ def test_a_number_of_steps_that_cannot_be_added_changes_nothing(workspace, more)
     assert (run.config.training.max_train_steps, run.state) == (200, "finished")
 
 
-def keep_state(run: Run, step: int) -> None:
-    folder = run.checkpoints_dir / f"step-{step:06d}"
-    folder.mkdir()
-    (folder / "manifest.json").write_text("{}")
+def test_a_run_whose_rate_has_fallen_to_nothing_goes_on_with_a_new_schedule(workspace):
+    run = finished_run(workspace, "training.lr_scheduler=cosine")
+    keep_state(run, 200)
+    with pytest.raises(StudioError, match="'stretch' is not a way to extend a run; choose keep"):
+        run.extend(100, "stretch")
+    assert run.state == "finished" and run.config.training.extensions == ()
+    run.extend(100)
+    assert [each.model_dump() for each in run.config.training.extensions] == [{"from_step": 200, "schedule": "new", "lr_warmup_steps": 5}]
+    assert run.events()[0][-1]["schedule"] == "new"
+    run.append({"kind": "finished", "step": 300})
+    run.extend(50, "keep")
+    assert [each.schedule for each in run.config.training.extensions] == ["new", "keep"] and run.config.training.max_train_steps == 350
 
 
 def test_a_run_that_starts_from_a_lora_keeps_a_copy_of_it(workspace, dataset):

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 from collections import Counter
 
@@ -10,10 +11,11 @@ from studio.config.dataset import DatasetConfig
 from studio.config.training import TrainingConfig
 from studio.config.validation import ValidationConfig
 from studio.families.objectives import FlowMatching, Shift
-from studio.training.batches import Batch, BatchLoader, batch_order
+from studio.training.batches import Batch, BatchLoader
 from studio.training.distributed import SINGLE_PROCESS, Shard
 from studio.training.encoding_cache import Encodings, evict_oldest, read_mask, read_pixels
 from studio.training.examples import Example, load_examples, split_validation
+from studio.training.order import EpochOrder, FairOrder
 from studio.training.rng import Purpose, make_rng
 from studio.training.validation import NOISE_QUANTILES, Validation
 from tests.tiny import FAMILY, tiny_base  # noqa: F401 - fixtures
@@ -33,25 +35,6 @@ def examples(count: int = 7, batch_size: int = 2, accumulation: int = 1, shard: 
 def same(one: Batch, other: Batch) -> bool:
     tensors = all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("latents_BCHW", "noise_BCHW", "uniform_B"))
     return tensors and one.captions == other.captions
-
-
-def test_an_epoch_contains_every_image_and_never_mixes_shapes():
-    for epoch in range(20):
-        batches = batch_order(BUCKETS, 3, seed=1, epoch=epoch)
-        assert all(len(batch) == 3 for batch in batches)
-        assert all(len({BUCKETS[index] for index in batch}) == 1 for batch in batches)
-        assert set().union(*batches) == set(range(7))
-
-
-def test_a_short_batch_is_filled_fairly():
-    seen = Counter(index for epoch in range(400) for batch in batch_order(BUCKETS[:5], 4, seed=1, epoch=epoch) for index in batch)
-    assert max(seen.values()) < 1.2 * min(seen.values())
-
-
-def test_the_order_is_a_function_of_seed_and_epoch():
-    assert batch_order(BUCKETS, 2, 1, 3) == batch_order(BUCKETS, 2, 1, 3)
-    assert batch_order(BUCKETS, 2, 1, 3) != batch_order(BUCKETS, 2, 1, 4)
-    assert batch_order(BUCKETS, 2, 1, 3) != batch_order(BUCKETS, 2, 2, 3)
 
 
 def test_a_batch_does_not_depend_on_the_batches_before_it():
@@ -90,9 +73,19 @@ def test_accumulated_batches_are_the_next_ones_and_have_random_numbers_of_their_
     assert set(one.captions).isdisjoint(two.captions) and not torch.equal(one.noise_BCHW, two.noise_BCHW)
 
 
-def test_repeats_repeat_an_image_in_an_epoch():
-    seen = Counter(caption for step in range(3) for caption in examples(2, 2, repeats=3).batches(step)[0].captions)
-    assert set(seen.values()) == {3}
+def test_repeats_repeat_an_image_in_an_epoch_of_engine_1():
+    training = TrainingConfig(seed=5, train_batch_size=2)
+    for engine, times in ((1, 3), (2, 2)):
+        loader = BatchLoader([example(i) for i in range(3)], DatasetConfig(repeats=3), training, engine=engine)
+        seen = Counter(index for step in range(3) for index in loader.indices(step))
+        assert set(seen.values()) == {times}
+
+
+def test_the_engine_of_a_run_decides_its_order():
+    shown, training = [dataclasses.replace(example(i), bucket=BUCKETS[i]) for i in range(7)], TrainingConfig(seed=5, train_batch_size=3)
+    for engine, kind in ((1, EpochOrder), (2, FairOrder)):
+        loader, order = BatchLoader(shown, DatasetConfig(), training, engine=engine, stream=1), kind(BUCKETS, 3, 5, stream=1)
+        assert [loader.indices(step) for step in range(30)] == [order.batch(step) for step in range(30)]
 
 
 def test_validation_images_are_chosen_by_the_seed_and_one_image_is_left():
@@ -117,8 +110,10 @@ class Blocks:
 
     class family:
         bucket_step = staticmethod(lambda base: 8)
+        longest_side = staticmethod(lambda base: None)
 
     base = None
+    notes: list[str] = []
 
     def latents(self, path, sha256, size, mirror):
         mean_CHW = torch.nn.functional.avg_pool2d(read_pixels(path, size, mirror), 8)[0]
@@ -212,3 +207,11 @@ def test_validation_uses_the_mean_of_the_posterior():
     for index, one in enumerate(held):
         for quantile in NOISE_QUANTILES:
             assert torch.equal(validation._batch(index, quantile).latents_BCHW[0], one.mean_CHW)
+
+
+@pytest.mark.parametrize(("engine", "bucket"), [(1, (48, 88)), (2, (32, 128))])
+def test_a_run_keeps_the_bucket_table_of_its_engine(tmp_path, engine, bucket):
+    Image.new("RGB", (256, 64)).save(tmp_path / "a.png")
+    listing = [{"file": "a.png", "sha256": "a", "caption": "a card", "width": 256, "height": 64}]
+    (loaded,) = load_examples(listing, tmp_path, DatasetConfig(resolution=64), Blocks(), lambda: False, lambda *_: None, engine)
+    assert loaded.bucket == bucket and loaded.mean_CHW.shape == (3, bucket[0] // 8, bucket[1] // 8)

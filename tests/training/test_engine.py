@@ -20,9 +20,10 @@ from studio.core.errors import StudioError
 from studio.devices import memory
 from studio.generation.generator import Generator
 from studio.runs.run import Run
-from studio.training import backends, batches, loop
+from studio.training import backends, loop
 from studio.training.checkpoints import Disk, load_newest, save
 from studio.training.loop import learning_rate, train
+from studio.training.order import FairOrder
 from studio.training.parameters import TrainedParameters
 from studio.training.step import TrainingStep
 from tests.tiny import FAMILY, optimizer_settings, tiny_base, tiny_run  # noqa: F401 - fixtures
@@ -175,7 +176,8 @@ def test_gradient_checkpointing_gives_the_same_weights(workspace, tiny_base):  #
 
 def test_gradient_accumulation_equals_a_larger_batch(workspace, tiny_base):  # noqa: F811
     """A step on two images in one batch or in two: the same loss and LoRA except for the order of a sum."""
-    seed = next(s for s in range(99) if batches.batch_order(SQUARES, 2, s, 0)[0] == sum(batches.batch_order(SQUARES, 1, s, 0), []))
+    both, one_by_one = ({seed: FairOrder(SQUARES, size, seed) for seed in range(99)} for size in (2, 1))
+    seed = next(seed for seed in both if both[seed].batch(0) == one_by_one[seed].batch(0) + one_by_one[seed].batch(1))
     only = ["training.max_train_steps=1", "samples.prompts=[]", "saving.checkpoint_every=9", f"training.seed={seed}"]
     together = tiny_run(workspace, tiny_base, *only, "training.train_batch_size=2")
     after_another = tiny_run(workspace, tiny_base, *only, "training.train_batch_size=1", "training.gradient_accumulation_steps=2")
@@ -185,7 +187,8 @@ def test_gradient_accumulation_equals_a_larger_batch(workspace, tiny_base):  # n
         (run.dataset_dir / "dataset.json").write_text(json.dumps(snapshot))
         result(run)
     assert together.curve()[0]["loss"] == pytest.approx(after_another.curve()[0]["loss"], rel=1e-5)
-    assert all(torch.allclose(half, lora_b(after_another)[name], atol=1e-6) for name, half in lora_b(together).items())
+    # A step is 1e-3. Adam's first divides each gradient by itself plus an epsilon, so one near the epsilon shows the order of the sum.
+    assert all(torch.allclose(half, lora_b(after_another)[name], atol=5e-5) for name, half in lora_b(together).items())
 
 
 def test_validation_always_uses_the_same_noise(workspace, tiny_base):  # noqa: F811
@@ -535,3 +538,19 @@ def test_a_quantised_base_trains_and_resumes_and_its_lora_fits_the_original_base
     recipe = Recipe(prompt="a cat", num_inference_steps=2)
     with_it, without = (Generator(tiny_base, FAMILY).generate(recipe, stack) for stack in ([(uninterrupted.latest_adapter(), 1.0)], []))
     assert not numpy.array_equal(numpy.asarray(with_it), numpy.asarray(without))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "prodigy", "schedulefree", "adafactor_relative"])
+def test_an_extended_run_goes_on_at_its_last_rate_and_resumes_to_the_same_bytes(workspace, tiny_base, optimizer):  # noqa: F811
+    entry = optimizers.get(optimizer)
+    schedule = [] if entry.excludes_schedule else ["training.lr_scheduler=cosine"]
+    twins = [tiny_run(workspace, tiny_base, *optimizer_settings(entry), *schedule, "samples.prompts=[]") for _ in range(2)]
+    for run in twins:
+        result(run)
+        run.extend(4)
+        result(run)
+        run.extend(6, "new")
+    stop_at(twins[0], 13)
+    assert result(twins[0]) == result(twins[1])
+    rates = [event["lr"] for event in twins[0].curve()]
+    assert len(rates) == 16 and (rates[6:10] == [rates[5]] * 4 or entry.excludes_schedule)

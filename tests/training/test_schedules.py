@@ -7,6 +7,7 @@ import torch
 from diffusers.optimization import get_scheduler
 
 from studio.config import schedules
+from studio.config.extension import warmup_steps
 from studio.config.schedules import SCHEDULES
 from studio.config.training import TrainingConfig
 from studio.training.loop import learning_rate
@@ -61,3 +62,60 @@ def test_a_schedule_is_one_entry(monkeypatch):
     sudden = dataclasses.replace(schedules.get("constant"), name="sudden", factor=lambda progress, cycles, power: float(progress < 0.5))
     monkeypatch.setattr(schedules, "SCHEDULES", (*SCHEDULES, sudden))
     assert rates("sudden", steps=4, warmup=0) == [1, 1, 0, 0, 0]
+
+
+def extended(training: TrainingConfig, more: int, schedule: str, warmup: int = 0) -> TrainingConfig:
+    entry = {"from_step": training.max_train_steps, "schedule": schedule, "lr_warmup_steps": warmup}
+    extensions = [*(each.model_dump() for each in training.extensions), entry]
+    return TrainingConfig(**{**training.model_dump(), "max_train_steps": training.max_train_steps + more, "extensions": extensions})
+
+
+def every_rate(training: TrainingConfig) -> list[float]:
+    return [learning_rate(training, step) for step in range(training.max_train_steps)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_extended_run_keeps_its_last_rate_and_the_rates_before(name):
+    first = TrainingConfig(lr_scheduler=name, max_train_steps=10, lr_warmup_steps=2, learning_rate=1.0)
+    longer = extended(first, 10, "keep")
+    assert every_rate(longer)[:10] == every_rate(first) and set(every_rate(longer)[10:]) == {every_rate(first)[-1]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_new_schedule_starts_with_a_warm_up_from_the_last_rate(name):
+    first = TrainingConfig(lr_scheduler=name, max_train_steps=100, learning_rate=1.0)
+    longer = every_rate(extended(first, 40, "new", warmup=4))
+    last, added = longer[99], longer[100:]
+    assert longer[:100] == every_rate(first)
+    assert added[:4] == pytest.approx([last + (1 - last) * part / 5 for part in (1, 2, 3, 4)])
+    alone = TrainingConfig(lr_scheduler=name, max_train_steps=36, learning_rate=1.0)
+    assert added[4:] == pytest.approx(every_rate(alone))
+    assert max(after - before for before, after in zip(longer[99:], longer[100:])) <= 1 / 5 + 1e-9, "no jump up"
+
+
+def test_several_extensions_follow_one_another():
+    first = TrainingConfig(lr_scheduler="linear", max_train_steps=10, learning_rate=1.0)
+    second = extended(first, 10, "new", warmup=2)
+    third = extended(extended(second, 5, "keep"), 5, "new", warmup=1)
+    rates = every_rate(third)
+    assert rates[:20] == every_rate(second) and rates[20:25] == [rates[19]] * 5 and rates[20] < rates[25] < rates[26] == 1.0
+
+
+def test_a_run_that_an_older_version_extended_keeps_its_stretched_schedule():
+    stretched = TrainingConfig(lr_scheduler="cosine", max_train_steps=20, learning_rate=1.0)
+    assert learning_rate(stretched, 10) == pytest.approx(0.5)
+    longer = extended(stretched, 10, "keep")
+    assert every_rate(longer)[:20] == every_rate(stretched) and set(every_rate(longer)[20:]) == {every_rate(stretched)[-1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "suggested"),
+    [("constant", 1500, "keep"), ("cosine", 10, "keep"), ("cosine", 1500, "new"), ("linear", 50, "keep"), ("linear", 1500, "new")],
+)
+def test_a_new_schedule_is_suggested_where_the_last_rate_is_nearly_zero(name, steps, suggested):
+    assert schedules.suggested_extension(TrainingConfig(lr_scheduler=name, max_train_steps=steps)) == suggested
+
+
+@pytest.mark.parametrize(("run_warmup", "added", "steps"), [(0, 500, 25), (100, 500, 100), (0, 10, 1), (0, 1, 1), (400, 500, 250), (5, 3, 1)])
+def test_the_warm_up_of_a_new_schedule_is_that_of_the_run_or_a_twentieth(run_warmup, added, steps):
+    assert warmup_steps(run_warmup, added) == steps

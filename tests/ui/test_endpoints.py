@@ -247,9 +247,13 @@ def test_a_program_extends_a_run_and_repeats_a_failed_one(page, ask, idle):
     run.append({"kind": "failed", "step": 200, "message": "The memory is not enough.", "retries": retries})
     shown = ask("/run", run.id)
     assert (shown["state"], shown["retries"]) == ("failed", retries)
+    run.append({"kind": "finished", "step": 300})
+    ask("/extend_run", run.id, 50, "new")
+    assert [each.schedule for each in run.config.training.extensions] == ["keep", "new"]
+    ask("/stop_run", run.id)
     again = ask("/train_again", run.id, ["lora.rank=4"])
     assert [each["title"] for each in again] == ["Ink, rank 4"]
-    assert Run.open(studio.home.workspace("local"), again[0]["run"]).config.training.max_train_steps == 300
+    assert Run.open(studio.home.workspace("local"), again[0]["run"]).config.training.max_train_steps == 350
     ask("/stop_run", again[0]["run"])
 
 

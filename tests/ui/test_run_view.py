@@ -1,5 +1,7 @@
 """A run on the page: which of its jobs counts, why it ended, and that Stop reaches it."""
 
+import re
+
 import pytest
 
 from studio.config import fields
@@ -7,7 +9,7 @@ from studio.core.access import Access
 from studio.jobs.queue import Jobs
 from studio.ui.components import run_state, run_view
 from studio.ui.studio import Studio
-from tests.trained import finished_run
+from tests.trained import finished_run, keep_state
 
 
 @pytest.fixture
@@ -71,10 +73,32 @@ def test_a_failed_run_has_a_button_per_retry(workspace):
 def test_a_finished_run_can_be_extended_by_half(workspace):
     run = finished_run(workspace)
     shown = run_view.actions(run, run_state.condition(run, None))
-    assert 'value="100"' in shown and 'data-click="extend" data-with="#extra-steps"' in shown and "decayed" not in shown
+    assert 'value="100"' in shown and shown.count('data-click="extend" data-with="#extra-steps" data-schedule="keep"') == 1
+    assert "new schedule" not in shown, "the rate is constant, so there is nothing to choose"
     assert 'data-click="start_from"' in shown and 'data-click="copy"' in shown
-    decaying = finished_run(workspace, "training.lr_scheduler=cosine")
-    assert "had decayed to zero" in run_view.actions(decaying, run_state.condition(decaying, None))
+
+
+def extend_buttons(run) -> list[tuple[str, str]]:
+    """(class, schedule) of each button that extends the run."""
+    shown = run_view.actions(run, run_state.condition(run, None))
+    return re.findall(r'class="([^"]*)" data-click="extend" data-with="#extra-steps" data-schedule="(\w+)"', shown)
+
+
+def test_a_decayed_run_offers_its_last_rate_or_a_new_schedule(workspace):
+    linear = finished_run(workspace, "training.lr_scheduler=linear", "training.lr_warmup_steps=150")
+    assert extend_buttons(linear) == [("tool strong", "keep"), ("tool", "new")]
+    cosine = finished_run(workspace, "training.lr_scheduler=cosine")
+    assert extend_buttons(cosine) == [("tool strong", "new"), ("tool", "keep")]
+    shown = run_view.actions(cosine, run_state.condition(cosine, None))
+    assert "ended at 6.2e-09" in shown and "0.006% of the full rate" in shown and "next to nothing" in shown
+
+
+def test_an_extended_run_tells_how_it_went_on(workspace):
+    run = finished_run(workspace, "training.lr_scheduler=cosine")
+    keep_state(run, 200)
+    run.extend(100, "keep")
+    shown = run_view.head(run, run_state.condition(run, None))
+    assert "Extended by 100 steps after step 200, at the last learning rate, 6.2e-09, constant." in shown
 
 
 def test_a_resumed_run_does_not_show_the_time_of_its_last_part_as_its_own(studio, workspace):

@@ -4,11 +4,13 @@ import inspect
 
 import pytest
 from gradio.components import FormComponent
+from PIL import Image
 
 from studio import config as configs
 from studio.core.access import Access
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
+from studio.datasets.importing.images import decode_files
 from studio.families import BUILTIN_ID
 from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Jobs
@@ -120,7 +122,19 @@ def test_the_estimate_follows_the_settings_that_it_depends_on(page):
     event = page.events["summarize"]
     watched = {component for component, _ in event.targets}
     labels = {each.label for each in event.inputs if each._id in watched}
-    assert labels >= {"Base model", "Rank", "Batch size", "Optimizer", "EMA decay", "Learning rate"}
+    assert labels >= {"Base model", "Rank", "Batch size", "Optimizer", "EMA decay", "Learning rate", "Resolution"}
+
+
+def test_images_that_are_cropped_or_enlarged_are_named_before_the_start(page, dataset, tmp_path):
+    assert "image" not in page.call("load", dataset.id)["estimate"]
+    files = []
+    for name, size in (("panorama.png", (1600, 200)), ("icon.png", (64, 64))):
+        Image.new("RGB", size, "navy").save(tmp_path / name)
+        files.append({"path": tmp_path / name, "name": name})
+    with dataset.incoming() as folder:
+        dataset.add(decode_files(files, folder), folder)
+    shown = page.call("load", dataset.id)["estimate"]
+    assert "panorama.png (50%)" in shown and "icon.png (2.0 times)" in shown and shown.count('class="caution"') == 2
 
 
 def test_more_images_change_the_suggestion_when_the_tab_is_opened_again(page, dataset, monkeypatch):

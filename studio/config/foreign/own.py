@@ -11,6 +11,8 @@ from studio.core import bounded_json
 from studio.core.errors import StudioError
 
 LARGEST_FACTS = 1024 * 1024
+EXTENSIONS = "training.extensions"
+"""What happened to that run after it had finished, no setting: a new run trains all steps in one schedule."""
 MACHINE_SETTINGS = (
     "runtime.device",
     "runtime.dtype",
@@ -28,7 +30,7 @@ MACHINE_SETTINGS = (
 def is_own(values: dict[str, Any]) -> bool:
     known = {leaf.path for leaf in fields.leaves(TrainConfig())}
     tables = {name: table for name, table in values.items() if name in TrainConfig.model_fields and isinstance(table, dict)}
-    return "preset" in values or isinstance(values.get("version"), int) or (bool(tables) and set(fields.flatten(tables)) <= known)
+    return "preset" in values or isinstance(values.get("version"), int) or (bool(tables) and set(fields.flatten(tables)) <= {*known, EXTENSIONS})
 
 
 def read(values: dict[str, Any], source: str = "this studio") -> Imported:
@@ -40,6 +42,8 @@ def read(values: dict[str, Any], source: str = "this studio") -> Imported:
     known = {leaf.path for leaf in fields.leaves(TrainConfig())}
     found: dict[str, Any] = {}
     for path, value in flat.items():
+        if path == EXTENSIONS:
+            continue
         if path not in known:
             skipped.append(Skipped(path, short(value), "unknown here."))
         elif path in MACHINE_SETTINGS and value is not None and "preset" not in values:

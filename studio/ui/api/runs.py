@@ -52,7 +52,7 @@ def starting(studio: Studio) -> tuple[Callable, ...]:
 def controlling(studio: Studio) -> tuple[Callable, ...]:
     def run(run: str, request: gr.Request) -> dict:
         """State of a run: state (created, waiting, running, paused, stopped, interrupted, finished or failed), message, step, total steps, loss,
-        validation loss, saved LoRAs by step, and settings to try after a failure."""
+        validation loss, saved LoRAs by step, settings to try after a failure, and notes such as images that were cropped."""
         opened = Run.open(studio.workspace(request), run)
         now = run_state.condition(opened, run_state.newest_jobs(studio, studio.owner(request)).get(opened.id))
         return {
@@ -64,6 +64,7 @@ def controlling(studio: Studio) -> tuple[Callable, ...]:
             "validation_loss": now.validation[-1]["loss"] if now.validation else None,
             "adapters": [f"run:{opened.id}@{step}" for step, _ in opened.adapters()],
             "retries": list(now.retries),
+            "notes": list(now.notes),
         }
 
     def stop_run(run: str, request: gr.Request) -> dict:
@@ -85,10 +86,11 @@ def controlling(studio: Studio) -> tuple[Callable, ...]:
             raise StudioError(f"{opened.title} is still saving; resume it when /run shows that it has stopped.")
         return ids(opened, studio.resume_run(studio.owner(request), opened))
 
-    def extend_run(run: str, steps: int, request: gr.Request) -> dict:
-        """Train a finished run for this many more steps, from its end. Returns the run and its job at once; /run shows progress."""
+    def extend_run(run: str, steps: int, request: gr.Request, schedule: str = "") -> dict:
+        """Train a finished run for this many more steps, from its end. `schedule`: "keep" goes on at the last learning rate, "new" repeats the
+        run's schedule after a warm-up; empty keeps the rate, unless it is nearly zero. Returns the run and its job at once; /run shows progress."""
         opened = Run.open(studio.workspace(request), run)
-        opened.extend(steps)
+        opened.extend(steps, schedule)
         return ids(opened, studio.resume_run(studio.owner(request), opened))
 
     return run, stop_run, resume_run, extend_run

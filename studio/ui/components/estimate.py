@@ -1,6 +1,7 @@
 """Estimates before a training starts: file size, from the base model's own shapes; time, from earlier runs; memory, as a job measured it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from studio import families
@@ -8,10 +9,12 @@ from studio.adapters.header import read_header
 from studio.config import TrainConfig, optimizers
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
+from studio.datasets.dataset import DatasetImage
 from studio.devices.footprint import FILE_BYTES
 from studio.devices.memory import free_bytes, select_savings
 from studio.devices.runtime import quantisation_problem
 from studio.jobs.estimates import Estimate
+from studio.runs.creation import dataset_notes
 from studio.runs.run import Run
 from studio.ui.components.html import duration, size
 
@@ -85,8 +88,9 @@ class Summary:
     cautions: tuple[str, ...]
 
 
-def summarize(workspace: Workspace, config: TrainConfig, estimate: Estimate | None = None) -> Summary:
-    """Steps, time, file size and memory in one line. `estimate` is what a job measured for this base. A caution explains a missing file size."""
+def summarize(workspace: Workspace, config: TrainConfig, estimate: Estimate | None = None, images: Sequence[DatasetImage] = ()) -> Summary:
+    """Steps, time, file size and memory in one line. `estimate` is what a job measured for this base, `images` those of the dataset. A caution
+    explains a missing file size, and names images that are cropped or enlarged."""
     parts = [f"{config.training.max_train_steps:,} steps"]
     notes: list[str] = []
     cautions = [note] if (note := optimizers.rate_note(config.training.optimizer, config.training.learning_rate)) else []
@@ -106,4 +110,5 @@ def summarize(workspace: Workspace, config: TrainConfig, estimate: Estimate | No
         reason = "is trained too" if config.lora.text_encoder else "encodes each new order of a caption"
         counted = "" if estimate else " more"
         notes.append(f"The text encoder {reason}, so it stays in memory: about {2 * offer.encoder_billions:.1f} GB{counted}.")
+    cautions += dataset_notes(config, images)
     return Summary(", ".join(parts), tuple(notes), tuple(cautions))

@@ -32,7 +32,8 @@ def head(run: Run, now: Condition) -> str:
     progress = share(now.step, now.total) if now.state in (*BUSY, "stopped", "interrupted") else None
     error = now.message or ("Training failed without an error message. Press Resume to continue it." if now.state == "failed" else "")
     facts = [*(_result(run, now) if now.state == "finished" else _progress(now)), *_found_rate(run, now)]
-    return render("run_view", "head", run.title, now.state, words, progress, facts, now.notes, error)
+    extended = schedules.describe_extensions(run.config.training)
+    return render("run_view", "head", run.title, now.state, words, progress, facts, extended, now.notes, error)
 
 
 def _progress(now: Condition) -> list[str]:
@@ -115,6 +116,19 @@ def loss(now: Condition) -> str:
 def actions(run: Run, now: Condition) -> str:
     """Buttons besides Stop and Try: retry with other settings, extend, reuse the settings, start from the LoRA."""
     extra_steps = max(1, now.total // 2) if now.state == "finished" else 0
-    # A schedule that ends at zero rises again when the run is extended.
-    ends_at_zero = schedules.rate_factor(run.config.training, 1.0) == 0
-    return render("run_view", "actions", [each["title"] for each in now.retries], extra_steps, ends_at_zero, bool(run.adapters()))
+    return render("run_view", "actions", [each["title"] for each in now.retries], extra_steps, _last_rate(run), bool(run.adapters()))
+
+
+def _last_rate(run: Run) -> dict:
+    """The learning rate at the end of a run, for the choice of how to extend it."""
+    training = run.config.training
+    last = schedules.last_rate(training)
+    return {
+        "text": f"{last:.2g}",
+        "share": f"{100 * last / training.learning_rate:.1g}%",
+        "full": f"{training.learning_rate:g}",
+        "scheduler": training.lr_scheduler,
+        # A constant rate gives the same steps either way.
+        "differs": last != training.learning_rate,
+        "suggested": schedules.suggested_extension(training),
+    }

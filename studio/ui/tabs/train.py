@@ -89,7 +89,8 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
 
 def _build_form(studio: Studio) -> FormColumn:
     form = Form(TrainConfig())
-    form.exclude("model.family", "dataset.id", "dataset.subject", "dataset.trigger_word")
+    # Repeats only change runs of an older engine.
+    form.exclude("model.family", "dataset.id", "dataset.subject", "dataset.trigger_word", "dataset.repeats")
     no_dataset = html(notice(NO_DATASET))
     to_dataset = gr.Button("Go to Dataset", size="md", variant="primary")
     with gr.Column(visible=False, elem_classes="bare") as settings:

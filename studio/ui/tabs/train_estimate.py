@@ -4,6 +4,7 @@ import gradio as gr
 
 from studio import config as configs
 from studio import families
+from studio.config import TrainConfig
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.jobs import estimates
@@ -14,8 +15,10 @@ from studio.ui.tabs.train_form import TrainForm, render_estimate
 
 BATCH_SETTINGS = ("training.train_batch_size", "training.gradient_accumulation_steps", "validation.pictures")
 """Settings that change how many steps are suggested."""
-SUMMARY_SETTINGS = ("training.train_batch_size", "training.optimizer", "training.ema_decay", "training.learning_rate")
+MEMORY_SETTINGS = ("training.train_batch_size", "training.optimizer", "training.ema_decay", "training.learning_rate")
 """Settings that change the memory of a training step or its cautions, besides rank and base."""
+IMAGE_SETTINGS = ("dataset.resolution", "training.gradient_accumulation_steps")
+"""Settings that change which images are cropped, enlarged or perhaps not used, besides base and steps."""
 
 
 def wire_estimate(studio: Studio, form: TrainForm, rank: gr.components.Component) -> None:
@@ -53,14 +56,18 @@ def _wire_steps(studio: Studio, form: TrainForm) -> None:
 
 
 def _wire_summary(studio: Studio, form: TrainForm, rank: gr.components.Component) -> None:
-    def summarize(family: str | None, base_model: str | None, request: gr.Request, *values: object) -> str:
+    def render(dataset_id: str | None, config: TrainConfig, request: gr.Request) -> str:
+        workspace = studio.workspace(request)
+        images = Dataset.open(workspace, dataset_id).images if dataset_id else ()
+        return render_estimate(workspace, config, estimates.load_estimate(studio.home, config), images)
+
+    def summarize(dataset_id: str | None, family: str | None, base_model: str | None, request: gr.Request, *values: object) -> str:
         try:
-            config = form.read(family, base_model, values)
-            return render_estimate(studio.workspace(request), config, estimates.load_estimate(studio.home, config))
+            return render(dataset_id, form.read(family, base_model, values), request)
         except StudioError as error:
             return notice(str(error), "bad")
 
-    async def measure(family: str | None, base_model: str | None, request: gr.Request, *values: object) -> object:
+    async def measure(dataset_id: str | None, family: str | None, base_model: str | None, request: gr.Request, *values: object) -> object:
         """Measure the memory in a job where it is not cached for this base and size: that needs torch, which this process never loads."""
         try:
             config = form.read(family, base_model, values)
@@ -68,12 +75,13 @@ def _wire_summary(studio: Studio, form: TrainForm, rank: gr.components.Component
             if (offer and offer.shipped) or estimates.load_estimate(studio.home, config) or not estimates.can_estimate(config):
                 return gr.skip()
             await studio.wait_for(studio.start_estimate(studio.owner(request), config))
-            return render_estimate(studio.workspace(request), config, estimates.load_estimate(studio.home, config))
+            return render(dataset_id, config, request)
         except StudioError:
             # A number that is still being typed, which the summary reports; or a visitor at the limit of their jobs.
             return gr.skip()
 
     events = [rank.change, form.steps.change, form.base.change]
-    settings = [form.form.widgets[path].input for path in SUMMARY_SETTINGS]
-    gr.on([*events, *settings], summarize, form.inputs, form.estimate, **QUIET)
-    gr.on(events, measure, form.inputs, form.estimate, trigger_mode="always_last", **QUIET)
+    others = [form.form.widgets[path].input for path in (*MEMORY_SETTINGS, *IMAGE_SETTINGS)]
+    inputs = [form.dataset, *form.inputs]
+    gr.on([*events, *others], summarize, inputs, form.estimate, **QUIET)
+    gr.on(events, measure, inputs, form.estimate, trigger_mode="always_last", **QUIET)

@@ -1,6 +1,7 @@
 """Settings of a training on the Train tab: filled from dataset, base and preset, and read back as one config."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gradio as gr
@@ -9,7 +10,7 @@ from studio import config as configs
 from studio import families
 from studio.config import Preset, TrainConfig, suggestions
 from studio.core.workspace import Workspace
-from studio.datasets.dataset import Dataset
+from studio.datasets.dataset import Dataset, DatasetImage
 from studio.jobs.estimates import Estimate
 from studio.runs import starting_points
 from studio.ui.components import estimate, removed
@@ -77,7 +78,7 @@ class TrainForm:
             self.dataset: gr.update(choices=dataset_choices(workspace), value=dataset.id),
             self.preset: gr.update(choices=presets, value=name),
             self.about: (about or describe_preset(chosen)) + warnings(dataset, config.model.base_model),
-            self.estimate: render_estimate(workspace, config),
+            self.estimate: render_estimate(workspace, config, images=dataset.images),
             self.remove: gr.update(visible=name is not None and name.startswith(starting_points.MINE)),
             self.removed: removed.listing(workspace, "presets"),
             self.alpha_ratio: config.lora.scale,
@@ -145,6 +146,6 @@ def warnings(dataset: Dataset, base_model: str) -> str:
     return text
 
 
-def render_estimate(workspace: Workspace, config: TrainConfig, known: Estimate | None = None) -> str:
-    summary = estimate.summarize(workspace, config, known)
+def render_estimate(workspace: Workspace, config: TrainConfig, known: Estimate | None = None, images: Sequence[DatasetImage] = ()) -> str:
+    summary = estimate.summarize(workspace, config, known, images)
     return render("train", "estimate", summary.line, summary.notes, summary.cautions)

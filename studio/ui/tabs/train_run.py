@@ -154,7 +154,7 @@ def _wire_actions(view: RunView) -> None:
         if run_state.condition(run, run_state.newest_jobs(studio, studio.owner(request)).get(run.id)).state != "finished":
             # The second of two clicks.
             return view.show(run.id, picked, request)
-        run.extend(int(event.value) if str(event.value).isdigit() else event.value)
+        run.extend(int(event.value) if str(event.value).isdigit() else event.value, event.schedule)
         studio.resume_run(studio.owner(request), run)
         return view.show(run.id, picked, request)
 

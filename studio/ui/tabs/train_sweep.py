@@ -28,7 +28,7 @@ START = "Queue these runs"
 def choices() -> list[tuple[str, str]]:
     """(title, path) of every setting that a sweep may vary."""
     known = [leaf for leaf in fields.leaves(TrainConfig()) if is_sweepable(leaf) and leaf.path.partition(".")[0] not in SKIPPED]
-    return [(leaf.title, leaf.path) for leaf in known if leaf.path not in ("dataset.subject",)]
+    return [(leaf.title, leaf.path) for leaf in known if leaf.path not in ("dataset.subject", "dataset.repeats")]
 
 
 def plan(dataset: Dataset, config: TrainConfig, name: str, keep_alpha: bool, varied: list[tuple[str, str]]) -> list[TrainingRequest]:
