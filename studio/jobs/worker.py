@@ -182,7 +182,7 @@ class Worker:
             log.warning("the built-in base could not be loaded ahead of time: %s", error)
 
     def run_job(self, job: Job) -> None:
-        with self._error_boundary(job):
+        with self._error_boundary(job) as boundary:
             if job.kind == "train":
                 self.train(job)
             else:
@@ -190,8 +190,8 @@ class Worker:
                 body = {"generate": self.generate, "caption": self.caption}[job.kind]
                 self.pause_training(report)
                 self.jobs.finish(job.id, body(job, report))
-        if self.jobs.get(job.id).state == "failed":
-            # A failed load or a full GPU may leave half a model in memory.
+        if boundary.unexpected:
+            # Running out of memory or a bug may leave half a model in memory; after a refused LoRA or base the loaded models are intact.
             self.models.clear()
 
     def _error_boundary(self, job: Job) -> ErrorBoundary:

@@ -15,7 +15,9 @@ from safetensors.numpy import save_file
 from studio import builtin, config
 from studio.config.recipe import Recipe, StackEntry, read_recipe
 from studio.core import platform
+from studio.core.errors import StudioError
 from studio.core.locks import FileLock
+from studio.generation import generator
 from studio.jobs import worker
 from studio.jobs.queue import Jobs
 from studio.jobs.worker import Worker
@@ -360,6 +362,35 @@ def test_a_job_that_fails_says_why_and_the_worker_goes_on(home, jobs, kind, payl
     turn_until(resident_worker, over(jobs, job))
     assert jobs.get(job.id).state == "failed" and words in jobs.get(job.id).error
     assert resident_worker.run_once()
+
+
+@pytest.mark.parametrize("entry", [StackEntry(adapter="file:gone", weight=1), StackEntry(adapter="starter:style", weight=1)], ids=["gone", "refused"])
+def test_an_image_that_is_refused_keeps_the_loaded_models(home, jobs, entry, monkeypatch):
+    resident_worker = Worker(home)
+    turn_until(resident_worker, over(jobs, jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=1).to_json()})))
+    loaded = dict(resident_worker.models.generators)
+    monkeypatch.setattr(generator, "check_base_compatibility", refuse)
+    job = jobs.submit("local", "generate", {"recipe": Recipe(stack=[entry], num_inference_steps=1).to_json()})
+    turn_until(resident_worker, over(jobs, job))
+    assert jobs.get(job.id).state == "failed"
+    assert loaded and resident_worker.models.generators == loaded
+
+
+def refuse(*_):
+    raise StudioError("This LoRA was made for another base. Choose that one.")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), MemoryError(), KeyError("unet")], ids=repr)
+def test_an_image_that_fails_for_memory_or_a_bug_evicts_all_models(home, jobs, error, monkeypatch):
+    resident_worker = Worker(home)
+    turn_until(resident_worker, over(jobs, jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=1).to_json()})))
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(generator.Generator, "generate", fail)
+    turn_until(resident_worker, over(jobs, jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=1).to_json()})))
+    assert not resident_worker.models.generators
 
 
 def test_a_cancelled_drawing_stops_at_the_next_step(home, jobs):
