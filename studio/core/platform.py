@@ -189,6 +189,13 @@ def keep_freed_memory() -> None:
         mallopt(parameter, value)
 
 
+def release_freed_memory() -> None:
+    """Return freed memory to the system, after something large that `keep_freed_memory` would keep. Has no effect without glibc."""
+    if LINUX:
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def free_memory() -> int:
     """Free RAM in bytes: of the machine, or of the container if that has less."""
     import psutil

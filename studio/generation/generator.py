@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -26,11 +27,25 @@ def _ignore_progress(done: int, total: int) -> None:
 
 
 class Generator:
-    """One loaded base. Adapters, prompt embeddings and the stack are cached between images, so a changed weight costs only the denoising."""
+    """One loaded base. Adapters, prompt embeddings and the stack are cached between images, so a changed weight costs only the denoising.
 
-    def __init__(self, base: BaseFolder, family: Family, device: str = "cpu", dtype: str = "float32", pipeline: DiffusionPipeline | None = None):
-        self.base, self.family, self.device = base, family, device
+    `text_encoders` is for a `pipeline` without them: a context in which they are in the pipeline, with notes about them. It is entered for a
+    prompt that is not cached.
+    """
+
+    def __init__(
+        self,
+        base: BaseFolder,
+        family: Family,
+        device: str = "cpu",
+        dtype: str = "float32",
+        pipeline: DiffusionPipeline | None = None,
+        text_encoders: Callable[[], AbstractContextManager[list[str]]] | None = None,
+    ):
+        self.base, self.family, self.device, self.text_encoders = base, family, device, text_encoders
         self.pipeline = pipeline or family.load(base, runtime.torch_dtype(dtype)).to(device)
+        self.freed: dict[str, torch.nn.Module] = {}
+        """Text encoders without their weights (on the meta device), for the layers of LoRAs whose prompts are encoded already."""
         self.stack = self._new_stack()
         self.notes: list[str] = []
         self._adapters: dict[tuple, Adapter] = {}
@@ -43,7 +58,9 @@ class Generator:
         Raises Overflow, naming the layer and the LoRA, if the image would be black because its values are not finite.
         """
         stack = [(self._adapter(path), weight) for path, weight in adapters]
+        notes = self._encode(recipe, stack)
         self._collect_notes(self.stack.set(stack), recipe)
+        self.notes += notes
         try:
             return self._generate(recipe, stack, on_step)
         except Overflow as error:
@@ -74,6 +91,7 @@ class Generator:
             return f"{overflowing.title}: layer {overflowing.layer} overflows. {advice}"
         with contextlib.suppress(Overflow):
             self.stack.clear()
+            self._encode(recipe, [])
             self._generate(recipe, [], on_step)
             if not seen:
                 # A LoRA of a text encoder whose embeddings were cached earlier.
@@ -86,11 +104,40 @@ class Generator:
 
     def cache_conditions(self, prompt: str, conditions: dict[str, torch.Tensor]) -> None:
         """Cache already encoded embeddings of a prompt, so that the text encoder need not be loaded."""
-        self._prompts[(prompt, ())] = {name: rows.to(self.device) for name, rows in conditions.items()}
+        self._prompts[(prompt, ())] = conditions
+
+    def evict_adapters(self) -> None:
+        """Remove all adapters from the base and from memory."""
+        self.stack.clear()
+        self._adapters.clear()
 
     def _new_stack(self) -> Stack:
         names = (self.family.denoiser_name, *self.family.text_encoder_names)
-        return Stack({name: part for name in names if (part := self.pipeline.components[name]) is not None})
+        parts = {name: self.pipeline.components[name] for name in names}
+        return Stack(self.freed | {name: part for name, part in parts.items() if part is not None})
+
+    def _encode(self, recipe: Recipe, stack: list[tuple[Adapter, float]]) -> list[str]:
+        """Cache the embeddings of the recipe's prompts if the text encoders have to be loaded for them, and free those; returns notes."""
+        prompts = (recipe.prompt, recipe.negative_prompt)
+        absent = [name for name in self.family.text_encoder_names if self.pipeline.components[name] is None]
+        if self.text_encoders is None or not absent or all(_prompt_key(prompt, stack) in self._prompts for prompt in prompts):
+            return []
+        self.stack.clear()
+        with self.text_encoders() as notes, self._freed_afterwards(absent):
+            self.stack = self._new_stack()
+            self.stack.set(stack)
+            for prompt in prompts:
+                self._conditions(prompt, stack)
+        return notes
+
+    @contextlib.contextmanager
+    def _freed_afterwards(self, names: list[str]) -> Iterator[None]:
+        """Context after which only the layers' names, shapes and dtypes of these parts remain."""
+        try:
+            yield
+        finally:
+            for name in names:
+                self.freed[name] = self.pipeline.components[name].to("meta")
 
     def _adapter(self, path: Path) -> Adapter:
         try:
@@ -107,19 +154,21 @@ class Generator:
         return self._adapters[key]
 
     def _conditions(self, prompt: str, stack: list[tuple[Adapter, float]]) -> dict[str, torch.Tensor]:
-        """Embeddings of one prompt; they depend only on adapters that change a text encoder."""
-        changed_by = tuple((adapter.text_encoder_sha256, weight) for adapter, weight in stack if weight and adapter.text_encoder_sha256)
-        key = (prompt, changed_by)
+        """Embeddings of one prompt on the device."""
+        key = _prompt_key(prompt, stack)
         if key not in self._prompts:
             while len(self._prompts) >= PROMPTS_KEPT:
                 self._prompts.pop(next(iter(self._prompts)))
             conditions = self.family.encode_prompts(self.pipeline, [prompt])
+            if self.text_encoders is not None:
+                # A training has little GPU memory to spare.
+                conditions = {name: rows.cpu() for name, rows in conditions.items()}
             if not all(torch.isfinite(rows).all() for rows in conditions.values()):
                 raise Overflow(
                     f"The text encoder gives non-finite values for this prompt: {prompt[:60]!r}. Change the prompt, or choose another base."
                 )
             self._prompts[key] = conditions
-        return self._prompts[key]
+        return {name: rows.to(self.device) for name, rows in self._prompts[key].items()}
 
     def _collect_notes(self, report: Report, recipe: Recipe) -> None:
         self.notes = [
@@ -129,3 +178,8 @@ class Generator:
         for prompt in (recipe.prompt, recipe.negative_prompt):
             if lost := self.family.truncated_text(self.pipeline, prompt):
                 self.notes.append(f"The prompt is longer than the text encoder's limit; the end was ignored: “{lost}”.")
+
+
+def _prompt_key(prompt: str, stack: list[tuple[Adapter, float]]) -> tuple:
+    """Key of a prompt's embeddings, which depend on the adapters that change a text encoder."""
+    return prompt, tuple((adapter.text_encoder_sha256, weight) for adapter, weight in stack if weight and adapter.text_encoder_sha256)

@@ -3,9 +3,10 @@
 Text encoders and VAE are loaded only if something is not cached, and unloaded before the denoiser is loaded.
 """
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from studio.adapters.format import serialise
+from studio.core import platform
 from studio.core.workspace import write_atomically
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
@@ -76,6 +78,18 @@ class Encodings:
         for part in missing:
             module = loaded.components[part]
             self.pipeline.register_modules(**{part: module.to(self._device_for(module))})
+
+    @contextlib.contextmanager
+    def text_encoders(self) -> Iterator[list[str]]:
+        """Context in which the text encoders are in the pipeline, with notes about them; those that were not before are freed after it."""
+        missing, known = [part for part in self.family.text_encoder_names if self.pipeline.components[part] is None], len(self.notes)
+        try:
+            self.load(self.family.text_encoder_names)
+            yield self.notes[known:]
+        finally:
+            self.unload(tuple(missing))
+            del self.notes[known:]
+            platform.release_freed_memory()
 
     def load_decoder(self) -> None:
         """Load the VAE in the dtype of generation, as diffusers does."""

@@ -24,6 +24,7 @@ from studio.jobs.worker import Worker
 from studio.runs import library
 from studio.runs.creation import create_run, repeat_run
 from studio.ui.components import run_state
+from tests.tiny import tiny_base  # noqa: F401 - fixture
 from tests.trained import LAYER, captioned_dataset, finished_run
 
 # Stands in for `python -m studio.training.loop` where only its manners matter: it writes events, obeys wishes, holds the run's lock.
@@ -203,12 +204,13 @@ def test_a_new_worker_finds_out_how_a_training_ended_while_nobody_looked(home, j
     assert jobs.get(job.id).error == "The memory is not enough for this run. Choose rank 4."
 
 
-def test_one_training_at_a_time_while_pictures_need_not_wait(home, jobs, run, workspace, training):
+def test_one_training_at_a_time_while_pictures_need_not_wait(home, jobs, run, tiny_base, training):  # noqa: F811
     training()
     first, second = (jobs.submit("local", "train", {"run": run.id}) for _ in range(2))
     resident_worker = Worker(home)
     turn_until(resident_worker, lambda: jobs.get(first.id).done >= 5)
-    drawing = jobs.submit("local", "generate", {"recipe": Recipe(prompt="a red house", num_inference_steps=1).to_json(), "count": 1})
+    recipe = Recipe(prompt="a red house", base_model=str(tiny_base.path), num_inference_steps=1)
+    drawing = jobs.submit("local", "generate", {"recipe": recipe.to_json(), "count": 1})
     turn_until(resident_worker, over(jobs, drawing))
     assert jobs.get(drawing.id).state == "done", jobs.get(drawing.id).error
     assert jobs.get(first.id).state == "running" and jobs.get(second.id).state == "waiting"
