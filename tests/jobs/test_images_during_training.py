@@ -146,9 +146,7 @@ def test_an_image_that_a_training_had_no_time_for_is_drawn_by_the_worker(home, j
     assert jobs.get(drawn.id).state == "done" and not jobs.get(job.id).unfinished
 
 
-def test_on_a_gpu_another_base_and_captions_wait_for_the_end_and_come_before_the_next_training(
-    home, jobs, run, workspace, tiny_base, training, monkeypatch
-):  # noqa: F811, E501
+def test_on_a_gpu_other_models_wait_for_the_end_of_the_training(home, jobs, run, tiny_base, training, monkeypatch):  # noqa: F811
     training()
     monkeypatch.setattr(TrainingChild, "device", "cuda")
     job, following = (jobs.submit("local", "train", {"run": run.id}) for _ in range(2))
