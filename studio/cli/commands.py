@@ -18,7 +18,7 @@ from studio.core.logging import configure
 from studio.datasets.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.families import bases
-from studio.jobs import worker
+from studio.generation.images import MAX_IMAGES
 from studio.runs import library, starting_points, trash
 from studio.runs.run import Run
 
@@ -89,7 +89,7 @@ def generate(
     base: Annotated[str, recipe_option("base_model")] = DEFAULT_RECIPE.base_model,
     revision: Annotated[str, recipe_option("revision")] = "",
     seed: Annotated[int, recipe_option("seed")] = DEFAULT_RECIPE.seed,
-    count: Annotated[int, typer.Option(min=1, max=worker.MAX_IMAGES, help="Number of images, with consecutive seeds from --seed on.")] = 1,
+    count: Annotated[int, typer.Option(min=1, max=MAX_IMAGES, help="Number of images, with consecutive seeds from --seed on.")] = 1,
     steps: Annotated[int | None, recipe_option("num_inference_steps", DEFAULT_OF_BASE)] = None,
     guidance: Annotated[float | None, recipe_option("guidance_scale", DEFAULT_OF_BASE)] = None,
     width: Annotated[int | None, recipe_option("width")] = None,

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,6 +16,23 @@ class StudioError(Exception):
 
 class Overflow(StudioError):
     """Values that are not finite; as an image they would be black."""
+
+
+NO_RAM = ("can't allocate memory", "not enough memory")
+"""Parts of the messages with which torch reports that the RAM ran out; it has no exception class for that."""
+
+
+def error_message(error: Exception, log_file: Path) -> str:
+    """Message for the user about an exception that failed a job; `log_file` has the traceback."""
+    if isinstance(error, StudioError):
+        return str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(part in str(error) for part in NO_RAM)):
+        return "There is not enough RAM; close other programs, or choose fewer or smaller images."
+    if "out of memory" in str(error).lower():
+        return "The GPU ran out of memory; choose a smaller image size, fewer images at once, or a smaller base model."
+    if isinstance(error, OSError) and error.errno == 28:
+        return "The disk is full; free some space and try again. Files saved before are not affected."
+    return f"The job failed because of a bug in the studio ({type(error).__name__}); the details are in {log_file}."
 
 
 def validated(kind: type[Model], values: dict) -> Model:

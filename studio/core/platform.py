@@ -207,6 +207,13 @@ def page_out_files(ranges: Iterable[tuple[int, int]]) -> None:
             madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_PAGEOUT)
 
 
+def release_freed_memory() -> None:
+    """Return freed memory to the system, after something large that `keep_freed_memory` would keep. Has no effect without glibc."""
+    if LINUX:
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def free_memory() -> int:
     """Free RAM in bytes: of the machine, or of the container if that has less."""
     import psutil

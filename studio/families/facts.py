@@ -136,6 +136,11 @@ class BaseFolder:
     schedule: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Scheduler settings in the single file's header that override the scheduler config."""
 
+    def is_same(self, other: "BaseFolder") -> bool:
+        """Whether both load the same weights and schedule, however they are named."""
+        mine, theirs = ((each.path.resolve(), each.revision, each.checkpoint, dict(each.schedule)) for each in (self, other))
+        return mine == theirs
+
     def component_config(self, component: str, file: str = "config.json") -> dict:
         """The config of one part; StudioError if the folder is not a model of this layout."""
         try:

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -32,6 +33,9 @@ class Generator:
     """One loaded base. Adapters, prompt embeddings and the stack are cached between images, so a changed weight costs only the denoising.
 
     Without a `pipeline` the base is loaded, with its parts where `placement` says; `placement_note` is then added to the notes of every image.
+
+    `text_encoders` is for a `pipeline` without them: a context in which they are in the pipeline, with notes about them. It is entered for a
+    prompt that is not cached.
     """
 
     def __init__(
@@ -43,11 +47,16 @@ class Generator:
         pipeline: DiffusionPipeline | None = None,
         placement: Placement = ON_GPU,
         placement_note: str = "",
+        text_encoders: Callable[[], AbstractContextManager[list[str]]] | None = None,
     ):
         self.base, self.family, self.device, self.dtype = base, family, device, runtime.torch_dtype(dtype)
-        self.pipeline = pipeline or _load(base, family, device, dtype, placement)
+        self.text_encoders = text_encoders
+        self.offload: Offload | None = None
+        self.pipeline = pipeline or self._load(dtype, placement)
         # Text encoders in RAM have a pipeline of their own: one pipeline computes on one device.
         self.encoders = family.load(base, runtime.torch_dtype(dtype), parts=family.text_encoder_names) if placement.encoders_in_ram else self.pipeline
+        self.freed: dict[str, torch.nn.Module] = {}
+        """Text encoders without their weights (on the meta device), for the layers of LoRAs whose prompts are encoded already."""
         self.stack = self._new_stack()
         self.placement_note = placement_note
         self.notes: list[str] = []
@@ -62,7 +71,9 @@ class Generator:
         Raises Overflow, naming the layer and the LoRA, if the image would be black because its values are not finite.
         """
         stack = [(self._adapter(path), weight) for path, weight in adapters]
+        notes = self._encode(recipe, stack)
         self._collect_notes(self.stack.set(stack), recipe)
+        self.notes += notes
         try:
             return self._generate(recipe, stack, on_step)
         except Overflow as error:
@@ -71,7 +82,7 @@ class Generator:
     def _generate(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> Image.Image:
         side = self.family.resolution(self.base)
         size = recipe.width or side, recipe.height or side
-        positive, negative = (self._conditions(prompt, stack) for prompt in (recipe.prompt, recipe.negative_prompt))
+        positive, negative = (self._for_denoiser(self._conditions(prompt, stack)) for prompt in (recipe.prompt, recipe.negative_prompt))
         if not recipe.negative_prompt:
             negative = self.family.unconditional(self.pipeline, negative)
         with self._tiling_where_needed(max(size)):
@@ -115,6 +126,7 @@ class Generator:
             return f"{overflowing.title}: layer {overflowing.layer} overflows. {advice}"
         with contextlib.suppress(Overflow):
             self.stack.clear()
+            self._encode(recipe, [])
             self._generate(recipe, [], on_step)
             if not seen:
                 # A LoRA of a text encoder whose embeddings were cached earlier.
@@ -127,7 +139,7 @@ class Generator:
 
     def cache_conditions(self, prompt: str, conditions: dict[str, torch.Tensor]) -> None:
         """Cache already encoded embeddings of a prompt, so that the text encoder need not be loaded."""
-        self._prompts[(prompt, ())] = self._for_denoiser(conditions)
+        self._prompts[(prompt, ())] = conditions
 
     def _for_denoiser(self, conditions: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """On the device of the denoiser; in float16 also in its precision, since text encoders may compute in float32."""
@@ -137,7 +149,55 @@ class Generator:
     def _new_stack(self) -> Stack:
         names = (self.family.denoiser_name, *self.family.text_encoder_names)
         parts = {name: self.encoders.components[name] or self.pipeline.components[name] for name in names}
-        return Stack({name: part for name, part in parts.items() if part is not None})
+        return Stack(self.freed | {name: part for name, part in parts.items() if part is not None})
+
+    def close(self) -> None:
+        """Release what garbage collection does not: RAM that offloaded blocks have registered with the GPU."""
+        if self.offload:
+            self.offload.disable()
+
+    def _load(self, dtype: str, placement: Placement) -> DiffusionPipeline:
+        """The pipeline of the base with its parts where `placement` says; without text encoders if those stay in RAM."""
+        family = self.family
+        parts = [part for part in family.models if not (placement.encoders_in_ram and part in family.text_encoder_names)]
+        pipeline = family.load(self.base, runtime.torch_dtype(dtype), parts=parts, quantisation=placement.quantisation)
+        for name in parts:
+            part = pipeline.components[name]
+            if name == family.denoiser_name and placement.offload:
+                self.offload = Offload(part, family.blocks(part), torch.device(self.device))
+                self.offload.enable()
+            elif name != family.denoiser_name or placement.quantisation == "none":
+                # Quantised weights are on the GPU already.
+                part.to(self.device)
+        return pipeline
+
+    def evict_adapters(self) -> None:
+        """Remove all adapters from the base and from memory."""
+        self.stack.clear()
+        self._adapters.clear()
+
+    def _encode(self, recipe: Recipe, stack: list[tuple[Adapter, float]]) -> list[str]:
+        """Cache the embeddings of the recipe's prompts if the text encoders have to be loaded for them, and free those; returns notes."""
+        prompts = (recipe.prompt, recipe.negative_prompt)
+        absent = [name for name in self.family.text_encoder_names if self.pipeline.components[name] is None]
+        if self.text_encoders is None or not absent or all(_prompt_key(prompt, stack) in self._prompts for prompt in prompts):
+            return []
+        self.stack.clear()
+        with self.text_encoders() as notes, self._freed_afterwards(absent):
+            self.stack = self._new_stack()
+            self.stack.set(stack)
+            for prompt in prompts:
+                self._conditions(prompt, stack)
+        return notes
+
+    @contextlib.contextmanager
+    def _freed_afterwards(self, names: list[str]) -> Iterator[None]:
+        """Context after which only the layers' names, shapes and dtypes of these parts remain."""
+        try:
+            yield
+        finally:
+            for name in names:
+                self.freed[name] = self.pipeline.components[name].to("meta")
 
     def _adapter(self, path: Path) -> Adapter:
         try:
@@ -154,19 +214,21 @@ class Generator:
         return self._adapters[key]
 
     def _conditions(self, prompt: str, stack: list[tuple[Adapter, float]]) -> dict[str, torch.Tensor]:
-        """Embeddings of one prompt; they depend only on adapters that change a text encoder."""
-        changed_by = tuple((adapter.text_encoder_sha256, weight) for adapter, weight in stack if weight and adapter.text_encoder_sha256)
-        key = (prompt, changed_by)
+        """Embeddings of one prompt on the device."""
+        key = _prompt_key(prompt, stack)
         if key not in self._prompts:
             while len(self._prompts) >= PROMPTS_KEPT:
                 self._prompts.pop(next(iter(self._prompts)))
-            conditions = self._for_denoiser(self.family.encode_prompts(self.encoders, [prompt]))
+            conditions = self.family.encode_prompts(self.encoders, [prompt])
+            if self.text_encoders is not None:
+                # A training has little GPU memory to spare.
+                conditions = {name: rows.cpu() for name, rows in conditions.items()}
             if not all(torch.isfinite(rows).all() for rows in conditions.values()):
                 raise Overflow(
                     f"The text encoder gives non-finite values for this prompt: {prompt[:60]!r}. Change the prompt, or choose another base."
                 )
             self._prompts[key] = conditions
-        return self._prompts[key]
+        return {name: rows.to(self.device) for name, rows in self._prompts[key].items()}
 
     def _collect_notes(self, report: Report, recipe: Recipe) -> None:
         self.notes = [
@@ -180,15 +242,6 @@ class Generator:
                 self.notes.append(f"The prompt is longer than the text encoder's limit; the end was ignored: “{lost}”.")
 
 
-def _load(base: BaseFolder, family: Family, device: str, dtype: str, placement: Placement) -> DiffusionPipeline:
-    """The pipeline of a base with its parts where `placement` says; without text encoders if those stay in RAM."""
-    parts = [part for part in family.models if not (placement.encoders_in_ram and part in family.text_encoder_names)]
-    pipeline = family.load(base, runtime.torch_dtype(dtype), parts=parts, quantisation=placement.quantisation)
-    for name in parts:
-        part = pipeline.components[name]
-        if name == family.denoiser_name and placement.offload:
-            Offload(part, family.blocks(part), torch.device(device)).enable()
-        elif name != family.denoiser_name or placement.quantisation == "none":
-            # Quantised weights are on the GPU already.
-            part.to(device)
-    return pipeline
+def _prompt_key(prompt: str, stack: list[tuple[Adapter, float]]) -> tuple:
+    """Key of a prompt's embeddings, which depend on the adapters that change a text encoder."""
+    return prompt, tuple((adapter.text_encoder_sha256, weight) for adapter, weight in stack if weight and adapter.text_encoder_sha256)

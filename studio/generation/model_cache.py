@@ -4,10 +4,8 @@ A GPU holds one of them; a CPU holds two bases and a captioner. torch is importe
 """
 
 import gc
-import io
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio import families
@@ -17,7 +15,7 @@ from studio.datasets import captioners
 from studio.devices.footprint import ON_GPU, Placement
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
-from studio.runs import library
+from studio.generation.images import Drawn, OnStep, generate_image
 
 if TYPE_CHECKING:
     from studio.datasets.captioners.base import Captioner
@@ -39,10 +37,10 @@ class ModelCache:
         self.generators: dict[tuple, Generator] = {}
         self.captioners: dict[str, Captioner] = {}
 
-    def initialize(self) -> None:
-        """Import torch and choose device, precision and threads, before any tensor exists."""
+    def choose_device(self) -> str:
+        """Import torch and choose device, precision and threads, before any tensor exists. Returns the device."""
         if self.device:
-            return
+            return self.device
         from studio.config.runtime import RuntimeConfig
         from studio.devices import runtime
 
@@ -50,6 +48,7 @@ class ModelCache:
         runtime.apply(chosen)
         assert chosen.device is not None and chosen.dtype is not None, "runtime.resolve fills them in."
         self.device, self.dtype = chosen.device, chosen.dtype
+        return self.device
 
     def is_loaded(self, recipe: Recipe) -> bool:
         """Whether the recipe's base is loaded, so that generation starts at once."""
@@ -57,7 +56,7 @@ class ModelCache:
 
     def generator(self, recipe: Recipe) -> "Generator":
         """The generator for the recipe's base; loads it and evicts the least recently used one."""
-        self.initialize()
+        self.choose_device()
         from studio.generation.generator import Generator
 
         key = _key(recipe)
@@ -69,7 +68,7 @@ class ModelCache:
             if self.device == "cuda":
                 self.captioners.clear()
             while len(self.generators) >= BASES_KEPT[self.device]:
-                self.generators.pop(next(iter(self.generators)))
+                self._evict(next(iter(self.generators)))
             self._collect_garbage()
             dtype = self.dtype if family.float16 or self.dtype != "float16" else "float32"
             placement, note = self._place(base, family, recipe, dtype)
@@ -92,24 +91,17 @@ class ModelCache:
 
     def captioner(self, name: str, on_progress: Callable[[int, int], None]) -> "Captioner":
         """The captioner; loads it and evicts the other one, and on a GPU also the bases."""
-        self.initialize()
+        self.choose_device()
         if name not in self.captioners:
             self.captioners.clear()
             if self.device == "cuda":
-                self.generators.clear()
+                self._evict(*self.generators)
             self._collect_garbage()
             self.captioners[name] = captioners.load(name, self.device, on_progress)
         return self.captioners[name]
 
-    def generate(self, recipe: Recipe, workspace: Workspace, on_step: Callable[[int, int], None]) -> tuple[bytes, Recipe, list[str]]:
-        """Generate an image: (PNG without a recipe, the recipe with the values used, notes)."""
-        generator = self.generator(recipe)
-        adapters, recipe, notes = _adapters(recipe, workspace)
-        recipe = recipe.model_copy(update={"family": generator.family.name, "revision": generator.base.revision or recipe.revision})
-        image = generator.generate(recipe, adapters, on_step)
-        png = io.BytesIO()
-        image.save(png, format="PNG", compress_level=4)
-        return png.getvalue(), recipe, notes + generator.notes
+    def generate(self, recipe: Recipe, workspace: Workspace, on_step: OnStep) -> Drawn:
+        return generate_image(self.generator(recipe), recipe, workspace, on_step)
 
     def free_memory(self) -> None:
         """Free memory before training: on a GPU all models, on a CPU the large ones."""
@@ -118,15 +110,19 @@ class ModelCache:
         self.captioners.clear()
         for key, generator in list(self.generators.items()):
             if self.device == "cuda" or _bytes(generator) > SMALL_BYTES:
-                del self.generators[key]
+                self._evict(key)
         self._collect_garbage()
 
     def clear(self) -> None:
         """Evict all models, for example after running out of memory, when one may be partially loaded."""
-        self.generators.clear()
+        self._evict(*self.generators)
         self.captioners.clear()
         if self.device:
             self._collect_garbage()
+
+    def _evict(self, *keys: tuple) -> None:
+        for key in keys:
+            self.generators.pop(key).close()
 
     def _collect_garbage(self) -> None:
         import torch
@@ -138,26 +134,6 @@ class ModelCache:
 
 def _key(recipe: Recipe) -> tuple:
     return recipe.base_model, recipe.revision
-
-
-def _adapters(recipe: Recipe, workspace: Workspace) -> tuple[list[tuple[Path, float]], Recipe, list[str]]:
-    """Files of the enabled entries, the recipe with the hashes of these files, and notes.
-
-    A recipe names a run's newest LoRA and its hash. If the run has newer checkpoints since, the one with that hash is used, so that the
-    recipe of an old image gives the same image.
-    """
-    files, entries, notes = [], [], []
-    for entry in recipe.stack:
-        if entry.on and entry.weight:
-            adapter = library.find(workspace, entry.adapter)
-            if entry.sha256 and adapter.sha256 != entry.sha256:
-                adapter = library.find_by_hash(workspace, entry.adapter, entry.sha256) or adapter
-                if adapter.sha256 != entry.sha256:
-                    notes.append(f"{adapter.title} has changed since this recipe was written; the current file was used.")
-            entry = entry.model_copy(update={"sha256": adapter.sha256})
-            files.append((adapter.path, entry.weight))
-        entries.append(entry)
-    return files, recipe.model_copy(update={"stack": entries}), notes
 
 
 def _bytes(generator: "Generator") -> int:

@@ -4,7 +4,7 @@ import logging
 import time
 from pathlib import Path
 
-from studio.core.errors import StudioError
+from studio.core.errors import StudioError, error_message
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_WRITES = 0.1
@@ -55,6 +55,8 @@ class ErrorBoundary:
         self.jobs = jobs
         self.job = job
         self.log_file = log_file
+        self.unexpected = False
+        """Whether an exception other than a StudioError failed the job. Not the exception itself, whose frames would keep a model in memory."""
 
     def __enter__(self) -> "ErrorBoundary":
         self.began = time.monotonic()
@@ -70,21 +72,9 @@ class ErrorBoundary:
         if not isinstance(error, Exception):
             log.info("job %d (%s) returns after %.1f s", self.job.id, self.job.kind, seconds)
             return False
+        self.unexpected = not isinstance(error, StudioError)
         # Without the message of a StudioError, which the page shows and which may quote what the user typed.
-        level = logging.WARNING if isinstance(error, StudioError) else logging.ERROR
+        level = logging.ERROR if self.unexpected else logging.WARNING
         log.log(level, "job %d (%s) failed after %.1f s", self.job.id, self.job.kind, seconds, exc_info=error)
         self.jobs.fail(self.job.id, error_message(error, self.log_file))
         return True
-
-
-def error_message(error: Exception, log_file: Path) -> str:
-    """Message for the user about an exception."""
-    if isinstance(error, StudioError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "There is not enough RAM; close other programs, or choose fewer or smaller images."
-    if "out of memory" in str(error).lower():
-        return "The GPU ran out of memory; choose a smaller image size, fewer images at once, or a smaller base model."
-    if isinstance(error, OSError) and error.errno == 28:
-        return "The disk is full; free some space and try again. Files saved before are not affected."
-    return f"The job failed because of a bug in the studio ({type(error).__name__}); the details are in {log_file}."

@@ -13,7 +13,9 @@ from studio.core import platform, storage
 from studio.core.errors import StudioError
 from studio.jobs.table import ORDER, Job, Table, as_job
 
-DEVICE_KINDS = ("generate", "caption", "train")
+QUICK_KINDS = ("generate", "caption")
+"""Device jobs that somebody waits for: they come before a training that has not begun, and some run beside one."""
+DEVICE_KINDS = (*QUICK_KINDS, "train")
 DIRECT_KINDS = {
     "import": "studio.jobs.imports:import_images",
     "adapter": "studio.jobs.imports:import_adapters",
@@ -26,7 +28,7 @@ DIRECT_KINDS = {
 
 UNFINISHED = ("waiting", "running")
 MOVES = ("first", "up", "down")
-RETRY_AFTER_CRASH = ("generate", "caption")
+RETRY_AFTER_CRASH = QUICK_KINDS
 """Kinds that are safe to repeat. Others wait for the user: the token of a publish job is gone, and half of an import is done."""
 MAX_TRAININGS, MAX_UNFINISHED = 1, 8
 """Limits per visitor of a Space, where all visitors share one machine. A local studio has no limit."""
@@ -143,6 +145,10 @@ class Jobs:
         kinds = list(kinds)
         first = f"SELECT id FROM jobs WHERE state = 'waiting' AND kind IN ({', '.join('?' * len(kinds))}) ORDER BY {ORDER} LIMIT 1"
         return self._take(first, kinds, pid)
+
+    def explain(self, job_id: int, reason: str) -> None:
+        """Set why a waiting job waits; empty for its place in the queue alone."""
+        self._table.write("UPDATE jobs SET message = ? WHERE id = ? AND state = 'waiting'", reason, job_id)
 
     def claim_one(self, job_id: int, pid: int) -> Job | None:
         """Claim one job by id; None if it was cancelled or another process has it."""

@@ -4,12 +4,19 @@ import contextlib
 import logging
 from pathlib import Path
 
+from studio import families
+from studio.config.recipe import Recipe
 from studio.core import platform
 from studio.core.errors import StudioError
+from studio.families.facts import BaseFolder
 from studio.jobs.queue import Job, Jobs
+from studio.runs.image_requests import ImageRequests
 from studio.runs.run import Run
 
 log = logging.getLogger(__name__)
+
+ENDINGS = ("finished", "stopped", "failed")
+"""The last event of a process that did not end unexpectedly."""
 
 
 class TrainingChild:
@@ -25,6 +32,9 @@ class TrainingChild:
         self.step = self.total = 0
         self.seconds_left: float | None = None
         self.stop_sent = False
+        self.loaded = False
+        """Whether it has begun to train, so that it can draw."""
+        self.requests = ImageRequests(run)
 
     @classmethod
     def start(cls, jobs: Jobs, job: Job, run: Run, log_file: Path) -> "TrainingChild":
@@ -35,7 +45,9 @@ class TrainingChild:
         child = cls(jobs, job, run, run.events_file.stat().st_size if run.events_file.exists() else 0)
         child.total = run.config.training.max_train_steps
         if child.find_process():
+            child.requests.cancel_all()
             return child
+        child.requests.clear()
         command = platform.module_command("studio.training.loop", run.path, count=run.config.runtime.processes)
         process = platform.spawn(command, log_file, on_exit=child._on_exit)
         child.is_child = True
@@ -47,9 +59,11 @@ class TrainingChild:
 
     @classmethod
     def attach(cls, jobs: Jobs, job: Job, run: Run) -> "TrainingChild":
-        """Attach to a process that an earlier worker started. A pause requested by that worker is cleared, or it would never end."""
+        """Attach to a process that an earlier worker started. A pause requested by that worker is cleared, or it would never end, and
+        so are its images, which are asked for again."""
         run.clear_pause()
         child = cls(jobs, job, run, 0)
+        child.requests.cancel_all()
         if not child.alive:
             child.find_process()
         return child
@@ -74,6 +88,43 @@ class TrainingChild:
     def paused(self) -> bool:
         return self.last_event.get("kind") == "pausing"
 
+    @property
+    def crashed(self) -> bool:
+        """Whether a process that has ended did so unexpectedly."""
+        return self.last_event.get("kind") not in ENDINGS
+
+    @property
+    def device(self) -> str:
+        """Where it trains; empty until it has chosen the device."""
+        return self.run.config.runtime.device or ""
+
+    def draws(self, recipe: Recipe) -> bool:
+        """Whether it uses the recipe's base, and so draws its images."""
+        model = self.run.config.model
+        own, asked = _located(model.base_model, model.revision), _located(recipe.base_model, recipe.revision)
+        if own is None or asked is None:
+            # Not downloaded yet, perhaps by this training.
+            return own is asked and (recipe.base_model, recipe.revision) == (model.base_model, model.revision)
+        return own.is_same(asked)
+
+    def drawing_waits(self, owner: str) -> str:
+        """Message of an image that it has not begun to draw."""
+        name = self._name(owner)
+        if self.last_event.get("kind") == "full":
+            return f"Waits for free disk space, like {name}"
+        return f"Waits for the next step of {name}" if self.loaded else f"Waits until {name} has loaded the base"
+
+    def conflict(self, kind: str, owner: str) -> str:
+        """Why a captioner or another base has to wait for its end."""
+        model = self.run.config.model
+        base = _located(model.base_model, model.revision)
+        title = f" ({base.title if base else model.base_model})" if owner == self.job.owner else ""
+        reason = f"it uses another base{title}" if kind == "generate" else "the captioner does not fit on the GPU beside it"
+        return f"Waits for {self._name(owner)} to end: {reason}."
+
+    def _name(self, owner: str) -> str:
+        return f"the training of {self.run.title}" if owner == self.job.owner else "the training of another visitor"
+
     def tick(self) -> bool:
         """Process new events; False once training has ended and its job is closed."""
         if not self.stop_sent and self.jobs.cancel_requested(self.job.id):
@@ -91,7 +142,7 @@ class TrainingChild:
     def _handle(self, event: dict) -> None:
         kind = event["kind"]
         if kind == "started":
-            self.step, self.total = event["step"], event.get("total", self.total)
+            self.step, self.total, self.loaded = event["step"], event.get("total", self.total), True
         elif kind == "step":
             self.step, self.seconds_left = event["step"], event.get("seconds_left")
         self.jobs.progress(self.job.id, self.step, self.total, self.seconds_left, _progress_message(event))
@@ -131,3 +182,10 @@ def _progress_message(event: dict) -> str:
     if kind == "prior":
         return f"Generating regularisation images, {event['done']} of {event['total']}"
     return {"pausing": "Paused to generate images", "full": "The disk is full: waiting for free space"}.get(kind, "")
+
+
+def _located(base_model: str, revision: str | None) -> BaseFolder | None:
+    try:
+        return families.locate_base(base_model, revision)
+    except StudioError:
+        return None

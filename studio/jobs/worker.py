@@ -3,7 +3,6 @@
 The web process only calls `ensure` and `start_supervisor` here; heavy imports happen in the worker itself.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -14,14 +13,16 @@ import time
 from pathlib import Path
 
 from studio import families
-from studio.config.recipe import Recipe, add_recipe
+from studio.config.recipe import Recipe
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.logging import configure, log_packages
 from studio.core.workspace import Home, write_atomically
+from studio.generation.images import generate_images
+from studio.jobs.handed_job import HandedJob
 from studio.jobs.progress import ErrorBoundary, ProgressReporter
-from studio.jobs.queue import DEVICE_KINDS, Job, Jobs
+from studio.jobs.queue import DEVICE_KINDS, QUICK_KINDS, Job, Jobs
 from studio.jobs.training_process import TrainingChild
 from studio.runs.run import Run
 
@@ -43,7 +44,6 @@ MAX_STARTS = 3
 """Without this limit, a worker that cannot start (a broken installation, a driver) would be restarted endlessly while jobs wait."""
 PRELOAD_AFTER_SECONDS = 3
 """Importing torch keeps a core busy for seconds; loading the page has priority."""
-MAX_IMAGES = 64
 
 
 def ensure(home: Home) -> None:
@@ -116,6 +116,7 @@ class Worker:
         self.jobs = Jobs(home.database)
         self.models = ModelCache()
         self.training: TrainingChild | None = None
+        self.handed: list[HandedJob] = []
         self.seen: int | None = None
         self.last_job = time.monotonic()
         self.last_poll = -POLL_SECONDS
@@ -135,8 +136,7 @@ class Worker:
     def run_once(self) -> bool:
         """Process training events and waiting jobs; False if the worker should exit."""
         while True:
-            if self.training is not None and not self.training.tick():
-                self.training, self.seen = None, None
+            self.follow_training()
             # Read before claiming, so that a job submitted in between is seen at the next poll.
             changes = self.jobs.data_version()
             job = self.claim() if changes != self.seen else None
@@ -154,8 +154,45 @@ class Worker:
         return True
 
     def claim(self) -> Job | None:
-        kinds = DEVICE_KINDS if self.training is None else [kind for kind in DEVICE_KINDS if kind != "train"]
-        return self.jobs.claim(kinds, os.getpid())
+        """The next job. During a training one that it has no room for waits, with the reason in its row."""
+        if self.training is None:
+            return self.jobs.claim(QUICK_KINDS, os.getpid()) or self.jobs.claim(("train",), os.getpid())
+        for job in self.jobs.queue(QUICK_KINDS):
+            if job.state == "waiting":
+                reason = self.conflict(self.training, job)
+                if not reason and (claimed := self.jobs.claim_one(job.id, os.getpid())):
+                    return claimed
+                if reason != job.message:
+                    self.jobs.explain(job.id, reason)
+        return None
+
+    def conflict(self, training: TrainingChild, job: Job) -> str:
+        """Why a job has to wait for the end of the training; empty if it need not. A GPU has no room for a second model, RAM usually has."""
+        try:
+            if job.kind == "generate" and training.draws(Recipe.from_json(job.payload["recipe"])):
+                return ""
+        except (StudioError, KeyError):
+            # The job fails with this when it runs.
+            return ""
+        return training.conflict(job.kind, job.owner) if (training.device or self.models.choose_device()) == "cuda" else ""
+
+    def follow_training(self) -> None:
+        """Process what the training has done. When it ends, draw the images that it had no time for."""
+        training, handed = self.training, self.handed
+        if training is None:
+            return
+        alive = training.tick()
+        unfinished = [each for each in handed if each.tick(training.drawing_waits(each.job.owner))]
+        self.handed = unfinished
+        if alive:
+            return
+        training.requests.clear()
+        self.training, self.handed, self.seen = None, [], None
+        for each in unfinished:
+            if training.crashed:
+                self.jobs.interrupt(each.job.id, "The training that was to generate this image ended unexpectedly. Generate the image again.")
+            else:
+                self.run_job(each.job)
 
     def recover(self) -> None:
         """Take over from a worker that died: attach to running training processes, requeue its other jobs."""
@@ -166,6 +203,8 @@ class Worker:
                 child = TrainingChild.attach(self.jobs, job, Run.open(self.home.workspace(job.owner), job.payload["run"]))
                 if child.tick():
                     self.training = child
+                else:
+                    child.requests.clear()
 
     def preload(self) -> None:
         """Load the built-in base and generate one step, so that the first image is fast. Once, and only while a client process lives."""
@@ -182,16 +221,18 @@ class Worker:
             log.warning("the built-in base could not be loaded ahead of time: %s", error)
 
     def run_job(self, job: Job) -> None:
-        with self._error_boundary(job):
+        with self._error_boundary(job) as boundary:
             if job.kind == "train":
                 self.train(job)
+            elif job.kind == "generate" and self.training is not None and self.training.draws(Recipe.from_json(job.payload["recipe"])):
+                self.hand_over(job, self.training)
             else:
                 report = ProgressReporter(self.jobs, job.id)
                 body = {"generate": self.generate, "caption": self.caption}[job.kind]
                 self.pause_training(report)
                 self.jobs.finish(job.id, body(job, report))
-        if self.jobs.get(job.id).state == "failed":
-            # A failed load or a full GPU may leave half a model in memory.
+        if boundary.unexpected:
+            # Running out of memory or a bug may leave half a model in memory; after a refused LoRA or base the loaded models are intact.
             self.models.clear()
 
     def _error_boundary(self, job: Job) -> ErrorBoundary:
@@ -202,43 +243,31 @@ class Worker:
         self.models.free_memory()
         self.training = TrainingChild.start(self.jobs, job, run, self.home.logs / f"{run.id}.log")
 
+    def hand_over(self, job: Job, training: TrainingChild) -> None:
+        """Let the training process draw, which holds the base."""
+        handed = HandedJob(self.jobs, job, training.requests)
+        training.requests.submit(handed.key, self.home.workspace(job.owner), job.payload)
+        self.handed.append(handed)
+
     def pause_training(self, report: ProgressReporter) -> None:
         """Request a pause of the running training at its next step, and wait for it."""
         if self.training is None:
             return
         self.training.run.request_pause()
         deadline = time.monotonic() + PAUSE_TIMEOUT_SECONDS
-        while not self.training.paused and time.monotonic() < deadline:
-            report.check()
-            if not self.training.tick():
-                self.training = None
+        while True:
+            # First, since the last event known may be a pause that is over.
+            self.follow_training()
+            if self.training is None or self.training.paused or time.monotonic() > deadline:
                 return
+            report.check()
             time.sleep(0.01)
 
     def generate(self, job: Job, report: ProgressReporter) -> dict:
-        """{"recipe", "count"} -> {"images": ids, "seconds", "notes"}, with consecutive seeds from the recipe's on."""
-        payload, workspace = job.payload, self.home.workspace(job.owner)
-        recipe, count = Recipe.from_json(payload["recipe"]), int(payload.get("count", 1))
-        if not 1 <= count <= MAX_IMAGES:
-            raise StudioError(f"{count} images cannot be generated in one job; choose 1 to {MAX_IMAGES}.")
-        if not self.models.is_loaded(recipe):
-            report(0, recipe.num_inference_steps * count, "Loading the base model; it is downloaded from the Hub if needed")
-        steps, began, images, notes = recipe.num_inference_steps, time.monotonic(), [], []
-        for index in range(count):
-            message = f"Generating {index + 1} of {count}" if count > 1 else "Generating"
-            one = recipe.model_copy(update={"seed": (recipe.seed + index) % 2**32})
-            done_before = index * steps
-
-            def on_step(done: int, total: int, before: int = done_before, message: str = message) -> None:
-                report(before + done * steps // max(total, 1), steps * count, message)
-
-            png, used_recipe, new_notes = self.models.generate(one, workspace, on_step)
-            png = add_recipe(png, used_recipe)
-            image_id = hashlib.sha256(png).hexdigest()[:32]
-            write_atomically(workspace.image_path(image_id), png)
-            images.append(image_id)
-            notes += [note for note in new_notes if note not in notes]
-        return {"images": images, "seconds": round(time.monotonic() - began, 3), "notes": notes}
+        """{"recipe", "count"} -> {"images": ids, "seconds", "notes"}."""
+        if not self.models.is_loaded(Recipe.from_json(job.payload["recipe"])):
+            report(0, 0, "Loading the base model; it is downloaded from the Hub if needed")
+        return generate_images(job.payload, self.home.workspace(job.owner), self.models.generate, report)
 
     def caption(self, job: Job, report: ProgressReporter) -> dict:
         """{"dataset", "captioner", "only_empty", "class_noun"} -> {"captioned", "kept", "failed"}."""

@@ -3,9 +3,10 @@
 Text encoders and VAE are loaded only if something is not cached, and unloaded before the denoiser is loaded.
 """
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from studio.adapters.format import serialise
-from studio.core import hashes, packages, storage
+from studio.core import hashes, packages, platform, storage
 from studio.core.workspace import write_atomically
 from studio.devices import memory
 from studio.devices.measure import encoding_bytes
@@ -88,6 +89,18 @@ class Encodings:
         vae = self.family.load(self.base, torch.float32, parts=("vae",)).components["vae"]
         needed = encoding_bytes(self.family, self.base, size) if self.device.type == "cuda" else 0
         self.pipeline.register_modules(vae=vae.to(self._device_for("autoencoder", needed, "images were encoded")))
+
+    @contextlib.contextmanager
+    def text_encoders(self) -> Iterator[list[str]]:
+        """Context in which the text encoders are in the pipeline, with notes about them; those that were not before are freed after it."""
+        missing, known = [part for part in self.family.text_encoder_names if self.pipeline.components[part] is None], len(self.notes)
+        try:
+            self.load(self.family.text_encoder_names)
+            yield self.notes[known:]
+        finally:
+            self.unload(tuple(missing))
+            del self.notes[known:]
+            platform.release_freed_memory()
 
     def load_decoder(self) -> None:
         """Load the VAE in the dtype of generation, as diffusers does."""

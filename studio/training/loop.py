@@ -32,6 +32,7 @@ from studio.training.batches import BatchLoader, ConditionCache
 from studio.training.checkpoints import Disk
 from studio.training.disk_full import WaitingDisk, WaitingRun
 from studio.training.distributed import ProcessGroup
+from studio.training.drawing import Drawing
 from studio.training.encoding_cache import Encodings
 from studio.training.examples import check_masks, encode_images, size_notes, split_validation, truncation_notes
 from studio.training.lora import add_lora, load_start_weights, save_adapter
@@ -142,10 +143,8 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
                 save(kept)
             raise NotFinite(number, loss, kept, training, config.runtime.filled_dtype)
 
-    def pause_if_requested() -> None:
-        """Save the newest weights and wait while a pause is requested: images generated meanwhile can use these weights."""
-        if not run.pause_requested:
-            return
+    def save_newest() -> None:
+        """Write the adapter of the current step, for images generated now."""
         flush_metrics()
         if step and not run.adapter_at(step).exists():
             pause_adapters.append(save(step))
@@ -153,7 +152,15 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
                 for file in (hashes.beside(old), old):
                     storage.discard(file)
             del pause_adapters[:-MAX_PAUSE_ADAPTERS]
-        wait_while_paused(run, step)
+
+    drawing = Drawing(run, samples, save_newest)
+
+    def answer_requests() -> None:
+        """Draw requested images; save the newest weights and wait while a pause is requested."""
+        drawing.answer(step)
+        if run.pause_requested:
+            save_newest()
+            wait_while_paused(run, step)
 
     # Report the start and generate the samples of the base.
     if group.is_main:
@@ -170,10 +177,10 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         ]
         for note in notes:
             run.append({"kind": "note", "message": note})
-        sampled = samples.generate_column(0, None, pause_if_requested)
+        sampled = samples.generate_column(0, None, answer_requests)
         if step and samples.has_column(step) and run.adapter_at(step).exists():
             # Complete a column that a stop interrupted.
-            sampled = samples.generate_column(step, run.adapter_at(step), pause_if_requested) and sampled
+            sampled = samples.generate_column(step, run.adapter_at(step), answer_requests) and sampled
     else:
         sampled = True
     group.barrier()
@@ -183,12 +190,12 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     metrics.start_clock()
     checkpoint_step = first_step = step
     while step < total:
-        action = group.broadcast(STOP if run.stop_requested else PAUSE if run.pause_requested else CONTINUE)
+        action = group.broadcast(STOP if run.stop_requested else PAUSE if run.pause_requested or drawing.requested else CONTINUE)
         if action == STOP:
             break
         if action == PAUSE:
             if group.is_main:
-                pause_if_requested()
+                answer_requests()
             group.barrier()
             metrics.start_clock()
             continue
@@ -217,7 +224,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
                 run.append({"kind": "validation", "step": step, "loss": validation_loss})
             metrics.start_clock()
         if group.is_main and sample_due:
-            sampled = samples.generate_column(step, save(step), pause_if_requested)
+            sampled = samples.generate_column(step, save(step), answer_requests)
             run_log.log_progress("samples", step, config, metrics.seconds_per_step)
         if group.is_main and checkpoint_due:
             save_checkpoint(run, step, parameters, disk)

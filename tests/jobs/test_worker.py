@@ -15,13 +15,16 @@ from safetensors.numpy import save_file
 from studio import builtin, config
 from studio.config.recipe import Recipe, StackEntry, read_recipe
 from studio.core import platform
+from studio.core.errors import StudioError
 from studio.core.locks import FileLock
+from studio.generation import generator
 from studio.jobs import worker
 from studio.jobs.queue import Jobs
 from studio.jobs.worker import Worker
 from studio.runs import library
 from studio.runs.creation import create_run, repeat_run
 from studio.ui.components import run_state
+from tests.tiny import tiny_base  # noqa: F401 - fixture
 from tests.trained import LAYER, captioned_dataset, finished_run
 
 # Stands in for `python -m studio.training.loop` where only its manners matter: it writes events, obeys wishes, holds the run's lock.
@@ -201,12 +204,13 @@ def test_a_new_worker_finds_out_how_a_training_ended_while_nobody_looked(home, j
     assert jobs.get(job.id).error == "The memory is not enough for this run. Choose rank 4."
 
 
-def test_one_training_at_a_time_while_pictures_need_not_wait(home, jobs, run, workspace, training):
+def test_one_training_at_a_time_while_pictures_need_not_wait(home, jobs, run, tiny_base, training):  # noqa: F811
     training()
     first, second = (jobs.submit("local", "train", {"run": run.id}) for _ in range(2))
     resident_worker = Worker(home)
     turn_until(resident_worker, lambda: jobs.get(first.id).done >= 5)
-    drawing = jobs.submit("local", "generate", {"recipe": Recipe(prompt="a red house", num_inference_steps=1).to_json(), "count": 1})
+    recipe = Recipe(prompt="a red house", base_model=str(tiny_base.path), num_inference_steps=1)
+    drawing = jobs.submit("local", "generate", {"recipe": recipe.to_json(), "count": 1})
     turn_until(resident_worker, over(jobs, drawing))
     assert jobs.get(drawing.id).state == "done", jobs.get(drawing.id).error
     assert jobs.get(first.id).state == "running" and jobs.get(second.id).state == "waiting"
@@ -360,6 +364,35 @@ def test_a_job_that_fails_says_why_and_the_worker_goes_on(home, jobs, kind, payl
     turn_until(resident_worker, over(jobs, job))
     assert jobs.get(job.id).state == "failed" and words in jobs.get(job.id).error
     assert resident_worker.run_once()
+
+
+@pytest.mark.parametrize("entry", [StackEntry(adapter="file:gone", weight=1), StackEntry(adapter="starter:style", weight=1)], ids=["gone", "refused"])
+def test_an_image_that_is_refused_keeps_the_loaded_models(home, jobs, entry, monkeypatch):
+    resident_worker = Worker(home)
+    turn_until(resident_worker, over(jobs, jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=1).to_json()})))
+    loaded = dict(resident_worker.models.generators)
+    monkeypatch.setattr(generator, "check_base_compatibility", refuse)
+    job = jobs.submit("local", "generate", {"recipe": Recipe(stack=[entry], num_inference_steps=1).to_json()})
+    turn_until(resident_worker, over(jobs, job))
+    assert jobs.get(job.id).state == "failed"
+    assert loaded and resident_worker.models.generators == loaded
+
+
+def refuse(*_):
+    raise StudioError("This LoRA was made for another base. Choose that one.")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), MemoryError(), KeyError("unet")], ids=repr)
+def test_an_image_that_fails_for_memory_or_a_bug_evicts_all_models(home, jobs, error, monkeypatch):
+    resident_worker = Worker(home)
+    turn_until(resident_worker, over(jobs, jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=1).to_json()})))
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(generator.Generator, "generate", fail)
+    turn_until(resident_worker, over(jobs, jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=1).to_json()})))
+    assert not resident_worker.models.generators
 
 
 def test_a_cancelled_drawing_stops_at_the_next_step(home, jobs):

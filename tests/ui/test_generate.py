@@ -13,9 +13,10 @@ from studio.config.recipe import Recipe, StackEntry, add_recipe
 from studio.core.access import Access
 from studio.core.errors import StudioError
 from studio.families import bases
+from studio.jobs.queue import Jobs
 from studio.runs import library
 from studio.ui import app as ui
-from studio.ui.components import generation, history, lora_list
+from studio.ui.components import generation, history, job_bar, lora_list
 from studio.ui.tabs.generate_base import limits
 from studio.ui.tabs.generate_stack import StackRequest
 from tests.trained import finished_run, png, write_tiny_adapter
@@ -132,9 +133,9 @@ def submitted(handler, monkeypatch, **form) -> Recipe:
     """The recipe of pressing Generate."""
     recipes = []
 
-    async def note(studio, owner, recipe, count, title, download):
+    async def note(studio, owner, recipe, count, title, requested):
         recipes.append(recipe)
-        return generation.ImagePanel("")
+        yield generation.ImagePanel("")
 
     monkeypatch.setattr(generation, "generate", note)
     given = {"rows": [], "prompt": "a cat", "negative": "", "base": PRESENT, "revision": None, "seed": 7, "shape": "square", "steps": 20}
@@ -215,6 +216,33 @@ def test_the_panel_with_loras_is_busy_until_its_image_exists(handler):
         return [shown[1] async for shown in handler("regenerate_images")(Request(), [], "a cat", "", FLUX, None, 7, "square", 28, 3.5, 1)]
 
     assert asyncio.run(press())[0]["elem_classes"] == ["busy"]
+
+
+WAITS = "Waits for the training of Ink to end: it uses another base (FLUX.1)."
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "advice"), [("generate_images", "waiting", "the bar below can stop it"), ("regenerate_images", "cancelled", "Press Generate")]
+)
+def test_an_image_that_waits_for_a_training_says_so_and_only_the_button_queues_it(handler, home, monkeypatch, event, state, advice):
+    jobs = Jobs(home.database)
+
+    def submit(studio, owner, recipe, count):
+        job = jobs.submit(owner, "generate", {"recipe": recipe.to_json(), "count": count})
+        jobs.explain(job.id, WAITS)
+        return job
+
+    monkeypatch.setattr(generation, "submit", submit)
+
+    async def press():
+        return [shown[-1] async for shown in handler(event)(Request(), [], "a cat", "", PRESENT, None, 7, "square", 2, 3.5, 1)]
+
+    *_, message = asyncio.run(press())
+    assert WAITS in message and advice in message and "bad" not in message
+    (job,) = jobs.list(kinds=("generate",))
+    assert job.state == state
+    bar = job_bar.show(home.workspace("local"), [job]) if state == "waiting" else WAITS
+    assert WAITS in bar
 
 
 @pytest.mark.parametrize("name", ["num_inference_steps", "guidance_scale", "seed"])

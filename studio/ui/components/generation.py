@@ -1,5 +1,6 @@
 """From the Generate form to images: recipes, jobs, and the two panels that show base and stack."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,22 +80,42 @@ class BaseNotDownloaded(StudioError):
     """Not a failure: the base is not on this computer, and no download was requested yet."""
 
 
-async def generate(studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str], download: bool = True) -> ImagePanel:
-    """The images of a recipe: at once if they exist, else after the worker has generated them.
+class ImageWaits(StudioError):
+    """Not a failure: the image has to wait for the end of a training."""
 
-    Without `download`, BaseNotDownloaded where the base is not local: moving a slider does not start a download of gigabytes.
+
+async def generate(
+    studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str], requested: bool = True
+) -> AsyncIterator[str | ImagePanel]:
+    """The images of a recipe, last: at once if they exist, else after they have been generated. Before, why they wait; empty when they do not.
+
+    `requested`: by the button. Without it, BaseNotDownloaded where the base is not local: moving a slider does not start a download of
+    gigabytes. ImageWaits if the images have to wait for the end of a training: requested ones stay in the queue.
     """
     if count == 1 and (image_id := history.find(studio.home.workspace(owner), recipe)):
-        return ImagePanel(image_panel(title, [files.url("image", image_id)]))
+        yield ImagePanel(image_panel(title, [files.url("image", image_id)]))
+        return
     if count == 1 and (path := shipped(recipe)):
-        return ImagePanel(image_panel(title, [files.shipped_url(path)]))
+        yield ImagePanel(image_panel(title, [files.shipped_url(path)]))
+        return
     base = bases.get_base(recipe.base_model, recipe.revision)
-    if not (download or base.is_local):
+    if not (requested or base.is_local):
         raise BaseNotDownloaded(f"{base.title} is not on this computer yet. Press Generate to download it and generate with it.")
-    job = await studio.wait_for(submit(studio, owner, recipe, count))
+    submitted, shown = submit(studio, owner, recipe, count), ""
+    job = submitted
+    async for job in studio.watch(submitted):
+        if job.state == "waiting" and job.message:
+            if requested:
+                raise ImageWaits(f"{job.message} The image will then be in the history; the bar below can stop it.")
+            studio.stop(job)
+            raise ImageWaits(f"{job.message} Press Generate to put the image into the queue.")
+        reason = job.message if job.message.startswith("Waits") else ""
+        if reason != shown:
+            shown = reason
+            yield reason
     if job.state == "cancelled":
         raise StudioError("Image generation was stopped. Press Generate to start it again.")
     if job.state != "done":
         raise StudioError(job.error or "Image generation ended before the image was finished. Press Generate to try again.")
     addresses = [files.url("image", each) for each in job.result["images"]]
-    return ImagePanel(image_panel(title, addresses), tuple(job.result.get("notes", [])))
+    yield ImagePanel(image_panel(title, addresses), tuple(job.result.get("notes", [])))

@@ -23,12 +23,13 @@ WORDS = {
     "save": "Saving a LoRA",
 }
 SLOW = tuple(kind for kind in WORDS if kind != "generate")
-"""Jobs that the bar shows. Generating takes seconds, and its own tab shows it."""
+"""Jobs that the bar always shows. Generating takes seconds, and its own tab shows it, unless it waits for the end of a training."""
 
 
 def running(studio: Studio, owner: str) -> list[Job]:
     """Jobs of the bar: the running ones, then the waiting ones in their order."""
-    return [job for job in studio.jobs.queue(SLOW) if job.owner == owner]
+    own = [job for job in studio.jobs.queue(WORDS) if job.owner == owner]
+    return [job for job in own if job.kind in SLOW or (job.state == "waiting" and job.message)]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def title(workspace: Workspace, job: Job) -> str:
 def progress_text(job: Job) -> str:
     """Progress in words: steps, then time left."""
     if job.state == "waiting":
-        return "waiting in the queue"
+        return job.message or "waiting in the queue"
     if job.cancel_requested:
         return "saving, then stopping" if job.kind == "train" else "stopping"
     parts = []

@@ -56,23 +56,28 @@ def build_generation(studio: Studio, workbench: Workbench) -> ImageGeneration:
     return ImageGeneration(generating, regenerate)
 
 
-async def generated(studio: Studio, request: gr.Request, download: bool, rows, *values) -> AsyncIterator[tuple]:
+async def generated(studio: Studio, request: gr.Request, requested: bool, rows, *values) -> AsyncIterator[tuple]:
     """(base image, image with LoRAs, history, message) as they change. The image with LoRAs comes first; an image that exists already is shown
-    at once, as the base image is while only weights change."""
+    at once, as the base image is while only weights change. `requested`: by the button."""
     owner = studio.owner(request)
     workspace = studio.home.workspace(owner)
     *settings, count = values
     yield gr.skip(), _busy(True), gr.skip(), gr.skip()
     try:
         recipe = recipe_of(workspace, rows, *settings)
-        if studio.jobs.list(owner, kinds=("train",), states=("running",), limit=1):
-            yield gr.skip(), gr.skip(), gr.skip(), notice("Training pauses while this image is generated.")
-        with_loras = await generation.generate(studio, owner, recipe, int(count), generation.STACK_TITLE, download)
-        message = notice(" ".join(with_loras.notes), "warn")
-        yield gr.skip(), _busy(False) | {"value": with_loras.html}, history.strip(workspace), message
-        base_alone = await generation.generate(studio, owner, recipe.without_stack(), int(count), generation.BASE_TITLE, download)
-        yield base_alone.html, gr.skip(), history.strip(workspace), gr.skip()
-    except generation.BaseNotDownloaded as error:
+        pauses = "Training pauses while this image is generated." if studio.jobs.list(owner, kinds=("train",), states=("running",), limit=1) else ""
+        if pauses:
+            yield gr.skip(), gr.skip(), gr.skip(), notice(pauses)
+        async for panel in generation.generate(studio, owner, recipe, int(count), generation.STACK_TITLE, requested):
+            if isinstance(panel, str):
+                yield gr.skip(), gr.skip(), gr.skip(), notice(panel or pauses)
+            else:
+                message = notice(" ".join(panel.notes), "warn")
+                yield gr.skip(), _busy(False) | {"value": panel.html}, history.strip(workspace), message
+        async for panel in generation.generate(studio, owner, recipe.without_stack(), int(count), generation.BASE_TITLE, requested):
+            if not isinstance(panel, str):
+                yield panel.html, gr.skip(), history.strip(workspace), gr.skip()
+    except (generation.BaseNotDownloaded, generation.ImageWaits) as error:
         yield gr.skip(), gr.skip(), gr.skip(), notice(str(error))
     except StudioError as error:
         yield gr.skip(), gr.skip(), gr.skip(), notice(str(error), "bad")
