@@ -284,8 +284,8 @@ def main(argv: list[str]) -> int:
             # torch has no exception class for a CPU that runs out of memory.
             if isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "not enough memory" in str(error)):
                 return _fail(run, *memory.out_of_memory_advice(run.config))
-            if advice := backends.cuda_error_advice(error, run.config.runtime.execution):
-                return _fail(run, *advice)
+            if cuda_advice := backends.cuda_error_advice(error, run.config.runtime.execution):
+                return _fail(run, *cuda_advice)
             # Reported before it is raised: a run whose last event is not final shows as interrupted.
             summary = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             details = f"the details are in logs/{run.id}.log in the studio's folder."

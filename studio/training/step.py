@@ -5,6 +5,7 @@ forward to optimizer captured as one CUDA graph per input shape and replayed wit
 waits for Python; a replay does not.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from studio.config import TrainConfig
 from studio.devices import runtime
 from studio.families.base import Family
 from studio.families.objectives import FlowMatching, Objective
-from studio.training.batches import Batch, ConditionCache
+from studio.training.batches import Batch
 from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Conditions
 from studio.training.lora import targets
@@ -112,7 +113,7 @@ class TrainingStep:
         pipeline: "DiffusionPipeline",
         objective: Objective | FlowMatching,
         parameters: TrainedParameters,
-        conditions: ConditionCache,
+        conditions: Callable[[list[str]], Conditions],
         group: ProcessGroup,
     ):
         self.config, self.family, self.pipeline, self.objective = config, family, pipeline, objective

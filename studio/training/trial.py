@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
@@ -74,7 +75,7 @@ class Request:
 
     @classmethod
     def from_json(cls, values: dict) -> "Request":
-        base = {name: Path(value) if name in ("path", "checkpoint") and value else value for name, value in values["base"].items()}
+        base: dict[str, Any] = {name: Path(value) if name in ("path", "checkpoint") and value else value for name, value in values["base"].items()}
         sizes = [(height, width) for height, width in values["sizes"]]
         return cls(TrainConfig.model_validate(values["config"]), BaseFolder(**base), sizes, values["masked"], values["executions"], values["backend"])
 
