@@ -16,6 +16,9 @@ ENGINE = 2
 - 2: prompts whose padding is masked are padded no further than a batch needs, and without padding there is no mask.
 """
 
+EXECUTIONS = {"eager": "eager", "compiled": "torch.compile", "graph": "CUDA graph"}
+"""`runtime.execution` -> what messages call it."""
+
 
 class RuntimeConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -48,7 +51,7 @@ class RuntimeConfig(BaseModel):
     """Keeps the base model in RAM and moves it to the GPU block by block. Slow; for models that do not fit even when quantised. Empty decides by the free memory."""
 
     execution: Literal["eager", "compiled", "graph"] | None = Field(None, title="Execution")
-    """eager runs each operation on its own; compiled uses torch.compile; graph records a step as a CUDA graph. Empty times them on a GPU and keeps the fastest."""
+    """eager runs each operation on its own; compiled uses torch.compile; graph records a step as a CUDA graph. On a GPU, empty tries them before the run, in a process of its own, and keeps the fastest."""
 
     processes: int = Field(1, title="Processes", ge=1, le=64)
     """Number of processes for data-parallel training, usually one per GPU. Each computes its part of the batch."""

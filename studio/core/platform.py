@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 WINDOWS = sys.platform == "win32"
 LINUX = sys.platform.startswith("linux")
@@ -32,6 +32,8 @@ CONTAINER_LIMITS = (
 MADV_PAGEOUT = 21
 """madvise(2), since Linux 5.4."""
 
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that this process gets when the thread that started it ends."""
 GLIBC_KEEPS = ((-1, -1), (-4, 0))
 """mallopt(3): M_TRIM_THRESHOLD never, M_MMAP_MAX none, so that large blocks are not returned individually either."""
 
@@ -146,6 +148,21 @@ def end(pid: int, mark: str | None = None, grace_seconds: float = 3.0) -> None:
             time.sleep(0.02)
         if alive(pid, mark) and not WINDOWS:
             os.kill(pid, signal.SIGKILL)
+
+
+def end_with_parent(pipe: IO) -> None:
+    """End this process when its parent ends, however that happens: `pipe` is its standard input, which the parent keeps open. On Linux the kernel
+    also kills it, in case none of its threads can run."""
+    if LINUX:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+    def watch() -> None:
+        # Not pipe.read(): Python aborts at its end if a thread holds the lock of a file object.
+        while os.read(pipe.fileno(), 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def interrupt_main_thread() -> None:

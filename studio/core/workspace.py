@@ -1,6 +1,6 @@
 """Paths on disk: one Home per installation, one Workspace per owner. All paths are created here.
 
-Home/studio.db, logs/, owners/<owner>/{datasets,runs,adapters,images,presets,published,trash}/
+Home/studio.db, logs/, trials/, owners/<owner>/{datasets,runs,adapters,images,presets,published,trash}/
 """
 
 import json
@@ -17,8 +17,11 @@ from studio.core import storage
 from studio.core.errors import StudioError
 
 PLAIN_ID = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,118}[a-z0-9])?")
+OWNERS = "owners"
 RUNS = "runs"
 CHOOSE_ANOTHER_HOME = "Choose a home folder on a local disk that you can write to: set LORA_STUDIO_HOME, or use a command's --home."
+TRIALS = "trials"
+"""Folder of what was found out about executions on this computer's GPU, for all owners: see training/verdicts.py."""
 
 
 def slug(title: str, default: str = "untitled") -> str:
@@ -171,4 +174,4 @@ class Home:
     def workspace(self, owner: str) -> Workspace:
         if not PLAIN_ID.fullmatch(owner) or ".." in owner:
             raise StudioError(f"{owner[:60]!r} cannot own a workspace; names are lower-case letters, digits, '-', '_' and '.'.")
-        return Workspace(self.root / "owners" / owner, owner)
+        return Workspace(self.root / OWNERS / owner, owner)

@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
+import math
 from pathlib import Path
 
 from studio import families
 from studio.config.recipe import Recipe
+from studio.config.runtime import EXECUTIONS
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.families.facts import BaseFolder
@@ -179,6 +181,10 @@ def _progress_message(event: dict) -> str:
     kind = event["kind"]
     if kind == "encoding":
         return f"Encoding the images, {event['done']} of {event['total']}"
+    if kind == "trial":
+        minutes = math.ceil(event["seconds"] / 60)
+        ways = ", then ".join(EXECUTIONS[name] for name in event["executions"])
+        return f"Trying how to run a step fastest: {ways}; at most {minutes} minute{'' if minutes == 1 else 's'}"
     if kind == "prior":
         return f"Generating regularisation images, {event['done']} of {event['total']}"
     return {"pausing": "Paused to generate images", "full": "The disk is full: waiting for free space"}.get(kind, "")

@@ -27,7 +27,7 @@ from studio.core.errors import StudioError
 from studio.devices import memory, runtime
 from studio.devices.offload import place_denoiser
 from studio.runs.run import Run
-from studio.training import backends, regularization, run_log
+from studio.training import backends, regularization, resolve, run_log
 from studio.training.batches import BatchLoader, ConditionCache
 from studio.training.checkpoints import Disk
 from studio.training.disk_full import WaitingDisk, WaitingRun
@@ -65,6 +65,14 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     dtype = runtime.torch_dtype(config.runtime.filled_dtype)
     if group.is_main:
         run_log.log_start(run, config, base, family)
+    if config.runtime.execution is None:
+        resolved = resolve_execution(run, config, base, family, group)
+        if resolved is None:
+            if group.is_main:
+                run.clear_stop()
+                run.append({"kind": "stopped", "step": last_step(run)})
+            return
+        config = resolved
 
     # Encode images and captions. VAE and text encoders are unloaded before the denoiser is loaded, except text encoders that training needs.
     encodings = Encodings(run.cache_dir, base, family, device, dtype)
@@ -120,11 +128,6 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     training_step = TrainingStep(config, family, pipeline, objective, parameters, conditions, group)
     validation = Validation(validation_examples, config.validation, training.seed, training_step)
     training_step.train_mode()
-    if config.runtime.execution is None:
-        batches = [(batch, 1 / training.gradient_accumulation_steps) for batch in loader.batches(step)]
-        config = resolve_execution(run, training_step, batches, learning_rate(training, step), step, bool(prior_examples))
-    execution = config.runtime.filled_execution
-    backends.apply(training_step, execution)
     every = 1 if device.type == "cpu" or not parameters.entry.skips_on_device else STEPS_BETWEEN_READS
     metrics = MetricsReader(run, samples, total, every, write=group.is_main, may_skip=parameters.scaler is not None)
     pause_adapters: list[Path] = []
@@ -162,9 +165,20 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
             save_newest()
             wait_while_paused(run, step)
 
+    def fall_back(reason: str) -> None:
+        """Continue eagerly. A resume must not repeat the steps before this one, which ran otherwise."""
+        nonlocal config
+        if group.is_main and step > checkpoint_step:
+            flush_metrics()
+            save_checkpoint(run, step, parameters, disk)
+        config = resolve.fall_back_to_eager(run, config, reason, group)
+
+    shapes = len({example.bucket for example in [*examples, *prior_examples]})
+    run_step = backends.StepRunner(training_step, config.runtime.filled_execution, shapes, fall_back)
+
     # Report the start and generate the samples of the base.
     if group.is_main:
-        run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": execution, "device": str(device)})
+        run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": run_step.execution, "device": str(device)})
         run_log.log_resume(step, config)
         captions = [image["caption"] for image in run.snapshot["pictures"]]
         rate_note = optimizers.rate_note(training.optimizer, training.learning_rate)
@@ -205,7 +219,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         if prior_examples:
             batches += [(batch, config.prior.weight / training.gradient_accumulation_steps) for batch in prior_loader.batches(step)]
         rate = learning_rate(training, step)
-        loss, norm = training_step(step, batches, rate, execution)
+        loss, norm = run_step(step, batches, rate)
         step += 1
         metrics.add(step, rate, loss, norm, parameters.effective_rate)
 
@@ -288,6 +302,8 @@ def main(argv: list[str]) -> int:
                 return _fail(run, *memory.out_of_memory_advice(run.config))
             if refused := runtime.determinism_advice(error, run.config.runtime.device):
                 return _fail(run, *refused)
+            if cuda_advice := backends.cuda_error_advice(error, run.config.runtime.execution):
+                return _fail(run, *cuda_advice)
             # Reported before it is raised: a run whose last event is not final shows as interrupted.
             summary = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             details = f"the details are in logs/{run.id}.log in the studio's folder."

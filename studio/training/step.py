@@ -5,6 +5,7 @@ forward to optimizer captured as one CUDA graph per input shape and replayed wit
 waits for Python; a replay does not.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from studio.config import TrainConfig
 from studio.devices import runtime
 from studio.families.base import Family
 from studio.families.objectives import FlowMatching, Objective
-from studio.training.batches import Batch, ConditionCache
+from studio.training.batches import Batch
 from studio.training.distributed import ProcessGroup
 from studio.training.encoding_cache import Conditions
 from studio.training.lora import targets
@@ -97,6 +98,11 @@ class Snapshot:
             torch.cuda.set_rng_state(self.generators[1], self.device)
 
 
+class FirstUseFailed(Exception):
+    """The first step with its shapes failed by an execution other than eager; the cause is the error. Everything that it changed is restored,
+    except the learning rate and torch's seed for dropout, which each step sets itself."""
+
+
 class TrainingStep:
     """Callable that trains one step; holds the model, the objective and the captured CUDA graphs."""
 
@@ -107,7 +113,7 @@ class TrainingStep:
         pipeline: "DiffusionPipeline",
         objective: Objective | FlowMatching,
         parameters: TrainedParameters,
-        conditions: ConditionCache,
+        conditions: Callable[[list[str], bool], Conditions],
         group: ProcessGroup,
     ):
         self.config, self.family, self.pipeline, self.objective = config, family, pipeline, objective
@@ -116,18 +122,38 @@ class TrainingStep:
         self.device = torch.device(config.runtime.filled_device)
         self.dtype = runtime.torch_dtype(config.runtime.filled_dtype)
         self.captured: dict[tuple, CapturedStep] = {}
+        self.used: set[tuple] = set()
+        """Shapes of the steps that the applied execution has run."""
         self.pool: _POOL_HANDLE | None = None
 
     def __call__(self, step: int, batches: list[tuple[Batch, float]], rate: float, execution: str = "eager") -> tuple[Tensor, Tensor]:
         """Train step `step` (from 0); returns (loss, gradient norm), scalars on the device.
 
         `batches`: each with the weight of its loss. `rate`: learning rate. `execution`: one of `backends.EXECUTIONS`; for "compiled" the
-        blocks are compiled beforehand by `backends.apply`.
+        blocks are compiled beforehand by `backends.apply`. FirstUseFailed if another one than eager cannot be used for these shapes.
         """
         self.parameters.set_rate(rate)
         if self.config.lora.dropout:
             torch.manual_seed(make_rng(Purpose.LORA_DROPOUT, self.config.training.seed, step, self.group.rank).integers(2**63))
         inputs = [(self.inputs(batch, execution), weight) for batch, weight in batches]
+        shapes = tuple(each.shapes() for each, _ in inputs)
+        if execution == "eager" or shapes in self.used:
+            return self._execute(inputs, execution)
+        saved = self.snapshot()
+        try:
+            result = self._execute(inputs, execution)
+            if self.device.type == "cuda":
+                # Errors of kernels are reported at a later call.
+                torch.cuda.synchronize(self.device)
+        except _failures() as error:
+            if is_cuda_error(error):
+                raise
+            self.restore(saved)
+            raise FirstUseFailed(str(error)) from error
+        self.used.add(shapes)
+        return result
+
+    def _execute(self, inputs: list[tuple[Inputs, float]], execution: str) -> tuple[Tensor, Tensor]:
         return self._replay(inputs[0][0]) if execution == "graph" else self._compute(inputs)
 
     def train_mode(self, on: bool = True) -> None:
@@ -234,3 +260,17 @@ class TrainingStep:
             return tensor.to(self.device)
         # From pinned memory the copy runs in parallel with computation.
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def is_cuda_error(error: BaseException) -> bool:
+    """Whether an error of CUDA has made its context in this process unusable. Running out of memory and a failed compilation do not."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    return isinstance(error, torch.AcceleratorError) or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Errors of a compilation or a capture. Reaching torch's limit of graphs is not a RuntimeError."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    return (RuntimeError, FailOnRecompileLimitHit)

@@ -25,7 +25,8 @@ class Validation:
         step = self.training_step
         batches = [self._batch(index, quantile) for index in range(len(self.examples)) for quantile in NOISE_QUANTILES]
         step.train_mode(False)
-        with step.parameters.saved_weights_in_model():
+        # Compiled blocks would be compiled once more for these batches.
+        with torch.compiler.set_stance("force_eager"), step.parameters.saved_weights_in_model():
             losses = [step.losses(step.inputs(batch)).item() for batch in batches]
         step.train_mode()
         return sum(losses) / len(losses)

@@ -17,15 +17,13 @@ from studio.config import fields, foreign, optimizers
 from studio.config.recipe import Recipe
 from studio.core import platform
 from studio.core.errors import StudioError
-from studio.devices import memory
 from studio.generation.generator import Generator
 from studio.runs.run import Run
 from studio.training import backends, loop
 from studio.training.checkpoints import Disk, load_newest, save
 from studio.training.loop import learning_rate, train
 from studio.training.order import FairOrder
-from studio.training.parameters import TrainedParameters
-from studio.training.step import TrainingStep
+from studio.training.step import FirstUseFailed, TrainingStep
 from tests.tiny import FAMILY, optimizer_settings, tiny_base, tiny_run  # noqa: F401 - fixtures
 
 SQUARES = [(64, 64)] * 2
@@ -378,28 +376,22 @@ def fresh_training_step(workspace, base, monkeypatch, *settings: str) -> tuple[T
     class AtTheStart(Exception):
         pass
 
-    def stop(run, training_step, batches, rate, step, extra):
-        kept.append((training_step, batches))
+    class Kept(loop.BatchLoader):
+        def __init__(self, *parts, **named):
+            super().__init__(*parts, **named)
+            loaders.append(self)
+
+    def stop(training_step, execution, shapes, on_fallback):
+        kept.append(training_step)
         raise AtTheStart
 
-    kept = []
+    kept, loaders = [], []
     with monkeypatch.context() as patched:
-        leave_execution_open(patched)
-        patched.setattr(loop, "resolve_execution", stop)
+        patched.setattr(loop, "BatchLoader", Kept)
+        patched.setattr(backends, "StepRunner", stop)
         with pytest.raises(AtTheStart):
             train(tiny_run(workspace, base, *TWELVE, *settings), Disk())
-    return kept[0]
-
-
-def leave_execution_open(monkeypatch) -> None:
-    """As on a GPU, where executions are timed; a CPU is resolved to eager."""
-    original = memory.resolve
-
-    def resolve(*arguments):
-        chosen, reasons = original(*arguments)
-        return chosen.model_copy(update={"execution": None}), reasons
-
-    monkeypatch.setattr(memory, "resolve", resolve)
+    return kept[0], [(batch, 1.0) for batch in loaders[0].batches(0)]
 
 
 def warm_up(entry: optimizers.Optimizer) -> list[str]:
@@ -407,51 +399,77 @@ def warm_up(entry: optimizers.Optimizer) -> list[str]:
     return [] if entry.excludes_schedule else ["training.lr_warmup_steps=3"]
 
 
+@pytest.fixture
+def breaks_after_the_update(monkeypatch) -> list[str]:
+    """While this list has an error, the optimizer step of an execution other than eager raises it, when everything has changed already."""
+    errors: list[Exception] = []
+    execute = TrainingStep._execute
+
+    def breaking(self, inputs, execution):
+        result = execute(self, inputs, execution)
+        if errors and execution != "eager":
+            raise errors[0]
+        return result
+
+    monkeypatch.setattr(TrainingStep, "_execute", breaking)
+    return errors
+
+
 @pytest.mark.parametrize("trained", [False, True], ids=["fresh", "in the middle"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
-def test_timing_restores_the_state_bit_for_bit(entry, dtype, trained, workspace, tiny_base, simulated_gpu, monkeypatch):  # noqa: F811
+def test_a_first_use_that_fails_restores_the_state_bit_for_bit(
+    entry,
+    dtype,
+    trained,
+    workspace,
+    tiny_base,  # noqa: F811
+    simulated_gpu,
+    breaks_after_the_update,
+    monkeypatch,
+):
     settings = [*optimizer_settings(entry), f"runtime.dtype={dtype}"]
     training_step, batches = fresh_training_step(workspace, tiny_base, monkeypatch, *settings, "training.ema_decay=0.9", *warm_up(entry))
-    rate = learning_rate(training_step.config.training, 0)
     for step in range(2 if trained else 0):
         training_step(step, batches, learning_rate(training_step.config.training, step))
+    rate = learning_rate(training_step.config.training, 0)
+    training_step.parameters.set_rate(rate * 2)
     before = everything(training_step)
-    executions = backends.available(fields.replace(training_step.config, {"runtime.device": "cuda"}), False)
-    assert executions == ["eager", "compiled", *(["graph"] if entry.capturable else [])]
-    _, note = backends.select_fastest(training_step, batches, rate * 2, 1000, executions)
-    assert all(way in note for way in executions) and "not possible" not in note
-    assert differing(before, everything(training_step)) == []
+    breaks_after_the_update.append(RuntimeError("no kernel for this"))
+    for execution in ["compiled", *(["graph"] if entry.capturable else [])]:
+        with pytest.raises(FirstUseFailed, match="no kernel for this"):
+            training_step(0, batches, rate * 2, execution)
+        backends.apply(training_step, "eager")
+        assert differing(before, everything(training_step)) == []
 
 
-@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
-def test_a_timed_run_ends_in_the_same_bytes_as_one_that_was_not_timed(entry, workspace, tiny_base, simulated_gpu, monkeypatch):  # noqa: F811
-    settings = [*TWELVE, *optimizer_settings(entry), *warm_up(entry)]
-    settings += ["lora.text_encoder=true", "lora.dropout=0.1"]
-    plain = result(tiny_run(workspace, tiny_base, *settings))
-    monkeypatch.setattr(backends, "available", lambda config, extra: ["eager", "compiled"])
-    # Eager is chosen whatever the timings are, since compiled is only simulated here.
-    monkeypatch.setattr(backends, "MAX_TIME_RATIO", 0.0)
-    leave_execution_open(monkeypatch)
-    run = tiny_run(workspace, tiny_base, *settings)
+@pytest.mark.parametrize("execution", ["compiled", "graph"])
+def test_a_run_whose_execution_fails_at_its_first_use_continues_eagerly_to_the_same_bytes(
+    execution,
+    workspace,
+    tiny_base,
+    simulated_gpu,
+    breaks_after_the_update,  # noqa: F811
+):
+    plain = plain_result(workspace, tiny_base)
+    breaks_after_the_update.append(RuntimeError("no kernel for this.\nand more"))
+    run = tiny_run(workspace, tiny_base, *TWELVE, f"runtime.execution={execution}")
     assert result(run) == plain
-    assert any("Execution: eager." in event.get("message", "") for event in run.events()[0])
+    assert run.config.runtime.execution == "eager"
+    attempt = {"compiled": "compiling", "graph": "recording a CUDA graph"}[execution]
+    notes = [event["message"] for event in run.events()[0] if event["kind"] == "note"]
+    assert notes == [f"Running eagerly from here on: {attempt} failed: no kernel for this."]
 
 
-def test_an_execution_that_fails_in_the_middle_of_a_step_leaves_no_gradient(workspace, tiny_base, simulated_gpu, monkeypatch):  # noqa: F811
-    training_step, batches = fresh_training_step(workspace, tiny_base, monkeypatch)
-    before = everything(training_step)
-    original = TrainedParameters.step
-
-    def breaks(parameters):
-        if any(block._compiled_call_impl for block in training_step.family.blocks(training_step.denoiser)):
-            raise RuntimeError("no kernel for this")
-        return original(parameters)
-
-    monkeypatch.setattr(TrainedParameters, "step", breaks)
-    _, note = backends.select_fastest(training_step, batches, 1e-3, 1000, ["eager", "compiled"])
-    assert "compiled was not possible here (no kernel for this)" in note
-    assert differing(before, everything(training_step)) == []
+@pytest.mark.parametrize("error", [torch.AcceleratorError("CUDA error: an illegal memory access"), RuntimeError("CUDA error: misaligned")], ids=str)
+def test_an_error_of_cuda_fails_the_run_and_offers_to_run_eagerly(error, workspace, tiny_base, simulated_gpu, breaks_after_the_update):  # noqa: F811
+    breaks_after_the_update.append(error)
+    run = tiny_run(workspace, tiny_base, *TWELVE, "runtime.execution=graph")
+    assert loop.main([str(run.path)]) == 1
+    last = run.events()[0][-1]
+    assert "the steps of this run are executed as CUDA graph: CUDA error: " in last["message"]
+    assert last["retries"] == [{"title": "run eagerly", "set": {"runtime.execution": "eager"}}]
+    assert run.config.runtime.execution == "graph" and run.latest_adapter() is None
 
 
 @pytest.mark.parametrize("trained", [False, True], ids=["fresh", "in the middle"])
@@ -483,7 +501,8 @@ def test_blocks_are_compiled_and_restored(workspace, tiny_base, monkeypatch):  #
 @pytest.mark.parametrize(
     ("settings", "executions"),
     [
-        ([], ["eager", "compiled", "graph"]),
+        ([], ["eager", "graph", "compiled"]),
+        (["prior.prompt=a cat"], ["eager", "compiled"]),
         (["runtime.device=cpu"], ["eager"]),
         (["runtime.quantisation=nf4"], ["eager"]),
         (["runtime.gradient_checkpointing=true"], ["eager", "compiled"]),
@@ -495,8 +514,7 @@ def test_blocks_are_compiled_and_restored(workspace, tiny_base, monkeypatch):  #
 )
 def test_a_step_is_captured_only_without_transfers_to_the_host(settings, executions):
     config = configs.build({"runtime": {"device": "cuda", "quantisation": "none", "offload": False}}, *settings)
-    assert backends.available(config, False) == executions
-    assert "graph" not in backends.available(config, True)
+    assert backends.available(config) == executions
 
 
 @pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)

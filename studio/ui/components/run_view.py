@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from studio.config import optimizers, schedules
+from studio.config.runtime import EXECUTIONS
 from studio.datasets.trigger_words import fill_placeholder, has_word
 from studio.runs.run import Run
 from studio.ui import files
@@ -12,8 +13,6 @@ from studio.ui.components.run_state import BUSY, WORDS, Condition, step_label
 from studio.ui.components.sample_table import SampleImage, SampleRow
 from studio.ui.components.templates import render
 
-EXECUTION = {"compiled": "torch.compile", "graph": "CUDA graph"}
-"""How a GPU executes the steps, where it is not eager."""
 MAX_COLUMNS = 12
 
 
@@ -45,8 +44,8 @@ def _progress(now: Condition) -> list[str]:
     if now.preflight and now.state in BUSY:
         facts.append(f"{now.preflight['peak_mb'] / 1000:.1f} GB of memory")
         facts.append(f"up to {size(now.preflight['disk_mb'] * 1e6)} on disk")
-    if now.execution in EXECUTION:
-        facts.append(EXECUTION[now.execution])
+    if now.execution in EXECUTIONS and now.execution != "eager":
+        facts.append(EXECUTIONS[now.execution])
     if now.job and now.job.cancel_requested and now.job.unfinished:
         facts.append("saving, then stopping")
     return facts
