@@ -253,6 +253,30 @@ def test_a_schedule_is_left_where_the_optimizer_reads_no_rate(imported):
     assert not [left for left in found.skipped if left.matters and left.name != "network_train_unet_only"]
 
 
+def settings_of(trainer: str, optimizer: str, scheduler: str) -> dict:
+    """A file's settings with a rate for the text encoder and a warm-up."""
+    learning = {"lr_scheduler": scheduler, "lr_warmup_steps": 10, "text_encoder_lr": 5e-5}
+    if trainer == kohya.TRAINER:
+        return {"network_dim": 4, "pretrained_model_name_or_path": "runwayml/stable-diffusion-v1-5", "optimizer_type": optimizer, **learning}
+    train = {"optimizer": optimizer, "train_text_encoder": True, **learning}
+    return {"config": {"process": [{"model": {"arch": "sd1"}, "train": train}]}}
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("entry", optimizers.OPTIMIZERS, ids=lambda entry: entry.name)
+def test_a_file_with_any_optimizer_schedule_and_text_encoder_rate_can_start(entry, trainer):
+    """Over settings that had a schedule and such a rate already."""
+    start = configs.build({"training": {"text_encoder_learning_rate": 1e-5, "lr_scheduler": "cosine", "lr_warmup_steps": 5}})
+    for optimizer in entry.names.get(trainer, ()):
+        for scheduler in [name for each in schedules.SCHEDULES for name in each.names.get(trainer, ())]:
+            found = foreign.convert(settings_of(trainer, optimizer, scheduler))
+            applied = foreign.apply(start, found).training
+            check_optimizer(applied)
+            used, left = optimizers.get(applied.optimizer), {each.name.rpartition(".")[2]: each.why for each in found.skipped}
+            assert ("text_encoder_lr" in left) == used.finds_rate
+            assert ({"lr_scheduler", "lr_warmup_steps"} <= left.keys()) == used.excludes_schedule
+
+
 def test_schedulers_are_called_by_our_words(imported):
     def taken(words):
         found = imported(SDXL + words)
