@@ -447,9 +447,9 @@ def test_a_first_use_that_fails_restores_the_state_bit_for_bit(
 def test_a_run_whose_execution_fails_at_its_first_use_continues_eagerly_to_the_same_bytes(
     execution,
     workspace,
-    tiny_base,
+    tiny_base,  # noqa: F811
     simulated_gpu,
-    breaks_after_the_update,  # noqa: F811
+    breaks_after_the_update,
 ):
     plain = plain_result(workspace, tiny_base)
     breaks_after_the_update.append(RuntimeError("no kernel for this.\nand more"))
