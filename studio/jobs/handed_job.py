@@ -1,6 +1,7 @@
 """Image job in the hands of a training process, which draws it with its own base; the worker follows it by the files of the run."""
 
 import logging
+from collections.abc import Callable
 
 from studio.jobs.progress import Cancelled, ProgressReporter
 from studio.jobs.queue import Job, Jobs
@@ -18,8 +19,8 @@ class HandedJob:
         self.report = ProgressReporter(jobs, job.id)
         self.shown: dict | None = None
 
-    def tick(self, waits: str) -> bool:
-        """Whether the job is unfinished. `waits` is its message until the training process begins."""
+    def tick(self, waits: Callable[[], str]) -> bool:
+        """Whether the job is unfinished. `waits()` is its message until the training process begins."""
         if (outcome := self.requests.result(self.key)) is not None:
             self.requests.forget(self.key)
             log.info("job %d (generate) ended in the training process", self.job.id)
@@ -28,7 +29,7 @@ class HandedJob:
             else:
                 self.jobs.finish(self.job.id, outcome["result"])
             return False
-        progress = self.requests.progress(self.key) or {"done": 0, "total": 0, "message": waits}
+        progress = self.requests.progress(self.key) or {"done": 0, "total": 0, "message": waits()}
         try:
             if progress == self.shown:
                 self.report.check()

@@ -1,6 +1,7 @@
 """Training process as seen by the worker: a detached process that writes events, accepts stop and pause requests, and may die at any time."""
 
 import contextlib
+import functools
 import logging
 import math
 from pathlib import Path
@@ -124,8 +125,12 @@ class TrainingChild:
         reason = f"it uses another base{title}" if kind == "generate" else "the captioner does not fit on the GPU beside it"
         return f"Waits for {self._name(owner)} to end: {reason}."
 
+    @functools.cached_property
+    def title(self) -> str:
+        return self.run.title
+
     def _name(self, owner: str) -> str:
-        return f"the training of {self.run.title}" if owner == self.job.owner else "the training of another visitor"
+        return f"the training of {self.title}" if owner == self.job.owner else "the training of another visitor"
 
     def tick(self) -> bool:
         """Process new events; False once training has ended and its job is closed."""

@@ -3,6 +3,7 @@
 The web process only calls `ensure` and `start_supervisor` here; heavy imports happen in the worker itself.
 """
 
+import functools
 import json
 import logging
 import os
@@ -182,7 +183,7 @@ class Worker:
         if training is None:
             return
         alive = training.tick()
-        unfinished = [each for each in handed if each.tick(training.drawing_waits(each.job.owner))]
+        unfinished = [each for each in handed if each.tick(functools.partial(training.drawing_waits, each.job.owner))]
         self.handed = unfinished
         if alive:
             return
@@ -224,7 +225,7 @@ class Worker:
         with self._error_boundary(job) as boundary:
             if job.kind == "train":
                 self.train(job)
-            elif job.kind == "generate" and self.training is not None and self.training.draws(Recipe.from_json(job.payload["recipe"])):
+            elif job.kind == "generate" and self.training is not None and self.is_drawn_by(self.training, job):
                 self.hand_over(job, self.training)
             else:
                 report = ProgressReporter(self.jobs, job.id)
@@ -243,14 +244,20 @@ class Worker:
         self.models.free_memory()
         self.training = TrainingChild.start(self.jobs, job, run, self.home.logs / f"{run.id}.log")
 
+    def is_drawn_by(self, training: TrainingChild, job: Job) -> bool:
+        """Whether the training has the base of an image. Until it has loaded that, a small base that stayed in RAM draws at once."""
+        recipe = Recipe.from_json(job.payload["recipe"])
+        return training.draws(recipe) and (training.loaded or not self.models.is_loaded(recipe))
+
     def hand_over(self, job: Job, training: TrainingChild) -> None:
-        """Let the training process draw, which holds the base."""
+        """Let the training process draw; it must not wait for the end of a pause."""
+        training.run.clear_pause()
         handed = HandedJob(self.jobs, job, training.requests)
         training.requests.submit(handed.key, self.home.workspace(job.owner), job.payload)
         self.handed.append(handed)
 
     def pause_training(self, report: ProgressReporter) -> None:
-        """Request a pause of the running training at its next step, and wait for it."""
+        """Request a pause of the running training at its next step, and wait for it. One that still loads has no steps to wait for."""
         if self.training is None:
             return
         self.training.run.request_pause()
@@ -258,7 +265,7 @@ class Worker:
         while True:
             # First, since the last event known may be a pause that is over.
             self.follow_training()
-            if self.training is None or self.training.paused or time.monotonic() > deadline:
+            if self.training is None or self.training.paused or not self.training.loaded or time.monotonic() > deadline:
                 return
             report.check()
             time.sleep(0.01)

@@ -4,7 +4,7 @@
     adapters/step-<step>.safetensors
 
 config.json holds the resolved config, asked.json the requested one, before automatic choices. Only the holder of the lock, the training
-process, writes events.jsonl. `stop` and `pause` are empty files that request these actions.
+process, writes events.jsonl. `stop` and `pause` are empty files that request these actions; `draw` holds requested images (image_requests.py).
 """
 
 import json

@@ -3,11 +3,15 @@
 import json
 from collections.abc import Callable
 
+import numpy
 import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
+from studio.config.recipe import Recipe
 from studio.devices.offload import Offload
+from studio.generation.generator import Generator
+from studio.training.encoding_cache import Encodings
 from tests.families import members
 from tests.families.members import KINDS, Member, draw, noise, of_kinds, predicted, spoken
 
@@ -105,6 +109,21 @@ def test_the_negative_prompt_is_what_guidance_leads_away_from(member, monkeypatc
     *_, (latents, t, theirs) = members.steps_of(member, arguments, size, 2, monkeypatch)
     said = (member.packed(predicted(member, latents, t, conditions)) for conditions in (wanted, unwanted))
     torch.testing.assert_close(GUIDANCE[member.kind](*said, 3.0), member.packed(theirs), rtol=1e-4, atol=1e-4)
+
+
+def test_a_training_without_text_encoders_draws_a_new_prompt_as_the_whole_pipeline_does(member, tmp_path):
+    """The pipeline of a run, whose encoders come for the prompt and go again."""
+    recipe = Recipe(prompt="a red cat", negative_prompt="blue", num_inference_steps=2, guidance_scale=3.0, width=members.WIDTH, height=members.HEIGHT)
+    whole = Generator(member.base, member.family, pipeline=member.pipeline).generate(recipe, [])
+    encodings = Encodings(tmp_path, member.base, member.family, torch.device("cpu"), torch.float32)
+    denoiser = member.family.load(member.base, torch.float32, parts=(member.family.denoiser_name,)).components[member.family.denoiser_name]
+    encodings.pipeline.register_modules(**{member.family.denoiser_name: denoiser})
+    encodings.load_decoder()
+    generator = Generator(member.base, member.family, pipeline=encodings.pipeline, text_encoders=encodings.text_encoders)
+    for _ in range(2):
+        assert numpy.array_equal(numpy.asarray(generator.generate(recipe, [])), numpy.asarray(whole))
+        assert all(encodings.pipeline.components[name] is None for name in member.family.text_encoder_names)
+    assert all(weight.is_meta for part in generator.freed.values() for weight in part.parameters())
 
 
 def gradients(member: Member) -> dict[str, torch.Tensor]:

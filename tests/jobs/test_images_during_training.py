@@ -95,6 +95,19 @@ def test_a_training_draws_the_images_of_its_base_and_ends_in_the_same_bytes(home
     assert run.latest_adapter().read_bytes() == plain.latest_adapter().read_bytes()
 
 
+def test_a_base_that_stayed_in_ram_draws_while_the_training_still_loads(home, jobs, workspace, tiny_base):  # noqa: F811
+    resident_worker = Worker(home)
+    turn_until(resident_worker, over(jobs, jobs.submit("local", "generate", image(tiny_base))))
+    run = tiny_run(workspace, tiny_base, *LONG)
+    job = jobs.submit("local", "train", {"run": run.id})
+    turn_until(resident_worker, lambda: resident_worker.training is not None)
+    drawn = jobs.submit("local", "generate", image(tiny_base, "another"))
+    turn_until(resident_worker, over(jobs, drawn))
+    assert jobs.get(drawn.id).state == "done" and run.events()[0] == []
+    turn_until(resident_worker, over(jobs, job))
+    assert jobs.get(job.id).state == "done"
+
+
 def test_a_training_killed_while_it_draws_ends_the_image_with_a_message_and_resumes_exactly(home, jobs, workspace, tiny_base):  # noqa: F811
     plain, run = tiny_run(workspace, tiny_base, *LONG), tiny_run(workspace, tiny_base, *LONG)
     train(plain, Disk())

@@ -485,7 +485,8 @@ def test_truncated_captions_are_noted(workspace, tiny_base):  # noqa: F811
     snapshot["pictures"][0]["caption"] = "ohwx " + "red " * 8
     (run.dataset_dir / "dataset.json").write_text(json.dumps(snapshot))
     main(run)
-    assert [event["message"][:17] for event in run.events()[0] if event["kind"] == "note"] == ["1 of 5 captions a"]
+    (note,) = [event["message"] for event in run.events()[0] if event["kind"] == "note" and "captions" in event["message"]]
+    assert note.startswith("1 of 5 captions are too long")
 
 
 def test_a_pause_takes_effect_between_two_samples(run):

@@ -114,8 +114,8 @@ def test_a_short_run_tries_nothing_but_uses_a_known_verdict(workspace, tiny_base
     short, long, again = (tiny_run(workspace, tiny_base, *TWELVE, f"training.max_train_steps={steps}") for steps in (1, 2, 1))
     for run in (short, long, again):
         result(run)
-    assert notes(short) == ["Running eagerly: 1 step would not save the time that trying other ways takes."]
-    assert notes(long) == notes(again) == ["Running eagerly, 250 ms per step (CUDA graph 250 ms, torch.compile 250 ms)."]
+    assert notes(short)[0] == "Running eagerly: 1 step would not save the time that trying other ways takes."
+    assert notes(long)[0] == notes(again)[0] == "Running eagerly, 250 ms per step (CUDA graph 250 ms, torch.compile 250 ms)."
     assert len(starts(tmp_path)) == 1
 
 
