@@ -20,6 +20,8 @@ PLAIN_ID = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,118}[a-z0-9])?")
 OWNERS = "owners"
 RUNS = "runs"
 CHOOSE_ANOTHER_HOME = "Choose a home folder on a local disk that you can write to: set LORA_STUDIO_HOME, or use a command's --home."
+FOOTPRINTS = "footprints"
+"""Folder of counted memory footprints, for all owners: see devices/footprint_store.py."""
 TRIALS = "trials"
 """Folder of what was found out about executions on this computer's GPU, for all owners: see training/verdicts.py."""
 

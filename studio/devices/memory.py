@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.config import TrainConfig
@@ -9,6 +10,7 @@ from studio.config.runtime import RuntimeConfig
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.devices.footprint import ON_GPU, PLACEMENTS, RAM_SHARE, Footprint, GenerationFootprint, Placement, Savings
+from studio.devices.footprint_store import load_or_measure
 from studio.devices.runtime import LARGE_BASE_PARAMETERS
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
@@ -29,16 +31,16 @@ SHARE = 0.92
 """Share of the free memory to plan with: the allocator fragments memory, and other programs need some too."""
 
 
-def resolve(requested: RuntimeConfig, base_parameters: int, config: TrainConfig, base: BaseFolder, family: Family) -> tuple[RuntimeConfig, list[str]]:
+def resolve(
+    requested: RuntimeConfig, base_parameters: int, config: TrainConfig, base: BaseFolder, family: Family, footprints: Path
+) -> tuple[RuntimeConfig, list[str]]:
     """Fill in open memory settings with the fastest combination that fits the free memory; returns the config and the reasons as text. On a CPU a
-    small base is not measured: it fits wherever the program does."""
+    small base is not measured: it fits wherever the program does. `footprints`: folder of those already counted."""
     savings, reasons = Savings(), []
     undecided = [name for name in asdict(savings) if getattr(requested, name) is None]
     if undecided and (requested.device == "cuda" or base_parameters > LARGE_BASE_PARAMETERS):
-        from studio.devices.measure import measure
-
-        footprint = measure(config, family, base)
-        assert footprint is not None and requested.device is not None, "A base with a folder can be measured, and runtime.resolve chose the device."
+        assert requested.device is not None, "runtime.resolve chose the device."
+        footprint = load_or_measure(footprints, config, family, base)
         savings, reason = select_savings(footprint, requested, config, free_bytes(requested.device), free_bytes("cpu"))
         reasons.append(reason)
     filled: dict[str, Any] = asdict(savings)
@@ -91,6 +93,15 @@ def select_savings(footprint: Footprint, requested: RuntimeConfig, config: Train
     elif plan.sample > free:
         parts.append("Samples are decoded in tiles.")
     return chosen, " ".join(parts)
+
+
+def graph_fits(config: TrainConfig, base: BaseFolder, family: Family, footprints: Path) -> bool:
+    """Whether samples fit beside a step recorded as a CUDA graph, which keeps the memory of a step. `config` has all other settings filled in."""
+    runtime = config.runtime
+    recorded = config.model_copy(update={"runtime": runtime.model_copy(update={"execution": "graph"})})
+    savings = Savings(bool(runtime.gradient_checkpointing), runtime.filled_quantisation, bool(runtime.offload))
+    plan = load_or_measure(footprints, config, family, base).plan(recorded, savings, runtime.filled_dtype)
+    return plan.fits(free_bytes(runtime.filled_device))
 
 
 def place_generation(footprint: GenerationFootprint, dtype: str, free: int, free_ram: int) -> tuple[Placement, str]:

@@ -18,7 +18,7 @@ from studio.config import TrainConfig, fields, schedules
 from studio.config.extension import Extension, Schedule, warmup_steps
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
-from studio.core.workspace import OWNERS, RUNS, TRIALS, Workspace, write_atomically
+from studio.core.workspace import FOOTPRINTS, OWNERS, RUNS, TRIALS, Workspace, write_atomically
 
 ADAPTER_NAME = re.compile(r"step-(\d{6})\.safetensors")
 STATE_AFTER = {
@@ -48,7 +48,8 @@ class Run:
         self.cache_dir = (path.parent.parent if path.parent.name == RUNS else path) / "encodings"
         # The GPU is the same for all owners of an installation.
         in_home = path.parent.name == RUNS and path.parent.parent.parent.name == OWNERS
-        self.trials_dir = (path.parents[3] if in_home else path) / TRIALS
+        shared = path.parents[3] if in_home else path
+        self.trials_dir, self.footprints_dir = shared / TRIALS, shared / FOOTPRINTS
 
     @classmethod
     def open(cls, workspace: Workspace, run_id: str) -> "Run":

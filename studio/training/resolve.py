@@ -50,7 +50,7 @@ def resolve_config(run: Run, group: ProcessGroup) -> tuple[TrainConfig, BaseFold
     empty = None in (config.runtime.dtype, config.runtime.gradient_checkpointing, config.runtime.quantisation, config.runtime.offload)
     parameters = measure.count_base_parameters(family, base) if empty else 0
     requested = runtime.resolve(config.runtime, parameters, family.float16)
-    chosen, reasons = memory.resolve(requested, parameters, config, base, family)
+    chosen, reasons = memory.resolve(requested, parameters, config, base, family, run.footprints_dir)
     if config.runtime.dtype is None and (reason := runtime.precision(requested.filled_device, parameters, family.float16)[1]):
         reasons = [reason, *reasons]
     model = {"model.family": family.name, "model.revision": base.revision}
@@ -86,6 +86,8 @@ def _select_execution(run: Run, config: TrainConfig, base: BaseFolder, family: F
     executions = backends.available(config)
     if executions == ["eager"]:
         return "eager", ""
+    if "graph" in executions and not memory.graph_fits(config, base, family, run.footprints_dir):
+        executions.remove("graph")
     steps, free = config.training.max_train_steps - last_step(run), memory.free_bytes(config.runtime.filled_device)
     sizes = trial.bucket_sizes(run, config, base, family)
     masked = config.dataset.masks and any("mask" in image for image in run.snapshot["pictures"])
