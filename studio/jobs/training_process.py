@@ -114,8 +114,8 @@ class TrainingChild:
         """Message of an image that it has not begun to draw."""
         name = self._name(owner)
         if self.last_event.get("kind") == "full":
-            return f"Waits for free disk space, like {name}"
-        return f"Waits for the next step of {name}" if self.loaded else f"Waits until {name} has loaded the base"
+            return f"Waits for free disk space, like {name}."
+        return f"Waits for the next step of {name}." if self.loaded else f"Waits until {name} has loaded the base."
 
     def conflict(self, kind: str, owner: str) -> str:
         """Why a captioner or another base has to wait for its end."""

@@ -61,7 +61,7 @@ def test_a_training_draws_the_images_of_its_base_and_ends_in_the_same_bytes(home
     early = jobs.submit("local", "generate", image(tiny_base))
     turn_until(resident_worker, lambda: jobs.get(early.id).message)
     seen = jobs.get(early.id)
-    assert (seen.state, seen.message) == ("running", f"Waits until the training of {run.title} has loaded the base")
+    assert (seen.state, seen.message) == ("running", f"Waits until the training of {run.title} has loaded the base.")
     turn_until(resident_worker, over(jobs, early))
     turn_until(resident_worker, lambda: jobs.get(job.id).done >= 5)
 
@@ -154,7 +154,7 @@ def test_an_image_that_a_training_had_no_time_for_is_drawn_by_the_worker(home, j
     turn_until(resident_worker, lambda: jobs.get(job.id).done >= 5)
     drawn = jobs.submit("local", "generate", {"recipe": Recipe(num_inference_steps=1).to_json()})
     turn_until(resident_worker, lambda: jobs.get(drawn.id).message)
-    assert jobs.get(drawn.id).message == "Waits for the next step of the training of Ink"
+    assert jobs.get(drawn.id).message == "Waits for the next step of the training of Ink."
     turn_until(resident_worker, over(jobs, drawn))
     assert jobs.get(drawn.id).state == "done" and not jobs.get(job.id).unfinished
 
