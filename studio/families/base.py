@@ -54,6 +54,8 @@ class Family(ABC):
     """Whether diffusers can load LoKr files of this family."""
     float16: bool = True
     """Whether the denoiser stays within the range of float16, whose largest value is 65,504."""
+    exact_cost: float | None = None
+    """Share by which deterministic kernels (`runtime.exact`) lengthen a step on a GPU at the native resolution; None if that was not measured."""
     fixed_resolution: int = 1024
     padding_mask: str | None = None
     """Condition that masks the padding of `prompt_embeds`, where padding has no effect: prompts may have any length, and without padding no mask.

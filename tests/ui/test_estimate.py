@@ -162,3 +162,15 @@ def test_a_quantisation_that_needs_a_gpu_is_cautioned_about_on_a_cpu(workspace, 
     measured = Estimate(footprint(base_parameters=10, adapter_parameters=10), 1, None, None, "float32")
     shown = estimate.summarize(workspace, settings(tiny_base.path, "runtime.quantisation=nf4", "runtime.device=cpu"), measured)
     assert any("nf4 needs a GPU" in caution for caution in shown.cautions)
+
+
+def test_the_cost_of_exact_resume_is_noted_before_the_start_where_it_is_high(workspace, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    flux, measured = "black-forest-labs/FLUX.1-dev", Estimate(LARGE, 1_000_000, 80_000_000_000, "GPU 80")
+    assert "Exact resume makes a step of FLUX.1 take about 31% longer on a GPU." in summary(workspace, settings(flux), measured)
+    for without, estimated in (
+        (settings(flux, "runtime.exact=false"), measured),
+        (settings(flux), Estimate(LARGE, 1_000_000, None, None)),
+        (settings("stabilityai/stable-diffusion-xl-base-1.0"), measured),
+    ):
+        assert "Exact resume" not in summary(workspace, without, estimated)

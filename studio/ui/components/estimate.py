@@ -21,6 +21,9 @@ from studio.ui.components.html import duration, size
 SLOW_PARAMETERS = 300_000_000
 """Denoiser parameters from which training without a GPU gets a warning, before many gigabytes are downloaded."""
 
+NOTED_EXACT_COST = 0.15
+"""Share of a step's time from which the cost of exact resume is noted."""
+
 
 def adapter_bytes(config: TrainConfig) -> int | None:
     """Size of the LoRA file: rank x (in + out) parameters per trained layer; None while the base is not on this computer.
@@ -74,6 +77,12 @@ def _memory(config: TrainConfig, estimate: Estimate, notes: list[str], cautions:
         cautions.append(message)
     elif on_gpu or slow:
         notes.append(f"{estimate.gpu}: {message}" if on_gpu else message)
+    family = families.detect(config.model.base_model, config.model.revision)
+    if on_gpu and config.runtime.exact and family and (family.exact_cost or 0) > NOTED_EXACT_COST:
+        notes.append(
+            f"Exact resume makes a step of {family.title} take about {family.exact_cost:.0%} longer on a GPU. "
+            "Without it (runtime.exact) a resumed run ends in slightly different weights."
+        )
     if slow:
         cautions.append("No GPU found: training a base this large on the CPU takes hours or days.")
     return f"about {needed / 1e9:.1f} GB of memory"
