@@ -163,7 +163,7 @@ def settings(family: Family, base: BaseFolder, options: argparse.Namespace, side
         "training": {"max_train_steps": ENDLESS, "train_batch_size": options.batch},
         "samples": {"every": ENDLESS},
         "saving": {"checkpoint_every": ENDLESS},
-        "runtime": {"device": device, "dtype": dtype, "exact": False, "execution": how} | ({"threads": 1} if device == "cpu" else {}),
+        "runtime": {"device": device, "dtype": dtype, "execution": how} | ({"threads": 1} if device == "cpu" else {}),
     }
     return configs.build(values)
 
