@@ -236,8 +236,8 @@ def test_a_base_is_placed_where_it_fits(gigabytes, ram, placement, words, monkey
     assert chosen == placement and (words in note if words else not note)
 
 
-@pytest.mark.parametrize("family", families.FAMILIES, ids=lambda family: family.name)
-def test_the_memory_of_generating_is_measured_for_every_family(family, tmp_path):
+@pytest.mark.parametrize("family", [families.get(name) for name in ("stable-diffusion", "flux", "qwen-image")], ids=lambda family: family.name)
+def test_the_memory_of_generating_is_measured(family, tmp_path):
     base = families.resolve_base(str(save_tiny(family, tmp_path / "m")))
     one, two = (measure_generation(family, base, (64, 64), guidance) for guidance in (False, True))
     assert two.sample_bytes == 2 * one.sample_bytes > 0 and one.base_parameters > one.resident_parameters // 2 > 0

@@ -5,13 +5,13 @@ import json
 
 import pytest
 import torch
-from diffusers.training_utils import generate_aspect_ratio_buckets
 from torch._dynamo.utils import counters
 
 from studio import config as configs
 from studio import families
 from studio.benchmark.models import save_tiny
 from studio.benchmark.tiny import TinyDataset
+from studio.datasets.buckets import bucket_table
 from studio.families.base import Family
 from studio.runs.creation import create_run
 from studio.runs.run import Run
@@ -20,11 +20,11 @@ from studio.training.checkpoints import Disk
 from studio.training.loop import train
 from studio.training.step import TrainingStep
 
-RESOLUTION, BUCKETS, STEPS = 320, 11, 12
-"""Enough for the U-Net to reach torch's default limit of 8 graphs: its blocks are of one class, and of several sizes."""
+RESOLUTION, BUCKETS, STEPS = 320, 5, 6
+"""Enough to reach torch's default limit of 8 graphs for a function: the blocks of the U-Net are of one class, and of several sizes."""
 
 
-@pytest.fixture(scope="module", params=["stable-diffusion", "flux"])
+@pytest.fixture(scope="module")
 def base(request, tmp_path_factory):
     """A U-Net and a transformer."""
     family = families.get(request.param)
@@ -52,7 +52,8 @@ def compiled_graphs(monkeypatch):
 
 def run_of(workspace, base, execution: str, *overrides: str) -> Run:
     family, folder = base
-    sizes = generate_aspect_ratio_buckets(RESOLUTION, divisibility=family.bucket_step(folder))[:BUCKETS]
+    # Portraits: the same upside down has as many tokens.
+    sizes = [size for size in bucket_table(RESOLUTION, family.bucket_step(folder)).sizes if size[0] >= size[1]][:BUCKETS]
     values = {
         "model": {"base_model": str(folder.path)},
         "dataset": {"resolution": RESOLUTION},
@@ -65,7 +66,7 @@ def run_of(workspace, base, execution: str, *overrides: str) -> Run:
     }
     images = TinyDataset(workspace.root / "pictures", count=BUCKETS + 1, sizes=tuple((width, height) for height, width in sizes))
     run = create_run(workspace, configs.build(values, *overrides), images)
-    assert len(trial.bucket_sizes(run, run.config, folder, family)) >= 9
+    assert len(trial.bucket_sizes(run, run.config, folder, family)) == BUCKETS
     return run
 
 
@@ -95,21 +96,21 @@ def block_inputs(family: Family, monkeypatch) -> set:
     return seen
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "gradient checkpointing"])
-def test_each_shape_is_compiled_once_and_nothing_falls_back(base, checkpointing, workspace, compiled_graphs, monkeypatch):
-    settings = [f"runtime.gradient_checkpointing={str(checkpointing).lower()}"]
-    eager, compiled = (run_of(workspace, base, execution, *settings) for execution in ("eager", "compiled"))
+@pytest.mark.parametrize("base", ["stable-diffusion"], indirect=True)
+def test_each_shape_is_compiled_once_and_nothing_falls_back(base, workspace, compiled_graphs, monkeypatch):
+    eager, compiled = (run_of(workspace, base, execution, "runtime.gradient_checkpointing=true") for execution in ("eager", "compiled"))
     with monkeypatch.context() as watching:
         expected = block_inputs(base[0], watching)
         train(eager, Disk())
     assert compiled_graphs == []
     train(compiled, Disk())
-    assert len(compiled_graphs) == len(expected)
+    assert len(compiled_graphs) == len(expected) > 8
     assert not counters["graph_break"] and not counters["recompile_limit"]
     assert [event for event in compiled.events()[0] if event["kind"] == "note"] == []
     assert losses(compiled) == losses(eager)
 
 
+@pytest.mark.parametrize("base", ["flux"], indirect=True)
 def test_beyond_the_limit_of_graphs_a_run_continues_eagerly_and_says_so(base, workspace, compiled_graphs, monkeypatch):
     """torch would run every further shape eagerly in silence. Here the run stores the change with a checkpoint, so that a resume repeats no step."""
     monkeypatch.setattr(backends, "GRAPHS_PER_SHAPE", 0)

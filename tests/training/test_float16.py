@@ -72,7 +72,7 @@ def test_the_scale_is_part_of_the_resume_state():
     assert wide.scaler is None and not any(name.startswith("loss_scale") for name in wide.state()[0])
 
 
-@pytest.mark.parametrize("family", [family for family in families.FAMILIES if family.float16], ids=lambda family: family.name)
+@pytest.mark.parametrize("family", [families.get(name) for name in ("stable-diffusion", "sd3", "flux")], ids=lambda family: family.name)
 def test_a_stopped_run_in_float16_ends_in_the_same_bytes(family, workspace, tmp_path, monkeypatch):
     base = families.resolve_base(str(save_tiny(family, tmp_path / "m")))
 
