@@ -7,6 +7,7 @@ separate programs without imports from the studio.
 
 import argparse
 import functools
+import gc
 import inspect
 import json
 import os
@@ -84,6 +85,10 @@ def measure(family: Family, options: argparse.Namespace, folder: Path) -> dict:
 
     plain = family.name in PLAIN and not options.without_plain
     plan = recorded_call(family, base, runs[auto].config, folder, device, auto, options.batch)
+    if device == "cuda":
+        # The arms are processes of their own and need the memory.
+        gc.collect()
+        torch.cuda.empty_cache()
     arms: list[Arm] = []
     ways = ["eager", "compiled", "graph"] if device == "cuda" else ["eager"]
 
@@ -178,7 +183,8 @@ def prompts_of_one_length(family: Family, pipeline: "DiffusionPipeline", batch: 
 
 def recorded_call(family: Family, base: BaseFolder, config: TrainConfig, folder: Path, device: str, dtype: str, batch: int) -> dict:
     """Record one call of the denoiser during training as tensors and a plan, from which the other arms repeat it."""
-    pipeline = family.load(base, torch.float32)
+    precision = torch.float32 if device == "cpu" else runtime.torch_dtype(dtype)
+    pipeline = family.load(base, precision).to(device)
     denoiser = pipeline.components[family.denoiser_name]
     side, kept = config.dataset.resolution, {}
 
@@ -188,9 +194,9 @@ def recorded_call(family: Family, base: BaseFolder, config: TrainConfig, folder:
 
     handle = denoiser.register_forward_hook(keep, with_kwargs=True)
     with torch.no_grad():
-        latents, _ = family.encode_images(pipeline, torch.rand(batch, 3, side, side) * 2 - 1)
+        latents, _ = family.encode_images(pipeline, torch.rand(batch, 3, side, side, device=device) * 2 - 1)
         height, width = latents.shape[2:]
-        t = family.objective(pipeline, torch.device("cpu")).timesteps(torch.full((batch,), 0.5, dtype=torch.float64), (height, width))
+        t = family.objective(pipeline, torch.device(device)).timesteps(torch.full((batch,), 0.5, dtype=torch.float64), (height, width)).to(device)
         family.predict(denoiser, latents, t, prompts_of_one_length(family, pipeline, batch))
         if not kept:
             # This family's predict runs the blocks itself; a call by the pipeline during generation is the same work.

@@ -28,8 +28,8 @@ def save_tiny(family: Family, folder: Path, **options) -> Path:
     return folder
 
 
-def save_random(family: Family, size: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-    """Save a model folder of a size with normally distributed weights: constant ones would make a GPU look faster."""
+def save_random(family: Family, size: str, folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Path:
+    """Save a model folder of a size with normally distributed weights: constant ones would make a GPU look faster. They are made on `device`."""
     torch.manual_seed(0)
     if size == "tiny":
         return save_tiny(family, folder)
@@ -37,7 +37,8 @@ def save_random(family: Family, size: str, folder: Path, dtype: torch.dtype = to
         shapes = vars(makers(family))[size]()
     for part in shapes.components.values():
         if isinstance(part, nn.Module):
-            part.to_empty(device="cpu").to(dtype)
+            # Cast before there is memory: in float32 a large base would take twice as much.
+            part.to(dtype).to_empty(device=device)
             for weight in part.parameters():
                 weight.data.normal_(std=SPREAD)
             for buffer in part.buffers():

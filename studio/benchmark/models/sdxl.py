@@ -1,4 +1,4 @@
-"""SDXL, tiny: two levels, two transformer blocks in the lower one, by which its LoRAs are recognised."""
+"""SDXL in several sizes. The tiny one has two levels and two transformer blocks in the lower one, by which its LoRAs are recognised."""
 
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 
@@ -34,6 +34,12 @@ def small() -> StableDiffusionXLPipeline:
 def real() -> StableDiffusionXLPipeline:
     """SDXL's real denoiser; its text encoders have their real widths and two layers, since they are freed before the first step."""
     return _whole(UNet2DConditionModel(**(SDXL_BASE.denoiser or {})), 768, autoencoder(scale=0.13025, widths=WIDE), 77, second=1280)
+
+
+def shallow() -> StableDiffusionXLPipeline:
+    """SDXL's real widths with one transformer block at each place, where it has up to ten."""
+    unet = UNet2DConditionModel(**{**(SDXL_BASE.denoiser or {}), "transformer_layers_per_block": [1, 1, 1]})
+    return _whole(unet, 768, autoencoder(scale=0.13025, widths=WIDE), 77, second=1280)
 
 
 def tiny() -> StableDiffusionXLPipeline:
