@@ -51,6 +51,8 @@ PACKAGES = ("torch", "diffusers", "peft", "transformers", "bitsandbytes", "torch
 PATIENCE = 2
 """A case may take this many times its rough duration."""
 PROBE_SECONDS = 60
+WIDTH = 180
+"""Columns of the table in a file or a pipe."""
 NO_GPU = "no GPU"
 
 
@@ -135,7 +137,8 @@ def run_cases(cases: list[Case], machine: Machine, minutes: float, can_run: bool
     for name, line in lines:
         figures = ", ".join(f"{key} {value}" for key, value in line.figures.items())
         table.add_row(name, line.name, line.status, "; ".join(part for part in (figures, line.note) if part))
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDTH)).print(table)
     output = {
         **facts,
         "rehearsal": machine.rehearsal,

@@ -5,15 +5,18 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from studio.benchmark import gpu, peer
 from studio.benchmark.cases.bases import real_families
 from studio.benchmark.cases.case import FAILED, NOT_RUN, OK, SKIPPED, STATUSES, Case, Line, Machine
 from studio.benchmark.cases.registry import registry
 from studio.benchmark.cases.resume import EXECUTIONS
+from studio.benchmark.models import SPREAD, fill
 from studio.config import optimizers
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
@@ -104,6 +107,22 @@ def test_a_case_that_fails_hangs_or_dies_costs_itself_alone(machine, capsys):
     assert "illegal memory access" in notes["fails"] and "code -9" in notes["dies"] and "killed after 2 s" in notes["hangs"]
     assert notes["too long"] == "no time left" and notes["needs more"] == "not installed: no-such-package"
     assert {line["status"] for line in found["lines"]} == set(STATUSES) and found["versions"]["torch"]
+
+
+def test_random_weights_are_normal_and_those_of_norms_around_one():
+    with torch.device("meta"):
+        model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.LayerNorm(64), torch.nn.BatchNorm1d(64))
+    fill(model, "cpu")
+    linear, norm, batch_norm = model
+    assert linear.weight.std().item() == pytest.approx(SPREAD, rel=0.1) and abs(linear.bias.mean().item()) < SPREAD
+    assert norm.weight.mean().item() == pytest.approx(1, abs=SPREAD) and abs(norm.bias.mean().item()) < SPREAD
+    assert batch_norm.running_mean.eq(0).all()
+
+
+def test_a_start_method_is_tried_before_it_is_used(machine):
+    assert gpu.fastest_start_method(replace(machine, start_method="spawn")).start_method == "fork"
+    without_gpu = Machine("cuda", machine.folder, "spawn")
+    assert torch.cuda.is_available() or gpu.fastest_start_method(without_gpu) == without_gpu
 
 
 def test_a_killed_run_is_resumed_to_the_same_bytes(capsys):

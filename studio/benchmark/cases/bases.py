@@ -9,7 +9,7 @@ from studio import config as configs
 from studio import families
 from studio.benchmark.cases.case import Machine
 from studio.benchmark.cases.children import in_child
-from studio.benchmark.models import SPREAD, makers, save_random
+from studio.benchmark.models import fill, makers, save_random
 from studio.benchmark.tiny import TinyDataset
 from studio.config import TrainConfig
 from studio.core.workspace import Home
@@ -21,7 +21,7 @@ from studio.runs.creation import create_run
 from studio.runs.run import Run
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline, ModelMixin
+    from diffusers import DiffusionPipeline
 
 PROMPT = "ohwx a red house"
 NO_SAVINGS = ("runtime.gradient_checkpointing=false", "runtime.quantisation=none", "runtime.offload=false")
@@ -46,23 +46,13 @@ def random_pipeline(machine: Machine, family: Family) -> "DiffusionPipeline":
     stated = dict(pipeline.components[family.denoiser_name].config) if machine.rehearsal or known is None else known
     with torch.device("meta"):
         denoiser = denoiser_class(family).from_config({name: value for name, value in stated.items() if not name.startswith("_")})
-    pipeline.register_modules(**{family.denoiser_name: fill(denoiser, machine)})
-    return pipeline
-
-
-def fill(denoiser: "ModelMixin", machine: Machine) -> "ModelMixin":
-    """Give a denoiser on the meta device normal weights on the device. Those of norms are around 1, so that activations keep their size."""
-    torch.manual_seed(0)
-    dtype = runtime.torch_dtype(machine.dtype)
     for weight in denoiser.parameters():
-        weight.data = weight.data.to(dtype)
-    denoiser.to_empty(device=machine.device)
-    for name, weight in denoiser.named_parameters():
-        # Vectors are biases and the weights of norms.
-        weight.data.normal_(1.0 if weight.ndim == 1 and name.endswith("weight") else 0.0, SPREAD)
-    for buffer in denoiser.buffers():
-        buffer.zero_()
-    return denoiser.requires_grad_(False)
+        # The method `to` of diffusers' models warns, although nothing has been computed yet.
+        weight.data = weight.data.to(runtime.torch_dtype(machine.dtype))
+    torch.manual_seed(0)
+    fill(denoiser, machine.device)
+    pipeline.register_modules(**{family.denoiser_name: denoiser.requires_grad_(False)})
+    return pipeline
 
 
 def saved_base(machine: Machine, family: Family, size: str) -> BaseFolder:

@@ -38,10 +38,17 @@ def save_random(family: Family, size: str, folder: Path, dtype: torch.dtype = to
     for part in shapes.components.values():
         if isinstance(part, nn.Module):
             # Cast before there is memory: in float32 a large base would take twice as much.
-            part.to(dtype).to_empty(device=device)
-            for weight in part.parameters():
-                weight.data.normal_(std=SPREAD)
-            for buffer in part.buffers():
-                buffer.zero_()
+            fill(part.to(dtype), device)
     shapes.save_pretrained(folder)
     return folder
+
+
+def fill(module: nn.Module, device: str) -> None:
+    """Give a model on the meta device normal weights on `device`. Those of norms are around 1, so that activations keep their size: with smaller
+    ones losses and images hardly depend on what was computed."""
+    module.to_empty(device=device)
+    for name, weight in module.named_parameters():
+        # Vectors are biases and the weights of norms.
+        weight.data.normal_(1.0 if weight.ndim == 1 and name.endswith("weight") else 0.0, SPREAD)
+    for buffer in module.buffers():
+        buffer.zero_()
