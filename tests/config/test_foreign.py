@@ -424,7 +424,7 @@ def test_nothing_is_dropped_silently(imported):
         ("network_args = 5", "network_args", "a list such as"),
         ("seed = inf", "seed", "it must be a number."),
         ("caption_dropout_rate = 1.0", "caption_dropout_rate", "0.9"),
-        ('mixed_precision = "fp16"', "mixed_precision", "bfloat16 or float32"),
+        ('mixed_precision = "fp16"', "mixed_precision", "float16 is chosen only for GPUs without bfloat16"),
         ("datasets = 3", "datasets", "unknown here."),
     ],
 )

@@ -107,7 +107,7 @@ def test_tensors_are_counted_while_they_live():
 @pytest.mark.parametrize("name", ["stable-diffusion", "flux", "qwen-image"])
 def test_a_real_step_has_the_counted_peak(name, checkpointing, tmp_path):
     from studio.benchmark.models import save_tiny
-    from studio.devices.measure import forward_once, inject_lora
+    from studio.devices.measure import forward_once, inject_lora, largest_bucket
     from studio.families import resolve_base
 
     family = get(name)
@@ -119,7 +119,7 @@ def test_a_real_step_has_the_counted_peak(name, checkpointing, tmp_path):
     if checkpointing:
         family.enable_gradient_checkpointing(denoiser)
     with fused_kernels(), PeakCounter(denoiser.parameters()) as counter:
-        forward_once(family, denoiser, (64, 64)).float().square().mean().backward()
+        forward_once(family, denoiser, largest_bucket(family, config, base)).float().square().mean().backward()
     # A CPU converts the inputs of some layers to float32, which a GPU does not.
     expected = measured.checkpointed_step_bytes if checkpointing else measured.step_bytes
     assert counter.peak == pytest.approx(expected, rel=0.2)

@@ -55,7 +55,7 @@ def large_base(tmp_path_factory):
 
 
 def measured(*arguments):
-    command = [sys.executable, "-m", "tests.training.offload_memory", *map(str, arguments)]
+    command = [sys.executable, "-m", "tests.devices.offload_memory", *map(str, arguments)]
     return subprocess.run(command, env=platform.environment(), cwd=platform.REPOSITORY, capture_output=True, text=True, check=True).stdout
 
 

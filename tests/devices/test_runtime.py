@@ -74,6 +74,7 @@ def test_a_base_that_only_a_gpu_can_quantise_is_refused_on_a_cpu(monkeypatch, qu
 def test_processes_are_at_most_the_gpus_on_cuda_and_any_number_on_a_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     for device in (None, "cuda"):
         assert runtime.resolve(RuntimeConfig(device=device, processes=2)).processes == 2
         with pytest.raises(StudioError, match=r"set to 3 processes \(runtime.processes\), and this computer has 2 GPUs"):

@@ -1,6 +1,6 @@
 """Peak RAM of offloading a base, measured in a process of its own.
 
-`python -m tests.training.offload_memory FOLDER make`, then `... FOLDER files|cast registered|allocated`.
+`python -m tests.devices.offload_memory FOLDER make`, then `... FOLDER files|cast registered|allocated`.
 
 The base has blocks of odd sizes. CUDA is replaced by functions that take the RAM which CUDA's would: registering takes none, and torch's
 allocator of pinned memory rounds up to a power of two.
@@ -13,8 +13,9 @@ from types import SimpleNamespace
 
 import torch
 from safetensors.torch import load_file, save_file
-from studio.training.offload import Offload
 from torch import nn
+
+from studio.devices.offload import Offload
 
 WIDTHS = [(1531, 4099), (2063, 6151), (1021, 9001), (3001, 3011)] * 8
 FILES = 3
