@@ -111,12 +111,20 @@ class Family(ABC):
         relative to the denoiser."""
         return None
 
-    def load(self, base: BaseFolder, dtype: "torch.dtype", parts: Collection[str] | None = None, quantisation: str = "none") -> "DiffusionPipeline":
+    def load(
+        self,
+        base: BaseFolder,
+        dtype: "torch.dtype",
+        parts: Collection[str] | None = None,
+        quantisation: str = "none",
+        denoiser_device: "torch.device | None" = None,
+    ) -> "DiffusionPipeline":
         """Load the pipeline in eval mode with frozen weights; safetensors only, no remote code, no network. `parts` are the models to load, None
-        for all; tokenizers and scheduler are always loaded. `quantisation` applies to the denoiser."""
+        for all; tokenizers and scheduler are always loaded. `quantisation` applies to the denoiser, and so does `denoiser_device`: where it is
+        loaded to, tensor by tensor from its files, if that is possible; otherwise it is on the CPU, like the rest."""
         from studio.families.loading import load_pipeline
 
-        return load_pipeline(self, base, dtype, parts, quantisation)
+        return load_pipeline(self, base, dtype, parts, quantisation, denoiser_device)
 
     def load_separately(self, base: BaseFolder) -> dict[str, Any]:
         """Parts, by name, that diffusers cannot load from this base and that are loaded here instead."""

@@ -19,7 +19,12 @@ QUANTISATION_PACKAGES = {"nf4": "bitsandbytes", "int8": "bitsandbytes", "fp8": "
 
 
 def load_pipeline(
-    family: "Family", base: "BaseFolder", dtype: "torch.dtype", parts: Collection[str] | None, quantisation: str
+    family: "Family",
+    base: "BaseFolder",
+    dtype: "torch.dtype",
+    parts: Collection[str] | None,
+    quantisation: str,
+    denoiser_device: "torch.device | None" = None,
 ) -> "DiffusionPipeline":
     import torch
     from diffusers import PipelineQuantizationConfig
@@ -39,6 +44,17 @@ def load_pipeline(
         if name not in absent:
             part_dtype = part_dtypes(family, dtype).get(name, dtype)
             given[name] = load_from_file(family, base, name, part_dtype, quantization if name == family.denoiser_name else None)
+    if denoiser_device is not None and not quantization and family.denoiser_name not in given:
+        # Without a copy of the whole in RAM, and cast on the device.
+        given[family.denoiser_name] = denoiser_class(family).from_pretrained(
+            base.path,
+            subfolder=family.denoiser_name,
+            dtype=dtype,
+            device_map={"": denoiser_device},
+            variant="fp16" if _has_half_only(base, [family.denoiser_name]) else None,
+            use_safetensors=True,
+            local_files_only=True,
+        )
     if quantization and family.denoiser_name not in given:
         given["quantization_config"] = PipelineQuantizationConfig(quant_mapping={family.denoiser_name: quantization})
     pipeline = kind.from_pretrained(

@@ -160,7 +160,8 @@ class Generator:
         """The pipeline of the base with its parts where `placement` says; without text encoders if those stay in RAM."""
         family = self.family
         parts = [part for part in family.models if not (placement.encoders_in_ram and part in family.text_encoder_names)]
-        pipeline = family.load(self.base, runtime.torch_dtype(dtype), parts=parts, quantisation=placement.quantisation)
+        straight_to = torch.device(self.device) if self.device == "cuda" and not placement.offload else None
+        pipeline = family.load(self.base, runtime.torch_dtype(dtype), parts, placement.quantisation, denoiser_device=straight_to)
         for name in parts:
             part = pipeline.components[name]
             if name == family.denoiser_name and placement.offload:

@@ -97,7 +97,8 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     encodings.unload(("vae",) if keep_text_encoders else ("vae", *family.text_encoder_names))
 
     # Load the denoiser, generate missing prior images with it, then inject the LoRA.
-    loaded = family.load(base, dtype, parts=(family.denoiser_name,), quantisation=config.runtime.filled_quantisation)
+    straight_to = device if device.type == "cuda" and not config.runtime.offload else None
+    loaded = family.load(base, dtype, (family.denoiser_name,), config.runtime.filled_quantisation, denoiser_device=straight_to)
     denoiser = loaded.components[family.denoiser_name]
     offload = place_denoiser(denoiser, family, config, device)
     pipeline.register_modules(**{family.denoiser_name: denoiser})
