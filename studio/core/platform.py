@@ -129,6 +129,13 @@ def start_mark(pid: int) -> str | None:
         return None
 
 
+def seconds_since_start() -> float:
+    """Age of this process."""
+    import psutil
+
+    return time.time() - psutil.Process().create_time()
+
+
 def alive(pid: int | None, mark: str | None = None) -> bool:
     """Whether process `pid` is running and, if a mark is given, is still the same process."""
     if not pid or pid < 0:

@@ -57,7 +57,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     `group`: the processes that share each step; without it this process trains alone.
     """
     group = group or ProcessGroup()
-    started = time.monotonic()
+    started, timer = time.monotonic(), run_log.StartTimer()
     repair_events(run)
     config, base, family = resolve_config(run, group)
     runtime.apply(config.runtime)
@@ -65,6 +65,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     dtype = runtime.torch_dtype(config.runtime.filled_dtype)
     if group.is_main:
         run_log.log_start(run, config, base, family)
+    timer.end("settings")
     if config.runtime.execution is None:
         resolved = resolve_execution(run, config, base, family, group)
         if resolved is None:
@@ -73,6 +74,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
                 run.append({"kind": "stopped", "step": last_step(run)})
             return
         config = resolved
+        timer.end("trial")
 
     # Encode images and captions. VAE and text encoders are unloaded before the denoiser is loaded, except text encoders that training needs.
     encodings = Encodings(run.cache_dir, base, family, device, dtype)
@@ -95,6 +97,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         conditions.encode(["", config.prior.prompt, *(example.caption for example in [*examples, *validation_examples])])
         samples.encode_prompts()
     encodings.unload(("vae",) if keep_text_encoders else ("vae", *family.text_encoder_names))
+    timer.end("encoding")
 
     # Load the denoiser, generate missing prior images with it, then inject the LoRA.
     straight_to = device if device.type == "cuda" and not config.runtime.offload else None
@@ -177,6 +180,8 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     shapes = len({example.bucket for example in [*examples, *prior_examples]})
     run_step = backends.StepRunner(training_step, config.runtime.filled_execution, shapes, fall_back)
 
+    timer.end("loading")
+
     # Report the start and generate the samples of the base.
     if group.is_main:
         run.append({"kind": "started", "step": step, "total": total, "resumed": step > 0, "execution": run_step.execution, "device": str(device)})
@@ -202,6 +207,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
 
     # Everything that is used only once has been freed by now.
     platform.keep_freed_memory()
+    timer.end("samples")
     metrics.start_clock()
     checkpoint_step = first_step = step
     while step < total:
@@ -221,6 +227,10 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
             batches += [(batch, config.prior.weight / training.gradient_accumulation_steps) for batch in prior_loader.batches(step)]
         rate = learning_rate(training, step)
         loss, norm = run_step(step, batches, rate)
+        if group.is_main and step == first_step:
+            loss.item()
+            timer.end("step")
+            timer.log()
         step += 1
         metrics.add(step, rate, loss, norm, parameters.effective_rate)
 

@@ -5,8 +5,10 @@ The worker redirects the output of a training process to logs/<run>.log; a resum
 
 import logging
 import os
+import time
 
 from studio.config import TrainConfig, fields, schedules
+from studio.core import platform
 from studio.core.logging import configure, log_packages
 from studio.devices import runtime
 from studio.families.base import Family
@@ -62,3 +64,21 @@ def log_progress(what: str, step: int, config: TrainConfig, seconds_per_step: fl
 
 def log_end(what: str, step: int, config: TrainConfig, seconds: float) -> None:
     log.info("%s at step %d after %.1f s; peak memory %.0f MB", what, step, seconds, runtime.peak_bytes(config.runtime) / 1e6)
+
+
+class StartTimer:
+    """Seconds of each phase until the first step, for the log."""
+
+    def __init__(self) -> None:
+        self.seconds = {"imports": platform.seconds_since_start()}
+        self.began = time.monotonic()
+
+    def end(self, phase: str) -> None:
+        """The phase that began with the end of the one before has ended."""
+        now = time.monotonic()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.began
+        self.began = now
+
+    def log(self) -> None:
+        phases = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
+        log.info("first step %.1f s after the start of the process: %s", sum(self.seconds.values()), phases)

@@ -134,6 +134,8 @@ def test_the_log_of_a_run_has_its_progress_and_its_end_but_not_every_step(used):
         *[("samples", "2"), ("checkpoint", "2"), ("samples", "4"), ("checkpoint", "4")]
     ]
     assert re.search(r"finished at step 4 after [\d.]+ s; peak memory \d+ MB", text.splitlines()[-1])
+    phases = "".join(rf", {phase} [\d.]+" for phase in ("settings", "encoding", "loading", "samples", "step"))
+    assert re.search(rf"first step [\d.]+ s after the start of the process: imports [\d.]+{phases}\n", text)
     assert all(re.match(r"\d{4}-\d\d-\d\dT", line) for line in text.splitlines()), "library output goes through our format"
 
 
