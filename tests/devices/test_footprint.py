@@ -11,9 +11,10 @@ from studio.config.runtime import RuntimeConfig
 from studio.core.errors import StudioError
 from studio.devices.counting import PeakCounter, fused_kernels
 from studio.devices.footprint import FIXED_BYTES, Footprint, Savings
-from studio.devices.measure import count_adapter_parameters, measure
+from studio.devices.measure import count_adapter_parameters, inject_lora, measure, meta_denoiser, peak_step_bytes
 from studio.devices.memory import select_savings
 from studio.families import FAMILIES, get
+from tests.tiny import footprint as any_footprint
 
 CONFIG = configs.build({"model": {"family": "stable-diffusion"}, "samples": {"prompts": ["a cat"]}})
 RAM = 100 * 10**9
@@ -25,8 +26,23 @@ def settings(family, base, *overrides, resolution=512, **lora):
     return configs.build({"model": {"family": family, "base_model": base}, "dataset": {"resolution": resolution}, "lora": lora}, *overrides)
 
 
-def footprint(family, base, resolution=512, **lora) -> Footprint:
-    return measure(settings(family, base, resolution=resolution, **lora), get(family), None)
+def step_footprint(family, base, fused=True) -> Footprint:
+    """The footprint of a step at 1024 pixels and rank 16; of other phases nothing."""
+    family, config = get(family), settings(family, base, resolution=1024, rank=16)
+    denoiser = meta_denoiser(family, base, None)
+    parameters = sum(weight.numel() for weight in denoiser.parameters())
+    adapter = sum(weight.numel() for weight in inject_lora(denoiser, config, family))
+    step, attention, heads = peak_step_bytes(family, denoiser, (1024, 1024), fused)
+    family.enable_gradient_checkpointing(denoiser)
+    checkpointed, _, _ = peak_step_bytes(family, denoiser, (1024, 1024), fused)
+    return any_footprint(
+        base_parameters=parameters,
+        adapter_parameters=adapter,
+        step_bytes=step,
+        checkpointed_step_bytes=checkpointed,
+        attention_bytes=attention,
+        attention_heads=heads,
+    )
 
 
 def adapter_parameters(family, base, **lora) -> int:
@@ -62,7 +78,7 @@ def test_stable_diffusions_text_encoder_adds_what_people_know():
 
 def test_predicted_memory_is_what_others_measured():
     """SimpleTuner's table for an H100, batch 1: SDXL at 1024 takes 13.0 GiB without and 6.5 with gradient checkpointing."""
-    sdxl = footprint("sdxl", SDXL, 1024, rank=16)
+    sdxl = step_footprint("sdxl", SDXL)
     assert sdxl.plan(CONFIG, Savings()).step / 2**30 == pytest.approx(13.0, rel=0.15)
     assert sdxl.plan(CONFIG, Savings(True)).step / 2**30 == pytest.approx(6.5, rel=0.15)
 
@@ -78,14 +94,13 @@ MEASURED = {
 
 def test_predicted_memory_is_what_was_measured_on_a_gpu():
     for attention in ("fused", "math"):
-        config = settings("flux", FLUX, f"runtime.attention={attention}", resolution=1024, rank=16)
-        flux = measure(config, get("flux"), None)
+        flux = step_footprint("flux", FLUX, fused=attention == "fused")
         for (kernel, exact, checkpointing), gigabytes in MEASURED.items():
             if kernel == attention:
-                step = flux.plan(fields.replace(config, {"runtime.exact": exact}), Savings(checkpointing)).step - FIXED_BYTES
+                step = flux.plan(fields.replace(CONFIG, {"runtime.exact": exact}), Savings(checkpointing)).step - FIXED_BYTES
                 assert step / 1e9 == pytest.approx(gigabytes, rel=0.07), (kernel, exact, checkpointing)
         if attention == "math":
-            assert flux.plan(config, Savings()).step > 139.8 * 2**30, "ran out of memory on that GPU"
+            assert flux.plan(CONFIG, Savings()).step > 139.8 * 2**30, "ran out of memory on that GPU"
 
 
 def test_tensors_are_counted_while_they_live():
@@ -107,7 +122,7 @@ def test_tensors_are_counted_while_they_live():
 @pytest.mark.parametrize("name", ["stable-diffusion", "flux", "qwen-image"])
 def test_a_real_step_has_the_counted_peak(name, checkpointing, tmp_path):
     from studio.benchmark.models import save_tiny
-    from studio.devices.measure import forward_once, inject_lora, largest_bucket
+    from studio.devices.measure import forward_once, largest_bucket
     from studio.families import resolve_base
 
     family = get(name)

@@ -65,15 +65,14 @@ def test_its_denoiser_is_the_loaded_one_except_for_the_weights(dtype, member):
     assert all(weight.float().std() > 0 for weight in made.parameters() if weight.numel() > 1)
 
 
-@of_kinds(["sdxl"])
+@of_kinds(["stable-diffusion"])
 @pytest.mark.parametrize(
     "settings",
     [
-        ["runtime.gradient_checkpointing=true", "lora.dropout=0.1"],
-        ["lora.text_encoder=true", "training.gradient_accumulation_steps=2"],
+        ["runtime.gradient_checkpointing=true", "lora.dropout=0.1", "lora.text_encoder=true", "training.gradient_accumulation_steps=2"],
         ["prior.prompt=a cat", "lora.method=dora", "training.optimizer=prodigy"],
     ],
-    ids=["checkpointing", "text encoder", "prior"],
+    ids=["text encoder", "prior"],
 )
 def test_a_trial_has_the_settings_of_its_run(settings, member):
     request = request_of(member, *settings)
