@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from studio.families.base import Family
+from studio.families.facts import BaseFolder
+
 Size = tuple[int, int]
 
 RATIOS = tuple(Fraction(*ratio) for ratio in ((1, 1), (5, 4), (4, 3), (3, 2), (16, 9), (2, 1), (7, 3), (14, 5), (10, 3), (4, 1)))
@@ -57,6 +60,11 @@ def bucket_table(resolution: int, step: int, longest: int | None = None, engine:
     in_pixels = [(short * step, long * step) for short, long in landscape if longest is None or long * step <= longest]
     in_pixels = in_pixels or [(square[0] * step, square[1] * step)]
     return BucketTable(tuple(size for pair in in_pixels for size in dict.fromkeys([pair, (pair[1], pair[0])])), engine)
+
+
+def family_buckets(family: Family, base: BaseFolder, resolution: int, engine: int) -> BucketTable:
+    """The buckets of a base at a resolution, in a run of this engine."""
+    return bucket_table(resolution, family.bucket_step(base), family.longest_side(base), engine)
 
 
 def cropped_share(size: Size, bucket: Size) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from studio.adapters.header import read_header
 from studio.adapters.layers import inject, peft_config
 from studio.config import TrainConfig
-from studio.datasets.buckets import bucket_table
+from studio.datasets.buckets import family_buckets
 from studio.devices.counting import PeakCounter, fused_kernels
 from studio.devices.footprint import Footprint, GenerationFootprint
 from studio.families.base import Family
@@ -33,8 +33,8 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
     if denoiser is None:
         return None
     base_parameters = sum(weight.numel() for weight in denoiser.parameters())
+    resident_parameters = count_resident_parameters(family, denoiser)
     adapter_parameters = sum(weight.numel() for weight in inject_lora(denoiser, config, family)) + text_encoder_parameters(config, family, base)
-    blocks = [sum(weight.numel() for weight in block.parameters() if not weight.requires_grad) for block in family.blocks(denoiser)]
     known = family.offer(config.model.base_model)
     native = family.resolution(base) if base else known.resolution if known else family.fixed_resolution
     side, sample_side = config.dataset.resolution, config.samples.resolution or native
@@ -48,7 +48,7 @@ def measure(config: TrainConfig, family: Family, base: BaseFolder | None) -> Foo
     return Footprint(
         base_parameters=base_parameters,
         adapter_parameters=adapter_parameters,
-        resident_parameters=base_parameters - sum(blocks) + 2 * max(blocks),
+        resident_parameters=resident_parameters,
         encoder_parameters=count_encoder_parameters(family, config.model.base_model, base),
         step_bytes=step_bytes,
         checkpointed_step_bytes=checkpointed_bytes,
@@ -65,14 +65,19 @@ def measure_generation(family: Family, base: BaseFolder, size: tuple[int, int], 
     """Footprint of generating an image of (height, width)."""
     denoiser = meta_denoiser_of(family, base)
     parameters = sum(weight.numel() for weight in denoiser.parameters())
-    blocks = [sum(weight.numel() for weight in block.parameters()) for block in family.blocks(denoiser)]
     return GenerationFootprint(
         base_parameters=parameters,
-        resident_parameters=parameters - sum(blocks) + 2 * max(blocks),
+        resident_parameters=count_resident_parameters(family, denoiser),
         encoder_parameters=count_encoder_parameters(family, base.id, base),
         sample_bytes=forward_bytes(family, denoiser, size) * (2 if guidance else 1),
         tile_bytes=tile_bytes(family, meta_autoencoder(family, base), max(size)),
     )
+
+
+def count_resident_parameters(family: Family, denoiser: "ModelMixin") -> int:
+    """Parameters on the GPU while blocks are offloaded: those outside blocks, the current block and the next one. For a denoiser without a LoRA."""
+    blocks = [sum(weight.numel() for weight in block.parameters()) for block in family.blocks(denoiser)]
+    return sum(weight.numel() for weight in denoiser.parameters()) - sum(blocks) + 2 * max(blocks)
 
 
 def largest_bucket(family: Family, config: TrainConfig, base: BaseFolder | None) -> tuple[int, int]:
@@ -80,7 +85,7 @@ def largest_bucket(family: Family, config: TrainConfig, base: BaseFolder | None)
     side = config.dataset.resolution
     if base is None:
         return side, side
-    table = bucket_table(side, family.bucket_step(base), family.longest_side(base), config.runtime.filled_engine)
+    table = family_buckets(family, base, side, config.runtime.filled_engine)
     return max(table.sizes, key=lambda size: size[0] * size[1])
 
 

@@ -14,7 +14,7 @@ from studio.core.errors import StudioError
 from studio.jobs.table import ORDER, Job, Table, as_job
 
 QUICK_KINDS = ("generate", "caption")
-"""Device jobs that somebody waits for: they come before a training that has not begun, and some run beside one."""
+"""Device jobs that a user waits for: they come before a training that has not begun, and some run beside one."""
 DEVICE_KINDS = (*QUICK_KINDS, "train")
 DIRECT_KINDS = {
     "import": "studio.jobs.imports:import_images",

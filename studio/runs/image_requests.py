@@ -90,7 +90,7 @@ class ImageRequests:
         self._write(f"{key}.progress", {"done": done, "total": total, "message": message})
 
     def finish(self, key: str, outcome: dict) -> None:
-        """Write the outcome, unless nobody waits for it any more."""
+        """Write the outcome, unless the image was cancelled."""
         if self.cancelled(key):
             self.forget(key)
         else:

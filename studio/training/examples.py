@@ -13,7 +13,7 @@ from studio.config import TrainConfig
 from studio.config.dataset import DatasetConfig
 from studio.config.runtime import ENGINE
 from studio.core.errors import StudioError
-from studio.datasets.buckets import bucket_table
+from studio.datasets.buckets import family_buckets
 from studio.datasets.image_notes import NotedImage, image_notes, named
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
@@ -58,7 +58,7 @@ def load_examples(
     An image whose mask has no light part in its bucket is left out. A run of engine 1 keeps it, since its order of images was drawn with it.
     """
     base, family = encodings.base, encodings.family
-    table = bucket_table(config.resolution, family.bucket_step(base), family.longest_side(base), engine)
+    table = family_buckets(family, base, config.resolution, engine)
     examples, dark = [], []
     for done, image in enumerate(images, 1):
         if should_stop():
@@ -88,7 +88,7 @@ def check_masks(examples: list[Example], images: list[dict]) -> None:
 
 def size_notes(images: list[dict], config: TrainConfig, base: BaseFolder, family: Family) -> list[str]:
     """Notes on images of the snapshot that the run crops, enlarges, or may not use."""
-    table = bucket_table(config.dataset.resolution, family.bucket_step(base), family.longest_side(base), config.runtime.filled_engine)
+    table = family_buckets(family, base, config.dataset.resolution, config.runtime.filled_engine)
     noted = [NotedImage(name, image["height"], image["width"]) for name, image in zip(names(images), images)]
     return image_notes(noted, table, config.training.max_train_steps * config.training.gradient_accumulation_steps)
 

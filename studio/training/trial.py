@@ -30,7 +30,7 @@ from diffusers import ModelMixin
 
 from studio import families
 from studio.config import TrainConfig, fields
-from studio.datasets.buckets import bucket_table
+from studio.datasets.buckets import family_buckets
 from studio.devices import runtime
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
@@ -106,7 +106,7 @@ class RandomConditions:
 def bucket_sizes(run: Run, config: TrainConfig, base: BaseFolder, family: Family) -> list[Size]:
     """(height, width) in pixels of the buckets of the images that are trained on, the most frequent first."""
     images, _ = split_validation(run.snapshot["pictures"], config.validation.pictures, config.training.seed)
-    table = bucket_table(config.dataset.resolution, family.bucket_step(base), family.longest_side(base), config.runtime.filled_engine)
+    table = family_buckets(family, base, config.dataset.resolution, config.runtime.filled_engine)
     counts = Counter(table.nearest(image["height"], image["width"]) for image in images)
     if config.prior.prompt.strip():
         side = config.dataset.resolution

@@ -23,6 +23,7 @@ from tests.families import members
 from tests.families.members import KINDS, Member, noise, of_kinds
 from tests.tiny import tiny_run
 from tests.training.test_distributed import fork, losses
+from tests.training.test_engine import stop_at
 
 MASKED = [family.name for family in FAMILIES if family.padding_mask]
 CAPTIONS = ["", "a cat", "a dog", "a cat on a red house"]
@@ -245,17 +246,6 @@ def test_gradients_are_those_of_the_limit_with_and_without_checkpointing(member,
         scale = gradient.abs().max().item()
         torch.testing.assert_close(once[name], gradient, rtol=1e-4, atol=1e-5 * max(scale, 1.0))
         torch.testing.assert_close(twice[name], once[name], rtol=1e-5, atol=1e-6 * max(scale, 1.0))
-
-
-def stop_at(run: Run, step: int) -> None:
-    class Stops(Run):
-        def append(self, event):
-            super().append(event)
-            if event["kind"] == "step" and event["step"] == step:
-                self.request_stop()
-
-    train(Stops(run.path), Disk())
-    assert run.state == "stopped"
 
 
 RESUMED = {

@@ -88,5 +88,5 @@ def describe(run: Run, result: dict) -> dict:
 
 
 def plan_note(run: Run) -> str:
-    """What the plan said at the start of the run."""
+    """The note of the memory plan at the start of the run."""
     return next((event["message"] for event in run.events()[0] if event["kind"] == "note" and event["message"].startswith("Free memory")), "")
