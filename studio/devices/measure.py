@@ -164,11 +164,13 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
         weight.data = weight.data.to(dtype)
 
 
-def inject_lora(denoiser: nn.Module, config: TrainConfig, family: Family) -> list[nn.Parameter]:
-    """Add the LoRA of these settings to a meta denoiser; returns the trainable parameters."""
+def inject_lora(denoiser: "ModelMixin", config: TrainConfig, family: Family) -> list[nn.Parameter]:
+    """Add the LoRA of these settings to a denoiser, on its device; returns the trainable parameters."""
     denoiser.requires_grad_(False)
     lora = config.lora
-    inject(denoiser, peft_config(lora.method, lora.rank, lora.filled_alpha, lora.dropout, lora.target_modules or list(family.target_modules)))
+    # PEFT creates and initializes its weights on the CPU otherwise.
+    with denoiser.device:
+        inject(denoiser, peft_config(lora.method, lora.rank, lora.filled_alpha, lora.dropout, lora.target_modules or list(family.target_modules)))
     trainable = [weight for weight in denoiser.parameters() if weight.requires_grad]
     _cast(denoiser, torch.bfloat16)
     denoiser.train()

@@ -69,9 +69,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     if config.runtime.execution is None:
         resolved = resolve_execution(run, config, base, family, group)
         if resolved is None:
-            if group.is_main:
-                run.clear_stop()
-                run.append({"kind": "stopped", "step": last_step(run)})
+            _end_before_a_step(run, group)
             return
         config = resolved
         timer.end("trial")
@@ -83,9 +81,7 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
     examples = encode_images(run, encodings, config, training_images, group)
     validation_examples = encode_images(run, encodings, config, validation_images, group) if examples is not None else None
     if examples is None or validation_examples is None:
-        if group.is_main:
-            run.clear_stop()
-            run.append({"kind": "stopped", "step": last_step(run)})
+        _end_before_a_step(run, group)
         return
     check_masks(examples, training_images)
     conditions = ConditionCache(encodings, device, trim=config.runtime.filled_engine >= 2)
@@ -273,6 +269,13 @@ def train(run: Run, disk: Disk, group: ProcessGroup | None = None) -> None:
         return
     run_log.log_end("finished", step, config, time.monotonic() - started)
     run.append({"kind": "finished", "step": step, "seconds": time.monotonic() - started, "adapter": run.adapter_at(step).name})
+
+
+def _end_before_a_step(run: Run, group: ProcessGroup) -> None:
+    """Record that a stop was requested before this process took a step."""
+    if group.is_main:
+        run.clear_stop()
+        run.append({"kind": "stopped", "step": last_step(run)})
 
 
 def main(argv: list[str]) -> int:
