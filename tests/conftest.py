@@ -1,6 +1,7 @@
 """Every test gets a home of its own, one thread and no network."""
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
@@ -12,6 +13,10 @@ import pytest
 
 from studio.core.workspace import Home
 from tests.fake_hub import FakeHub
+
+# Otherwise every child compiles the studio's modules anew, for up to half a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 TOGETHER = ("browser", "families")
 """Folders whose tests share what is dear to make: one studio and browser, one tiny member of every family."""

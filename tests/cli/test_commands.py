@@ -24,6 +24,7 @@ from studio.jobs.worker import Worker
 from studio.publishing.licensing import LICENCES
 from studio.runs import library
 from studio.runs.run import Run
+from tests.forked import forked_trainings  # noqa: F401 - a fixture
 from tests.trained import finished_run, png, write_tiny_adapter
 
 NAMES = [command.callback.__name__ for command in commands.app.registered_commands]
@@ -43,7 +44,7 @@ def studio(home):
 
 
 @pytest.fixture
-def at_work(home, monkeypatch):
+def at_work(home, monkeypatch, forked_trainings):  # noqa: F811
     """The resident worker, in a thread of this process: nothing stays behind."""
     over = threading.Event()
 

@@ -48,29 +48,25 @@ def test_offloading_gives_the_same_weights_and_resumes_to_the_same_bytes(method,
 
 
 @pytest.fixture(scope="module")
-def large_base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    measured(folder, "make")
-    return folder
-
-
-def measured(*arguments):
-    command = [sys.executable, "-m", "tests.devices.offload_memory", *map(str, arguments)]
-    return subprocess.run(command, env=platform.environment(), cwd=platform.REPOSITORY, capture_output=True, text=True, check=True).stdout
+def peaks(tmp_path_factory) -> dict[str, dict]:
+    """Way of loading and pinning -> peak RAM in bytes of the phases of offloading."""
+    command = [sys.executable, "-m", "tests.devices.offload_memory", str(tmp_path_factory.mktemp("base"))]
+    output = subprocess.run(command, env=platform.environment(), cwd=platform.REPOSITORY, capture_output=True, text=True, check=True).stdout
+    return json.loads(output.splitlines()[-1])
 
 
 @pytest.mark.skipif(not platform.LINUX, reason="/proc")
 @pytest.mark.parametrize("how", ["files", "cast"])
-def test_an_offloaded_base_needs_its_own_size_in_ram_also_while_it_is_evicted(large_base, how):
-    found = json.loads(measured(large_base, how, "registered"))
+def test_an_offloaded_base_needs_its_own_size_in_ram_also_while_it_is_evicted(peaks, how):
+    found = peaks[f"{how} registered"]
     assert found["enabled"] <= 1.15 * found["base"] and found["again"] <= 1.15 * found["base"]
     assert found["base"] <= found["pinned"] <= 1.01 * found["base"], "the allocator would round up to 1.58 times the base"
     assert found["registered while disabled"] == 0
 
 
 @pytest.mark.skipif(not platform.LINUX, reason="/proc")
-def test_ram_that_cuda_cannot_register_is_pinned_by_torch(large_base):
-    found = json.loads(measured(large_base, "files", "allocated"))
+def test_ram_that_cuda_cannot_register_is_pinned_by_torch(peaks):
+    found = peaks["files allocated"]
     assert found["pinned"] > found["base"] and found["notes"][0].startswith("CUDA cannot register RAM (error 801)")
     assert found["again"] == found["enabled"], "pinned a second time"
 

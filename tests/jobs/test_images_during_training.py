@@ -18,10 +18,12 @@ from studio.runs.creation import create_run
 from studio.runs.run import Run
 from studio.training.checkpoints import Disk
 from studio.training.loop import train
+from tests.forked import forked_trainings  # noqa: F401 - a fixture
 from tests.jobs.test_worker import over, training, turn_until, wait_for  # noqa: F401 - a fixture
 from tests.tiny import tiny_base, tiny_run  # noqa: F401 - fixtures
 from tests.trained import captioned_dataset
 
+pytestmark = pytest.mark.usefixtures("forked_trainings")
 LONG = ("training.max_train_steps=120", "samples.every=120", "saving.checkpoint_every=40")
 
 

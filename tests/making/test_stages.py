@@ -7,7 +7,7 @@ import torch
 
 from studio.making import captioner, denoiser, export, judges, pool, text_encoder, vae
 
-STEPS = 4
+STEPS = 3
 
 
 @pytest.fixture

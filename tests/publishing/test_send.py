@@ -29,6 +29,7 @@ from studio.publishing.plan import Request
 from studio.publishing.save import save_folder, save_zip
 from studio.publishing.snippets import diffusers_code
 from studio.training import loop
+from tests import forked
 from tests.tiny import tiny_base, tiny_run  # noqa: F401 - fixtures
 from tests.trained import PROMPTS, finished_run, write_large_adapter
 
@@ -475,7 +476,7 @@ def test_the_token_is_in_nothing_that_is_written_logged_or_raised(home, workspac
 # Round trip
 
 STUDIO = """
-import hashlib, sys
+import hashlib
 from pathlib import Path
 from studio.devices import runtime
 from studio import families
@@ -485,10 +486,11 @@ from studio.config.recipe import Recipe
 runtime.apply(runtime.resolve(RuntimeConfig(threads=1)))
 recipe = Recipe(prompt="ohwx illustration of a house", num_inference_steps=4, guidance_scale=5.0, seed=7)
 generator = Generator(families.resolve_base(recipe.base_model), families.get(recipe.family), device="cpu", dtype="float32")
-for stack in ([], [(Path(sys.argv[1]), 1.0)]):
-    image = generator.generate(recipe, stack, lambda done, total: None)
-    print(hashlib.sha256(image.tobytes()).hexdigest())
+stacks = [], [(Path(adapter), 1.0)]
+images = [generator.generate(recipe, stack, lambda done, total: None) for stack in stacks]
+Path(output).write_text(" ".join(hashlib.sha256(image.tobytes()).hexdigest() for image in images))
 """
+"""The studio's images without and with an adapter, for a process whose torch has no settings of other tests."""
 
 
 def test_the_code_snippet_generates_the_studios_image_in_a_fresh_plain_pipeline(workspace, token, fake_hub, tmp_path):
@@ -499,10 +501,10 @@ def test_the_code_snippet_generates_the_studios_image_in_a_fresh_plain_pipeline(
     output = subprocess.run([sys.executable, "-c", done.code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert output.returncode == 0, output.stderr[-3000:]
     picture = hashlib.sha256(Image.open(tmp_path / "image.png").tobytes()).hexdigest()
-    ours = [sys.executable, "-c", STUDIO, str(run.latest_adapter())]
-    drawn = subprocess.run(ours, capture_output=True, text=True, check=False)
-    assert drawn.returncode == 0, drawn.stderr[-3000:]
-    base, with_lora = drawn.stdout.split()
+    drawn = forked.start(exec, STUDIO, {"adapter": str(run.latest_adapter()), "output": str(tmp_path / "drawn")})
+    drawn.join()
+    assert drawn.exitcode == 0
+    base, with_lora = (tmp_path / "drawn").read_text().split()
     assert picture == with_lora != base
     assert any("/resolve/" in seen.path and done.commit in seen.path for seen in fake_hub.seen)
 
