@@ -21,7 +21,9 @@ from studio.ui.page import Page
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import dataset, generate, publish, train
 from studio.ui.tabs.generate_stack import choices
+from studio.ui.tabs.generate_workbench import introduction
 from studio.ui.theme import STYLES, theme
+from studio.ui.waiting import PAGE_SLOTS, SEATS
 
 POLL_SECONDS = 1
 LARGEST_UPLOAD = "2gb"
@@ -100,12 +102,14 @@ def refresh_loras(studio: Studio, app: Page, jobs: JobStates, generating: genera
     def list_loras(request: gr.Request):
         workspace = studio.workspace(request)
         known = gr.update(choices=bases.choices(workspace))
-        return gr.update(choices=choices(workspace)), known, known
+        loras = choices(workspace)
+        head = introduction(own=any(not ref.startswith("starter:") for _, ref in loras))
+        return head, gr.update(choices=loras), known, known
 
     def list_images(request: gr.Request):
         return history.strip(studio.workspace(request)), *list_loras(request)
 
-    listed = [generating.choices, generating.base, training_base]
+    listed = [generating.head, generating.choices, generating.base, training_base]
     jobs.states.change(list_loras, None, listed, **QUIET)
     app.load(list_images, None, [generating.strip, *listed], **QUIET)
 
@@ -134,6 +138,8 @@ def launch_arguments(studio: Studio, browser: bool = False) -> dict[str, Any]:
         "auth_message": render("frame", "login"),
         "share": False,
         "show_error": False,
+        # Slots of the queue, not threads: see Page.create_limiter.
+        "max_threads": SEATS + PAGE_SLOTS,
         "max_file_size": LARGEST_UPLOAD,
         "footer_links": ["api"],
         "app_kwargs": {"middleware": [gate], "routes": files.routes(studio)},

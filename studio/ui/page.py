@@ -21,6 +21,10 @@ class Page(gr.Blocks):
     expects_oauth = False
     """Whether Gradio adds its routes for a Hub login; Gradio's own property looks for a gr.LoginButton, which the page cannot have."""
 
+    def create_limiter(self) -> None:
+        """Called by Gradio at the start. As many threads as ever: the slots of waiting.py beyond these wait, and need no thread."""
+        self.limiter = None
+
     def validate_inputs(self, block_fn: BlockFunction, inputs: list) -> None:
         """Called by Gradio before it reads a value. Unlike Gradio's own, it also refuses too many values instead of ignoring them."""
         expected, sent = len(block_fn.inputs), len(inputs)
