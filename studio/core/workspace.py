@@ -3,6 +3,7 @@
 Home/studio.db, logs/, trials/, owners/<owner>/{datasets,runs,adapters,images,presets,published,trash}/
 """
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio.core import storage
+from studio.core import damage, storage
 from studio.core.errors import StudioError
 
 PLAIN_ID = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,118}[a-z0-9])?")
@@ -22,6 +23,7 @@ RUNS = "runs"
 CHOOSE_ANOTHER_HOME = "Choose a home folder on a local disk that you can write to: set LORA_STUDIO_HOME, or use a command's --home."
 FOOTPRINTS = "footprints"
 """Folder of counted memory footprints, for all owners: see devices/footprint_store.py."""
+ORIGIN = {"original": str, "removed": damage.NUMBER}
 TRIALS = "trials"
 """Folder of what was found out about executions on this computer's GPU, for all owners: see training/verdicts.py."""
 
@@ -35,6 +37,11 @@ def slug(title: str, default: str = "untitled") -> str:
 def new_id(title: str) -> str:
     """A readable but unguessable id: the title's slug and 128 random bits."""
     return f"{slug(title)}-{secrets.token_hex(16)}"
+
+
+def readable_name(path: Path) -> str:
+    """The title in an id, without its random part; for something whose title cannot be read."""
+    return re.sub(r"-[0-9a-f]{32}$", "", path.stem if path.suffix else path.name)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -128,7 +135,7 @@ class Workspace:
         folder = self._inside(self.trash, trash_id, "removed item")
         if not (folder / "content").exists():
             raise StudioError("This was already restored or permanently deleted.")
-        original = self.root / json.loads((folder / "origin.json").read_text())["original"]
+        original = self._original(damage.read_object(folder / "origin.json", ORIGIN))
         if original.exists():
             raise StudioError(f"{original.name} exists again; remove or rename that one first.")
         original.parent.mkdir(parents=True, exist_ok=True)
@@ -144,13 +151,21 @@ class Workspace:
         storage.remove_folder(folder)
 
     def trashed(self) -> list[Trashed]:
-        """What can be restored, newest first."""
+        """What can be restored, newest first; runs/damage.py lists what cannot, because its origin.json cannot be read."""
         found = []
         for folder in sorted(self.trash.iterdir(), reverse=True):
             if (folder / "origin.json").exists() and (folder / "content").exists():
-                origin = json.loads((folder / "origin.json").read_text())
-                found.append(Trashed(folder.name, self.root / origin["original"], folder / "content", origin["removed"]))
+                with contextlib.suppress(StudioError):
+                    origin = damage.read_object(folder / "origin.json", ORIGIN)
+                    found.append(Trashed(folder.name, self._original(origin), folder / "content", origin["removed"]))
         return found
+
+    def _original(self, origin: dict) -> Path:
+        """Where something in the trash came from; a file that was tampered with names no place outside this workspace."""
+        original = (self.root / origin["original"]).resolve()
+        if not original.is_relative_to(self.root.resolve()):
+            raise StudioError("This was not removed from this workspace, so it cannot be restored.")
+        return original
 
     def _inside(self, folder: Path, plain_id: str, noun: str) -> Path:
         if not isinstance(plain_id, str) or not PLAIN_ID.fullmatch(plain_id) or ".." in plain_id:

@@ -12,7 +12,7 @@ from studio.core.workspace import Home
 from studio.jobs.queue import Jobs
 from studio.ui import files
 from studio.ui.api import endpoints
-from studio.ui.components import bases, history, job_bar
+from studio.ui.components import bases, damaged, history, job_bar
 from studio.ui.components.generation import first_is_shipped
 from studio.ui.components.html import html
 from studio.ui.components.templates import render
@@ -47,6 +47,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         app.expects_oauth = access.oauth
         html(render("frame", "brand"), elem_id="brand")
         advice = html("", elem_id="advice")
+        damaged.build(studio)
         requested, chosen, open_run = gr.State(None), gr.State(None), gr.State(None)
         jobs = JobStates(gr.State(None), gr.State(None), gr.State(None))
         with gr.Tabs(elem_classes="rooms") as rooms:
