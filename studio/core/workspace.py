@@ -23,6 +23,8 @@ RUNS = "runs"
 CHOOSE_ANOTHER_HOME = "Choose a home folder on a local disk that you can write to: set LORA_STUDIO_HOME, or use a command's --home."
 FOOTPRINTS = "footprints"
 """Folder of counted memory footprints, for all owners: see devices/footprint_store.py."""
+SET_ASIDE = "set-aside"
+"""Folder of a home for a damaged job database; nothing reads it."""
 ORIGIN = {"original": str, "removed": damage.NUMBER}
 TRIALS = "trials"
 """Folder of what was found out about executions on this computer's GPU, for all owners: see training/verdicts.py."""
