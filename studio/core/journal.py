@@ -3,11 +3,13 @@
 The owner of the file does the locking.
 """
 
+import errno
 import json
 import logging
 import os
 from pathlib import Path
 
+from studio.core import storage
 from studio.core.damage import Damaged, Shape, problem_of
 
 log = logging.getLogger(__name__)
@@ -40,10 +42,16 @@ def _parse(line: bytes) -> object:
 
 
 def append(path: Path, change: dict) -> None:
-    with open(path, "a+b") as file:
-        # An incomplete line must not merge with the next one.
-        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-            file.write(b"\n")
-        file.write(json.dumps(change).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Append one change. On a full disk nothing of it stays in the file, and DiskFull is raised."""
+    with storage.saving(path.name), open(path, "a+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            # An incomplete line must not merge with the next one.
+            newline = b"\n" if end and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n" else b""
+            line = newline + json.dumps(change).encode() + b"\n"
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path.name)
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise

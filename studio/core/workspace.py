@@ -49,26 +49,31 @@ def readable_name(path: Path) -> str:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file atomically: readers see the old or the new bytes, even after a power loss."""
     aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    with open(aside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    storage.replace_file(aside, path)
+    with storage.saving(path.name, aside):
+        with open(aside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        storage.replace_file(aside, path)
 
 
 def copy_atomically(source: Path, target: Path) -> None:
     """The same for a file that is a copy of another; its bytes never pass through this process's memory."""
     aside = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    shutil.copyfile(source, aside)
-    with open(aside, "rb+") as file:
-        os.fsync(file.fileno())
-    storage.replace_file(aside, target)
+    with storage.saving(target.name, aside):
+        shutil.copyfile(source, aside)
+        with open(aside, "rb+") as file:
+            os.fsync(file.fileno())
+        storage.replace_file(aside, target)
 
 
 def _make_folder(folder: Path) -> None:
     """Create a folder of a home; StudioError that names it if the system does not allow that."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with storage.saving(f"the folder {folder.name}"):
+            folder.mkdir(parents=True, exist_ok=True)
+    except storage.DiskFull:
+        raise
     except OSError as error:
         raise StudioError(f"The folder {folder} cannot be used: {error.strerror}. {CHOOSE_ANOTHER_HOME}") from error
 

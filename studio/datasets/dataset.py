@@ -278,18 +278,19 @@ class Dataset:
         """Write a zip with images, a .txt and, if it exists, a mask beside each, as other trainers expect them, and dataset.json.
         The same dataset gives the same bytes."""
         aside = path.with_name(f".{path.name}.part")
-        with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(_member("dataset.json"), json.dumps(self.facts, indent=1))
-            for number, image in enumerate(self.images, 1):
-                name = f"{number:03d}-{slug(Path(image.name).stem, 'picture')}"
-                if masked_stems(f"{name}.png"):
-                    # "mask.png" would be imported again as the mask of an image named by its number.
-                    name += "-picture"
-                archive.writestr(_member(f"{name}.png"), image.file.read_bytes())
-                archive.writestr(_member(f"{name}.txt"), image.caption + "\n")
-                if image.mask:
-                    archive.writestr(_member(mask_name(name)), image.mask.read_bytes())
-        storage.replace_file(aside, path)
+        with storage.saving(path.name, aside):
+            with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
+                archive.writestr(_member("dataset.json"), json.dumps(self.facts, indent=1))
+                for number, image in enumerate(self.images, 1):
+                    name = f"{number:03d}-{slug(Path(image.name).stem, 'picture')}"
+                    if masked_stems(f"{name}.png"):
+                        # "mask.png" would be imported again as the mask of an image named by its number.
+                        name += "-picture"
+                    archive.writestr(_member(f"{name}.png"), image.file.read_bytes())
+                    archive.writestr(_member(f"{name}.txt"), image.caption + "\n")
+                    if image.mask:
+                        archive.writestr(_member(mask_name(name)), image.mask.read_bytes())
+            storage.replace_file(aside, path)
         return path
 
     @contextlib.contextmanager

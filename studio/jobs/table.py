@@ -154,13 +154,15 @@ class Table:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Exclusive transaction: no other process writes during the block, and an exception rolls it back."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        with self._connection:
-            yield
+        with storage.saving("the list of jobs"):
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:
+                yield
 
     def fetch_all(self, sql: str, *values) -> list[sqlite3.Row]:
         # Not one row at a time: a RETURNING statement holds the write lock until its last row is read.
-        return self._connection.execute(sql, values).fetchall()
+        with storage.saving("the list of jobs"):
+            return self._connection.execute(sql, values).fetchall()
 
     def fetch_one(self, sql: str, *values) -> sqlite3.Row | None:
         rows = self.fetch_all(sql, *values)
@@ -168,7 +170,8 @@ class Table:
 
     def write(self, sql: str, *values) -> bool:
         """Whether any row was changed."""
-        return self._connection.execute(sql, values).rowcount > 0
+        with storage.saving("the list of jobs"):
+            return self._connection.execute(sql, values).rowcount > 0
 
     def data_version(self) -> int:
         """A number that changes when another process or thread writes."""

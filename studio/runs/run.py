@@ -38,8 +38,8 @@ SNAPSHOT = {"title": str, "created": damage.NUMBER, "sha256": str, "pictures": l
 EVENT = {"kind": str}
 EVENTS: dict[str, damage.Shape] = {
     "started": {"step": int},
-    "step": {"step": int, "loss": damage.NUMBER},
-    "validation": {"step": int, "loss": damage.NUMBER},
+    "step": {"step": int, "loss": (*damage.NUMBER, damage.ABSENT)},
+    "validation": {"step": int, "loss": (*damage.NUMBER, damage.ABSENT)},
 }
 """What events of a kind must contain to be read."""
 EVENTS_CHECKED = 65536
