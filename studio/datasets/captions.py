@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from studio.core import journal
+from studio.core.damage import ABSENT, NUMBER
 from studio.datasets.importing.images import clean_text
 
 KEPT_SOURCES = ("hand", "file")
@@ -14,6 +15,7 @@ PAUSE_SECONDS = 60
 Caption = tuple[str, str]
 """Text and source: hand, file (a .txt beside the image), sample, a captioner's name, or "" for none."""
 NONE: Caption = ("", "")
+CHANGE = {"id": str, "time": NUMBER, "text": (str, ABSENT), "source": (str, ABSENT), "undo": (bool, ABSENT), "typing": (bool, ABSENT)}
 
 
 class Captions:
@@ -24,7 +26,7 @@ class Captions:
         self._history: dict[str, list[Caption]] = {}
         self._typed: dict[str, float] = {}
         """image id -> time of the last edit of its current caption."""
-        for change in journal.read(path):
+        for change in journal.read(path, CHANGE):
             self._apply(change)
 
     def of(self, image_id: str) -> Caption:
@@ -57,6 +59,8 @@ class Captions:
         if "undo" in change:
             if len(stack) > 1:
                 stack.pop()
+            return
+        if "text" not in change or "source" not in change:
             return
         if change.get("typing"):
             self._typed[name] = now

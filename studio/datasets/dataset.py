@@ -8,6 +8,7 @@ masks.jsonl  masks/<sha256>.png  the same for masks, and the mask files
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio import builtin
-from studio.core import storage
+from studio.core import damage, storage
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.workspace import Workspace, new_id, slug, write_atomically
@@ -31,6 +32,10 @@ from studio.datasets.masks import Masks
 
 SUBJECTS = ("style", "character", "object")
 LONGEST_TRIGGER = 60
+FILES = ("dataset.json", "pictures.json", "captions.jsonl", "masks.jsonl")
+FACTS = {"title": str, "created": damage.NUMBER, "subject": str, "real_person": bool, "consent": (dict, damage.ABSENT), "trigger_word": str}
+ENTRY = {"id": str, "name": str, "removed": (*damage.NUMBER, damage.ABSENT), "width": int, "height": int, "looks_like_photo": bool}
+"""What dataset.json and each entry of pictures.json must contain."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,19 @@ class Dataset:
 
     @classmethod
     def all(cls, workspace: Workspace) -> list["Dataset"]:
-        """Every dataset of a workspace, newest first."""
-        found = [cls(path) for path in workspace.datasets.iterdir() if (path / "dataset.json").exists()]
+        """Every dataset of a workspace that can be read, newest first; runs/damage.py lists the others."""
+        found = [dataset for dataset in cls.folders(workspace) if not dataset.damage]
         return sorted(found, key=lambda dataset: dataset.facts["created"], reverse=True)
+
+    @classmethod
+    def folders(cls, workspace: Workspace) -> list["Dataset"]:
+        """Every dataset, readable or not."""
+        return [cls(path) for path in sorted(workspace.datasets.iterdir()) if (path / "dataset.json").exists()]
+
+    @property
+    def damage(self) -> str:
+        """Why this dataset cannot be read; empty if it can. Read again only when one of its files has changed."""
+        return _damage(self.path, damage.stamps(*(self.path / name for name in FILES)))
 
     @classmethod
     def from_samples(cls, workspace: Workspace, name: str) -> "Dataset":
@@ -99,7 +114,7 @@ class Dataset:
 
     @property
     def facts(self) -> dict:
-        return json.loads((self.path / "dataset.json").read_text(encoding="utf-8"))
+        return damage.read_object(self.path / "dataset.json", FACTS)
 
     @property
     def title(self) -> str:
@@ -263,18 +278,19 @@ class Dataset:
         """Write a zip with images, a .txt and, if it exists, a mask beside each, as other trainers expect them, and dataset.json.
         The same dataset gives the same bytes."""
         aside = path.with_name(f".{path.name}.part")
-        with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(_member("dataset.json"), json.dumps(self.facts, indent=1))
-            for number, image in enumerate(self.images, 1):
-                name = f"{number:03d}-{slug(Path(image.name).stem, 'picture')}"
-                if masked_stems(f"{name}.png"):
-                    # "mask.png" would be imported again as the mask of an image named by its number.
-                    name += "-picture"
-                archive.writestr(_member(f"{name}.png"), image.file.read_bytes())
-                archive.writestr(_member(f"{name}.txt"), image.caption + "\n")
-                if image.mask:
-                    archive.writestr(_member(mask_name(name)), image.mask.read_bytes())
-        storage.replace_file(aside, path)
+        with storage.saving(path.name, aside):
+            with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
+                archive.writestr(_member("dataset.json"), json.dumps(self.facts, indent=1))
+                for number, image in enumerate(self.images, 1):
+                    name = f"{number:03d}-{slug(Path(image.name).stem, 'picture')}"
+                    if masked_stems(f"{name}.png"):
+                        # "mask.png" would be imported again as the mask of an image named by its number.
+                        name += "-picture"
+                    archive.writestr(_member(f"{name}.png"), image.file.read_bytes())
+                    archive.writestr(_member(f"{name}.txt"), image.caption + "\n")
+                    if image.mask:
+                        archive.writestr(_member(mask_name(name)), image.mask.read_bytes())
+            storage.replace_file(aside, path)
         return path
 
     @contextlib.contextmanager
@@ -295,7 +311,7 @@ class Dataset:
             raise StudioError("This image is no longer in the dataset; reload the page.")
 
     def _listing(self) -> list[dict]:
-        return json.loads((self.path / "pictures.json").read_text(encoding="utf-8"))
+        return damage.read_list(self.path / "pictures.json", ENTRY)
 
     def _write_listing(self, listing: list[dict]) -> None:
         write_atomically(self.path / "pictures.json", json.dumps(listing, indent=1).encode())
@@ -324,6 +340,16 @@ class Dataset:
     @property
     def _masks(self) -> Masks:
         return Masks(self.path)
+
+
+@functools.lru_cache(maxsize=1024)
+def _damage(path: Path, stamps: tuple) -> str:
+    dataset = Dataset(path)
+    try:
+        dataset.facts, dataset.images  # noqa: B018 - reading is the check
+    except damage.Damaged as error:
+        return str(error)
+    return ""
 
 
 def _checked(subject: str, real_person: bool, consent: str, trigger_word: str) -> dict:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.core.packages import INSTALL, REQUIREMENTS, installed, tested, untested
-from studio.core.workspace import Home
+from studio.core.workspace import SET_ASIDE, Home
 
 MIN_PYTHON = (3, 11)
 MIN_DISK_GB = 5
@@ -30,7 +30,7 @@ def examine(home: Home | None = None) -> list[Finding]:
     """Run all checks; takes less than a second."""
     gpu = find_gpu()
     folder = (home or Home()).root
-    found = [python(), *packages(), torch_build(gpu, installed("torch")), disk(folder), memory()]
+    found = [python(), *packages(), torch_build(gpu, installed("torch")), disk(folder), memory(), set_aside(folder)]
     return [finding for finding in found if finding is not None]
 
 
@@ -94,6 +94,18 @@ def disk(folder: Path) -> Finding:
     if free < MIN_DISK_GB:
         return Finding("warn", f"Only {free:.1f} GB are free in {folder}; checkpoints of training need {MIN_DISK_GB} GB to be safe.")
     return Finding("ok", f"{free:.0f} GB free on the disk.")
+
+
+def set_aside(folder: Path) -> Finding | None:
+    """A job database that was damaged, until its folder is deleted."""
+    kept = sorted((folder / SET_ASIDE).glob("*")) if (folder / SET_ASIDE).is_dir() else []
+    if not kept:
+        return None
+    return Finding(
+        "warn",
+        "The list of jobs was damaged and was set aside; a new one was started. Datasets, runs and LoRAs are kept. "
+        f"The damaged file is in {kept[-1]}; delete that folder when you no longer need it.",
+    )
 
 
 def memory() -> Finding | None:

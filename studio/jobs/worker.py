@@ -15,7 +15,7 @@ from pathlib import Path
 
 from studio import families
 from studio.config.recipe import Recipe
-from studio.core import platform
+from studio.core import damage, platform
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.logging import configure, log_packages
@@ -72,10 +72,13 @@ def _start_lock(home: Home) -> FileLock:
     return FileLock(home.root / "worker-start.lock", "The worker's start", wait=True)
 
 
+STATE = {"pid": int, "mark": (str, damage.ABSENT), "starts": list}
+
+
 def _state(home: Home) -> dict:
     try:
-        return json.loads((home.root / "worker.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        return damage.read_object(home.root / "worker.json", STATE)
+    except damage.Damaged:
         return {}
 
 

@@ -1,7 +1,7 @@
 """Library of LoRAs for a stack: shipped starters, runs of this studio, imported and downloaded files. No torch."""
 
+import contextlib
 import functools
-import json
 import logging
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from studio.adapters.format import fingerprint
 from studio.adapters.header import read_header
 from studio.adapters.info import Fingerprint
 from studio.config.recipe import StackEntry
-from studio.core import bounded_json, hashes
+from studio.core import bounded_json, damage, hashes
 from studio.core.errors import StudioError, validated
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import LONGEST_TRIGGER
@@ -135,9 +135,16 @@ def _run_adapter(run: Run, step: int | None, path: Path) -> AdapterInfo:
     return _adapter_info(ref, title, "run", path)
 
 
+METADATA = {"title": str, "source": (dict, damage.ABSENT), "trigger_words": (list, damage.ABSENT)}
+"""What the .json beside an imported LoRA may contain."""
+
+
 def _file_adapter(path: Path) -> AdapterInfo:
     metadata_file = path.with_suffix(".json")
-    metadata = json.loads(metadata_file.read_text(encoding="utf-8")) if metadata_file.exists() else {}
+    metadata: dict = {}
+    with contextlib.suppress(damage.Damaged):
+        # Without it the LoRA works under the name of its file; damage.py names the file that cannot be read.
+        metadata = damage.read_object(metadata_file, METADATA)
     origin = metadata.get("source", {})
     return _adapter_info(f"file:{path.stem}", metadata.get("title", path.stem), "hub" if "hub" in origin else "file", path, metadata, origin)
 

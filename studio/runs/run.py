@@ -7,6 +7,7 @@ config.json holds the resolved config, asked.json the requested one, before auto
 process, writes events.jsonl. `stop` and `pause` are empty files that request these actions; `draw` holds requested images (image_requests.py).
 """
 
+import functools
 import json
 import re
 import time
@@ -16,6 +17,7 @@ from typing import get_args
 from studio import config as configs
 from studio.config import TrainConfig, fields, schedules
 from studio.config.extension import Extension, Schedule, warmup_steps
+from studio.core import damage
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.workspace import FOOTPRINTS, OWNERS, RUNS, TRIALS, Workspace, write_atomically
@@ -31,6 +33,17 @@ STATE_AFTER = {
     "failed": "failed",
     "extended": "stopped",
 }
+
+SNAPSHOT = {"title": str, "created": damage.NUMBER, "sha256": str, "pictures": list}
+EVENT = {"kind": str}
+EVENTS: dict[str, damage.Shape] = {
+    "started": {"step": int},
+    "step": {"step": int, "loss": (*damage.NUMBER, damage.ABSENT)},
+    "validation": {"step": int, "loss": (*damage.NUMBER, damage.ABSENT)},
+}
+"""What events of a kind must contain to be read."""
+EVENTS_CHECKED = 65536
+"""Bytes at the beginning of events.jsonl among which an event must be readable."""
 
 
 class Run:
@@ -60,9 +73,31 @@ class Run:
 
     @classmethod
     def all(cls, workspace: Workspace) -> list["Run"]:
-        """Every run of a workspace, newest first."""
-        runs = [cls(path) for path in workspace.runs.iterdir() if (path / "config.json").exists()]
-        return sorted(runs, key=lambda run: run.snapshot["created"], reverse=True)
+        """Every run of a workspace that can be read, newest first; damage.py lists the others."""
+        return sorted((run for run in cls.folders(workspace) if not run.damage), key=lambda run: run.snapshot["created"], reverse=True)
+
+    @classmethod
+    def folders(cls, workspace: Workspace) -> list["Run"]:
+        """Every run, readable or not."""
+        return [cls(path) for path in sorted(workspace.runs.iterdir()) if (path / "config.json").exists()]
+
+    @property
+    def damage(self) -> str:
+        """Why this run cannot be read; empty if it can. Read again only when one of its files has changed."""
+        return _damage(self.path, damage.stamps(self.path / "config.json", self.dataset_dir / "dataset.json")) or self._damaged_events()
+
+    def _damaged_events(self) -> str:
+        """Not kept, because events are added all the time; the first one that can be read is the end of the search."""
+        try:
+            with open(self.events_file, "rb") as file:
+                lines = file.read(EVENTS_CHECKED).splitlines()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return f"{self.id}/{self.events_file.name} cannot be read ({error.strerror})."
+        if not lines or any(_event(line) for line in lines):
+            return ""
+        return f"{self.id}/{self.events_file.name} cannot be read: none of its lines is an event of a training."
 
     @property
     def job_key(self) -> str:
@@ -113,7 +148,7 @@ class Run:
     @property
     def snapshot(self) -> dict:
         """The dataset when the run was created: title, sha256, consent, images with captions."""
-        return json.loads((self.dataset_dir / "dataset.json").read_text(encoding="utf-8"))
+        return damage.read_object(self.dataset_dir / "dataset.json", SNAPSHOT)
 
     @property
     def title(self) -> str:
@@ -135,11 +170,9 @@ class Run:
         complete = data[: data.rfind(b"\n") + 1]
         found = []
         for line in complete.splitlines():
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                # A kill can truncate a line, to which the resumed process then appends. Only that line is lost.
-                continue
+            # A kill can truncate a line, to which the resumed process then appends. Only that line is lost.
+            if event := _event(line):
+                found.append(event)
         return found, offset + len(complete)
 
     @property
@@ -219,6 +252,26 @@ class Run:
     def trainer_pid(self) -> int | None:
         """Pid of the process that trains this run, whether or not a job has recorded it."""
         return self.lock().holder()
+
+
+def _event(line: bytes) -> dict | None:
+    """The event in a line; None if it cannot be read."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    complete = not damage.problem_of(event, EVENT) and not damage.problem_of(event, EVENTS.get(event["kind"], {}))
+    return event if complete else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _damage(path: Path, stamps: tuple) -> str:
+    run = Run(path)
+    try:
+        run.snapshot, run.config  # noqa: B018 - reading is the check
+    except StudioError as error:
+        return str(error)
+    return ""
 
 
 def _checked_steps(more: int) -> int:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from studio.core.workspace import Trashed, Workspace
+from studio.core.errors import StudioError
+from studio.core.workspace import Trashed, Workspace, readable_name
 from studio.datasets.dataset import Dataset
 from studio.runs import starting_points
 from studio.runs.run import Run
@@ -18,4 +19,12 @@ TITLES: dict[str, Callable] = {
 def list_removed(workspace: Workspace, *kinds: str) -> list[tuple[Trashed, str]]:
     """(item, title) of the given kinds, or of all kinds, last removed first."""
     found = ((each, each.original.parent.name) for each in workspace.trashed())
-    return [(each, TITLES[kind](each.content)) for each, kind in found if kind in (kinds or TITLES)]
+    return [(each, _title(each, kind)) for each, kind in found if kind in (kinds or TITLES)]
+
+
+def _title(item: Trashed, kind: str) -> str:
+    """Something that was set aside because it is damaged is known by the name of its folder."""
+    try:
+        return TITLES[kind](item.content)
+    except StudioError:
+        return f"{readable_name(item.original)} (damaged)"

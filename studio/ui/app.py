@@ -12,7 +12,7 @@ from studio.core.workspace import Home
 from studio.jobs.queue import Jobs
 from studio.ui import files
 from studio.ui.api import endpoints
-from studio.ui.components import bases, history, job_bar
+from studio.ui.components import bases, damaged, history, job_bar
 from studio.ui.components.generation import first_is_shipped
 from studio.ui.components.html import html
 from studio.ui.components.templates import render
@@ -21,7 +21,9 @@ from studio.ui.page import Page
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import dataset, generate, publish, train
 from studio.ui.tabs.generate_stack import choices
+from studio.ui.tabs.generate_workbench import introduction
 from studio.ui.theme import STYLES, theme
+from studio.ui.waiting import PAGE_SLOTS, SEATS
 
 POLL_SECONDS = 1
 LARGEST_UPLOAD = "2gb"
@@ -45,6 +47,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         app.expects_oauth = access.oauth
         html(render("frame", "brand"), elem_id="brand")
         advice = html("", elem_id="advice")
+        damaged.build(studio)
         requested, chosen, open_run = gr.State(None), gr.State(None), gr.State(None)
         jobs = JobStates(gr.State(None), gr.State(None), gr.State(None))
         with gr.Tabs(elem_classes="rooms") as rooms:
@@ -100,12 +103,14 @@ def refresh_loras(studio: Studio, app: Page, jobs: JobStates, generating: genera
     def list_loras(request: gr.Request):
         workspace = studio.workspace(request)
         known = gr.update(choices=bases.choices(workspace))
-        return gr.update(choices=choices(workspace)), known, known
+        loras = choices(workspace)
+        head = introduction(own=any(not ref.startswith("starter:") for _, ref in loras))
+        return head, gr.update(choices=loras), known, known
 
     def list_images(request: gr.Request):
         return history.strip(studio.workspace(request)), *list_loras(request)
 
-    listed = [generating.choices, generating.base, training_base]
+    listed = [generating.head, generating.choices, generating.base, training_base]
     jobs.states.change(list_loras, None, listed, **QUIET)
     app.load(list_images, None, [generating.strip, *listed], **QUIET)
 
@@ -134,6 +139,8 @@ def launch_arguments(studio: Studio, browser: bool = False) -> dict[str, Any]:
         "auth_message": render("frame", "login"),
         "share": False,
         "show_error": False,
+        # Slots of the queue, not threads: see Page.create_limiter.
+        "max_threads": SEATS + PAGE_SLOTS,
         "max_file_size": LARGEST_UPLOAD,
         "footer_links": ["api"],
         "app_kwargs": {"middleware": [gate], "routes": files.routes(studio)},

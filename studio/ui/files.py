@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from studio import builtin
 from studio.core.errors import StudioError
+from studio.core.storage import DiskFull
 from studio.core.workspace import PLAIN_ID, Workspace, slug
 from studio.datasets.dataset import Dataset
 from studio.runs.run import Run
@@ -64,6 +65,8 @@ def routes(studio: Studio) -> list[Route]:
     def answer(request: Request) -> Response:
         try:
             path = find(studio.home.workspace(studio.access.owner(request)), request.path_params["path"].split("/"))
+        except DiskFull as error:
+            return PlainTextResponse(str(error), status_code=507, headers=SAFE)
         except StudioError as error:
             return PlainTextResponse(str(error), status_code=404, headers=HEADERS)
         if not path.is_file():

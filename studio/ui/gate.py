@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from studio.core import storage
 from studio.core.access import VISITOR_HEADER
 from studio.core.errors import traceback_without_messages
 from studio.ui.policy import ASGIApp, Message, Policy, Receive, Scope, Send
@@ -24,6 +25,7 @@ UPLOADS = re.compile(r"/gradio_api/upload/?$")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 COOKIE = "studio_visitor"
 COOKIE_VALUE = re.compile(r"[A-Za-z0-9_-]{43}")
+DISK_FULL = "The disk of the studio is full. Free some space there, then try again; what was saved before is kept."
 SECONDS_A_YEAR = 31_536_000
 
 
@@ -168,7 +170,10 @@ class _Body:
         log.error("a request failed\n%s", traceback_without_messages(error))
         if protocol == "http" and not self._answered:
             self._answered = True
-            await _answer(self._send, 500, f"The request failed ({type(error).__name__}); the studio's log shows where.")
+            if storage.is_full(error):
+                await _answer(self._send, 507, DISK_FULL)
+            else:
+                await _answer(self._send, 500, f"The request failed ({type(error).__name__}); the studio's log shows where.")
 
     async def close(self) -> None:
         if self._too_large and not self._answered:

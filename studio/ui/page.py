@@ -13,6 +13,7 @@ from gradio.components.api_component import Api
 from gradio.utils import get_function_params
 
 from studio.core.errors import traceback_without_messages
+from studio.core.storage import DiskFull, is_full
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,10 @@ log = logging.getLogger(__name__)
 class Page(gr.Blocks):
     expects_oauth = False
     """Whether Gradio adds its routes for a Hub login; Gradio's own property looks for a gr.LoginButton, which the page cannot have."""
+
+    def create_limiter(self) -> None:
+        """Called by Gradio at the start. As many threads as ever: the slots of waiting.py beyond these wait, and need no thread."""
+        self.limiter = None
 
     def validate_inputs(self, block_fn: BlockFunction, inputs: list) -> None:
         """Called by Gradio before it reads a value. Unlike Gradio's own, it also refuses too many values instead of ignoring them."""
@@ -39,7 +44,11 @@ class Page(gr.Blocks):
             # Dropdowns and numbers quote the invalid value; the caller may read it, the log must not.
             error.print_exception = False
             raise
+        except DiskFull as error:
+            raise gr.Error(str(error), print_exception=False) from None
         except Exception as error:  # noqa: BLE001 - any exception of a handler, which Gradio would print
+            if is_full(error):
+                raise gr.Error(str(DiskFull("this")), print_exception=False) from None
             log.error("/%s failed\n%s", block_fn.api_name, traceback_without_messages(error))
             advice = "Check each value against the types on the API's page; the server's log shows where it failed."
             message = f"/{block_fn.api_name} failed ({type(error).__name__}). {advice}"

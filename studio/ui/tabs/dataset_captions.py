@@ -1,6 +1,6 @@
 """Trigger word and captions of the open dataset: set, suggest, write with a captioner."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 
 import gradio as gr
 
@@ -8,7 +8,9 @@ from studio.core.errors import StudioError
 from studio.datasets import trigger_words
 from studio.datasets.dataset import Dataset
 from studio.jobs import worker
+from studio.jobs.queue import Job
 from studio.ui.components import caption_grid
+from studio.ui.components.following import Following
 from studio.ui.components.html import counted, notice
 from studio.ui.studio import QUIET, show_errors
 from studio.ui.tabs.dataset_editor import Editor, explain_word, header, open_dataset, progress
@@ -38,29 +40,35 @@ def _wire_trigger_word(editor: Editor) -> None:
 def _wire_captioner(editor: Editor) -> None:
     studio = editor.studio
 
+    def show(dataset_id: str, jobs: Sequence[Job], request: gr.Request) -> tuple:
+        """(message, progress, grid, summary); while captions are written, the page's own poll shows them."""
+        now, dataset = jobs[-1], Dataset.open(studio.workspace(request), dataset_id)
+        if now.unfinished:
+            return "", progress(studio, studio.owner(request), dataset), gr.skip(), gr.skip()
+        message = notice(now.error, "bad")
+        if now.state == "done":
+            message = notice(_result(now.result), "good")
+        elif now.state == "cancelled":
+            message = notice("Stopped. The captions written so far are kept.")
+        return message, "", caption_grid.grid(dataset), header(dataset)
+
+    following = Following(studio, show, [editor.message, editor.progress, editor.grid, editor.summary])
+
     @show_errors
-    async def write_captions(captioner: str, only_empty: bool, noun: str | None, dataset_id: str, request: gr.Request) -> AsyncIterator[tuple]:
+    def write_captions(captioner: str, only_empty: bool, noun: str | None, dataset_id: str, request: gr.Request) -> tuple:
         owner = studio.owner(request)
+        dataset = Dataset.open(studio.workspace(request), dataset_id)
         payload = {"dataset": dataset_id, "captioner": captioner, "only_empty": only_empty, "class_noun": (noun or "").strip()}
         job = studio.jobs.submit(owner, "caption", payload, key=f"caption-{dataset_id}")
         worker.ensure(studio.home)
-        async for now in studio.watch(job, every=0.1):
-            dataset = Dataset.open(studio.workspace(request), dataset_id)
-            if now.state == "done":
-                yield notice(_result(now.result), "good"), "", caption_grid.grid(dataset), header(dataset)
-            elif now.state in ("failed", "interrupted"):
-                yield notice(now.error, "bad"), "", caption_grid.grid(dataset), header(dataset)
-            elif now.state == "cancelled":
-                yield notice("Stopped. The captions written so far are kept."), "", caption_grid.grid(dataset), header(dataset)
-            else:
-                yield "", progress(studio, owner, dataset), gr.skip(), gr.skip()
+        return *following.begin([job], dataset_id), "", progress(studio, owner, dataset)
 
     @show_errors
     def stop(request: gr.Request, event: gr.EventData) -> None:
         studio.jobs.cancel(studio.jobs.get(int(event.job), studio.owner(request)).id)
 
     inputs = [editor.captioner, editor.only_empty, editor.noun, editor.chosen]
-    editor.write.click(write_captions, inputs, [editor.message, editor.progress, editor.grid, editor.summary], **QUIET)
+    editor.write.click(write_captions, inputs, [*following.state, editor.message, editor.progress], **QUIET)
     editor.progress.stop(stop, None, None, **QUIET)
 
 

@@ -17,8 +17,9 @@ TITLE = "Generate"
 
 @dataclass(frozen=True)
 class Generate:
-    """The components that the page refreshes: the history and the two dropdowns."""
+    """The components that the page refreshes: the heading, the history and the two dropdowns."""
 
+    head: gr.HTML
     strip: gr.HTML
     choices: gr.Dropdown
     base: gr.Dropdown
@@ -36,4 +37,4 @@ def build(studio: Studio, rooms: gr.Tabs, requested: gr.State) -> Generate:
     wire_adding(studio, workbench, requested, images.regenerate)
     wire_base(studio, workbench)
     workbench.make_own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
-    return Generate(workbench.strip, workbench.choices, workbench.settings.base, images.event)
+    return Generate(workbench.head, workbench.strip, workbench.choices, workbench.settings.base, images.event)

@@ -1,5 +1,8 @@
 """Estimates beside the Train form: suggested steps, and time, file size and memory of the training."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import gradio as gr
 
 from studio import config as configs
@@ -8,7 +11,9 @@ from studio.config import TrainConfig
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.jobs import estimates
+from studio.jobs.queue import Job
 from studio.runs import starting_points
+from studio.ui.components.following import SKIP, Following
 from studio.ui.components.html import notice
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs.train_form import TrainForm, render_estimate
@@ -67,21 +72,26 @@ def _wire_summary(studio: Studio, form: TrainForm, rank: gr.components.Component
         except StudioError as error:
             return notice(str(error), "bad")
 
-    async def measure(dataset_id: str | None, family: str | None, base_model: str | None, request: gr.Request, *values: object) -> object:
+    def show(_: object, jobs: Sequence[Job], request: gr.Request, *form_now: Any) -> tuple:
+        """The settings may have changed since the job began, so the summary is of those that are in the form now."""
+        return (gr.skip() if jobs[-1].unfinished else summarize(*form_now[:3], request, *form_now[3:]),)
+
+    following = Following(studio, show, [form.estimate], [form.dataset, *form.inputs])
+
+    def measure(dataset_id: str | None, family: str | None, base_model: str | None, request: gr.Request, *values: object) -> tuple:
         """Measure the memory in a job where it is not cached for this base and size: that needs torch, which this process never loads."""
         try:
             config = form.read(family, base_model, values)
             offer = families.offer(config.model.base_model)
             if (offer and offer.shipped) or estimates.load_estimate(studio.home, config) or not estimates.can_estimate(config):
-                return gr.skip()
-            await studio.wait_for(studio.start_estimate(studio.owner(request), config))
-            return render(dataset_id, config, request)
+                return SKIP
+            return following.begin([studio.start_estimate(studio.owner(request), config)])
         except StudioError:
             # A number that is still being typed, which the summary reports; or a visitor at the limit of their jobs.
-            return gr.skip()
+            return SKIP
 
     events = [rank.change, form.steps.change, form.base.change]
     others = [form.form.widgets[path].input for path in (*MEMORY_SETTINGS, *IMAGE_SETTINGS)]
     inputs = [form.dataset, *form.inputs]
     gr.on([*events, *others], summarize, inputs, form.estimate, **QUIET)
-    gr.on(events, measure, inputs, form.estimate, trigger_mode="always_last", **QUIET)
+    gr.on(events, measure, inputs, following.state, trigger_mode="always_last", **QUIET)

@@ -1,0 +1,52 @@
+"""List of things that cannot be read, above the tabs: each with the reason, to be looked at or set aside."""
+
+import gradio as gr
+
+from studio.core import platform
+from studio.core.access import Mode
+from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
+from studio.runs import damage
+from studio.ui.components.html import panel
+from studio.ui.components.templates import render
+from studio.ui.studio import QUIET, Studio, show_errors
+
+MOST = 20
+
+
+def listing(workspace: Workspace, local: bool) -> str:
+    found = damage.find(workspace)[:MOST]
+    return render("damaged", "listing", [(damage.place(workspace, each), each.kind, each.title, each.reason, each.movable) for each in found], local)
+
+
+def build(studio: Studio) -> gr.HTML:
+    shown = panel("", ("open_folder", "set_aside"), elem_id="damaged")
+    local = studio.access.mode is Mode.local and platform.has_file_manager()
+
+    def load(request: gr.Request) -> str:
+        return listing(studio.workspace(request), local)
+
+    @show_errors
+    def open_folder(request: gr.Request, event: gr.EventData) -> None:
+        """On this computer only: elsewhere it would open a window on the server."""
+        workspace = studio.workspace(request)
+        for thing in damage.find(workspace) if local else ():
+            if damage.place(workspace, thing) == event.place:
+                try:
+                    platform.show_in_folder(thing.path)
+                except OSError as error:
+                    raise StudioError(f"The folder {thing.path} cannot be shown: {error.strerror}.") from None
+                return
+        raise StudioError("This is no longer damaged, or was already set aside; reload the page.")
+
+    @show_errors
+    def set_aside(request: gr.Request, event: gr.EventData) -> str:
+        workspace = studio.workspace(request)
+        damage.set_aside(workspace, str(event.place))
+        gr.Info("Set aside: nothing was deleted, and it can be restored under Removed.")
+        return load(request)
+
+    gr.on(None, load, None, shown, **QUIET)
+    shown.open_folder(open_folder, None, None, **QUIET)
+    shown.set_aside(set_aside, None, shown, **QUIET)
+    return shown
