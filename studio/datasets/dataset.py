@@ -23,7 +23,7 @@ from studio.core import storage
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.workspace import Workspace, new_id, slug, write_atomically
-from studio.datasets.captions import Captions
+from studio.datasets.captions import Caption, Captions, Edit
 from studio.datasets.importing.images import clean_text, decode_files, require_images
 from studio.datasets.importing.mask_names import mask_name, masked_stems
 from studio.datasets.importing.matching import Decoded
@@ -31,6 +31,7 @@ from studio.datasets.masks import Masks
 
 SUBJECTS = ("style", "character", "object")
 LONGEST_TRIGGER = 60
+FILES = ("dataset.json", "pictures.json", "captions.jsonl", "masks.jsonl")
 
 
 @dataclass(frozen=True)
@@ -226,12 +227,28 @@ class Dataset:
             self._write_listing(listing)
         return moved
 
-    def set_caption(self, image_id: str, text: str, source: str = "hand", typing: bool = False) -> bool:
-        """Set a caption; False if it is unchanged, or if it is protected from this source."""
+    def set_caption(self, image_id: str, text: str, source: str = "hand", edit: Edit | None = None) -> bool:
+        """Set a caption; False if it is unchanged, or if it is protected from this source. CaptionConflict if it is not what `edit` began from."""
         with self._locked():
             self._check_exists(image_id)
             # Within the lock, so that a caption that the user types meanwhile is not overwritten.
-            return self._captions.set(image_id, text, source, typing)
+            return self._captions.set(image_id, text, source, edit)
+
+    def pass_over_caption(self, image_id: str, text: str) -> None:
+        """Keep the current caption; undo brings back `text`, which was typed against it."""
+        with self._locked():
+            self._check_exists(image_id)
+            self._captions.pass_over(image_id, text)
+
+    def caption(self, image_id: str) -> Caption:
+        """Text and source of an image's caption."""
+        return self._captions.of(image_id)
+
+    @property
+    def version(self) -> str:
+        """Changes when a file of the dataset changes: facts, images, captions or masks. Four calls of `stat`, so it may be asked for often."""
+        stats = [os.stat(path) if (path := self.path / name).exists() else None for name in FILES]
+        return hashlib.sha256(repr([stat and (stat.st_mtime_ns, stat.st_size) for stat in stats]).encode()).hexdigest()[:16]
 
     def undo_caption(self, image_id: str) -> str:
         """Undo the last change of a caption; returns the restored one."""

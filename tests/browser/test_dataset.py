@@ -167,3 +167,60 @@ def test_a_caption_being_typed_is_kept_while_others_are_written(open_page, app):
     expect(page.locator("#dataset-progress")).to_be_empty()
     expect(boxes.nth(1)).to_have_value("sks in a boat")
     assert dataset.images[1].caption == "sks in a boat"
+
+
+def in_two_tabs(open_page, app) -> tuple:
+    """A dataset, and its captions as two tabs show them."""
+    dataset = Dataset.from_samples(app.home.workspace("local"), "character")
+    pages = open_page(), open_page()
+    for page in pages:
+        page.get_by_role("tab", name="Dataset").click()
+        expect(page.locator(".captioned")).to_have_count(20)
+    return dataset, *pages
+
+
+def test_a_caption_changed_in_another_tab_is_not_overwritten_and_both_texts_can_be_undone(open_page, keep, app):
+    dataset, one, other = in_two_tabs(open_page, app)
+    other.evaluate("() => Object.defineProperty(document, 'hidden', {value: true})")  # it does not look, as behind another window
+    card, stale = one.locator(".captioned").first, other.locator(".captioned").first
+    card.locator("textarea").fill("from the one tab, long and careful")
+    expect(card.locator(".status")).to_have_text("saved")
+    before = dataset.images[0].caption
+    stale.locator("textarea").press("Control+End")
+    stale.locator("textarea").press_sequentially(" plus the other", delay=30)
+    expect(stale.locator(".conflict")).to_contain_text("Changed elsewhere: “from the one tab, long and careful”, by hand")
+    assert dataset.images[0].caption == before == "from the one tab, long and careful"
+    keep(other, "dataset-conflict")
+    mine = stale.locator("textarea").input_value()
+    assert mine.endswith(" plus the other")
+
+    stale.get_by_role("button", name="Use theirs").click()
+    expect(stale.locator("textarea")).to_have_value(before)
+    expect(stale.locator(".conflict")).to_be_hidden()
+    stale.locator(".undo").click()
+    expect(stale.locator("textarea")).to_have_value(mine)
+    expect(card.locator("textarea")).to_have_value(mine)
+
+    card.locator("textarea").fill("again from the one")
+    expect(card.locator(".status")).to_have_text("saved")
+    stale.locator("textarea").fill("again from the other")
+    stale.get_by_role("button", name="Keep mine").click()
+    expect(stale.locator(".status")).to_have_text("saved")
+    assert dataset.images[0].caption == "again from the other"
+    stale.locator(".undo").click()
+    expect(stale.locator("textarea")).to_have_value("again from the one")
+
+
+def test_a_tab_shows_the_captions_that_another_tab_or_a_captioner_wrote(open_page, app):
+    dataset, one, other = in_two_tabs(open_page, app)
+    boxes = other.locator(".captioned textarea")
+    boxes.nth(1).press_sequentially("mine, ")
+    one.locator(".captioned textarea").first.fill("seen in the other tab")
+    dataset.set_caption(dataset.images[2].id, "", "hand")
+    expect(boxes.first).to_have_value("seen in the other tab")
+    expect(boxes.nth(2)).to_have_value("")
+    expect(other.locator("#dataset-work")).to_contain_text("1 without a caption")
+    assert "mine, " in boxes.nth(1).input_value()
+    dataset.set_caption(dataset.images[2].id, "a captioner's", "builtin")
+    boxes.nth(2).press_sequentially("typed")
+    expect(other.locator(".conflict").nth(2)).to_contain_text("“a captioner's”, by Built-in")

@@ -38,14 +38,21 @@ def grid(dataset: Dataset | None) -> str:
             "Drop 10 to 50 images here, or press Add images. A .txt file with the same name becomes the caption, and a greyscale "
             "name-mask.png becomes the mask of name.png: only its light parts are trained on. A .zip may contain all of them.",
         )
-    return render("caption_grid", "grid", [_card(dataset, image) for image in dataset.images])
+    # Read before the images, so that a change meanwhile is found by the next look at the version.
+    version = dataset.version
+    return render("caption_grid", "grid", dataset.id, version, [_card(dataset, image) for image in dataset.images])
 
 
 def _card(dataset: Dataset, image: DatasetImage) -> Card:
-    source = SOURCES.get(image.caption_source, f"by {_captioner(image.caption_source)}")
+    source = written_by(image.caption_source)
     thumb = files.url("thumb", dataset.id, image.id)
     mask = files.url("mask", dataset.id, image.mask.stem) if image.mask else ""
     return Card(dataset.id, image.id, image.name, image.caption, source, thumb, mask, image.mask_can_undo)
+
+
+def written_by(source: str) -> str:
+    """The source of a caption in words."""
+    return SOURCES.get(source, f"by {_captioner(source)}")
 
 
 def _captioner(name: str) -> str:

@@ -15,8 +15,18 @@ from studio.ui.tabs.dataset_editor import Editor, explain_word, header, open_dat
 
 
 def wire_captions(editor: Editor) -> None:
+    _wire_grid(editor)
     _wire_trigger_word(editor)
     _wire_captioner(editor)
+
+
+def _wire_grid(editor: Editor) -> None:
+    def recount(dataset_id: str | None, request: gr.Request) -> str:
+        dataset = open_dataset(editor.studio.workspace(request), dataset_id)
+        return header(dataset) if dataset else gr.skip()
+
+    editor.grid.changed_elsewhere(editor.refresh, editor.chosen, editor.refreshed, **QUIET)
+    editor.grid.saved_caption(recount, editor.chosen, editor.summary, **QUIET)
 
 
 def _wire_trigger_word(editor: Editor) -> None:

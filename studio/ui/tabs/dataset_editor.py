@@ -1,11 +1,9 @@
 """Editor of the open dataset: toolbar, trigger word, captioner and the grid of images; what they show, not what they do."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import gradio as gr
 
-from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.datasets import captioners, trigger_words
 from studio.datasets.dataset import Dataset
@@ -14,6 +12,7 @@ from studio.ui.components import caption_grid, job_bar, mask_view
 from studio.ui.components.html import html, notice, panel, small
 from studio.ui.components.templates import render
 from studio.ui.studio import Studio, show_errors
+from studio.ui.tabs.dataset_caption_functions import CAPTION_EVENTS, caption_functions
 
 NOUN_HELP = "A caption such as “a dog in the snow” becomes “{word} in the snow” with “dog” here, so that the LoRA learns which dog. Optional."
 TRIGGER_HELP = "A rare word that activates the LoRA in a prompt, such as ohwx, sks or TOK: letters without a meaning of their own."
@@ -93,7 +92,7 @@ def build_editor(studio: Studio, chosen: gr.State) -> Editor:
             fields = _build_captioning()
         message = html("", elem_id="dataset-message")
         progress = panel("", ("stop",), elem_id="dataset-progress")
-        grid = panel("", ("remove_image", *mask_view.EVENTS), server_functions=caption_functions(studio), elem_id="captions")
+        grid = panel("", ("remove_image", *CAPTION_EVENTS, *mask_view.EVENTS), server_functions=caption_functions(studio), elem_id="captions")
     return Editor(studio, chosen, column, **toolbar, captioning=captioning, **fields, message=message, progress=progress, grid=grid)
 
 
@@ -168,23 +167,3 @@ def progress(studio: Studio, owner: str, dataset: Dataset) -> str:
         if job.payload.get("dataset") == dataset.id:
             return job_bar.working(job)
     return ""
-
-
-def caption_functions(studio: Studio) -> list[Callable]:
-    """Functions that static/js/captions.js calls."""
-
-    def save_caption(data: dict, request: gr.Request) -> dict:
-        try:
-            dataset = Dataset.open(studio.workspace(request), str(data["dataset"]))
-            dataset.set_caption(str(data["id"]), str(data["text"]), "hand", typing=True)
-        except StudioError as error:
-            return {"error": str(error)}
-        return {"saved": True}
-
-    def undo_caption(data: dict, request: gr.Request) -> dict:
-        try:
-            return {"text": Dataset.open(studio.workspace(request), str(data["dataset"])).undo_caption(str(data["id"]))}
-        except StudioError as error:
-            return {"error": str(error)}
-
-    return [save_caption, undo_caption]
