@@ -89,6 +89,21 @@ class Captions:
             self._write(image_id, text, "hand")
             self._write(image_id, current.text, current.source)
 
+    def change_all(self, texts: dict[str, str], batch: str) -> int:
+        """Set many captions as one change, keeping their sources; returns how many changed. `undo_all` with the same `batch` undoes it."""
+        changed = {image_id: clean_text(text) for image_id, text in texts.items() if clean_text(text) != self._current(image_id).text}
+        for image_id, text in changed.items():
+            self._write(image_id, text, self._current(image_id).source, batch=batch)
+        return len(changed)
+
+    def undo_all(self, batch: str) -> tuple[int, int]:
+        """Undo a change of many captions: how many were restored, and how many were edited since and stay."""
+        changed = [image_id for image_id, stack in self._history.items() if any(version.batch == batch for version in stack)]
+        unedited = [image_id for image_id in changed if self._current(image_id).batch == batch]
+        for image_id in unedited:
+            self.undo(image_id)
+        return len(unedited), len(changed) - len(unedited)
+
     def undo(self, image_id: str) -> str:
         """Undo the last change of a caption; returns the restored one."""
         self._append({"id": image_id, "undo": True, "time": time.time()})

@@ -28,6 +28,7 @@ from studio.datasets.importing.images import clean_text, decode_files, require_i
 from studio.datasets.importing.mask_names import mask_name, masked_stems
 from studio.datasets.importing.matching import Decoded
 from studio.datasets.masks import Masks
+from studio.datasets.trigger_words import add_trigger, has_word
 
 SUBJECTS = ("style", "character", "object")
 LONGEST_TRIGGER = 60
@@ -254,6 +255,24 @@ class Dataset:
         """Undo the last change of a caption; returns the restored one."""
         with self._locked():
             return self._captions.undo(image_id)
+
+    @property
+    def lacking_trigger(self) -> list[DatasetImage]:
+        """Images whose caption lacks the trigger word; none without a trigger word."""
+        word = self.trigger_word
+        return [image for image in self.images if word and image.caption.strip() and not has_word(image.caption, word)]
+
+    def put_trigger_into_captions(self, class_noun: str = "") -> tuple[int, str]:
+        """Put the trigger word into every caption that lacks it: how many, and the id with which `undo_captions` undoes it."""
+        with self._locked():
+            word, subject, batch = self.trigger_word, self.subject, new_id("trigger")
+            texts = {each.id: add_trigger(each.caption, word, subject, each.looks_like_photo, class_noun) for each in self.lacking_trigger}
+            return self._captions.change_all(texts, batch), batch
+
+    def undo_captions(self, batch: str) -> tuple[int, int]:
+        """Undo a change of many captions: how many were restored, and how many were edited since and stay as they are."""
+        with self._locked():
+            return self._captions.undo_all(batch)
 
     def mask(self, image_id: str) -> Path | None:
         """The mask of an image in use; None without one."""

@@ -88,3 +88,16 @@ def test_a_journal_without_boxes_joins_its_typing_as_before(tmp_path, clock):
     line = '{{"id": "red", "text": "{}", "source": "hand", "time": {}, "typing": true}}\n'
     (tmp_path / "captions.jsonl").write_text(line.format("a", 1000.0) + line.format("a b", 1010.0))
     assert Captions(tmp_path / "captions.jsonl").undo("red") == ""
+
+
+def test_a_change_of_many_captions_is_undone_at_once_except_where_one_was_edited_since(tmp_path):
+    written = Captions(tmp_path / "captions.jsonl")
+    for name, source in (("red", "hand"), ("blue", "blip"), ("green", "file")):
+        written.set(name, f"a {name} card", source)
+    assert written.change_all({"red": "sks, a red card", "blue": "sks, a blue card", "green": "a green card"}, "batch") == 2
+    assert [written.of(name)[1] for name in ("red", "blue")] == ["hand", "blip"], "who wrote them stays"
+    written.set("blue", "edited", "hand", BOX)
+    again = Captions(tmp_path / "captions.jsonl")
+    assert again.undo_all("batch") == (1, 1)
+    assert [again.of(name)[0] for name in ("red", "blue", "green")] == ["a red card", "edited", "a green card"]
+    assert again.undo("blue") == "sks, a blue card"

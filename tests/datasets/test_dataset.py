@@ -237,3 +237,16 @@ def test_only_plain_ids_open_a_dataset(workspace):
     for bad in ("../other", "/etc/passwd", "", "a" * 300):
         with pytest.raises(StudioError):
             Dataset.open(workspace, bad)
+
+
+def test_the_trigger_word_is_put_into_every_caption_that_lacks_it_and_taken_out_at_once(workspace):
+    dataset = Dataset.from_samples(workspace, "character")
+    before = [image.caption for image in dataset.images]
+    first, second, third = dataset.images[:3]
+    for image, text in ((first, "a small dog"), (second, "two desks"), (third, "")):
+        dataset.set_caption(image.id, text)
+    count, batch = dataset.put_trigger_into_captions()
+    assert count == 2 and dataset.lacking_trigger == []
+    assert [image.caption for image in dataset.images] == ["sks, a small dog", "sks, two desks", "", *before[3:]]
+    assert dataset.undo_captions(batch) == (2, 0)
+    assert [image.caption for image in dataset.images] == ["a small dog", "two desks", "", *before[3:]]

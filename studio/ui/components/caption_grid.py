@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from studio.datasets.captioners import CAPTIONERS
 from studio.datasets.dataset import Dataset, DatasetImage
-from studio.datasets.trigger_words import has_word
 from studio.ui import files
 from studio.ui.components import mask_view
 from studio.ui.components.html import counted, empty
@@ -66,12 +65,13 @@ def summary(dataset: Dataset) -> str:
         return ""
     uncaptioned = sum(1 for image in images if not image.caption.strip())
     word = dataset.trigger_word
-    without = sum(1 for image in images if image.caption.strip() and not has_word(image.caption, word)) if word else 0
+    without = len(dataset.lacking_trigger)
     parts = [counted(len(images), "image")]
     parts.append(f"{uncaptioned} without a caption" if uncaptioned else "all captioned")
-    if word and not uncaptioned:
+    if word and (without or not uncaptioned):
         parts.append(f"{counted(without, 'caption')} {'lacks' if without == 1 else 'lack'} “{word}”" if without else f"“{word}” is in every caption")
-    return render("caption_grid", "summary", ", ".join(parts), mask_view.describe(images))
+    put = f"Put “{word}” into {'it' if without == 1 else 'them'}" if without else ""
+    return render("caption_grid", "summary", ", ".join(parts), put, mask_view.describe(images))
 
 
 def refusals(refused: list[dict[str, str]], added: int) -> str:

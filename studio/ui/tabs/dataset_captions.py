@@ -10,6 +10,7 @@ from studio.datasets.dataset import Dataset
 from studio.jobs import worker
 from studio.ui.components import caption_grid
 from studio.ui.components.html import counted, notice
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, show_errors
 from studio.ui.tabs.dataset_editor import Editor, explain_word, header, open_dataset, progress
 
@@ -17,6 +18,7 @@ from studio.ui.tabs.dataset_editor import Editor, explain_word, header, open_dat
 def wire_captions(editor: Editor) -> None:
     _wire_grid(editor)
     _wire_trigger_word(editor)
+    _wire_trigger_in_captions(editor)
     _wire_captioner(editor)
 
 
@@ -43,6 +45,29 @@ def _wire_trigger_word(editor: Editor) -> None:
     inputs, outputs = [editor.word, editor.chosen], [editor.summary, editor.word_note]
     editor.word.input(set_word, inputs, outputs, **QUIET)
     editor.suggest.click(trigger_words.suggest_trigger, None, editor.word, **QUIET).then(set_word, inputs, outputs, **QUIET)
+
+
+def _wire_trigger_in_captions(editor: Editor) -> None:
+    studio = editor.studio
+
+    @show_errors
+    def put_trigger(noun: str | None, dataset_id: str, request: gr.Request) -> tuple:
+        dataset = Dataset.open(studio.workspace(request), dataset_id)
+        changed, batch = dataset.put_trigger_into_captions((noun or "").strip())
+        message = f"“{dataset.trigger_word}” was put into {counted(changed, 'caption')}."
+        shown = render("caption_grid", "changed", message, batch) if changed else ""
+        return shown, caption_grid.grid(dataset), header(dataset)
+
+    @show_errors
+    def undo_captions(dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
+        dataset = Dataset.open(studio.workspace(request), dataset_id)
+        restored, edited = dataset.undo_captions(str(event.batch))
+        kept = f" {counted(edited, 'caption')} that you edited since {'was' if edited == 1 else 'were'} kept." if edited else ""
+        return notice(f"{counted(restored, 'caption')} restored.{kept}"), caption_grid.grid(dataset), header(dataset)
+
+    outputs = [editor.message, editor.grid, editor.summary]
+    editor.summary.put_trigger(put_trigger, [editor.noun, editor.chosen], outputs, **QUIET)
+    editor.message.undo_captions(undo_captions, editor.chosen, outputs, **QUIET)
 
 
 def _wire_captioner(editor: Editor) -> None:

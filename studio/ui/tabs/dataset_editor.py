@@ -90,7 +90,7 @@ def build_editor(studio: Studio, chosen: gr.State) -> Editor:
         toolbar = _build_toolbar()
         with gr.Row(elem_classes="pane captioning") as captioning:
             fields = _build_captioning()
-        message = html("", elem_id="dataset-message")
+        message = panel("", ("undo_captions",), elem_id="dataset-message")
         progress = panel("", ("stop",), elem_id="dataset-progress")
         grid = panel("", ("remove_image", *CAPTION_EVENTS, *mask_view.EVENTS), server_functions=caption_functions(studio), elem_id="captions")
     return Editor(studio, chosen, column, **toolbar, captioning=captioning, **fields, message=message, progress=progress, grid=grid)
@@ -109,7 +109,7 @@ def _build_toolbar() -> dict:
                 elem_id="add-images",
                 elem_classes="file-drop",
             ),
-            "summary": html(""),
+            "summary": panel("", ("put_trigger",), elem_id="dataset-summary"),
             "undo": gr.Button("Undo", size="md", visible=False, scale=0, min_width=90),
             "export": html("", elem_id="export", min_width=100),
             "train": gr.Button("Train with this dataset", variant="primary", scale=0, min_width=230),

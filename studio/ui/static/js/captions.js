@@ -17,7 +17,7 @@ const AWAY = "Not saved: the studio does not answer. Keep this page open; your t
 const edits = new Map();
 /** Card -> {key, text}: the stored caption that its box was last set to. */
 const stored = new WeakMap();
-/** Card -> image that is typed on while the box has the focus: no rendering changes its text. */
+/** Card -> image that is typed on while the box has the focus: a rendering that is perhaps older than the typing does not change its text. */
 const typed = new WeakMap();
 
 const field = (card) => card.querySelector("textarea");
@@ -186,7 +186,8 @@ function refresh(element) {
     if (edit) {
       if (caption.value !== edit.text) caption.value = edit.text;
     } else if (typed.get(card) !== key || caption !== document.activeElement) {
-      if (caption.value !== caption.defaultValue) caption.value = caption.defaultValue;
+      // Spaces are cleaned when a caption is stored; the one before the next word stays.
+      if (plain(caption.value) !== plain(caption.defaultValue)) caption.value = caption.defaultValue;
       stored.set(card, { key, text: caption.defaultValue });
     }
     paint(card);
@@ -203,7 +204,12 @@ async function poll(element) {
   const { version: shown, dataset } = grid.dataset;
   const { version } = await panel.server.dataset_version({ dataset });
   for (const edit of edits.values()) if (edit.failed) save(edit);
-  if (!version || grid.dataset.version !== shown || version === shown) return;
+  if (!version || grid.dataset.version !== shown) return;
+  if (version === shown) {
+    // The grid is the newest, so boxes with a saved text show it.
+    for (const card of grid.children) typed.delete(card);
+    return refresh(element);
+  }
   if (asked.version === version && performance.now() - asked.at < ASK_AGAIN_MS) return;
   asked = { version, at: performance.now() };
   panel.trigger("changed_elsewhere", {});
