@@ -224,3 +224,30 @@ def test_a_tab_shows_the_captions_that_another_tab_or_a_captioner_wrote(open_pag
     dataset.set_caption(dataset.images[2].id, "a captioner's", "builtin")
     boxes.nth(2).press_sequentially("typed")
     expect(other.locator(".conflict").nth(2)).to_contain_text("“a captioner's”, by Built-in")
+
+
+def test_a_caption_typed_while_the_studio_is_away_is_sent_after_a_reload_and_never_over_a_newer_text(open_page, keep, app):
+    dataset = Dataset.from_samples(app.home.workspace("local"), "character")
+    page = open_page()
+    page.get_by_role("tab", name="Dataset").click()
+    cards = page.locator(".captioned")
+    expect(cards).to_have_count(20)
+    page.route("**/component_server**", lambda route: route.abort())
+    cards.nth(0).locator("textarea").press_sequentially("typed while away, ", delay=30)
+    cards.nth(1).locator("textarea").fill("also typed while away")
+    for card in (cards.nth(0), cards.nth(1)):
+        expect(card.locator(".status")).to_have_text(re.compile("Not saved: the studio does not answer. Your text is kept in this browser"))
+    mine = cards.nth(0).locator("textarea").input_value()
+    dataset.set_caption(dataset.images[1].id, "newer, from elsewhere")
+    keep(page, "dataset-away")
+    page.reload()
+    page.unroute_all()
+    page.get_by_role("tab", name="Dataset").click()
+    expect(cards.nth(0).locator("textarea")).to_have_value(mine)
+    expect(cards.nth(0).locator(".status")).to_have_text("saved")
+    expect(cards.nth(1).locator(".conflict")).to_contain_text("Changed elsewhere: “newer, from elsewhere”")
+    expect(cards.nth(1).locator("textarea")).to_have_value("also typed while away")
+    assert [image.caption for image in dataset.images[:2]] == [mine, "newer, from elsewhere"]
+    cards.nth(1).get_by_role("button", name="Keep mine").click()
+    expect(cards.nth(1).locator(".status")).to_have_text("saved")
+    assert page.evaluate("Object.keys(localStorage).filter(name => name.includes('caption/'))") == []

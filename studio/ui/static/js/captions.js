@@ -2,8 +2,11 @@
 
    The grid is rendered again while captions are written, and cards change places when an image is removed. So text that is not saved yet
    belongs to an edit of an image, and a box shows the edit of its card's image, or else the rendered text. An edit carries the text that it
-   began from: the studio does not overwrite what was changed elsewhere meanwhile, and the card shows both texts. */
+   began from: the studio does not overwrite what was changed elsewhere meanwhile, and the card shows both texts.
 
+   Each edit is also a draft in the browser until it is saved. After a reload it is sent again, with the text that it began from. */
+
+import { drafts } from "./drafts.js";
 import { onAttach, panelOf } from "./panels.js";
 
 const SAVE_DELAY_MS = 450;
@@ -11,7 +14,9 @@ const COUNT_DELAY_MS = 1000;
 const POLL_MS = 2000;
 const ASK_AGAIN_MS = 10_000;
 const BOX = Math.random().toString(36).slice(2);
-const AWAY = "Not saved: the studio does not answer. Keep this page open; your text is sent when it does.";
+const AWAY = "Not saved: the studio does not answer. ";
+const KEPT = "Your text is kept in this browser and sent when it does.";
+const OPEN = "Keep this page open; your text is sent when it does.";
 
 /** Image -> {dataset, id, text, base, timer, conflict, failed}: text that is not saved. */
 const edits = new Map();
@@ -22,6 +27,7 @@ const typed = new WeakMap();
 
 const field = (card) => card.querySelector("textarea");
 const keyOf = ({ dataset, id }) => `${dataset}/${id}`;
+const draftKey = (edit) => `caption/${keyOf(edit)}`;
 const plain = (text) => text.split(/\s+/).filter(Boolean).join(" ");
 const cardOf = (edit) => [...document.querySelectorAll(".captioned")].find((card) => keyOf(card.dataset) === keyOf(edit));
 
@@ -47,6 +53,15 @@ function paint(card) {
   const words = text ? `“${text}”${by ? `, ${by}` : ""}` : "emptied";
   if (theirs.textContent !== words) theirs.textContent = words;
   setStatus(card, "not saved: choose one");
+}
+
+function keep(edit) {
+  edit.kept = drafts.put(draftKey(edit), edit.text, edit.base);
+}
+
+function forget(edit) {
+  edits.delete(keyOf(edit));
+  drafts.drop(draftKey(edit));
 }
 
 let counting = 0;
@@ -87,8 +102,8 @@ async function send(edit) {
     }
     edit.base = text;
     if (card) follow(card, answer);
-    if (edit.text !== text) return;
-    edits.delete(keyOf(edit));
+    if (edit.text !== text) return keep(edit);
+    forget(edit);
     if (!card || keyOf(card.dataset) !== keyOf(edit)) return;
     field(card).defaultValue = text;
     stored.set(card, { key: keyOf(edit), text });
@@ -96,7 +111,7 @@ async function send(edit) {
     count(card);
   } catch {
     edit.failed = true;
-    setStatus(card, AWAY);
+    setStatus(card, AWAY + (edit.kept ? KEPT : OPEN));
   }
 }
 
@@ -121,6 +136,7 @@ async function undo(card) {
 function keepMine(card, edit) {
   edit.base = edit.conflict.text;
   edit.conflict = null;
+  keep(edit);
   setStatus(card, "saving");
   paint(card);
   return save(edit);
@@ -131,7 +147,7 @@ async function useTheirs(card, edit) {
   try {
     const answer = await panelOf(card).server.pass_over_caption({ dataset, id, text });
     if (answer.error) return setStatus(card, answer.error);
-    edits.delete(keyOf(edit));
+    forget(edit);
     typed.delete(card);
     setText(card, answer.text);
     paint(card);
@@ -153,6 +169,7 @@ document.addEventListener("input", ({ target }) => {
   clearTimeout(edit.timer);
   edit.text = field(card).value;
   edits.set(key, edit);
+  keep(edit);
   typed.set(card, key);
   if (edit.conflict) return;
   setStatus(card, "saving");
@@ -178,7 +195,23 @@ document.addEventListener("focusout", ({ target }) => {
 
 window.addEventListener("pagehide", () => edits.forEach(send));
 
+const resumed = new Set();
+
+/** Take up the drafts of a dataset that an earlier page could not save. */
+function resume(dataset) {
+  if (!dataset || resumed.has(dataset)) return;
+  resumed.add(dataset);
+  const prefix = `caption/${dataset}/`;
+  for (const [key, { value, base }] of drafts.entries(prefix)) {
+    const edit = { dataset, id: key.slice(prefix.length), text: String(value), base: base ?? "", kept: true };
+    if (edits.has(keyOf(edit))) continue;
+    edits.set(keyOf(edit), edit);
+    save(edit);
+  }
+}
+
 function refresh(element) {
+  resume(element.querySelector(".captions")?.dataset.dataset);
   for (const card of element.querySelectorAll(".captioned")) {
     const key = keyOf(card.dataset);
     const caption = field(card);
