@@ -82,6 +82,15 @@ class Captions:
         self._write(image_id, text, source, **({"typing": True} | ({"box": edit.box} if edit.box else {}) if edit else {}))
         return True
 
+    def leave_empty(self, image_id: str, source: str) -> bool:
+        """Note that a captioner does not know the image, which discards only a caption of its own. False if there is another caption."""
+        text, old_source = self.of(image_id)
+        if text and old_source != source:
+            return False
+        if (text, old_source) != ("", source):
+            self._write(image_id, "", source)
+        return True
+
     def pass_over(self, image_id: str, text: str) -> None:
         """Keep the current caption and put a text that was typed against it into the history, where undo finds it."""
         current = self._current(image_id)

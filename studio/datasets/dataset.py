@@ -35,9 +35,18 @@ LONGEST_TRIGGER = 60
 FILES = ("dataset.json", "pictures.json", "captions.jsonl", "masks.jsonl")
 
 
+class TriggerConflict(StudioError):
+    """The trigger word was changed elsewhere since this edit began; `word` is the current one."""
+
+    def __init__(self, word: str):
+        super().__init__(f"The trigger word was changed elsewhere to {word!r}. Keep one of the two.")
+        self.word = word
+
+
 @dataclass(frozen=True)
 class DatasetImage:
-    """An image of a dataset. caption_source: hand, file (a .txt beside it), sample, a captioner's name, or "" for none."""
+    """An image of a dataset. caption_source: hand, file (a .txt beside it), sample, a captioner's name, or "" for none.
+    An empty caption with a captioner's name: that captioner does not know the image."""
 
     id: str
     name: str
@@ -131,24 +140,36 @@ class Dataset:
         real_person: bool | None = None,
         consent: str | None = None,
         trigger_word: str | None = None,
+        trigger_base: str | None = None,
     ) -> None:
         """Change the dataset's facts; None leaves one unchanged."""
         with self._locked():
             facts = self.facts
+            if trigger_base is not None and facts["trigger_word"] not in (trigger_base, clean_text(trigger_word or "", LONGEST_TRIGGER)):
+                raise TriggerConflict(facts["trigger_word"])
             statement = facts["consent"]["text"] if facts["consent"] else ""
             checked = _checked(
                 subject if subject is not None else facts["subject"],
                 real_person if real_person is not None else facts["real_person"],
                 consent if consent is not None else statement,
                 trigger_word if trigger_word is not None else facts["trigger_word"],
+                consent_open=(real_person, consent) == (None, None),
             )
             if checked["consent"] and checked["consent"]["text"] == statement:
                 checked["consent"] = facts["consent"]
             title = clean_text(title, 120) if title else facts["title"]
-            write_atomically(self.path / "dataset.json", json.dumps({**facts, **checked, "title": title}, indent=1).encode())
+            self._write_facts({**facts, **checked, "title": title})
 
-    def set_trigger_word(self, word: str) -> None:
-        self.update_facts(trigger_word=word)
+    def set_person(self, real_person: bool, consent: str = "") -> None:
+        """Note whether the images show a real person, and their statement of consent. Without the statement no training starts."""
+        consent = clean_text(consent)
+        with self._locked():
+            stated = {"text": consent, "date": time.strftime("%Y-%m-%d")} if real_person and consent else None
+            self._write_facts({**self.facts, "real_person": real_person, "consent": stated})
+
+    def set_trigger_word(self, word: str, base: str | None = None) -> None:
+        """Set the trigger word. `base`: the word that the edit began from; TriggerConflict if it was changed to another one elsewhere."""
+        self.update_facts(trigger_word=word, trigger_base=base)
 
     @property
     def images(self) -> list[DatasetImage]:
@@ -234,6 +255,12 @@ class Dataset:
             self._check_exists(image_id)
             # Within the lock, so that a caption that the user types meanwhile is not overwritten.
             return self._captions.set(image_id, text, source, edit)
+
+    def leave_uncaptioned(self, image_id: str, captioner: str) -> bool:
+        """Note that a captioner does not know the image. False if another caption stands there, which stays."""
+        with self._locked():
+            self._check_exists(image_id)
+            return self._captions.leave_empty(image_id, captioner)
 
     def pass_over_caption(self, image_id: str, text: str) -> None:
         """Keep the current caption; undo brings back `text`, which was typed against it."""
@@ -336,6 +363,9 @@ class Dataset:
     def _write_listing(self, listing: list[dict]) -> None:
         write_atomically(self.path / "pictures.json", json.dumps(listing, indent=1).encode())
 
+    def _write_facts(self, facts: dict) -> None:
+        write_atomically(self.path / "dataset.json", json.dumps(facts, indent=1).encode())
+
     def _image(self, entry: dict, captions: Captions, masks: Masks) -> DatasetImage:
         id = entry["id"]
         text, source = captions.of(id)
@@ -362,16 +392,17 @@ class Dataset:
         return Masks(self.path)
 
 
-def _checked(subject: str, real_person: bool, consent: str, trigger_word: str) -> dict:
+def _checked(subject: str, real_person: bool, consent: str, trigger_word: str, consent_open: bool = False) -> dict:
+    """Valid facts. `consent_open`: the statement of consent may be missing still."""
     if subject not in SUBJECTS:
         raise StudioError(f"{subject!r} is not a subject; choose one of {', '.join(SUBJECTS)}.")
     consent = clean_text(consent)
-    if real_person and not consent:
+    if real_person and not consent and not consent_open:
         raise StudioError("These images show a real person. State that they agreed, or use images of someone who did.")
     return {
         "subject": subject,
         "real_person": bool(real_person),
-        "consent": {"text": consent, "date": time.strftime("%Y-%m-%d")} if real_person else None,
+        "consent": {"text": consent, "date": time.strftime("%Y-%m-%d")} if real_person and consent else None,
         "trigger_word": clean_text(trigger_word, LONGEST_TRIGGER),
     }
 

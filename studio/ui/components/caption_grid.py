@@ -44,6 +44,8 @@ def grid(dataset: Dataset | None) -> str:
 
 def _card(dataset: Dataset, image: DatasetImage) -> Card:
     source = written_by(image.caption_source)
+    if not image.caption and image.caption_source in CAPTIONERS:
+        source = f"The {_captioner(image.caption_source)} captioner does not know this image"
     thumb = files.url("thumb", dataset.id, image.id)
     mask = files.url("mask", dataset.id, image.mask.stem) if image.mask else ""
     return Card(dataset.id, image.id, image.name, image.caption, source, thumb, mask, image.mask_can_undo)
