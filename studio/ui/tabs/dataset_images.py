@@ -1,10 +1,14 @@
 """Images and masks of the open dataset: add, remove, restore."""
 
+from collections.abc import AsyncIterator
+
 import gradio as gr
 
+from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
+from studio.jobs.queue import Job
 from studio.ui.api.datasets import uploaded
-from studio.ui.components import caption_grid
+from studio.ui.components import caption_grid, job_bar
 from studio.ui.components.html import notice, notices
 from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.dataset_editor import Editor, header, undo_button
@@ -16,10 +20,14 @@ def wire_images(editor: Editor) -> None:
     _wire_masks(editor)
 
 
-async def run_import(studio: Studio, listed: list[dict[str, str]], dataset_id: str, request: gr.Request) -> str:
-    """Import files in a job with a decoder process of its own; returns notes and the refused files with their reasons."""
-    job = studio.jobs.submit(studio.owner(request), "import", {"dataset": dataset_id, "files": listed})
-    done = await studio.wait_for(studio.jobs.start(job))
+def start_import(studio: Studio, listed: list[dict[str, str]], dataset_id: str, request: gr.Request) -> Job:
+    """Start a job that imports files with a decoder process of its own."""
+    return studio.jobs.start(studio.jobs.submit(studio.owner(request), "import", {"dataset": dataset_id, "files": listed}))
+
+
+async def import_result(studio: Studio, job: Job) -> str:
+    """Once the job has ended: notes, and the refused files with their reasons."""
+    done = await studio.wait_for(job)
     if done.state != "done":
         return notice(done.error or "Import stopped. The images already added are kept.", "bad")
     notes = notices(done.result["notes"])
@@ -28,12 +36,19 @@ async def run_import(studio: Studio, listed: list[dict[str, str]], dataset_id: s
 
 
 def _wire_import(editor: Editor) -> None:
-    @show_errors
-    async def import_files(paths: list[str] | None, dataset_id: str, request: gr.Request) -> str:
-        listed = [{"path": str(path), "name": str(path).replace("\\", "/").rpartition("/")[2]} for path in paths or []]
-        return await run_import(editor.studio, listed, dataset_id, request)
+    studio = editor.studio
 
-    added = editor.add.upload(import_files, [editor.add, editor.chosen], editor.message, **QUIET)
+    async def import_images(request: gr.Request, event: gr.EventData) -> AsyncIterator[tuple]:
+        try:
+            dataset = Dataset.open(studio.workspace(request), str(event.dataset))
+            job = start_import(studio, [uploaded({"path": path}) for path in event.paths], dataset.id, request)
+        except StudioError as error:
+            yield notice(str(error), "bad"), gr.skip()
+            return
+        yield "", job_bar.working(job)
+        yield await import_result(studio, job), ""
+
+    added = editor.add.import_images(import_images, None, [editor.message, editor.progress], **QUIET)
     added.then(editor.refresh, editor.chosen, editor.refreshed, **QUIET)
 
 
@@ -63,7 +78,8 @@ def _wire_masks(editor: Editor) -> None:
 
     @show_errors
     async def add_mask(dataset_id: str, request: gr.Request, event: gr.EventData) -> str:
-        return await run_import(studio, [{**uploaded({"path": event.path}), "mask_of": str(event.id)}], dataset_id, request)
+        listed = [{**uploaded({"path": event.path}), "mask_of": str(event.id)}]
+        return await import_result(studio, start_import(studio, listed, dataset_id, request))
 
     @show_errors
     def remove_mask(dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
