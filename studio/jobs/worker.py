@@ -280,7 +280,7 @@ class Worker:
         return generate_images(job.payload, self.home.workspace(job.owner), self.models.generate, report)
 
     def caption(self, job: Job, report: ProgressReporter) -> dict:
-        """{"dataset", "captioner", "only_empty", "class_noun"} -> {"captioned", "kept", "failed"}."""
+        """{"dataset", "captioner", "only_empty", "class_noun"} -> {"captioned", "kept", "failed", "unknown", "shortened"}."""
         from studio.datasets import captioners
         from studio.datasets.captioning import caption_dataset
         from studio.datasets.dataset import Dataset

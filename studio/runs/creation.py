@@ -65,6 +65,8 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts,
     uncaptioned = sum(1 for image in images if not image.caption.strip())
     if uncaptioned:
         raise StudioError(f"{uncaptioned} of {len(images)} images have no caption; write captions first (Caption writes them all), then train.")
+    if dataset.real_person and not dataset.consent:
+        raise StudioError("These images show a real person. Confirm under Images & captions that this person agreed, then train.")
     start = _start_file(workspace, config)
     run = _empty_run(workspace, title or config.dataset.trigger_word or dataset.title)
     listing: list[dict[str, Any]] = []

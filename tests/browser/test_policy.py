@@ -51,7 +51,7 @@ def test_normal_use_of_every_tab_violates_nothing(watched, app):
     page.locator("#generate-base input").click()
     page.keyboard.press("Escape")
 
-    page.get_by_role("tab", name="Dataset").click()
+    page.get_by_role("tab", name="Images & captions").click()
     box = page.locator(".captioned textarea").first
     box.fill("ohwx illustration of a kite")
     expect(page.locator(".captioned .status").first).to_have_text("saved")

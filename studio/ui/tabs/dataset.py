@@ -1,16 +1,17 @@
-"""The Dataset tab: images, captions, masks and the trigger word."""
+"""The tab Images & captions: a dataset's images, captions, masks and trigger word."""
 
 import gradio as gr
 
 from studio.ui.components.html import html
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
+from studio.ui.tabs.dataset_about import wire_about
 from studio.ui.tabs.dataset_captions import wire_captions
 from studio.ui.tabs.dataset_editor import build_editor, open_dataset, progress
 from studio.ui.tabs.dataset_images import wire_images
-from studio.ui.tabs.dataset_new import NewDataset, build_new
+from studio.ui.tabs.dataset_new import NewDataset, build_new, wire_zone
 
-TITLE = "Dataset"
+TITLE = "Images & captions"
 
 
 def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State) -> NewDataset:
@@ -30,6 +31,8 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
 
     chosen.change(editor.show, chosen, editor.shown, **QUIET)
     job_changes.change(poll, [chosen, busy], [*editor.refreshed, busy], **QUIET)
+    wire_zone(studio, new, editor)
+    wire_about(editor, new.picker)
     wire_images(editor)
     wire_captions(editor)
     editor.train.click(lambda: gr.Tabs(selected="train"), None, tabs, **QUIET)

@@ -1,58 +1,108 @@
 """Trigger word and captions of the open dataset: set, suggest, write with a captioner."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import gradio as gr
 
 from studio.core.errors import StudioError
 from studio.datasets import trigger_words
-from studio.datasets.dataset import Dataset
+from studio.datasets.captioners import CAPTIONERS
+from studio.datasets.captioners.base import CaptionerInfo
+from studio.datasets.dataset import Dataset, TriggerConflict
 from studio.jobs import worker
 from studio.jobs.queue import Job
 from studio.ui.components import caption_grid
 from studio.ui.components.following import Following
-from studio.ui.components.html import counted, notice
+from studio.ui.components.html import counted, duration, notice
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, show_errors
-from studio.ui.tabs.dataset_editor import Editor, explain_word, header, open_dataset, progress
+from studio.ui.tabs.dataset_editor import Editor, explain_word, header, next_step, open_dataset, progress
 
 
 def wire_captions(editor: Editor) -> None:
+    _wire_grid(editor)
     _wire_trigger_word(editor)
+    _wire_trigger_in_captions(editor)
     _wire_captioner(editor)
 
 
+def _wire_grid(editor: Editor) -> None:
+    def recount(dataset_id: str | None, request: gr.Request) -> tuple:
+        dataset = open_dataset(editor.studio.workspace(request), dataset_id)
+        return (header(dataset), *next_step(dataset)) if dataset else (gr.skip(), gr.skip(), gr.skip())
+
+    editor.grid.changed_elsewhere(editor.refresh, editor.chosen, editor.refreshed, **QUIET)
+    editor.grid.saved_caption(recount, editor.chosen, [editor.summary, editor.train, editor.write], **QUIET)
+
+
 def _wire_trigger_word(editor: Editor) -> None:
-    def set_word(word: str, dataset_id: str | None, request: gr.Request) -> tuple:
+    def set_word(word: str, base: str | None, dataset_id: str | None, request: gr.Request) -> tuple:
         dataset = open_dataset(editor.studio.workspace(request), dataset_id)
         if dataset is None:
-            return gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), gr.skip()
         try:
-            dataset.set_trigger_word(word)
+            dataset.set_trigger_word(word, base)
+        except TriggerConflict as conflict:
+            return gr.skip(), render("dataset", "word_conflict", word, conflict.word), gr.skip()
         except StudioError as error:
-            return gr.skip(), notice(str(error), "bad")
-        return header(dataset), explain_word(word)
+            return gr.skip(), notice(str(error), "bad"), gr.skip()
+        return header(dataset), explain_word(word), dataset.trigger_word
 
-    inputs, outputs = [editor.word, editor.chosen], [editor.summary, editor.word_note]
+    def keep_mine(word: str, dataset_id: str | None, request: gr.Request) -> tuple:
+        return word, *set_word(word, None, dataset_id, request)
+
+    def use_theirs(dataset_id: str | None, request: gr.Request) -> tuple:
+        dataset = open_dataset(editor.studio.workspace(request), dataset_id)
+        return keep_mine(dataset.trigger_word if dataset else "", dataset_id, request)
+
+    inputs, outputs = [editor.word, editor.word_base, editor.chosen], [editor.summary, editor.word_note, editor.word_base]
     editor.word.input(set_word, inputs, outputs, **QUIET)
     editor.suggest.click(trigger_words.suggest_trigger, None, editor.word, **QUIET).then(set_word, inputs, outputs, **QUIET)
+    editor.word_note.keep_mine(keep_mine, [editor.word, editor.chosen], [editor.word, *outputs], **QUIET)
+    editor.word_note.use_theirs(use_theirs, editor.chosen, [editor.word, *outputs], **QUIET)
+
+
+def _wire_trigger_in_captions(editor: Editor) -> None:
+    studio = editor.studio
+
+    @show_errors
+    def put_trigger(noun: str | None, dataset_id: str, request: gr.Request) -> tuple:
+        dataset = Dataset.open(studio.workspace(request), dataset_id)
+        changed, batch = dataset.put_trigger_into_captions((noun or "").strip())
+        message = f"“{dataset.trigger_word}” was put into {counted(changed, 'caption')}."
+        shown = render("caption_grid", "changed", message, batch) if changed else ""
+        return shown, caption_grid.grid(dataset), header(dataset)
+
+    @show_errors
+    def undo_captions(dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
+        dataset = Dataset.open(studio.workspace(request), dataset_id)
+        restored, edited = dataset.undo_captions(str(event.batch))
+        kept = f" {counted(edited, 'caption')} that you edited since {'was' if edited == 1 else 'were'} kept." if edited else ""
+        return notice(f"{counted(restored, 'caption')} restored.{kept}"), caption_grid.grid(dataset), header(dataset)
+
+    outputs = [editor.message, editor.grid, editor.summary]
+    editor.summary.put_trigger(put_trigger, [editor.noun, editor.chosen], outputs, **QUIET)
+    editor.message.undo_captions(undo_captions, editor.chosen, outputs, **QUIET)
 
 
 def _wire_captioner(editor: Editor) -> None:
     studio = editor.studio
 
-    def show(dataset_id: str, jobs: Sequence[Job], request: gr.Request) -> tuple:
-        """(message, progress, grid, summary); while captions are written, the page's own poll shows them."""
-        now, dataset = jobs[-1], Dataset.open(studio.workspace(request), dataset_id)
+    def show(context: tuple[str, str], jobs: Sequence[Job], request: gr.Request, open_id: str) -> tuple:
+        """While captions are written, the page's own poll shows them."""
+        now, (dataset_id, captioner) = jobs[-1], context
+        skipped = [gr.skip()] * len(editor.refreshed)
         if now.unfinished:
-            return "", progress(studio, studio.owner(request), dataset), gr.skip(), gr.skip()
+            return "", *skipped
         message = notice(now.error, "bad")
         if now.state == "done":
-            message = notice(_result(now.result), "good")
+            message = caption_result(now.result, captioner)
         elif now.state == "cancelled":
             message = notice("Stopped. The captions written so far are kept.")
-        return message, "", caption_grid.grid(dataset), header(dataset)
+        return message, *(editor.refresh(dataset_id, request) if open_id == dataset_id else skipped)
 
-    following = Following(studio, show, [editor.message, editor.progress, editor.grid, editor.summary])
+    following = Following(studio, show, [editor.message, *editor.refreshed], [editor.chosen])
 
     @show_errors
     def write_captions(captioner: str, only_empty: bool, noun: str | None, dataset_id: str, request: gr.Request) -> tuple:
@@ -61,20 +111,51 @@ def _wire_captioner(editor: Editor) -> None:
         payload = {"dataset": dataset_id, "captioner": captioner, "only_empty": only_empty, "class_noun": (noun or "").strip()}
         job = studio.jobs.submit(owner, "caption", payload, key=f"caption-{dataset_id}")
         worker.ensure(studio.home)
-        return *following.begin([job], dataset_id), "", progress(studio, owner, dataset)
+        return *following.begin([job], (dataset_id, captioner)), "", progress(studio, owner, dataset)
 
     @show_errors
     def stop(request: gr.Request, event: gr.EventData) -> None:
         studio.jobs.cancel(studio.jobs.get(int(event.job), studio.owner(request)).id)
 
-    inputs = [editor.captioner, editor.only_empty, editor.noun, editor.chosen]
-    editor.write.click(write_captions, inputs, [*following.state, editor.message, editor.progress], **QUIET)
+    def write_with(noun: str | None, dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
+        """Write the captions that the first captioner left out."""
+        return str(event.captioner), *write_captions(str(event.captioner), True, noun, dataset_id, request)
+
+    outputs = [*following.state, editor.message, editor.progress]
+    editor.write.click(write_captions, [editor.captioner, editor.only_empty, editor.noun, editor.chosen], outputs, **QUIET)
+    editor.message.use_captioner(write_with, [editor.noun, editor.chosen], [editor.captioner, *outputs], **QUIET)
     editor.progress.stop(stop, None, None, **QUIET)
 
 
-def _result(counts: dict[str, int]) -> str:
-    """How many captions were written, kept and failed."""
+def caption_result(counts: dict[str, int], captioner: str) -> str:
+    """How many captions were written, kept and failed; other captioners where this one does not know the images."""
     text = f"{counted(counts['captioned'], 'caption')} written, {counts['kept']} unchanged."
     if counts["failed"]:
         text += f" {counted(counts['failed'], 'image')} could not be read."
-    return text + (" Check them: a captioner can be wrong." if counts["captioned"] else "")
+    if shortened := counts.get("shortened"):
+        text += f" {counted(shortened, 'caption')} repeated {'itself' if shortened == 1 else 'themselves'}; {_was(shortened)} shortened."
+    if counts["captioned"]:
+        text += " Check them: a captioner can be wrong."
+    unknown = counts.get("unknown")
+    if not unknown:
+        return notice(text, "good")
+    about = f"The {CAPTIONERS[captioner].title} captioner does not know {counted(unknown, 'image')}: {_was(unknown)} left without a caption."
+    others = [Proposal(each.name, each.title, _cost(each, unknown)) for each in CAPTIONERS.values() if each.size and each.cpu_seconds]
+    return render("caption_grid", "unknown", about, text if counts["captioned"] else "", [each for each in others if each.name != captioner])
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Another captioner, and what it costs."""
+
+    name: str
+    title: str
+    cost: str
+
+
+def _cost(captioner: CaptionerInfo, images: int) -> str:
+    return f"{captioner.size}, once; without a GPU about {duration(captioner.cpu_seconds * images)} for {counted(images, 'image')}"
+
+
+def _was(count: int) -> str:
+    return "it was" if count == 1 else "they were"

@@ -4,20 +4,26 @@ from collections.abc import Sequence
 
 import gradio as gr
 
+from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.jobs.queue import Job
 from studio.ui.api.datasets import uploaded
-from studio.ui.components import caption_grid
-from studio.ui.components.following import Followed, Following
+from studio.ui.components import caption_grid, job_bar
+from studio.ui.components.following import SKIP, Followed, Following
 from studio.ui.components.html import notice, notices
-from studio.ui.studio import QUIET, show_errors
-from studio.ui.tabs.dataset_editor import Editor, header, progress, undo_button
+from studio.ui.studio import QUIET, Studio, show_errors
+from studio.ui.tabs.dataset_editor import Editor, header, undo_button
 
 
 def wire_images(editor: Editor) -> None:
     _wire_import(editor)
     _wire_removal(editor)
     _wire_masks(editor)
+
+
+def start_import(studio: Studio, listed: list[dict[str, str]], dataset_id: str, request: gr.Request) -> Job:
+    """Start a job that imports files with a decoder process of its own."""
+    return studio.jobs.start(studio.jobs.submit(studio.owner(request), "import", {"dataset": dataset_id, "files": listed}))
 
 
 def show_imports(jobs: Sequence[Job]) -> str:
@@ -33,7 +39,7 @@ def show_imports(jobs: Sequence[Job]) -> str:
 
 
 def _wire_import(editor: Editor) -> None:
-    """Images and masks, each import in a job with a decoder process of its own; the images meanwhile come with the page's own poll."""
+    """Images and masks, each import in a job; the images meanwhile come with the page's own poll."""
     studio = editor.studio
 
     def show(_: object, jobs: Sequence[Job], request: gr.Request, dataset_id: str) -> tuple:
@@ -44,21 +50,24 @@ def _wire_import(editor: Editor) -> None:
     following = Following(studio, show, [editor.message, *editor.refreshed], [editor.chosen])
 
     def start(listed: list[dict[str, str]], dataset_id: str, followed: Followed | None, request: gr.Request) -> tuple:
-        owner = studio.owner(request)
-        job = studio.jobs.start(studio.jobs.submit(owner, "import", {"dataset": dataset_id, "files": listed}))
-        return *following.begin([job], before=followed), progress(studio, owner, Dataset.open(studio.workspace(request), dataset_id))
+        job = start_import(studio, listed, dataset_id, request)
+        return *following.begin([job], before=followed), job_bar.working(job), ""
 
-    @show_errors
-    def import_files(paths: list[str] | None, dataset_id: str, followed: Followed | None, request: gr.Request) -> tuple:
-        listed = [{"path": str(path), "name": str(path).replace("\\", "/").rpartition("/")[2]} for path in paths or []]
-        return start(listed, dataset_id, followed, request)
+    def import_images(followed: Followed | None, request: gr.Request, event: gr.EventData) -> tuple:
+        try:
+            dataset = Dataset.open(studio.workspace(request), str(event.dataset))
+            return start([uploaded({"path": path}) for path in event.paths], dataset.id, followed, request)
+        except StudioError as error:
+            return *SKIP, gr.skip(), notice(str(error), "bad")
 
-    @show_errors
     def add_mask(dataset_id: str, followed: Followed | None, request: gr.Request, event: gr.EventData) -> tuple:
-        return start([{**uploaded({"path": event.path}), "mask_of": str(event.id)}], dataset_id, followed, request)
+        try:
+            return start([{**uploaded({"path": event.path}), "mask_of": str(event.id)}], dataset_id, followed, request)
+        except StudioError as error:
+            return *SKIP, gr.skip(), notice(str(error), "bad")
 
-    outputs = [*following.state, editor.progress]
-    editor.add.upload(import_files, [editor.add, editor.chosen, following.followed], outputs, **QUIET)
+    outputs = [*following.state, editor.progress, editor.message]
+    editor.add.import_images(import_images, following.followed, outputs, **QUIET)
     editor.grid.add_mask(add_mask, [editor.chosen, following.followed], outputs, **QUIET)
 
 

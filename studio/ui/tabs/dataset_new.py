@@ -1,6 +1,7 @@
-"""Choose a dataset, create one, or copy the sample images. The consent of a real person is asked for here, before the first upload."""
+"""Choose a dataset, create one by dropping images, or copy the sample images."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import gradio as gr
@@ -9,18 +10,22 @@ from studio import builtin
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
+from studio.jobs.queue import Job
 from studio.ui import files
+from studio.ui.api.datasets import uploaded
+from studio.ui.components import job_bar
+from studio.ui.components.following import SKIP, Following
 from studio.ui.components.html import html, notice, panel
 from studio.ui.components.removed import build_removed, listing
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, show_errors
+from studio.ui.tabs.dataset_editor import Editor
+from studio.ui.tabs.dataset_images import show_imports, start_import
 
-SUBJECTS = [("A style", "style"), ("A character or person", "character"), ("A product, object or outfit", "object")]
 SAMPLES = {
     "style": ("Ink style", "a drawing style that the built-in model cannot produce"),
     "character": ("Little character", "a character that the built-in model has never seen"),
 }
-CONSENT = "This person agreed that I may train on these images and share the result."
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class NewDataset:
     opened: list
     removed: gr.HTML
     """Removed datasets, to be placed at the end of the tab."""
+    picker: gr.Dropdown
+    zone: gr.HTML
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,8 @@ class Parts:
     new: gr.Button
     remove: gr.Button
     undo: gr.Button
-    form: gr.Row
-    title: gr.Textbox
-    subject: gr.Radio
-    person: gr.Checkbox
-    consent: gr.Checkbox
-    create: gr.Button
+    form: gr.Column
+    zone: gr.HTML
     message: gr.HTML
     samples: gr.HTML
     removed: gr.HTML
@@ -78,19 +81,19 @@ def sample_cards() -> str:
 
 
 def build_new(studio: Studio, chosen: gr.State) -> NewDataset:
+    """The caller wires `zone`, whose result the editor shows."""
     parts = _build_parts(studio)
     opened = [chosen, parts.picker, parts.new, parts.remove, parts.form, parts.message, parts.removed]
-    parts.person.change(lambda real: gr.update(visible=real, value=False), parts.person, parts.consent, **QUIET)
     parts.picker.input(lambda each: each, parts.picker, chosen, **QUIET)
     chosen.change(lambda each: each, chosen, parts.picker, **QUIET)
     parts.new.click(lambda: gr.update(visible=True), None, parts.form, **QUIET)
-    _wire_creation(studio, parts, opened)
+    _wire_samples(studio, parts, opened)
     _wire_removal(studio, parts, chosen, opened)
 
     def load(dataset_id: str | None, request: gr.Request) -> tuple:
         return show(studio.workspace(request), dataset_id)
 
-    return NewDataset(load, opened, parts.removed)
+    return NewDataset(load, opened, parts.removed, parts.picker, parts.zone)
 
 
 def _build_parts(studio: Studio) -> Parts:
@@ -101,23 +104,17 @@ def _build_parts(studio: Studio) -> Parts:
         new = gr.Button("New dataset", size="md", scale=0, min_width=160, visible=False, elem_id="new-dataset")
         remove = gr.Button("Remove dataset", size="md", scale=0, min_width=160, visible=False)
         undo = gr.Button("Undo", size="md", scale=0, min_width=90, visible=False)
-    # Hidden until the page knows whether there are datasets: hiding it later would discard what the user had begun to fill in.
-    with gr.Row(visible=False, elem_classes="workbench", elem_id="dataset-new") as form:
-        with gr.Column(elem_classes="pane", scale=5, min_width=300):
-            title = gr.Textbox(label="Name", placeholder="My ink drawings", max_length=80)
-            subject = gr.Radio(SUBJECTS, value="style", label="Subject")
-            person = gr.Checkbox(False, label="The images show a real person")
-            consent = gr.Checkbox(False, label=CONSENT, visible=False)
-            create = gr.Button("Create dataset", variant="primary")
-            message = html("")
-        with gr.Column(scale=6, min_width=300):
-            samples = panel(sample_cards(), ("use_samples",), elem_id="samples")
+    # Hidden until the page knows whether there are datasets.
+    with gr.Column(visible=False, elem_id="dataset-new") as form:
+        zone = panel(render("dataset", "drop_zone"), ("import_images",), elem_id="drop-images")
+        message = html("", elem_id="new-dataset-message")
+        samples = panel(sample_cards(), ("use_samples",), elem_id="samples")
     removed = build_removed(studio, "datasets")
-    return Parts(picker, new, remove, undo, form, title, subject, person, consent, create, message, samples, removed)
+    return Parts(picker, new, remove, undo, form, zone, message, samples, removed)
 
 
-def show(workspace: Workspace, dataset_id: str | None) -> tuple:
-    """Values of `opened` for this dataset, or for the newest if it does not exist."""
+def show(workspace: Workspace, dataset_id: str | None, form: bool = False, message: str = "") -> tuple:
+    """Values of `opened` for this dataset, or for the newest if it does not exist; the zone is shown for the first one, or with `form`."""
     known = choices(workspace)
     if dataset_id not in [each for _, each in known]:
         dataset_id = known[0][1] if known else None
@@ -127,29 +124,53 @@ def show(workspace: Workspace, dataset_id: str | None) -> tuple:
         gr.update(choices=known, value=dataset_id, visible=has_datasets),
         gr.update(visible=has_datasets),
         gr.update(visible=has_datasets),
-        gr.update(visible=not has_datasets),
-        "",
+        gr.update(visible=form or not has_datasets),
+        message,
         listing(workspace, "datasets"),
     )
 
 
-def _wire_creation(studio: Studio, parts: Parts, opened: list) -> None:
-    def create(title: str, subject: str, person: bool, consent: bool, request: gr.Request) -> tuple:
+def wire_zone(studio: Studio, new: NewDataset, editor: Editor) -> None:
+    """Files dropped on the zone make a dataset; the editor shows the progress and the result of their import."""
+    untouched = [gr.skip()] * len(new.opened)
+
+    def create(request: gr.Request, event: gr.EventData) -> tuple:
         workspace = studio.workspace(request)
         try:
-            dataset = Dataset.create(workspace, title, subject, person, CONSENT if consent else "")
+            listed = [uploaded({"path": path}) for path in event.paths]
+            dataset = Dataset.create(workspace, str(event.name) or _name_of_today())
         except StudioError as error:
-            return *[gr.skip()] * 5, notice(str(error), "bad"), gr.skip()
-        return show(workspace, dataset.id)
+            return *SKIP, *untouched[2:], notice(str(error), "bad"), gr.skip(), gr.skip(), gr.skip()
+        job = start_import(studio, listed, dataset.id, request)
+        return *following.begin([job], dataset.id), *show(workspace, dataset.id), "", job_bar.working(job)
 
+    def ended(dataset_id: str, jobs: Sequence[Job], request: gr.Request, open_id: str | None) -> tuple:
+        """A dataset for which no file could be used is removed again; the zone says why."""
+        refreshed = [gr.skip()] * len(editor.refreshed)
+        if jobs[-1].unfinished:
+            return *untouched, gr.skip(), *refreshed
+        workspace = studio.workspace(request)
+        dataset, result = Dataset.open(workspace, dataset_id), show_imports(jobs)
+        if dataset.images:
+            return *untouched, result, *(editor.refresh(dataset_id, request) if open_id == dataset_id else refreshed)
+        workspace.erase(workspace.remove(dataset.path))
+        return *show(workspace, None, form=True, message=result), "", *refreshed
+
+    following = Following(studio, ended, [*new.opened, editor.message, *editor.refreshed], [editor.chosen])
+    new.zone.import_images(create, None, [*following.state, *new.opened, editor.message, editor.progress], **QUIET)
+
+
+def _name_of_today() -> str:
+    today = time.localtime()
+    return f"Images of {today.tm_mday} {time.strftime('%b', today)}"
+
+
+def _wire_samples(studio: Studio, parts: Parts, opened: list) -> None:
     @show_errors
     def copy_samples(request: gr.Request, event: gr.EventData) -> tuple:
         workspace = studio.workspace(request)
         return show(workspace, Dataset.from_samples(workspace, str(event.sample)).id)
 
-    inputs = [parts.title, parts.subject, parts.person, parts.consent]
-    parts.create.click(create, inputs, opened, **QUIET)
-    parts.title.submit(create, inputs, opened, **QUIET)
     parts.samples.use_samples(copy_samples, None, opened, **QUIET)
 
 

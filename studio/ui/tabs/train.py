@@ -32,7 +32,7 @@ RANK_HELP = "How much the LoRA can learn; too high overfits. 8 to 32 suits most 
 RANKS = [4, 8, 16, 32, 64, 128]
 SAMPLE_HELP = "A prompt per line: one with the trigger word, the same without it, and a scene that no image shows. Each is a row of the sample grid."
 MEMORY_HELP = "Adjusts the settings so that the base fits a GPU of this size. Automatic goes by the memory that is free."
-NO_DATASET = "No dataset yet. Create one on the Dataset tab, or use the sample images there."
+NO_DATASET = "No dataset yet. Drop images under Images & captions, or use the sample images there."
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _build_form(studio: Studio) -> FormColumn:
     # Repeats only change runs of an older engine.
     form.exclude("model.family", "dataset.id", "dataset.subject", "dataset.trigger_word", "dataset.repeats")
     no_dataset = html(notice(NO_DATASET))
-    to_dataset = gr.Button("Go to Dataset", size="md", variant="primary")
+    to_dataset = gr.Button("Go to Images & captions", size="md", variant="primary")
     with gr.Column(visible=False, elem_classes="bare") as settings:
         dataset = gr.Dropdown([], label="Dataset", elem_id="train-dataset", filterable=False)
         _place_base(form, studio)

@@ -136,7 +136,7 @@ def warnings(dataset: Dataset, base_model: str) -> str:
     text = ""
     if not dataset.trigger_word:
         text += notice(
-            "This dataset has no trigger word. Training works, but no word in a prompt activates the LoRA. Set one on the Dataset tab.", "warn"
+            "This dataset has no trigger word. Training works, but no word in a prompt activates the LoRA. Set one under Images & captions.", "warn"
         )
     known = families.offer(base_model)
     if known and known.shapes_only and any(image.looks_like_photo for image in dataset.images):
