@@ -159,11 +159,12 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, app):
-    """open_page(width, height, theme) -> a loaded page; JavaScript errors on it and violations of its policy fail the test."""
+    """open_page(width, height, theme) -> a loaded page; JavaScript errors on it and violations of its policy fail the test. `options` are those of
+    the browser context."""
     contexts, pages, errors = [], [], []
 
-    def open_one(width: int = 1440, height: int = 900, theme: str = "light"):
-        context = browser.new_context(viewport={"width": width, "height": height})
+    def open_one(width: int = 1440, height: int = 900, theme: str = "light", **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
