@@ -104,13 +104,15 @@ def refresh_loras(studio: Studio, app: Page, jobs: JobStates, generating: genera
     def list_loras(request: gr.Request):
         workspace = studio.workspace(request)
         known = gr.update(choices=bases.choices(workspace))
-        return gr.update(choices=choices(workspace)), known, known
+        loras = choices(workspace)
+        own = any(not ref.startswith("starter:") for _, ref in loras)
+        return render("generate", "head", own), gr.update(choices=loras), known, known
 
     def list_images(request: gr.Request):
         workspace = studio.workspace(request)
         return history.strip(workspace), listing(workspace, KIND), *list_loras(request)
 
-    listed = [generating.choices, generating.base, training_base]
+    listed = [generating.head, generating.choices, generating.base, training_base]
     jobs.states.change(list_loras, None, listed, **QUIET)
     app.load(list_images, None, [generating.strip, generating.removed, *listed], **QUIET)
 

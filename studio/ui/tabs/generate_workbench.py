@@ -23,6 +23,7 @@ RESTORE = "Restore settings from an image"
 class Workbench:
     """The components that handlers read or fill; `rows` is the list of LoRAs as plain data."""
 
+    head: gr.HTML
     rows: gr.State
     prompt: gr.Textbox
     generate_button: gr.Button
@@ -69,7 +70,7 @@ class Workbench:
 def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workbench:
     """`first` is the recipe that the page opens with."""
     first_rows = lora_list.starter_rows({entry.adapter: entry.weight for entry in first.stack})
-    html(render("generate", "head"))
+    head = html(render("generate", "head"))
     prompt, generate_button = _prompt(first)
     trigger_words = panel(lora_list.chips(first_rows, first.prompt), ("insert",), elem_id="trigger-words")
     with gr.Column(elem_id="generate-messages"):
@@ -93,6 +94,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
             removed.render()
             restore = gr.UploadButton(RESTORE, file_types=[".png"], size="sm", scale=0, min_width=230, elem_id="restore", type="binary")
     return Workbench(
+        head=head,
         rows=gr.State(first_rows),
         prompt=prompt,
         generate_button=generate_button,

@@ -46,6 +46,8 @@ function fit() {
   frame.style.height = `${Math.round(height * factor)}px`;
 }
 
+const space = new ResizeObserver(fit);
+
 function split(percent) {
   part(".lightbox-frame").style.setProperty("--split", `${percent}%`);
 }
@@ -111,6 +113,7 @@ function open(button) {
   comparing = "compare" in button.dataset;
   part("input").value = 50;
   if (!dialog().open) dialog().showModal();
+  space.observe(part(".lightbox-image"));
   show(button);
 }
 
@@ -143,7 +146,7 @@ document.addEventListener("click", ({ target }) => {
   if (button) return open(button);
   const command = target.closest("[data-lightbox]")?.dataset.lightbox;
   if (command) return (COMMANDS[command] ?? (() => act(command)))();
-  if (target === dialog()) dialog().close();
+  if (target.matches("dialog.lightbox, .lightbox-image")) dialog().close();
 });
 
 document.addEventListener("keydown", (event) => {
@@ -175,4 +178,3 @@ document.addEventListener("touchend", ({ changedTouches }) => {
 document.addEventListener("load", ({ target }) => {
   if (target.matches?.(".lightbox .shown")) fit();
 }, { capture: true });
-window.addEventListener("resize", () => dialog()?.open && fit());
