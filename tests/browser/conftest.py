@@ -184,11 +184,12 @@ def open_page(browser, app):
 
 @pytest.fixture
 def keep():
-    """keep(page, name): a screenshot of the whole page as a test artefact; with LORA_STUDIO_DOCS=1 those with `docs` go to docs/."""
+    """keep(page, name): a screenshot of the whole page (or of what is in view) as a test artefact; with LORA_STUDIO_DOCS=1 those with `docs` go to
+    docs/."""
     ARTIFACTS.mkdir(exist_ok=True)
 
-    def save(page, name: str, docs: str = "") -> None:
-        page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
+    def save(page, name: str, docs: str = "", whole: bool = True) -> None:
+        page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=whole)
         if docs and FOR_DOCS:
             DOCS.mkdir(exist_ok=True)
             page.screenshot(path=DOCS / f"{docs}.png")

@@ -36,7 +36,7 @@ def test_the_first_pair_opens_with_its_recipe_and_a_slider(open_page, keep):
     border.press("Home")
     assert box.locator(".before").evaluate("image => getComputedStyle(image).clipPath") == "inset(0px 100% 0px 0px)"
     border.fill("30")
-    keep(page, "lightbox-pair")
+    keep(page, "lightbox-pair", whole=False)
     # Outside of the slider, arrow keys show the other image.
     box.get_by_role("button", name="Close").focus()
     page.keyboard.press("ArrowLeft")
@@ -59,7 +59,7 @@ def test_samples_are_walked_through_by_key_and_finger(open_page, keep, workspace
     expect(box.get_by_role("slider")).to_be_hidden()
     box.get_by_role("button", name="Compare with base").click()
     expect(box.get_by_role("slider")).to_be_attached()
-    keep(page, "lightbox-sample-phone")
+    keep(page, "lightbox-sample-phone", whole=False)
     page.keyboard.press("ArrowRight")
     expect(box).to_contain_text("3 of 9")
     page.evaluate(SWIPE, [100, 300])

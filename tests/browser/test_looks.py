@@ -50,7 +50,7 @@ def test_every_tab_fits(open_page, keep, axe, states, width, theme):
     wait_until(page, "document.querySelector('.rooms [role=tab][aria-selected=true]')")
     for title in TABS:
         page.get_by_role("tab", name=title, exact=True).click()
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.locator(".lead h1:visible")).to_have_count(1)
         page.wait_for_timeout(500)
         keep(page, f"{title.split()[0].lower()}-{width}-{theme}")
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, f"{title} is wider than {width} px"
@@ -96,16 +96,3 @@ def test_no_request_leaves_this_computer(browser, app):
     page.wait_for_timeout(1500)
     context.close()
     assert [url for url in requested if not url.startswith((app.url, "data:", "blob:"))] == []
-
-
-def test_every_control_has_a_name(open_page):
-    page = open_page()
-    for title in TABS:
-        page.get_by_role("tab", name=title).click()
-        page.wait_for_timeout(400)
-        nameless = page.evaluate(
-            """[...document.querySelectorAll('button, input:not([type=file]):not([type=hidden]), textarea, select')].filter(e => e.offsetParent
-                && !e.innerText?.trim() && !e.ariaLabel && !e.title && !e.labels?.length && !e.placeholder && !e.closest('[aria-hidden=true]')
-                && !e.getAttribute('aria-labelledby')).map(e => e.outerHTML.slice(0, 160))"""
-        )
-        assert nameless == [], title
