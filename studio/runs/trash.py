@@ -1,17 +1,31 @@
 """Trash of a workspace: removed datasets, runs and presets with their titles. No torch."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+from studio.config.recipe import read_recipe
 from studio.core.errors import StudioError
 from studio.core.workspace import Trashed, Workspace, readable_name
 from studio.datasets.dataset import Dataset
 from studio.runs import starting_points
 from studio.runs.run import Run
 
+UNTITLED = "An image without a prompt"
+
+
+def _prompt(path: Path) -> str:
+    """The prompt of a generated image."""
+    try:
+        return read_recipe(path.read_bytes()).prompt or UNTITLED
+    except StudioError:
+        return UNTITLED
+
+
 TITLES: dict[str, Callable] = {
     "datasets": lambda path: Dataset(path).title,
     "runs": lambda path: Run(path).title,
     "presets": starting_points.read_title,
+    "images": _prompt,
 }
 """Folder of a workspace -> function that reads the title of a removed item."""
 

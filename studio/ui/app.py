@@ -8,7 +8,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 
-from studio import doctor
+from studio import __version__, doctor
 from studio.core.access import Access
 from studio.core.errors import StudioError
 from studio.core.workspace import Home
@@ -18,14 +18,15 @@ from studio.ui.api import endpoints
 from studio.ui.components import bases, damaged, history, job_bar
 from studio.ui.components.generation import first_is_shipped
 from studio.ui.components.html import html
+from studio.ui.components.removed import listing
 from studio.ui.components.templates import render
 from studio.ui.gate import Gate
 from studio.ui.page import Page
 from studio.ui.policy import Scope
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import dataset, generate, publish, train
+from studio.ui.tabs.generate_history import KIND
 from studio.ui.tabs.generate_stack import choices
-from studio.ui.tabs.generate_workbench import introduction
 from studio.ui.theme import STYLES, theme
 from studio.ui.waiting import PAGE_SLOTS, SEATS
 
@@ -49,7 +50,9 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
     studio = Studio(home, access, Jobs(home.database))
     with Page(title="LoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         app.expects_oauth = access.oauth
-        html(render("frame", "brand"), elem_id="brand")
+        html(render("frame", "brand") + render("lightbox", "dialog"), elem_id="brand")
+        # Paths are shown in local mode only.
+        html(render("about", "corner", __version__, str(home.root) if access.mode == "local" else ""), elem_id="about")
         advice = html("", elem_id="advice")
         damaged.build(studio)
         requested, chosen, open_run = gr.State(None), gr.State(None), gr.State(None)
@@ -58,7 +61,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
             with gr.Tab(generate.TITLE, id="generate"):
                 generating = generate.build(studio, rooms, requested)
             with gr.Tab(dataset.TITLE, id="dataset"):
-                dataset_tab = dataset.build(studio, rooms, chosen, jobs.progress)
+                dataset_tab = dataset.build(studio, rooms, chosen, jobs.progress, generating.strip)
             with gr.Tab(train.TITLE, id="train") as train_tab:
                 training = train.build(studio, rooms, chosen, jobs.progress, requested, open_run)
             with gr.Tab(publish.TITLE, id="publish"):
@@ -108,15 +111,16 @@ def refresh_loras(studio: Studio, app: Page, jobs: JobStates, generating: genera
         workspace = studio.workspace(request)
         known = gr.update(choices=bases.choices(workspace))
         loras = choices(workspace)
-        head = introduction(own=any(not ref.startswith("starter:") for _, ref in loras))
-        return head, gr.update(choices=loras), known, known
+        own = any(not ref.startswith("starter:") for _, ref in loras)
+        return render("generate", "head", own), gr.update(choices=loras), known, known
 
     def list_images(request: gr.Request):
-        return history.strip(studio.workspace(request)), *list_loras(request)
+        workspace = studio.workspace(request)
+        return history.strip(workspace), listing(workspace, KIND), *list_loras(request)
 
     listed = [generating.head, generating.choices, generating.base, training_base]
     jobs.states.change(list_loras, None, listed, **QUIET)
-    app.load(list_images, None, [generating.strip, *listed], **QUIET)
+    app.load(list_images, None, [generating.strip, generating.removed, *listed], **QUIET)
 
 
 def advise(home: Home) -> str:

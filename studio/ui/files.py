@@ -6,7 +6,7 @@ Gradio's file route would serve anyone who knows a path; this one serves only fr
 import functools
 import hashlib
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
@@ -76,6 +76,15 @@ def routes(studio: Studio) -> list[Route]:
         return FileResponse(path, headers=HEADERS)
 
     return [Route(PREFIX + "/{path:path}", answer), Route(SCRIPTS + "/{version}/{name}", script)]
+
+
+def find_address(workspace: Workspace, address: str) -> Path:
+    """The file behind an address that `url` made and the page sent back."""
+    prefix = f"{PREFIX.lstrip('/')}/"
+    path = find(workspace, [unquote(part) for part in address.removeprefix(prefix).split("/")]) if address.startswith(prefix) else None
+    if path is None or not path.is_file():
+        raise StudioError(NOT_FOUND)
+    return path
 
 
 def find(workspace: Workspace, parts: list[str]) -> Path:

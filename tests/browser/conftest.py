@@ -159,11 +159,12 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, app):
-    """open_page(width, height, theme) -> a loaded page; JavaScript errors on it and violations of its policy fail the test."""
+    """open_page(width, height, theme) -> a loaded page; JavaScript errors on it and violations of its policy fail the test. `options` are those of
+    the browser context."""
     contexts, pages, errors = [], [], []
 
-    def open_one(width: int = 1440, height: int = 900, theme: str = "light"):
-        context = browser.new_context(viewport={"width": width, "height": height})
+    def open_one(width: int = 1440, height: int = 900, theme: str = "light", **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
@@ -183,11 +184,12 @@ def open_page(browser, app):
 
 @pytest.fixture
 def keep():
-    """keep(page, name): a screenshot of the whole page as a test artefact; with LORA_STUDIO_DOCS=1 those with `docs` go to docs/."""
+    """keep(page, name): a screenshot of the whole page (or of what is in view) as a test artefact; with LORA_STUDIO_DOCS=1 those with `docs` go to
+    docs/."""
     ARTIFACTS.mkdir(exist_ok=True)
 
-    def save(page, name: str, docs: str = "") -> None:
-        page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
+    def save(page, name: str, docs: str = "", whole: bool = True) -> None:
+        page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=whole)
         if docs and FOR_DOCS:
             DOCS.mkdir(exist_ok=True)
             page.screenshot(path=DOCS / f"{docs}.png")

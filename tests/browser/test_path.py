@@ -177,6 +177,7 @@ def test_an_image_of_the_history_restores_its_recipe(open_page, app):
     assert read_recipe(image_bytes(app, image)).prompt == "a red boat by the sea"
     page.locator("#prompt textarea").fill("a blue house")
     page.locator("#history button").first.click()
+    page.get_by_role("button", name="Restore its settings").click()
     expect(page.locator("#prompt textarea")).to_have_value("a red boat by the sea")
     path = app.home.workspace("local").image_path(image.rpartition("/")[2])
     page.locator("#prompt textarea").fill("a green star")

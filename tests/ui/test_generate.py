@@ -57,6 +57,12 @@ def test_the_base_of_an_uploaded_recipe_is_not_chosen_unless_known(handler):
     assert (base, message) == ("stable-diffusion-v1-5/stable-diffusion-v1-5", "")
 
 
+def test_the_heading_changes_with_the_first_lora_of_ones_own(handler, workspace):
+    assert "See what a LoRA does" in handler("list_loras")(Request())[0]
+    finished_run(workspace)
+    assert "Generate with your LoRAs" in handler("list_loras")(Request())[0]
+
+
 def test_restoring_a_recipe_reports_a_lora_whose_file_changed(handler, workspace):
     stack = [StackEntry(adapter=f"run:{finished_run(workspace).id}", sha256="0" * 64)]
     _, message = restored(handler, Recipe(prompt="a cat", stack=stack))

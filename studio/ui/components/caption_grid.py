@@ -15,7 +15,7 @@ MAX_REFUSED_SHOWN = 50
 
 @dataclass(frozen=True)
 class Card:
-    """An image as the grid shows it; `thumb` and `mask` are URLs."""
+    """An image as the grid shows it; `thumb`, `image` and `mask` are URLs."""
 
     dataset: str
     id: str
@@ -23,6 +23,7 @@ class Card:
     caption: str
     source: str
     thumb: str
+    image: str
     mask: str
     can_restore_mask: bool
 
@@ -46,9 +47,9 @@ def _card(dataset: Dataset, image: DatasetImage) -> Card:
     source = written_by(image.caption_source)
     if not image.caption and image.caption_source in CAPTIONERS:
         source = f"The {_captioner(image.caption_source)} captioner does not know this image"
-    thumb = files.url("thumb", dataset.id, image.id)
+    thumb, full = (files.url(size, dataset.id, image.id) for size in ("thumb", "picture"))
     mask = files.url("mask", dataset.id, image.mask.stem) if image.mask else ""
-    return Card(dataset.id, image.id, image.name, image.caption, source, thumb, mask, image.mask_can_undo)
+    return Card(dataset.id, image.id, image.name, image.caption, source, thumb, full, mask, image.mask_can_undo)
 
 
 def written_by(source: str) -> str:

@@ -36,7 +36,9 @@ class ImagePanel:
 
 def image_panel(title: tuple[str, str], urls: list[str], blank: str = "") -> str:
     saved = urls[0] if len(urls) == 1 and "/image/" in urls[0] else ""
-    return render("generate", "image_panel", *title, urls, saved, blank)
+    pair = {} if title == BASE_TITLE else {"pair": "#base-image", "titles": "base model|with LoRAs", "compare": "on"}
+    images = [(each, pair | {"image": each.rpartition("/image/")[2] if "/image/" in each else ""}) for each in urls]
+    return render("generate", "image_panel", *title, images, saved, blank)
 
 
 def first_recipe() -> Recipe:

@@ -50,7 +50,11 @@ def strip(workspace: Workspace) -> str:
     """Thumbnails to click. Images of the base alone belong to a pair and are left out if there are others."""
     images = list_images(workspace)
     with_loras = [each for each in images if each.recipe.stack]
-    shown = [(each.id, each.recipe.prompt, files.url("image", each.id)) for each in (with_loras or images)[:SHOWN]]
+    bases = {_pixels(each.recipe): files.url("image", each.id) for each in images if not each.recipe.stack}
+    shown = [
+        (each.id, each.recipe.prompt, files.url("image", each.id), bases.get(_pixels(each.recipe.without_stack())) if each.recipe.stack else "")
+        for each in (with_loras or images)[:SHOWN]
+    ]
     return render("history", "strip", shown) if shown else ""
 
 

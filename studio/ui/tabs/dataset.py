@@ -8,14 +8,16 @@ from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs.dataset_about import wire_about
 from studio.ui.tabs.dataset_captions import wire_captions
 from studio.ui.tabs.dataset_editor import build_editor, open_dataset, progress
+from studio.ui.tabs.dataset_generated import wire_generated
 from studio.ui.tabs.dataset_images import wire_images
 from studio.ui.tabs.dataset_new import NewDataset, build_new, wire_zone
 
 TITLE = "Images & captions"
 
 
-def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State) -> NewDataset:
-    """`chosen` holds the id of the dataset that is open on all tabs; `job_changes` changes when an import or caption job makes progress."""
+def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State, images: gr.HTML) -> NewDataset:
+    """`chosen` holds the id of the dataset that is open on all tabs; `job_changes` changes when an import or caption job makes progress; `images`
+    has an event for a generated image."""
     html(render("dataset", "head"))
     new = build_new(studio, chosen)
     editor = build_editor(studio, chosen)
@@ -35,5 +37,6 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
     wire_about(editor, new.picker)
     wire_images(editor)
     wire_captions(editor)
+    wire_generated(studio, editor, new, tabs, images)
     editor.train.click(lambda: gr.Tabs(selected="train"), None, tabs, **QUIET)
     return new

@@ -7,6 +7,7 @@ import gradio as gr
 
 from studio.ui.components import generation
 from studio.ui.studio import QUIET, Studio
+from studio.ui.tabs.generate_history import wire_history
 from studio.ui.tabs.generate_images import build_generation
 from studio.ui.tabs.generate_restore import wire_adding, wire_restoring
 from studio.ui.tabs.generate_rows import wire_base, wire_rows, wire_trigger_words
@@ -17,10 +18,11 @@ TITLE = "Generate"
 
 @dataclass(frozen=True)
 class Generate:
-    """The components that the page refreshes: the heading, the history and the two dropdowns."""
+    """The components that the page refreshes: its introduction, the history, what was removed from it, and the two dropdowns."""
 
     head: gr.HTML
     strip: gr.HTML
+    removed: gr.HTML
     choices: gr.Dropdown
     base: gr.Dropdown
     generate: dict[str, Any]
@@ -33,8 +35,9 @@ def build(studio: Studio, rooms: gr.Tabs, requested: gr.State) -> Generate:
     images = build_generation(studio, workbench)
     wire_rows(studio, workbench, images.regenerate)
     wire_trigger_words(workbench)
+    wire_history(studio, workbench, rooms)
     wire_restoring(studio, workbench, images.regenerate)
     wire_adding(studio, workbench, requested, images.regenerate)
     wire_base(studio, workbench)
     workbench.make_own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
-    return Generate(workbench.head, workbench.strip, workbench.choices, workbench.settings.base, images.event)
+    return Generate(workbench.head, workbench.strip, workbench.removed, workbench.choices, workbench.settings.base, images.event)

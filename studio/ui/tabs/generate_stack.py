@@ -47,8 +47,8 @@ def build_adding(studio: Studio, requested: gr.State) -> gr.Dropdown:
             file = gr.Textbox(label="File, if it has several", placeholder="name.safetensors", min_width=130, max_lines=1)
             revision = gr.Textbox(label="Revision", placeholder="newest", min_width=130, max_lines=1)
         with gr.Row():
-            download = gr.Button("Download from the Hub", size="sm", min_width=120)
-            upload = gr.UploadButton("File from this computer", file_types=[".safetensors"], file_count="multiple", size="sm", min_width=120)
+            download = gr.Button("Download from the Hub", size="sm", min_width=190)
+            upload = gr.UploadButton("File from this computer", file_types=[".safetensors"], file_count="multiple", size="sm", min_width=190)
         message = html("")
 
     following = Following(studio, lambda _, jobs, request: show_added(studio, jobs), [requested, message])

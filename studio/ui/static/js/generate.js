@@ -1,4 +1,4 @@
-/* Immediate updates of the Generate tab: the number beside a slider, and the trigger words that the prompt lacks. */
+/* Immediate updates of the Generate tab: the number beside a slider, the trigger words that the prompt lacks, and the size of small images. */
 
 const plain = (words) => ` ${words.toLowerCase().replace(/[^\p{L}\p{N}_]+/gu, " ").trim()} `;
 
@@ -13,3 +13,19 @@ document.addEventListener("input", ({ target }) => {
   weight.querySelector("output").textContent = Number(target.value).toFixed(2);
   weight.classList.toggle("hot", Number(target.value) > 1);
 });
+
+/** The images of a small base are enlarged by whole factors of the screen's pixels, so that they stay sharp (generate.css). */
+const LARGEST_SMALL_SIDE = 256;
+
+function enlargeByWholeFactors(image) {
+  const panel = image.closest(".image-panel");
+  const side = Math.max(image.naturalWidth, image.naturalHeight);
+  panel.classList.toggle("crisp", side <= LARGEST_SMALL_SIDE);
+  panel.style.setProperty("--unit", `${side / window.devicePixelRatio}px`);
+  image.style.setProperty("--share", image.naturalWidth / side);
+}
+
+// Load events do not bubble.
+document.addEventListener("load", ({ target }) => {
+  if (target.matches?.(".image-panel img")) enlargeByWholeFactors(target);
+}, { capture: true });

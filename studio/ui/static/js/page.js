@@ -1,10 +1,12 @@
 /* Entry point of the page's scripts. */
 
 import "./compiled.js";
+import "./about.js";
 import "./captions.js";
 import "./drafts.js";
 import "./drop.js";
 import "./generate.js";
+import "./lightbox.js";
 import "./masks.js";
 import "./queue.js";
 import "./scroll.js";

@@ -25,6 +25,12 @@ export function panelOf(node) {
   return null;
 }
 
+/** The panel inside of an element that matches `selector`. */
+export function panelIn(selector) {
+  const element = [...panels.keys()].find((each) => each.isConnected && each.closest(selector));
+  return element ? { element, ...panels.get(element) } : null;
+}
+
 function send(kind, event) {
   const source = event.target.closest(`[data-${kind}]`);
   const panel = source && panelOf(source);

@@ -1,0 +1,180 @@
+/* Any image, large: a button with data-large (its address) opens it in a dialog, with its recipe beside it.
+
+   data-caption    a text, by default that of its image
+   data-before     the address of another image; a slider moves the border between both. data-titles="before|after" are their names
+   data-pair       the same, with the image at the same place in the element that this selects
+   data-compare    the slider is shown at once
+   data-image      the id of an image in the history, which can be restored and removed
+   Arrow keys and swipes move to the other images of the nearest element with data-gallery, or of the stage. */
+
+import { panelIn } from "./panels.js";
+import { describe, recipeOf } from "./recipe.js";
+
+const SMALLEST_SWIPE_PX = 48;
+const CRISP_SIDE = 256;
+const ACTIONS = "#history";
+
+const dialog = () => document.querySelector("dialog.lightbox");
+const part = (selector) => dialog().querySelector(selector);
+
+let opener = null;
+let recipe = null;
+let comparing = false;
+
+const visible = (element) => element.getClientRects().length > 0;
+const imagesIn = (element) => [...(element?.querySelectorAll("[data-large]") ?? [])].filter(visible);
+const gallery = () => imagesIn(opener.closest("[data-gallery], .stage") ?? opener.parentElement);
+
+function beforeOf(button) {
+  const { before, pair } = button.dataset;
+  if (before || !pair) return before;
+  return imagesIn(document.querySelector(pair))[imagesIn(button.parentElement).indexOf(button)]?.dataset.large;
+}
+
+/** An image of the small world is enlarged by whole factors, so that its pixels stay sharp; a large one is shrunk to fit. */
+function fit() {
+  const image = part(".shown");
+  const { naturalWidth: width, naturalHeight: height } = image;
+  const { clientWidth, clientHeight } = part(".lightbox-image");
+  if (!width || !clientWidth) return;
+  const most = Math.min(clientWidth / width, clientHeight / height);
+  const crisp = Math.max(width, height) <= CRISP_SIDE && most >= 1;
+  const factor = crisp ? Math.floor(most) : Math.min(1, most);
+  const frame = part(".lightbox-frame");
+  frame.classList.toggle("crisp", crisp);
+  frame.style.width = `${Math.round(width * factor)}px`;
+  frame.style.height = `${Math.round(height * factor)}px`;
+}
+
+const space = new ResizeObserver(fit);
+
+function split(percent) {
+  part(".lightbox-frame").style.setProperty("--split", `${percent}%`);
+}
+
+function showPair() {
+  const before = beforeOf(opener);
+  const [left, right] = (opener.dataset.titles ?? "before|after").split("|");
+  const shown = Boolean(before) && comparing;
+  for (const selector of [".before", "input", ".border", ".corner.left", ".corner.right"]) part(selector).hidden = !shown;
+  if (shown) part(".before").src = before;
+  part(".corner.left").textContent = left;
+  part(".corner.right").textContent = right;
+  const toggle = part("[data-lightbox=compare]");
+  toggle.hidden = !before;
+  toggle.textContent = `Compare with ${left.toLowerCase()}`;
+  toggle.setAttribute("aria-pressed", shown);
+}
+
+function showFacts(pairs) {
+  part(".facts-list").replaceChildren(
+    ...pairs.map(([name, value]) => {
+      const row = document.createElement("div");
+      for (const [tag, text] of [["dt", name], ["dd", value]]) row.append(Object.assign(document.createElement(tag), { textContent: text }));
+      return row;
+    }),
+  );
+}
+
+function showActions() {
+  const { image, large } = opener.dataset;
+  for (const action of ["pick", "remove_image"]) part(`[data-lightbox=${action}]`).hidden = !image;
+  part("[data-lightbox=use_prompt]").hidden = !recipe?.prompt;
+  part("[data-lightbox=add_to_dataset]").hidden = !recipe;
+  part("[data-lightbox=save]").href = large;
+}
+
+async function show(button) {
+  opener = button;
+  recipe = null;
+  const { large } = button.dataset;
+  const caption = button.closest(".captioned")?.querySelector("textarea").value || button.dataset.caption;
+  const shown = part(".shown");
+  shown.src = large;
+  shown.alt = button.querySelector("img")?.alt || caption || "";
+  part(".lightbox-caption").textContent = caption || shown.alt;
+  const images = gallery();
+  part(".place").textContent = images.length > 1 ? `${images.indexOf(button) + 1} of ${images.length}` : "";
+  for (const step of dialog().querySelectorAll(".step")) step.hidden = images.length < 2;
+  showFacts([]);
+  showPair();
+  showActions();
+  split(part("input").value);
+  const found = await recipeOf(large);
+  if (opener !== button) return;
+  recipe = found;
+  if (recipe?.prompt) part(".lightbox-caption").textContent = recipe.prompt;
+  const size = shown.naturalWidth ? [["Size", `${shown.naturalWidth} x ${shown.naturalHeight}`]] : [];
+  showFacts([...(recipe ? describe(recipe) : []), ...size]);
+  showActions();
+}
+
+function open(button) {
+  comparing = "compare" in button.dataset;
+  part("input").value = 50;
+  if (!dialog().open) dialog().showModal();
+  space.observe(part(".lightbox-image"));
+  show(button);
+}
+
+function move(by) {
+  const images = gallery();
+  const at = images.indexOf(opener);
+  if (images.length > 1) show(images[(at + by + images.length) % images.length]);
+}
+
+/** Handlers of the history act on the image; the page shows what they did, so the dialog is closed. */
+function act(action) {
+  const { image, large } = opener.dataset;
+  panelIn(ACTIONS)?.trigger(action, { id: image, prompt: recipe?.prompt ?? "", address: large });
+  dialog().close();
+}
+
+const COMMANDS = {
+  close: () => dialog().close(),
+  previous: () => move(-1),
+  next: () => move(1),
+  compare: () => {
+    comparing = !comparing;
+    showPair();
+  },
+  save: () => {},
+};
+
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("[data-large]");
+  if (button) return open(button);
+  const command = target.closest("[data-lightbox]")?.dataset.lightbox;
+  if (command) return (COMMANDS[command] ?? (() => act(command)))();
+  if (target.matches("dialog.lightbox, .lightbox-image")) dialog().close();
+});
+
+document.addEventListener("keydown", (event) => {
+  if (!dialog()?.open || event.target.matches("input")) return;
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!by) return;
+  event.preventDefault();
+  move(by);
+});
+
+document.addEventListener("input", ({ target }) => {
+  if (target.closest(".lightbox-frame")) split(target.value);
+});
+
+let touched = null;
+
+document.addEventListener("touchstart", ({ target, touches }) => {
+  touched = target.closest(".lightbox-image") && !target.matches("input") && touches.length === 1 ? touches[0].clientX : null;
+}, { passive: true });
+
+document.addEventListener("touchend", ({ changedTouches }) => {
+  if (touched === null) return;
+  const distance = changedTouches[0].clientX - touched;
+  touched = null;
+  if (Math.abs(distance) >= SMALLEST_SWIPE_PX) move(distance < 0 ? 1 : -1);
+}, { passive: true });
+
+// Load events do not bubble.
+document.addEventListener("load", ({ target }) => {
+  if (target.matches?.(".lightbox .shown")) fit();
+}, { capture: true });
