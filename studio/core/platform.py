@@ -9,6 +9,7 @@ import ctypes
 import mmap
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,21 @@ def module_command(module: str, *arguments: str | int | Path, count: int = 1) ->
         return [sys.executable, *module_arguments]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(count)]
     return [*launcher, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *module_arguments]
+
+
+def has_file_manager() -> bool:
+    """Whether `show_in_folder` has a program to call."""
+    return WINDOWS or sys.platform == "darwin" or bool(shutil.which("xdg-open") and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")))
+
+
+def show_in_folder(file: Path) -> None:
+    """Open the folder of a file in the file manager of this computer, with the file selected where the system can. OSError if that fails."""
+    if WINDOWS:
+        command = ["explorer", "/select,", str(file)]
+    else:
+        command = ["open", "-R", str(file)] if sys.platform == "darwin" else ["xdg-open", str(file.parent)]
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    threading.Thread(target=child.wait, name=f"reap-{child.pid}", daemon=True).start()
 
 
 def environment(**extra: str) -> dict[str, str]:

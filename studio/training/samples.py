@@ -155,7 +155,7 @@ class SampleGrid:
             return Image.new("RGB", (side, side))
 
     def _stack(self, step: int, adapter: Path) -> list[StackEntry]:
-        title = f"{self.run.title}, step {step}"
+        title = f"{self.run.original_title}, step {step}"
         return [StackEntry(adapter=f"run:{self.run.id}@{step}", weight=1.0, title=title, sha256=hashes.sha256(adapter))]
 
     def _recipe(self, prompt: str, stack: list[StackEntry]) -> Recipe:

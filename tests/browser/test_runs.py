@@ -22,7 +22,7 @@ def test_stop_resume_remove_and_restore(open_page, keep, app):
     expect(page.locator("#alpha input")).to_have_value("64")
     page.locator("#start-training").click()
     head = page.locator("#run-head")
-    expect(head).to_contain_text("Stop and go")
+    expect(page.locator("#run-title input")).to_have_value("Stop and go")
     expect(head).to_contain_text("s per step", timeout=240_000)
     page.locator("#stop-run").click()
     expect(head.locator(".state")).to_have_text("Stopped, everything saved", timeout=240_000)
