@@ -42,7 +42,10 @@ def train_again(workspace: Workspace, jobs: Jobs, run: Run, settings: Sequence[s
     values = json.loads(configs.dump(run.requested))
     several = sweeps.combinations(settings)
     if not title and run.marks.automatic:
-        automatic = [TrainingRequest(configs.build(values, *each.settings), "", sweeps.note(each.settings) or ("" if settings else "again")) for each in several]
+        automatic = [
+            TrainingRequest(configs.build(values, *each.settings), "", sweeps.note(each.settings) or ("" if settings else "again"))
+            for each in several
+        ]
         return _begin(workspace, jobs, automatic, run.id, lambda each: repeat_run(run, workspace, each.config, "", each.note))
     base = sweeps.strip_settings(run.title, settings)
     name = title or (base if len(several) > 1 else f"{base}, {', '.join(map(sweeps.setting_label, settings)) or 'again'}")
@@ -87,4 +90,6 @@ def _begin(
 
 
 def _hash(request: TrainingRequest, images: str) -> str:
-    return hashlib.sha256(json.dumps([images, request.title or request.note, request.config.model_dump(mode="json")], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([images, request.title or request.note, request.config.model_dump(mode="json")], sort_keys=True).encode()
+    ).hexdigest()

@@ -20,7 +20,6 @@ from studio.families import bases
 from studio.runs import library, marks
 from studio.runs.run import Run
 
-
 LONGEST_DATASET_TITLE = 60
 """Of an automatic name, in characters."""
 

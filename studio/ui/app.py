@@ -20,7 +20,7 @@ from studio.ui.gate import Gate
 from studio.ui.page import Page
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import dataset, generate, publish, train
-from studio.ui.tabs.generate_stack import choices
+from studio.ui.tabs.generate_stack import choices, own_runs
 from studio.ui.theme import STYLES, theme
 
 POLL_SECONDS = 1
@@ -55,7 +55,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
             with gr.Tab(train.TITLE, id="train") as train_tab:
                 training = train.build(studio, rooms, chosen, jobs.progress, requested, open_run)
             with gr.Tab(publish.TITLE, id="publish"):
-                publishing = publish.build(studio, rooms, jobs.states)
+                publishing = publish.build(studio, rooms, jobs.states, open_run)
         bar = job_bar.build(studio, rooms)
         endpoints.add(studio)
         poll_jobs(studio, app, jobs, bar)
@@ -100,12 +100,12 @@ def refresh_loras(studio: Studio, app: Page, jobs: JobStates, generating: genera
     def list_loras(request: gr.Request):
         workspace = studio.workspace(request)
         known = gr.update(choices=bases.choices(workspace))
-        return gr.update(choices=choices(workspace)), known, known
+        return own_runs(studio, studio.owner(request)), gr.update(choices=choices(workspace)), known, known
 
     def list_images(request: gr.Request):
         return history.strip(studio.workspace(request)), *list_loras(request)
 
-    listed = [generating.choices, generating.base, training_base]
+    listed = [generating.own, generating.choices, generating.base, training_base]
     jobs.states.change(list_loras, None, listed, **QUIET)
     app.load(list_images, None, [generating.strip, *listed], **QUIET)
 

@@ -31,8 +31,8 @@ NOT_FOUND = "This file does not exist, or no longer exists."
 
 
 def url(kind: str, *parts: object) -> str:
-    """Address of a file: image/<id>, picture/<dataset>/<sha> (and thumb/..., mask/...), sample/<run>/<step>/<row>, adapter/<run>/<step>, builtin/<path>;
-    dataset/<id> is a zip of a dataset, published/<name> a zip from the Publish tab.
+    """Address of a file: image/<id>, picture/<dataset>/<sha> (and thumb/..., mask/...), sample/<run>/<step>/<row>, builtin/<path>;
+    adapter/<run>/<step> is a LoRA, dataset/<id> a zip of a dataset, published/<name> a zip from the Publish tab.
 
     Relative, so that it works behind a path prefix.
     """

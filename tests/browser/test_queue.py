@@ -9,7 +9,7 @@ from tests.trained import finished_run
 
 
 def titles(page) -> list[str]:
-    return page.locator(".queue .open > b").all_inner_texts()
+    return page.locator(".queue .open b").all_inner_texts()
 
 
 @pytest.mark.timeout(900)

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.config import optimizers, schedules
+from studio.config.recipe import Recipe, StackEntry
 from studio.config.runtime import EXECUTIONS
 from studio.core import platform
 from studio.datasets.trigger_words import fill_placeholder, has_word
+from studio.families import bases
+from studio.jobs.queue import Job
 from studio.runs.run import Run
 from studio.ui import files
 from studio.ui.components import loss_plot, run_card
@@ -63,6 +66,33 @@ def file(run: Run, local: bool, message: str = "") -> str:
         return ""
     step, path = saved[-1]
     return render("run_view", "file", _download(run, step, path), step_label(step), str(path) if local else "", platform.has_file_manager(), message)
+
+
+def recipe_now(run: Run) -> Recipe:
+    """The sample with the trigger word, generated with the LoRA as it is now."""
+    config = run.config
+    samples = config.samples
+    return Recipe(
+        prompt=fill_placeholder(samples.prompts[run_card.main_row(config)], config.dataset.trigger_word) if samples.prompts else "",
+        family=config.model.family,
+        base_model=config.model.base_model,
+        revision=config.model.revision,
+        stack=[StackEntry(adapter=f"run:{run.id}", weight=1.0, title=run.title)],
+        seed=samples.seed,
+        num_inference_steps=samples.num_inference_steps,
+        guidance_scale=samples.guidance_scale,
+        width=samples.resolution,
+        height=samples.resolution,
+    )
+
+
+def drawn(run: Run, job: Job) -> str:
+    """An image of the training at its current step: how far it is, or the image."""
+    images = [files.url("image", each) for each in job.result.get("images", [])] if job.state == "done" else []
+    if images:
+        return render("run_view", "drawn", images[0], recipe_now(run).prompt)
+    message = job.error or (job.message if job.unfinished and job.message else "Waits for the next step of the training.")
+    return render("parts", "notice", message, "" if job.unfinished else "warn")
 
 
 def _download(run: Run, step: int, path: Path) -> Download:
@@ -171,7 +201,15 @@ def loss(now: Condition) -> str:
 def actions(run: Run, now: Condition) -> str:
     """Buttons besides Stop and Try: retry with other settings, extend, reuse the settings, start from the LoRA."""
     extra_steps = max(1, now.total // 2) if now.state == "finished" else 0
-    return render("run_view", "actions", [each["title"] for each in now.retries], extra_steps, _last_rate(run), bool(run.adapters()))
+    resumes = None if now.state == "finished" else run.marks.resumes
+    retries = [each["title"] for each in now.retries]
+    return render("run_view", "actions", lacks_base(run, now), retries, extra_steps, _last_rate(run), bool(run.adapters()), resumes)
+
+
+def lacks_base(run: Run, now: Condition) -> bool:
+    """Whether the run failed because its base is not on this computer and could not be downloaded: a resume alone would fail again."""
+    model = run.config.model
+    return now.state == "failed" and not now.step and not bases.get_base(model.base_model, model.revision).is_local
 
 
 def _last_rate(run: Run) -> dict:

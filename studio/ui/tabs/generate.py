@@ -17,9 +17,10 @@ TITLE = "Generate"
 
 @dataclass(frozen=True)
 class Generate:
-    """The components that the page refreshes: the history and the two dropdowns."""
+    """The components that the page refreshes: the history, the cards of the owner's LoRAs and the two dropdowns."""
 
     strip: gr.HTML
+    own: gr.HTML
     choices: gr.Dropdown
     base: gr.Dropdown
     generate: dict[str, Any]
@@ -36,4 +37,4 @@ def build(studio: Studio, rooms: gr.Tabs, requested: gr.State) -> Generate:
     wire_adding(studio, workbench, requested, images.regenerate)
     wire_base(studio, workbench)
     workbench.make_own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
-    return Generate(workbench.strip, workbench.choices, workbench.settings.base, images.event)
+    return Generate(workbench.strip, workbench.own, workbench.choices, workbench.settings.base, images.event)

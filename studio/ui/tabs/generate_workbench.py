@@ -29,6 +29,7 @@ class Workbench:
     generation_message: gr.HTML
     stack: gr.HTML
     undo: gr.Button
+    own: gr.HTML
     choices: gr.Dropdown
     make_own: gr.Button
     base_image: gr.HTML
@@ -76,7 +77,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
                 html(render("generate", "list_head"))
                 stack = panel(lora_list.show(first_rows), ("toggle", "weigh", "drop", "switch"), elem_id="stack")
                 undo = gr.Button("Undo", size="sm", visible=False)
-                choices = build_adding(studio, requested)
+                own, choices = build_adding(studio, requested)
             make_own = gr.Button("Make your own", variant="secondary", elem_id="make-your-own")
         with gr.Column(scale=9, min_width=320, elem_classes="first-on-phone"):
             base_image, stack_image = _images()
@@ -95,6 +96,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
         generation_message=generation_message,
         stack=stack,
         undo=undo,
+        own=own,
         choices=choices,
         make_own=make_own,
         base_image=base_image,
