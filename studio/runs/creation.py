@@ -83,6 +83,7 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts,
         if image.mask:
             listing[-1]["mask"] = mask_name(image.id)
             _link_or_copy(image.mask, run.dataset_dir / "pictures" / mask_name(image.id))
+    created = time.time()
     snapshot = {
         "title": title or dataset.title,
         "dataset": dataset.id,
@@ -92,9 +93,9 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts,
         "real_person": dataset.real_person,
         "consent": dataset.consent,
         "pictures": sorted(listing, key=lambda item: item["sha256"]),
-        "created": time.time(),
+        "created": created,
     }
-    _write(workspace, run, config, snapshot, start, "" if title else automatic_name(dataset.title, config, snapshot["created"], note))
+    _write(workspace, run, config, snapshot, start, "" if title else automatic_name(dataset.title, config, created, note))
     return run
 
 

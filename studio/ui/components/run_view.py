@@ -198,12 +198,17 @@ def loss(now: Condition) -> str:
     return render("run_view", "loss", plot, step_label(lowest["step"]) if lowest else "")
 
 
+def help_first(run: Run, now: Condition) -> str:
+    """Buttons for what helps after a failure: another base, or retries with other settings."""
+    retries, lacking = [each["title"] for each in now.retries], lacks_base(run, now)
+    return render("run_view", "help", lacking, retries) if retries or lacking else ""
+
+
 def actions(run: Run, now: Condition) -> str:
-    """Buttons besides Stop and Try: retry with other settings, extend, reuse the settings, start from the LoRA."""
+    """Buttons besides Stop and Try: extend, reuse the settings, start from the LoRA, resume automatically."""
     extra_steps = max(1, now.total // 2) if now.state == "finished" else 0
     resumes = None if now.state == "finished" else run.marks.resumes
-    retries = [each["title"] for each in now.retries]
-    return render("run_view", "actions", lacks_base(run, now), retries, extra_steps, _last_rate(run), bool(run.adapters()), resumes)
+    return render("run_view", "actions", extra_steps, _last_rate(run), bool(run.adapters()), resumes)
 
 
 def lacks_base(run: Run, now: Condition) -> bool:

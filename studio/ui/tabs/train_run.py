@@ -28,6 +28,7 @@ class RunView:
     picked: gr.State
     title: gr.HTML
     head: gr.HTML
+    help_first: gr.HTML
     try_it: gr.Button
     stop: gr.Button
     resume: gr.Button
@@ -53,7 +54,20 @@ class RunView:
         """Outputs of `show`."""
         buttons = [self.try_it, self.now, self.stop, self.resume]
         lists = [self.lists.queue, self.lists.listing, self.lists.removed]
-        return [self.title, self.head, *buttons, self.file, self.sample_grid, self.loss, self.log_fold, self.log, self.actions, self.start, *lists]
+        return [
+            self.title,
+            self.head,
+            self.help_first,
+            *buttons,
+            self.file,
+            self.sample_grid,
+            self.loss,
+            self.log_fold,
+            self.log,
+            self.actions,
+            self.start,
+            *lists,
+        ]
 
     @property
     def listing(self) -> gr.HTML:
@@ -82,13 +96,14 @@ class RunView:
         if run is None:
             hidden = gr.update(visible=False)
             first = gr.update(variant="primary", value="Start training")
-            return "", NO_RUN, hidden, hidden, hidden, hidden, "", "", "", hidden, "", "", first, "", "", removed.listing(workspace, "runs")
+            return "", NO_RUN, "", hidden, hidden, hidden, hidden, "", "", "", hidden, "", "", first, "", "", removed.listing(workspace, "runs")
         jobs, runs = run_state.newest_jobs(self.studio, owner), Run.all(workspace)
         now = run_state.condition(run, jobs.get(run.id))
         log = self.read_log(run)
         return (
             run_view.title(run, now),
             run_view.head(run, now),
+            run_view.help_first(run, now),
             gr.update(visible=bool(run.adapters()), variant="secondary" if now.can_resume else "primary"),
             gr.update(visible=now.state in ("running", "paused") and now.step > 0 and bool(run.config.samples.prompts)),
             gr.update(visible=now.state in run_state.BUSY, value="Remove from the queue" if now.state == "waiting" else "Stop"),
@@ -130,6 +145,7 @@ def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: g
     with gr.Column(elem_classes="pane", elem_id="run"):
         title = panel("", ("rename", "star"), elem_id="run-title")
         head = html(NO_RUN, elem_id="run-head")
+        help_first = panel("", ("retry", "copy"), elem_id="run-help")
         with gr.Row(elem_classes="toolbar"):
             try_it = gr.Button("Try it", variant="primary", visible=False, size="md", min_width=110, scale=0, elem_id="try-it")
             now = gr.Button("Generate now", visible=False, size="md", min_width=130, scale=0, elem_id="generate-now")
@@ -138,12 +154,16 @@ def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: g
         drawn = panel("", (), elem_id="generated-now")
         file = panel("", ("show_folder",), elem_id="run-file")
         sample_grid = panel("", ("use", "star_step"), elem_id="sample-grid")
-        loss = html("", elem_id="loss")
-        with gr.Accordion("Log", open=False, visible=False, elem_classes="fold", elem_id="run-log") as log_fold:
-            log = html("")
-        actions = panel("", ("retry", "extend", "copy", "start_from", "resume_automatically"), elem_id="run-actions")
+        with gr.Row(elem_classes="run-foot"):
+            loss = html("", elem_id="loss", min_width=320)
+            with gr.Column(min_width=320, elem_classes="bare"):
+                with gr.Accordion("Log", open=False, visible=False, elem_classes="fold", elem_id="run-log") as log_fold:
+                    log = html("")
+        actions = panel("", ("extend", "copy", "start_from", "resume_automatically"), elem_id="run-actions")
     lists = build_lists(studio)
-    view = RunView(studio, open_run, picked, title, head, try_it, stop, resume, now, file, sample_grid, loss, log_fold, log, actions, start, lists)
+    view = RunView(
+        studio, open_run, picked, title, head, help_first, try_it, stop, resume, now, file, sample_grid, loss, log_fold, log, actions, start, lists
+    )
     for changed in (open_run, job_changes):
         changed.change(view.show, view.inputs, view.outputs, **QUIET)
     _wire_now(view, job_changes, drawn)
@@ -267,7 +287,7 @@ def _wire_actions(view: RunView) -> None:
 
     view.actions.resume_automatically(resume_automatically, view.inputs, view.outputs, **QUIET)
     view.actions.extend(extend, view.inputs, view.outputs, **QUIET)
-    view.actions.retry(retry, view.open_run, view.open_run, **QUIET)
+    view.help_first.retry(retry, view.open_run, view.open_run, **QUIET)
 
 
 def _wire_try(view: RunView, tabs: gr.Tabs, requested: gr.State) -> None:
