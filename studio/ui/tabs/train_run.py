@@ -54,20 +54,8 @@ class RunView:
         """Outputs of `show`."""
         buttons = [self.try_it, self.now, self.stop, self.resume]
         lists = [self.lists.queue, self.lists.listing, self.lists.removed]
-        return [
-            self.title,
-            self.head,
-            self.help_first,
-            *buttons,
-            self.file,
-            self.sample_grid,
-            self.loss,
-            self.log_fold,
-            self.log,
-            self.actions,
-            self.start,
-            *lists,
-        ]
+        above = [self.title, self.head, self.help_first, *buttons, self.file]
+        return [*above, self.sample_grid, self.loss, self.log_fold, self.log, self.actions, self.start, *lists]
 
     @property
     def listing(self) -> gr.HTML:
@@ -156,14 +144,15 @@ def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: g
         sample_grid = panel("", ("use", "star_step"), elem_id="sample-grid")
         with gr.Row(elem_classes="run-foot"):
             loss = html("", elem_id="loss", min_width=320)
-            with gr.Column(min_width=320, elem_classes="bare"):
-                with gr.Accordion("Log", open=False, visible=False, elem_classes="fold", elem_id="run-log") as log_fold:
-                    log = html("")
+            with (
+                gr.Column(min_width=320, elem_classes="bare"),
+                gr.Accordion("Log", open=False, visible=False, elem_classes="fold", elem_id="run-log") as log_fold,
+            ):
+                log = html("")
         actions = panel("", ("extend", "copy", "start_from", "resume_automatically"), elem_id="run-actions")
     lists = build_lists(studio)
-    view = RunView(
-        studio, open_run, picked, title, head, help_first, try_it, stop, resume, now, file, sample_grid, loss, log_fold, log, actions, start, lists
-    )
+    above, below = (title, head, help_first, try_it, stop, resume, now, file), (sample_grid, loss, log_fold, log, actions)
+    view = RunView(studio, open_run, picked, *above, *below, start, lists)
     for changed in (open_run, job_changes):
         changed.change(view.show, view.inputs, view.outputs, **QUIET)
     _wire_now(view, job_changes, drawn)
