@@ -69,6 +69,7 @@ def test_a_run_is_renamed_starred_and_downloaded_and_publish_follows_it(open_pag
     newer.append({"kind": "stopped", "step": 120})
     page.get_by_role("tab", name="Train").click()
     page.locator(f"#run-list [data-click=open][data-run='{newer.id}']").click()
+    expect(name).to_have_value("Newer face")
     page.get_by_role("tab", name="Publish").click()
     expect(page.locator("#publish-reason")).to_contain_text("“Newer face” is not finished")
     page.get_by_role("tab", name="Generate").click()

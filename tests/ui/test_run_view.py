@@ -186,3 +186,12 @@ def test_the_card_of_a_run_names_what_it_is_and_shows_its_newest_sample_with_the
     shown = run_card.show(run, run_state.condition(run, None))
     assert f"sample/{run.id}/200/1" in shown and "&lt;Ink&gt;" in shown and "Finished, 200 steps" in shown and "★" in shown
     assert "small world · ohwx · " in shown
+
+
+def test_an_unfinished_run_can_be_set_to_resume_automatically(workspace):
+    run = finished_run(workspace)
+    assert "Resume automatically" not in run_view.actions(run, run_state.condition(run, None))
+    run.append({"kind": "started", "step": 200, "total": 300})
+    assert 'aria-checked="false" data-click="resume_automatically" data-resumes="yes"' in run_view.actions(run, run_state.condition(run, None))
+    run.resume_automatically(True)
+    assert 'aria-checked="true" data-click="resume_automatically" data-resumes="no"' in run_view.actions(run, run_state.condition(run, None))

@@ -30,7 +30,7 @@ class RunCard:
 def make(run: Run, now: Condition) -> RunCard:
     config, marks = run.config, run.marks
     facts = (base_title(config), config.dataset.trigger_word, format_date(run.snapshot["created"]))
-    return RunCard(run.id, run.title, now.state, state_text(now), cover(run), tuple(fact for fact in facts if fact), marks.starred)
+    return RunCard(run.id, run.title, now.state, state_text(now), cover(run, config), tuple(fact for fact in facts if fact), marks.starred)
 
 
 def show(run: Run, now: Condition) -> str:
@@ -47,13 +47,13 @@ def state_text(now: Condition) -> str:
     return f"{WORDS[now.state]}, step {now.step:,} of {now.total:,}"
 
 
-def cover(run: Run) -> str:
+def cover(run: Run, config: TrainConfig | None = None) -> str:
     """Address of the newest sample of a prompt with the trigger word, or of any prompt; empty without samples."""
     samples = run.samples()
     if not samples:
         return ""
-    config, newest = run.config, max(samples)
-    return files.url("sample", run.id, newest, min(main_row(config), len(samples[newest]) - 1))
+    newest = max(samples)
+    return files.url("sample", run.id, newest, min(main_row(config or run.config), len(samples[newest]) - 1))
 
 
 def main_row(config: TrainConfig) -> int:

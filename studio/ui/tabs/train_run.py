@@ -271,7 +271,7 @@ def _wire_actions(view: RunView) -> None:
 
     @show_errors
     def resume_automatically(run_id: str | None, picked: list[str], request: gr.Request, event: gr.EventData) -> tuple:
-        shown_run(studio.workspace(request), run_id).resume_automatically(event.value is True)
+        shown_run(studio.workspace(request), run_id).resume_automatically(event.resumes == "yes")
         return view.show(run_id, picked, request)
 
     view.actions.resume_automatically(resume_automatically, view.inputs, view.outputs, **QUIET)
