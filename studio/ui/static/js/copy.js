@@ -12,7 +12,7 @@ function select(element) {
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest("[data-copy]");
   if (!button) return;
-  const label = button.textContent;
+  button.dataset.label ??= button.textContent;
   try {
     await navigator.clipboard.writeText(button.dataset.copy);
     button.textContent = "Copied";
@@ -21,6 +21,6 @@ document.addEventListener("click", async ({ target }) => {
     button.textContent = "Selected: press Ctrl+C";
   }
   setTimeout(() => {
-    button.textContent = label;
+    button.textContent = button.dataset.label;
   }, SHOWN_MS);
 });
