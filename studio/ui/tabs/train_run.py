@@ -142,13 +142,9 @@ def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: g
         drawn = panel("", (), elem_id="generated-now")
         file = panel("", ("show_folder",), elem_id="run-file")
         sample_grid = panel("", ("use", "star_step"), elem_id="sample-grid")
-        with gr.Row(elem_classes="run-foot"):
-            loss = html("", elem_id="loss", min_width=320)
-            with (
-                gr.Column(min_width=320, elem_classes="bare"),
-                gr.Accordion("Log", open=False, visible=False, elem_classes="fold", elem_id="run-log") as log_fold,
-            ):
-                log = html("")
+        loss = html("", elem_id="loss")
+        with gr.Accordion("Log", open=False, visible=False, elem_classes="fold", elem_id="run-log") as log_fold:
+            log = html("")
         actions = panel("", ("extend", "copy", "start_from", "resume_automatically"), elem_id="run-actions")
     lists = build_lists(studio)
     above, below = (title, head, help_first, try_it, stop, resume, now, file), (sample_grid, loss, log_fold, log, actions)
