@@ -1,5 +1,6 @@
 """View of one training run: name, state, LoRA file, sample grid, loss, log and actions."""
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,12 @@ def head(run: Run, now: Condition) -> str:
 
 def file(run: Run, local: bool, message: str = "") -> str:
     """Download of the newest LoRA. `local`: the page is on the studio's computer, so its folder can be opened and its path is shown."""
-    saved = run.adapters()
+    saved = downloads(run)
     if not saved:
         return ""
-    step, path = saved[-1]
-    return render("run_view", "file", _download(run, step, path), step_label(step), str(path) if local else "", platform.has_file_manager(), message)
+    newest = max(saved)
+    path = str(run.adapter_at(newest)) if local else ""
+    return render("run_view", "file", saved[newest], step_label(newest), path, platform.has_file_manager(), message)
 
 
 def recipe_now(run: Run) -> Recipe:
@@ -95,8 +97,14 @@ def drawn(run: Run, job: Job) -> str:
     return render("parts", "notice", message, "" if job.unfinished else "warn")
 
 
-def _download(run: Run, step: int, path: Path) -> Download:
-    return Download(files.url("adapter", run.id, step), size(path.stat().st_size))
+def downloads(run: Run) -> dict[int, Download]:
+    """Step -> its LoRA file."""
+    found = {}
+    for step, path in run.adapters():
+        # The training process deletes those that it saved for images only.
+        with contextlib.suppress(FileNotFoundError):
+            found[step] = Download(files.url("adapter", run.id, step), size(path.stat().st_size))
+    return found
 
 
 def log(file: Path) -> str:
@@ -151,11 +159,9 @@ def sample_grid(run: Run, now: Condition) -> str:
         if now.state not in BUSY:
             return ""
         return render("run_view", "samples_pending", "once training has started" if now.state == "waiting" else "in a moment")
-    config, marks, saved = run.config, run.marks, dict(run.adapters())
+    config, marks, saved = run.config, run.marks, downloads(run)
     steps = shown_steps(list(samples), marks.starred_steps)
-    columns = [
-        Column(step, step_label(step), _download(run, step, saved[step]) if step in saved else None, step in marks.starred_steps) for step in steps
-    ]
+    columns = [Column(step, step_label(step), saved.get(step), step in marks.starred_steps) for step in steps]
     word = config.dataset.trigger_word
     rows = []
     for index, template in enumerate(config.samples.prompts):
