@@ -30,6 +30,8 @@ CONTAINER_LIMITS = (
 )
 """(folder, limit file, usage file) of Linux control groups, version 2 and 1."""
 
+OOM_COUNTERS = (Path("/proc/vmstat"), CGROUPS / "memory.events", CGROUPS / "memory" / "memory.oom_control")
+"""Files with a line "oom_kill <number>": of the machine since Linux 4.13, of control groups version 2 and 1."""
 MADV_PAGEOUT = 21
 """madvise(2), since Linux 5.4."""
 
@@ -268,6 +270,15 @@ def free_memory() -> int:
             # No limit: the file is missing, or contains "max".
             continue
     return max(0, free)
+
+
+def oom_kills() -> int:
+    """How many processes Linux has ended because RAM ran out, on this machine and in this container; 0 where it does not count them."""
+    total = 0
+    for file in OOM_COUNTERS:
+        with contextlib.suppress(OSError, ValueError):
+            total += sum(int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith("oom_kill "))
+    return total
 
 
 def limit_self(memory_bytes: int, largest_file_bytes: int) -> None:

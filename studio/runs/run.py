@@ -1,9 +1,10 @@
 """Run: one directory with everything needed to train the same LoRA again. No torch.
 
-    config.json  asked.json  dataset/{dataset.json,pictures/}  start.safetensors  events.jsonl  samples/<step>/  checkpoints/
+    config.json  asked.json  marks.json  dataset/{dataset.json,pictures/}  start.safetensors  events.jsonl  samples/<step>/  checkpoints/
     adapters/step-<step>.safetensors
 
-config.json holds the resolved config, asked.json the requested one, before automatic choices. Only the holder of the lock, the training
+config.json holds the resolved config, asked.json the requested one, before automatic choices; marks.json holds what the user can change at any
+time (marks.py). Only the holder of the lock, the training
 process, writes events.jsonl. `stop` and `pause` are empty files that request these actions; `draw` holds requested images (image_requests.py).
 """
 
@@ -21,7 +22,11 @@ from studio.core import damage
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.workspace import FOOTPRINTS, OWNERS, RUNS, TRIALS, Workspace, write_atomically
+from studio.datasets.importing.images import clean_text
+from studio.runs import marks
+from studio.runs.marks import Marks
 
+LONGEST_NAME = 120
 ADAPTER_NAME = re.compile(r"step-(\d{6})\.safetensors")
 STATE_AFTER = {
     "started": "running",
@@ -152,7 +157,42 @@ class Run:
 
     @property
     def title(self) -> str:
+        """Name on the page and in messages, which the user can change."""
+        return self.marks.name or self.original_title
+
+    @property
+    def original_title(self) -> str:
+        """Title at creation, which is part of the adapter file: a new name does not change the file's bytes."""
         return self.snapshot["title"]
+
+    @property
+    def short_title(self) -> str:
+        """The title without the settings and the date of an automatic name, for a repository or a model card."""
+        return self.original_title if self.marks.automatic else self.title
+
+    @property
+    def marks(self) -> Marks:
+        return marks.read(self.path)
+
+    def rename(self, name: str) -> None:
+        """Give the run another name; StudioError if it is empty."""
+        name = clean_text(name, LONGEST_NAME)
+        if not name:
+            raise StudioError(f"A run needs a name of 1 to {LONGEST_NAME} characters; {self.title!r} keeps its name.")
+        if name != self.title:
+            marks.change(self.path, name=name, automatic=False)
+
+    def star(self, starred: bool) -> None:
+        marks.change(self.path, starred=starred)
+
+    def star_step(self, step: int, starred: bool) -> None:
+        """Star a checkpoint, or remove its star."""
+        others = [each for each in self.marks.starred_steps if each != step]
+        marks.change(self.path, starred_steps=tuple(sorted([*others, step] if starred else others)))
+
+    def resume_automatically(self, resumes: bool) -> None:
+        """Whether training resumes without a click after it ended unexpectedly."""
+        marks.change(self.path, resumes=resumes)
 
     def append(self, event: dict) -> None:
         """Append one event, in a single write call per line, so that readers rarely see a partial line and skip it."""

@@ -9,6 +9,8 @@ from studio.config.fields import Leaf
 from studio.core.errors import StudioError
 
 MOST_RUNS = 20
+IN_EVERY_NAME = ("lora.rank", "lora.alpha", "training.max_train_steps")
+"""Settings that an automatic name contains; alpha follows the rank. See creation.automatic_name."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ def strip_settings(title: str, settings: Sequence[str]) -> str:
     names = tuple(setting_label(f"{setting.partition('=')[0]}=") + " " for setting in settings)
     first, *rest = title.split(", ")
     return ", ".join([first, *(part for part in rest if not part.startswith(names))])
+
+
+def note(settings: Sequence[str]) -> str:
+    """Labels of the settings that an automatic name does not contain anyway."""
+    return ", ".join(setting_label(each) for each in settings if each.partition("=")[0].strip() not in IN_EVERY_NAME)
 
 
 def setting_label(setting: str) -> str:

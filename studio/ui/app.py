@@ -26,7 +26,7 @@ from studio.ui.policy import Scope
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import dataset, generate, publish, train
 from studio.ui.tabs.generate_history import KIND
-from studio.ui.tabs.generate_stack import choices
+from studio.ui.tabs.generate_stack import choices, own_runs
 from studio.ui.theme import STYLES, theme
 from studio.ui.waiting import PAGE_SLOTS, SEATS
 
@@ -65,7 +65,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
             with gr.Tab(train.TITLE, id="train") as train_tab:
                 training = train.build(studio, rooms, chosen, jobs.progress, requested, open_run)
             with gr.Tab(publish.TITLE, id="publish"):
-                publishing = publish.build(studio, rooms, jobs.states)
+                publishing = publish.build(studio, rooms, jobs.states, open_run)
         bar = job_bar.build(studio, rooms)
         endpoints.add(studio)
         poll_jobs(studio, app, jobs, bar)
@@ -112,13 +112,14 @@ def refresh_loras(studio: Studio, app: Page, jobs: JobStates, generating: genera
         known = gr.update(choices=bases.choices(workspace))
         loras = choices(workspace)
         own = any(not ref.startswith("starter:") for _, ref in loras)
-        return render("generate", "head", own), gr.update(choices=loras), known, known
+        cards = own_runs(studio, studio.owner(request))
+        return render("generate", "head", own), cards, gr.update(choices=loras), known, known
 
     def list_images(request: gr.Request):
         workspace = studio.workspace(request)
         return history.strip(workspace), listing(workspace, KIND), *list_loras(request)
 
-    listed = [generating.head, generating.choices, generating.base, training_base]
+    listed = [generating.head, generating.own, generating.choices, generating.base, training_base]
     jobs.states.change(list_loras, None, listed, **QUIET)
     app.load(list_images, None, [generating.strip, generating.removed, *listed], **QUIET)
 

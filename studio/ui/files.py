@@ -33,7 +33,7 @@ NOT_FOUND = "This file does not exist, or no longer exists."
 
 def url(kind: str, *parts: object) -> str:
     """Address of a file: image/<id>, picture/<dataset>/<sha> (and thumb/..., mask/...), sample/<run>/<step>/<row>, builtin/<path>;
-    dataset/<id> is a zip of a dataset, published/<name> a zip from the Publish tab.
+    adapter/<run>/<step> is a LoRA, dataset/<id> a zip of a dataset, published/<name> a zip from the Publish tab.
 
     Relative, so that it works behind a path prefix.
     """
@@ -71,6 +71,8 @@ def routes(studio: Studio) -> list[Route]:
             return PlainTextResponse(str(error), status_code=404, headers=HEADERS)
         if not path.is_file():
             return PlainTextResponse(NOT_FOUND, status_code=404, headers=HEADERS)
+        if path.suffix == ".safetensors":
+            return FileResponse(path, filename=adapter_name(Run(path.parents[1]), path), headers=HEADERS | {"Cache-Control": "no-store"})
         if path.suffix == ".zip":
             return FileResponse(path, filename=path.name, headers=HEADERS | {"Cache-Control": "no-store"})
         return FileResponse(path, headers=HEADERS)
@@ -85,6 +87,11 @@ def find_address(workspace: Workspace, address: str) -> Path:
     if path is None or not path.is_file():
         raise StudioError(NOT_FOUND)
     return path
+
+
+def adapter_name(run: Run, path: Path) -> str:
+    """File name of a downloaded LoRA: the run's name and the step."""
+    return f"{slug(run.title.replace(',', ''), 'lora')}-{int(path.stem.removeprefix('step-'))}.safetensors"
 
 
 def find(workspace: Workspace, parts: list[str]) -> Path:
@@ -109,6 +116,10 @@ def find(workspace: Workspace, parts: list[str]) -> Path:
             samples = Run.open(workspace, run_id).samples().get(int(step), [])
             if int(row) < len(samples):
                 return samples[int(row)]
+        case ["adapter", run_id, step] if step.isdigit():
+            saved = dict(Run.open(workspace, run_id).adapters())
+            if int(step) in saved:
+                return saved[int(step)]
         case ["builtin", folder, *rest] if folder in SHIPPED and rest:
             path = builtin.HERE.joinpath(folder, *rest).resolve()
             if path.is_relative_to(builtin.HERE / folder) and path.suffix == ".png":

@@ -4,6 +4,7 @@ import pytest
 
 from studio import config
 from studio.config import TrainConfig, fields
+from studio.config.samples import SamplesConfig
 from studio.core.errors import StudioError
 
 
@@ -95,3 +96,20 @@ def test_replacing_a_leaf_validates_the_whole():
     assert fields.get(changed, "lora.rank") == 4
     with pytest.raises(StudioError, match="known settings"):
         fields.replace(TrainConfig(), {"lora.ranks": 4})
+
+
+@pytest.mark.parametrize(
+    ("total", "every", "columns"),
+    [
+        (160, None, [16, 40, 80, 120, 160]),
+        (1500, None, [150, 375, 750, 1125, 1500]),
+        (60, None, [15, 30, 45, 60]),
+        (16, None, [16]),
+        (1, None, [1]),
+        (600, 250, [250, 500, 600]),
+        (500, 250, [250, 500]),
+        (100, 250, [100]),
+    ],
+)
+def test_the_sample_grid_has_columns_at_shares_of_the_steps_or_every_n_steps(total, every, columns):
+    assert SamplesConfig(every=every).columns(total) == columns

@@ -20,6 +20,7 @@ from studio.core.locks import FileLock
 from studio.generation import generator
 from studio.jobs import worker
 from studio.jobs.queue import Jobs
+from studio.jobs.training_process import MAX_RESUMES
 from studio.jobs.worker import Worker
 from studio.runs import library
 from studio.runs.creation import create_run, repeat_run
@@ -124,6 +125,31 @@ def test_wishes_left_over_from_before_do_not_stop_a_new_training(home, jobs, run
     job = jobs.submit("local", "train", {"run": run.id})
     turn_until(Worker(home), over(jobs, job))
     assert jobs.get(job.id).state == "done"
+
+
+def test_a_training_that_linux_ended_for_lack_of_ram_says_so_and_what_helps(home, jobs, run, training, tmp_path, monkeypatch):
+    counter = tmp_path / "vmstat"
+    counter.write_text("nr_free_pages 7\noom_kill 3\n")
+    monkeypatch.setattr(platform, "OOM_COUNTERS", (counter, tmp_path / "missing"))
+    training("killed")
+    job = jobs.submit("local", "train", {"run": run.id})
+    resident_worker = Worker(home)
+    turn_until(resident_worker, lambda: jobs.get(job.id).done >= 5)
+    counter.write_text("nr_free_pages 7\noom_kill 4\n")
+    turn_until(resident_worker, over(jobs, job))
+    ended = jobs.get(job.id)
+    assert ended.state == "failed" and "ran out of RAM" in ended.error and "signal" not in ended.error
+    assert run.state == "failed" and run.retries()[0]["title"] in ended.error, "a button for the change that helps"
+
+
+@pytest.mark.parametrize(("asked", "attempts"), [(True, MAX_RESUMES + 1), (False, 1)])
+def test_a_run_resumes_by_itself_where_that_was_asked_for_and_not_endlessly(home, jobs, run, training, asked, attempts):
+    run.resume_automatically(asked)
+    training("killed")
+    jobs.submit("local", "train", {"run": run.id}, key=run.job_key)
+    resident_worker = Worker(home)
+    turn_until(resident_worker, lambda: resident_worker.training is None and not jobs.list(states=("waiting", "running")))
+    assert [job.state for job in jobs.list(kinds=("train",))] == ["interrupted"] * attempts
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from studio.runs.library import AdapterInfo
 from studio.runs.run import Run
 from studio.ui import files
 from studio.ui.components import bases as base_list
+from studio.ui.components import run_card
 from studio.ui.components.html import empty
 from studio.ui.components.templates import render
 
@@ -130,10 +131,7 @@ def cover(adapter: AdapterInfo) -> str:
     if source == "starter":
         shipped = builtin.LORAS_DIR / f"{name}.png"
         return files.shipped_url(shipped) if shipped.exists() else ""
-    if source == "run":
-        samples = Run(adapter.path.parents[1]).samples()
-        return files.url("sample", adapter.path.parents[1].name, max(samples), 0) if samples else ""
-    return ""
+    return run_card.cover(Run(adapter.path.parents[1])) if source == "run" else ""
 
 
 def starter_rows(weights: dict[str, float] | None = None) -> list[Row]:

@@ -5,7 +5,7 @@ import gradio as gr
 from studio.core.errors import StudioError
 from studio.runs import comparison
 from studio.runs.run import Run
-from studio.ui.components import compare_view
+from studio.ui.components import compare_view, run_state
 from studio.ui.components.html import heading, html, notice
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
@@ -18,6 +18,7 @@ def build_compare(studio: Studio, workbench: gr.Row, listing: gr.HTML, picked: g
             html(render("train", "comparison_title"))
             back = gr.Button("Back to the runs", size="md", min_width=140, scale=0, elem_id="compare-back")
         message = html("")
+        cards = html("", elem_id="compare-cards")
         html(heading("Settings that differ"))
         table = html("", elem_id="compare-settings")
         html(heading("Loss, smoothed"))
@@ -38,12 +39,13 @@ def build_compare(studio: Studio, workbench: gr.Row, listing: gr.HTML, picked: g
         try:
             runs = existing(ids, request)
         except StudioError as error:
-            return *shown, notice(str(error), "bad"), "", "", gr.update(choices=[], value=None), ""
+            return *shown, notice(str(error), "bad"), "", "", "", gr.update(choices=[], value=None), ""
         steps = compare_view.steps(runs)
         first = steps[0][1] if steps else None
         return (
             *shown,
             "",
+            compare_view.cards(runs, run_state.newest_jobs(studio, studio.owner(request))),
             compare_view.table(runs),
             compare_view.curves(runs),
             gr.update(choices=steps, value=first, visible=len(steps) > 1),
@@ -56,6 +58,6 @@ def build_compare(studio: Studio, workbench: gr.Row, listing: gr.HTML, picked: g
         except StudioError as error:
             return notice(str(error), "bad")
 
-    listing.compare(compare, picked, [workbench, comparison_column, message, table, curves, step, samples], **QUIET)
+    listing.compare(compare, picked, [workbench, comparison_column, message, cards, table, curves, step, samples], **QUIET)
     step.input(choose_step, [picked, step], samples, **QUIET)
     back.click(lambda: (gr.update(visible=True), gr.update(visible=False)), None, [workbench, comparison_column], **QUIET)

@@ -18,11 +18,12 @@ TITLE = "Generate"
 
 @dataclass(frozen=True)
 class Generate:
-    """The components that the page refreshes: its introduction, the history, what was removed from it, and the two dropdowns."""
+    """The components that the page refreshes: its introduction, the history, what was removed from it, the owner's LoRAs and the two dropdowns."""
 
     head: gr.HTML
     strip: gr.HTML
     removed: gr.HTML
+    own: gr.HTML
     choices: gr.Dropdown
     base: gr.Dropdown
     generate: dict[str, Any]
@@ -40,4 +41,4 @@ def build(studio: Studio, rooms: gr.Tabs, requested: gr.State) -> Generate:
     wire_adding(studio, workbench, requested, images.regenerate)
     wire_base(studio, workbench)
     workbench.make_own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
-    return Generate(workbench.head, workbench.strip, workbench.removed, workbench.choices, workbench.settings.base, images.event)
+    return Generate(workbench.head, workbench.strip, workbench.removed, workbench.own, workbench.choices, workbench.settings.base, images.event)

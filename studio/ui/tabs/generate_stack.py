@@ -10,10 +10,14 @@ from pydantic import SecretStr
 from studio.core.workspace import Workspace
 from studio.jobs.queue import Job
 from studio.runs import library
+from studio.runs.run import Run
+from studio.ui.components import run_card, run_state
 from studio.ui.components.following import SKIP, Followed, Following
-from studio.ui.components.html import html, notice, notices
+from studio.ui.components.html import html, notice, notices, panel
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, show_errors
 
+MAX_CARDS = 12
 SOURCES = {"starter": "starter", "run": "yours", "file": "from a file", "hub": "from the Hub"}
 
 
@@ -37,10 +41,20 @@ class StackRequest:
     """Makes the same request twice a new one."""
 
 
-def build_adding(studio: Studio, requested: gr.State) -> gr.Dropdown:
-    """Widgets that put a StackRequest into `requested`; returns the dropdown so that new LoRAs can be listed."""
+def own_runs(studio: Studio, owner: str) -> str:
+    """Cards of the runs that have a LoRA, starred ones first, then the newest; the dropdown below lists all."""
+    jobs = run_state.newest_jobs(studio, owner)
+    runs = [run for run in Run.all(studio.home.workspace(owner)) if run.latest_adapter()]
+    first = sorted(runs, key=lambda run: not run.marks.starred)[:MAX_CARDS]
+    cards = [run_card.make(run, run_state.condition(run, jobs.get(run.id))) for run in first]
+    return render("run_card", "picker", cards, "add", "Your LoRAs") if cards else ""
+
+
+def build_adding(studio: Studio, requested: gr.State) -> tuple[gr.HTML, gr.Dropdown]:
+    """Widgets that put a StackRequest into `requested`; returns the cards and the dropdown, in which new LoRAs are listed."""
     starters = [(label(adapter), adapter.ref) for adapter in library.starters()]
     with gr.Accordion("Add a LoRA", open=False, elem_classes="fold", elem_id="add-lora"):
+        own = panel("", ("add",), elem_id="add-own")
         chosen = gr.Dropdown(starters, value=None, label="Yours and starters", filterable=True, elem_id="add-mine")
         repo = gr.Textbox(label="Hugging Face Hub repository", placeholder="owner/name", max_lines=1)
         with gr.Row():
@@ -53,6 +67,9 @@ def build_adding(studio: Studio, requested: gr.State) -> gr.Dropdown:
 
     following = Following(studio, lambda _, jobs, request: show_added(studio, jobs), [requested, message])
     inputs, outputs = [following.followed], [*following.state, message]
+
+    def add_own(event: gr.EventData) -> StackRequest:
+        return StackRequest((f"run:{event.run}",))
 
     @show_errors
     def from_files(followed: Followed | None, files, request: gr.Request):
@@ -74,7 +91,8 @@ def build_adding(studio: Studio, requested: gr.State) -> gr.Dropdown:
     chosen.input(lambda ref: (StackRequest((ref,)), None), chosen, [requested, chosen], **QUIET)
     upload.upload(from_files, [*inputs, upload], outputs, **QUIET)
     gr.on([download.click, repo.submit], from_hub, [*inputs, repo, file, revision], outputs, **QUIET)
-    return chosen
+    own.add(add_own, None, requested, **QUIET)
+    return own, chosen
 
 
 def show_added(studio: Studio, jobs: Sequence[Job]) -> tuple:

@@ -33,6 +33,7 @@ class Workbench:
     generation_message: gr.HTML
     stack: gr.HTML
     undo: gr.Button
+    own: gr.HTML
     choices: gr.Dropdown
     make_own: gr.Button
     base_image: gr.HTML
@@ -81,7 +82,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
                 html(render("generate", "list_head"))
                 stack = panel(lora_list.show(first_rows), ("toggle", "weigh", "drop", "switch"), elem_id="stack")
                 undo = gr.Button("Undo", size="sm", visible=False)
-                choices = build_adding(studio, requested)
+                own, choices = build_adding(studio, requested)
             make_own = gr.Button("Make your own", variant="secondary", elem_id="make-your-own")
         with gr.Column(scale=11, min_width=320, elem_classes="first-on-phone"):
             base_image, stack_image = _images()
@@ -103,6 +104,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
         generation_message=generation_message,
         stack=stack,
         undo=undo,
+        own=own,
         choices=choices,
         make_own=make_own,
         base_image=base_image,

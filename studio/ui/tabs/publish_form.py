@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from studio.core.errors import validated
+from studio.ui.components.html import html
 from studio.ui.studio import Studio
 from studio.ui.tabs.publish_licence import LicenceFields, build_licence
 
@@ -26,8 +27,15 @@ PUBLIC, PRIVATE = "Public", "Private"
 @dataclass(frozen=True)
 class PublishForm:
     adapter: gr.Dropdown
+    picked: gr.State
+    """Whether the user chose the run in the dropdown."""
+    reason: gr.HTML
+    """Why the chosen run is not the one that the Train tab shows."""
+    card: gr.HTML
     step: gr.Dropdown
     repo: gr.Textbox
+    proposed: gr.State
+    """The repository name that was proposed; another one was typed."""
     visibility: gr.Radio
     licence: LicenceFields
     rights: gr.Dropdown
@@ -48,6 +56,7 @@ class PublishForm:
 
 def build_form(studio: Studio) -> PublishForm:
     adapter = gr.Dropdown([], label="LoRA", elem_id="publish-adapter", filterable=False)
+    reason, card = html("", elem_id="publish-reason"), html("", elem_id="publish-card")
     step = gr.Dropdown([], label="Checkpoint", info=STEP_HELP, elem_id="publish-step", filterable=False, visible=False)
     repo = gr.Textbox(
         label="Repository name",
@@ -66,7 +75,24 @@ def build_form(studio: Studio) -> PublishForm:
         stated_by = gr.Textbox(label="Your name", info="Author of the rights statement on the model card.", max_length=120)
         base_licence = gr.Textbox(label="Licence of the base model", info="Only if the base is your own file or folder.", max_length=200)
         update = gr.Checkbox(False, label="Update an existing repository", info="Adds a new version where this run was published before.")
-    return PublishForm(adapter, step, repo, visibility, licence, rights, confirmed, title, description, stated_by, base_licence, update)
+    return PublishForm(
+        adapter,
+        gr.State(False),
+        reason,
+        card,
+        step,
+        repo,
+        gr.State(None),
+        visibility,
+        licence,
+        rights,
+        confirmed,
+        title,
+        description,
+        stated_by,
+        base_licence,
+        update,
+    )
 
 
 def build_request(

@@ -10,7 +10,6 @@ from studio.core.workspace import Workspace, slug
 from studio.families import bases
 from studio.families.facts import Licence
 from studio.publishing import licensing
-from studio.runs import library
 from studio.runs.run import Run
 from studio.ui.components.html import facts, html, notice
 from studio.ui.components.templates import render
@@ -65,8 +64,8 @@ def base_of(workspace: Workspace, ref: str) -> tuple[str, Licence | None]:
 
 
 def repo_name(workspace: Workspace, ref: str) -> str:
-    """Repository name for the Hub: the LoRA's title, with the prefix that the licence of its base requires."""
-    title, (_, licence) = library.find(workspace, ref).title, base_of(workspace, ref)
+    """Repository name for the Hub: the run's title, with the prefix that the licence of its base requires."""
+    title, (_, licence) = Run.open(workspace, ref.removeprefix("run:").partition("@")[0]).short_title, base_of(workspace, ref)
     prefix = licence.name_prefix if licence else ""
     return slug(title if title.lower().startswith(prefix.lower()) else f"{prefix} {title}")
 

@@ -43,5 +43,6 @@ def fill_from_runs(studio: Studio, view: RunView, open_run: gr.State, chosen: gr
         return fill(workspace, run, dataset_id, {"lora.start_from": f"run:{run.id}@{step}"}, message)
 
     outputs = [chosen, *form.outputs]
-    view.actions.copy(copy_settings, [open_run, form.dataset], outputs, **QUIET)
+    for panel in (view.help_first, view.actions):
+        panel.copy(copy_settings, [open_run, form.dataset], outputs, **QUIET)
     view.actions.start_from(start_from, [open_run, form.dataset], outputs, **QUIET)

@@ -3,6 +3,7 @@
 import "./compiled.js";
 import "./about.js";
 import "./captions.js";
+import "./copy.js";
 import "./drafts.js";
 import "./drop.js";
 import "./generate.js";

@@ -1,0 +1,26 @@
+/* Buttons with data-copy copy that text and say so for a moment. Where the browser has no clipboard, the text beside them is selected. */
+
+const SHOWN_MS = 1500;
+
+function select(element) {
+  const range = document.createRange();
+  range.selectNodeContents(element);
+  getSelection().removeAllRanges();
+  getSelection().addRange(range);
+}
+
+document.addEventListener("click", async ({ target }) => {
+  const button = target.closest("[data-copy]");
+  if (!button) return;
+  button.dataset.label ??= button.textContent;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+  } catch {
+    select(button.previousElementSibling);
+    button.textContent = "Selected: press Ctrl+C";
+  }
+  setTimeout(() => {
+    button.textContent = button.dataset.label;
+  }, SHOWN_MS);
+});
