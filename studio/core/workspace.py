@@ -1,8 +1,9 @@
 """Paths on disk: one Home per installation, one Workspace per owner. All paths are created here.
 
-Home/studio.db, logs/, trials/, owners/<owner>/{datasets,runs,adapters,images,presets,published,trash}/
+Home/studio.db, identity, logs/, trials/, owners/<owner>/{datasets,runs,adapters,images,presets,published,trash}/
 """
 
+import hashlib
 import json
 import os
 import re
@@ -170,6 +171,8 @@ class Home:
             root = platformdirs.user_data_path("lora-studio")
         self.root = Path(root).expanduser().resolve()
         self.database = self.root / "studio.db"
+        self.identity = self.root / "identity"
+        """File with a random id of this installation."""
         self.logs = self.root / "logs"
         _make_folder(self.logs)
 
@@ -177,3 +180,17 @@ class Home:
         if not PLAIN_ID.fullmatch(owner) or ".." in owner:
             raise StudioError(f"{owner[:60]!r} cannot own a workspace; names are lower-case letters, digits, '-', '_' and '.'.")
         return Workspace(self.root / OWNERS / owner, owner)
+
+    def drafts_key(self, owner: str) -> str:
+        """Name under which a browser keeps the unsaved text of one owner of this installation. It tells neither name."""
+        return hashlib.sha256(f"{self._identify()}:{owner}".encode()).hexdigest()[:32]
+
+    def _identify(self) -> str:
+        try:
+            known = self.identity.read_text(encoding="ascii")
+            if re.fullmatch(r"[0-9a-f]{32}", known):
+                return known
+        except (OSError, UnicodeDecodeError):
+            pass
+        write_atomically(self.identity, secrets.token_hex(16).encode())
+        return self.identity.read_text(encoding="ascii")

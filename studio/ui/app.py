@@ -1,13 +1,16 @@
 """The page: frame, four tabs and job bar. It shows and controls; nothing here computes, and torch is never imported."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
 
 from studio import doctor
 from studio.core.access import Access
+from studio.core.errors import StudioError
 from studio.core.workspace import Home
 from studio.jobs.queue import Jobs
 from studio.ui import files
@@ -18,6 +21,7 @@ from studio.ui.components.html import html
 from studio.ui.components.templates import render
 from studio.ui.gate import Gate
 from studio.ui.page import Page
+from studio.ui.policy import Scope
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import dataset, generate, publish, train
 from studio.ui.tabs.generate_stack import choices
@@ -117,10 +121,19 @@ def advise(home: Home) -> str:
     return render("frame", "advice", [(kinds[each.level], each.message, each.fix) for each in problems])
 
 
+def drafts_key(studio: Studio, scope: Scope) -> str:
+    """The name for the caller's drafts; empty where the browser keeps no cookie, so that there is no owner."""
+    try:
+        return studio.home.drafts_key(studio.access.owner(HTTPConnection(scope)))
+    except StudioError:
+        return ""
+
+
 def launch_arguments(studio: Studio, browser: bool = False) -> dict[str, Any]:
     """Arguments of `Blocks.launch`: the theme, the gate in front, our own file routes, no run history."""
     access = studio.access
-    gate = Middleware(Gate, hosts=access.hosts, space=access.mode == "space", script=files.script_url())
+    drafts = functools.partial(drafts_key, studio)
+    gate = Middleware(Gate, hosts=access.hosts, space=access.mode == "space", script=files.script_url(), drafts=drafts)
     return {
         "theme": theme(),
         "css_paths": STYLES,

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from studio.core.access import VISITOR_HEADER
@@ -32,7 +32,7 @@ class Gate:
 
     `hosts` are allowed besides this computer's loopback names with the port of the listening socket. On a Space the gate also gives
     each visitor a cookie, and identifies the visitor to the studio in a header that a client cannot set. `script` is the address of the
-    page's own script; see policy.py.
+    page's own script, and `drafts` gives the name for the caller's drafts; see policy.py.
     """
 
     def __init__(
@@ -41,10 +41,11 @@ class Gate:
         hosts: Iterable[str] = (),
         space: bool = False,
         script: str = "",
+        drafts: Callable[[Scope], str] = lambda _: "",
         max_upload_bytes: int = 2 * 1024**3,
         max_body_bytes: int = 8 * 1024**2,
     ):
-        self.app = Policy(app, script, space)
+        self.app = Policy(app, script, space, drafts)
         self.hosts = {host.lower() for host in hosts}
         self.space = space
         self.max_upload_bytes = max_upload_bytes

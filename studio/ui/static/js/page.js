@@ -2,6 +2,7 @@
 
 import "./compiled.js";
 import "./captions.js";
+import "./drafts.js";
 import "./drop.js";
 import "./generate.js";
 import "./masks.js";
