@@ -13,6 +13,7 @@ from studio.ui import files
 from studio.ui.components.html import html, notice, panel
 from studio.ui.components.removed import build_removed, listing
 from studio.ui.components.templates import render
+from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio, show_errors
 
 SUBJECTS = [("A style", "style"), ("A character or person", "character"), ("A product, object or outfit", "object")]
@@ -25,12 +26,13 @@ CONSENT = "This person agreed that I may train on these images and share the res
 
 @dataclass(frozen=True)
 class NewDataset:
-    """For the page: call `load` with `chosen` on page load, with the outputs `opened`."""
+    """For the page: `load(dataset id, request)` gives the values of `opened`; `drafted` are the fields that the browser keeps as drafts."""
 
     load: Callable
     opened: list
     removed: gr.HTML
     """Removed datasets, to be placed at the end of the tab."""
+    drafted: DraftedForm
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def build_new(studio: Studio, chosen: gr.State) -> NewDataset:
     def load(dataset_id: str | None, request: gr.Request) -> tuple:
         return show(studio.workspace(request), dataset_id)
 
-    return NewDataset(load, opened, parts.removed)
+    drafted = DraftedForm("new-dataset", {"title": parts.title, "subject": parts.subject, "person": parts.person})
+    return NewDataset(load, opened, parts.removed, drafted)
 
 
 def _build_parts(studio: Studio) -> Parts:
@@ -108,7 +111,7 @@ def _build_parts(studio: Studio) -> Parts:
             subject = gr.Radio(SUBJECTS, value="style", label="Subject")
             person = gr.Checkbox(False, label="The images show a real person")
             consent = gr.Checkbox(False, label=CONSENT, visible=False)
-            create = gr.Button("Create dataset", variant="primary")
+            create = gr.Button("Create dataset", variant="primary", elem_id="create-dataset")
             message = html("")
         with gr.Column(scale=6, min_width=300):
             samples = panel(sample_cards(), ("use_samples",), elem_id="samples")

@@ -11,6 +11,7 @@ from studio.runs import library
 from studio.runs.run import Run
 from studio.ui.components.html import empty, html, notice, small
 from studio.ui.components.templates import render
+from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.publish_form import PublishForm, build_form, build_request
 from studio.ui.tabs.publish_licence import repo_name
@@ -23,11 +24,14 @@ NOTHING = empty("Nothing to publish yet", "Train a LoRA first; a preview of its 
 
 @dataclass(frozen=True)
 class Publish:
-    """`list_runs(*inputs)` gives `outputs` their values when the page loads."""
+    """`list_runs(run, repository name, request)` gives `outputs` their values when the page loads; `drafted` are the fields that the browser keeps
+    as drafts."""
 
     list_runs: Callable
-    inputs: list[gr.components.Component]
     outputs: list[gr.components.Component]
+    adapter: gr.Dropdown
+    licence_touched: gr.State
+    drafted: DraftedForm
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def build(studio: Studio, rooms: gr.Tabs, job_states: gr.State) -> Publish:
 
     inputs, outputs = [form.adapter, form.repo], [none, to_train, workbench, form.adapter, form.repo]
     job_states.change(list_runs, inputs, outputs, **QUIET)
-    return Publish(list_runs, inputs, outputs)
+    return Publish(list_runs, outputs, form.adapter, form.licence.followed[0], form.drafted)
 
 
 def build_preview(studio: Studio, form: PublishForm) -> Preview:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from studio.core.errors import validated
+from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import Studio
 from studio.ui.tabs.publish_licence import LicenceFields, build_licence
 
@@ -44,6 +45,13 @@ class PublishForm:
         licence = [self.licence.licence, self.licence.name, self.licence.link]
         more = [self.title, self.description, self.stated_by, self.update, self.base_licence]
         return [self.adapter, self.step, self.repo, self.visibility, *licence, self.rights, *more]
+
+    @property
+    def drafted(self) -> DraftedForm:
+        """Fields that the browser keeps as drafts: no confirmation, and never the token."""
+        licence = {"licence": self.licence.licence, "licence-name": self.licence.name, "licence-link": self.licence.link, "rights": self.rights}
+        more = {"title": self.title, "description": self.description, "stated-by": self.stated_by, "update": self.update}
+        return DraftedForm("publish", {"repo": self.repo, "visibility": self.visibility, **licence, **more, "base-licence": self.base_licence})
 
 
 def build_form(studio: Studio) -> PublishForm:

@@ -1,8 +1,9 @@
 /* Entry point of the page's scripts. */
 
 import "./compiled.js";
+import "./address.js";
+import "./away.js";
 import "./captions.js";
-import "./drafts.js";
 import "./drop.js";
 import "./generate.js";
 import "./masks.js";
