@@ -15,6 +15,7 @@ from studio.ui.components.removed import build_removed, listing
 from studio.ui.components.templates import render
 from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio, show_errors
+from studio.ui.tabs.dataset_choice import choices, choose
 
 SUBJECTS = [("A style", "style"), ("A character or person", "character"), ("A product, object or outfit", "object")]
 SAMPLES = {
@@ -63,11 +64,6 @@ class Parts:
     message: gr.HTML
     samples: gr.HTML
     removed: gr.HTML
-
-
-def choices(workspace: Workspace) -> list[tuple[str, str]]:
-    """(title, id), newest first."""
-    return [(dataset.title, dataset.id) for dataset in Dataset.all(workspace)]
 
 
 def sample_cards() -> str:
@@ -122,8 +118,7 @@ def _build_parts(studio: Studio) -> Parts:
 def show(workspace: Workspace, dataset_id: str | None) -> tuple:
     """Values of `opened` for this dataset, or for the newest if it does not exist."""
     known = choices(workspace)
-    if dataset_id not in [each for _, each in known]:
-        dataset_id = known[0][1] if known else None
+    dataset_id = choose(known, dataset_id)
     has_datasets = bool(known)
     return (
         dataset_id,

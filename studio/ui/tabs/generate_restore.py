@@ -98,13 +98,24 @@ def restore_draft(workspace: Workspace, workbench: Workbench, form: DraftedForm,
         values[settings.touched] = True
     rows = opened.get(workbench.rows, workbench.rows.value)
     if isinstance(draft.get("stack"), list):
-        rows, missing, _ = lora_list.rows_of(workspace, [validated(StackEntry, each) for each in draft["stack"]])
+        rows, missing, _ = lora_list.rows_of(workspace, _stack_entries(draft["stack"]))
         if missing:
             values[workbench.message] = notice(f"No longer in this studio: {', '.join(missing)}. The other LoRAs are restored.", "warn")
     rows = lora_list.fitted(workspace, rows, base, revision)
     prompt = found.get("prompt") or opened.get(workbench.prompt) or workbench.prompt.value
     shown = dict(zip(workbench.listed, show_rows(rows, prompt), strict=True))
     return {**values, **shown, settings.base: base, settings.revision: revision}
+
+
+def _stack_entries(kept: list) -> list[StackEntry]:
+    """A browser may hold anything; what is not an entry is left out."""
+    entries = []
+    for each in kept:
+        try:
+            entries.append(validated(StackEntry, each))
+        except StudioError:
+            continue
+    return entries
 
 
 def wire_adding(studio: Studio, workbench: Workbench, requested: gr.State, regenerate: Regenerate) -> None:
