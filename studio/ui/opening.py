@@ -120,8 +120,8 @@ class Opening:
     def open_page(self, request: gr.Request, event: gr.EventData) -> Values:
         """Everything for the address, with the drafts of the forms on top."""
         workspace = self.studio.workspace(request)
-        place, message = find_place(workspace, event.address)
-        drafts = {name: draft for name, draft in event.drafts.items() if isinstance(draft, dict)}
+        place, message = find_place(workspace, _dict(event.address))
+        drafts = {name: draft for name, draft in _dict(event.drafts).items() if isinstance(draft, dict)}
         values: Values = dict(zip(self.tabs.dataset.opened, self.tabs.dataset.load(place.dataset or None, request), strict=True))
         values |= self._train(workspace, values[self.tabs.chosen], drafts)
         values[self.tabs.open_run] = place.run or self.tabs.train.run.find_running(request)
@@ -136,7 +136,7 @@ class Opening:
     def move(self, adapter: str | None, request: gr.Request, event: gr.EventData) -> Values:
         """Another address of the open page: what it does not name stays."""
         workspace = self.studio.workspace(request)
-        place, message = find_place(workspace, event.address)
+        place, message = find_place(workspace, _dict(event.address))
         values: Values = {self.tabs.rooms: gr.Tabs(selected=place.tab)}
         if place.dataset:
             values[self.tabs.chosen] = place.dataset
@@ -153,12 +153,12 @@ class Opening:
     def show_place(self, dataset_id: str | None, run_id: str | None, adapter: str | None, request: gr.Request) -> str:
         return render("frame", "place", _place(self.studio.workspace(request), dataset_id, run_id, adapter))
 
-    def _answer(self, workspace: Workspace, values: Values, message: str, number: int) -> str:
+    def _answer(self, workspace: Workspace, values: Values, message: str, number: object) -> str:
         tabs = self.tabs
         adapter = values.get(tabs.publish.adapter)
         chosen = adapter.get("value") if isinstance(adapter, dict) else adapter
         place = _place(workspace, values[tabs.chosen], values[tabs.open_run], chosen)
-        return render("frame", "place", place, message, int(number))
+        return render("frame", "place", place, message, number)
 
     def _train(self, workspace: Workspace, dataset_id: str | None, drafts: dict[str, dict]) -> Values:
         """A draft belongs to one dataset. Its base and preset fill the form first, then the other fields."""
@@ -200,6 +200,11 @@ class Opening:
         if draft and draft.get("image", "") == place.image:
             values |= restore_draft(workspace, tabs.workbench, tabs.drafted, draft, values)
         return values
+
+
+def _dict(sent: object) -> dict:
+    """A client may send anything."""
+    return sent if isinstance(sent, dict) else {}
 
 
 def _place(workspace: Workspace, dataset_id: str | None, run_id: str | None, adapter: str | None) -> Place:
