@@ -25,7 +25,7 @@ from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs.dataset_new import NewDataset
 from studio.ui.tabs.generate import Generate
 from studio.ui.tabs.generate_restore import restore_draft, restored_image
-from studio.ui.tabs.publish import Publish
+from studio.ui.tabs.publish import Publish, publishable
 from studio.ui.tabs.train import Train
 from studio.ui.tabs.train_run import find_run
 
@@ -122,7 +122,7 @@ class Opening:
         workspace = self.studio.workspace(request)
         place, message = find_place(workspace, _dict(event.address))
         drafts = {name: draft for name, draft in _dict(event.drafts).items() if isinstance(draft, dict)}
-        values: Values = dict(zip(self.tabs.dataset.opened, self.tabs.dataset.load(place.dataset or None, request), strict=True))
+        values: Values = dict(zip(self.tabs.dataset.opened, self.tabs.dataset.load(place.dataset or event.dataset or None, request), strict=True))
         values |= self._train(workspace, values[self.tabs.chosen], drafts)
         values[self.tabs.open_run] = place.run or self.tabs.train.run.find_running(request)
         values |= self._publish(request, place, drafts)
@@ -164,7 +164,7 @@ class Opening:
         """A draft belongs to one dataset. Its base and preset fill the form first, then the other fields."""
         form, drafted = self.tabs.train.form, self.tabs.train.drafted
         draft = drafts.get(drafted.name, {})
-        if not dataset_id or draft.get("dataset") != dataset_id:
+        if not dataset_id or draft.get("about") != dataset_id:
             return form.open(workspace, dataset_id)
         dataset = Dataset.open(workspace, dataset_id)
         base = drafted.values(draft, {"model.base_model": bases.choices(workspace)}).get("model.base_model", "")
@@ -185,8 +185,10 @@ class Opening:
     def _publish(self, request: gr.Request, place: Place, drafts: dict[str, dict]) -> Values:
         tabs = self.tabs.publish
         draft = drafts.get(tabs.drafted.name, {})
-        wanted = f"run:{place.published}" if place.published else draft.get("adapter")
-        found = tabs.drafted.values(draft) if wanted and draft.get("adapter") == wanted else {}
+        run = place.published or draft.get("about")
+        wanted = f"run:{run}" if run else None
+        known = [ref for _, ref in publishable(self.studio.workspace(request))]
+        found = tabs.drafted.values(draft) if wanted in known and draft.get("about") == run else {}
         values: Values = dict(zip(tabs.outputs, tabs.list_runs(wanted, found.get("repo", ""), request), strict=True))
         _overlay(values, tabs.drafted, found)
         if "licence" in found:
@@ -197,7 +199,7 @@ class Opening:
         tabs = self.tabs.generate
         values: Values = dict(zip(tabs.restored, restored_image(workspace, place.image), strict=True)) if place.image else {}
         draft = drafts.get(tabs.drafted.name, {})
-        if draft and draft.get("image", "") == place.image:
+        if draft and draft.get("about", "") == place.image:
             values |= restore_draft(workspace, tabs.workbench, tabs.drafted, draft, values)
         return values
 

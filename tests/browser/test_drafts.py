@@ -98,12 +98,12 @@ def test_a_word_that_was_changed_elsewhere_is_shown_beside_the_draft(open_page, 
 def test_drafts_expire_stay_small_and_never_hold_a_token(open_page, app):
     page = open_page()
     opened(page)
-    old = {"value": {"prompt": "from last month"}, "base": {"image": ""}, "at": (time.time() - 15 * 86400) * 1000}
+    old = {"value": {"prompt": "from last month"}, "base": "", "at": (time.time() - 15 * 86400) * 1000}
     name = page.evaluate("document.querySelector('script[data-drafts]').dataset.drafts")
-    page.evaluate("([name, draft]) => localStorage.setItem(name, draft)", [f"studio-draft:{name}:form:generate", json.dumps(old)])
+    page.evaluate("([name, draft]) => localStorage.setItem(name, draft)", [f"studio-draft:{name}:form:generate:", json.dumps(old)])
     page.reload()
     opened(page)
-    assert draft(page, "form:generate") is None
+    assert draft(page, "form:generate:") is None
     page.locator("#prompt textarea").fill("a boat" * 200_000)
     expect(page.locator("#banners")).to_contain_text("at most 2 MB")
     page.locator("#prompt textarea").fill("a boat")

@@ -24,7 +24,7 @@ from studio.core.workspace import Home
 app, studio = app.build_app(Home(sys.argv[1]), Access())
 events = [fn for fn in app.fns.values() if any(name in ("load", "opened") for _, name in fn.targets)]
 class Request: headers = {}
-class Opened: address, drafts, number = {}, {}, 1
+class Opened: address, drafts, dataset, number = {}, {}, "", 1
 for event in events:
     given = [component.value for component in event.inputs]
     if "request" in event.fn.__annotations__ or "request" in event.fn.__code__.co_varnames:

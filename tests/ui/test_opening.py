@@ -19,7 +19,7 @@ def page(home):
     events = {name: fn for fn in app.fns.values() for _, name in fn.targets if name in ("opened", "moved")}
 
     def call(event: str, **data):
-        data = {"address": {}, "drafts": {}, "number": 1} | data
+        data = {"address": {}, "drafts": {}, "dataset": "", "number": 1} | data
         before = [None] if event == "moved" else []
         found = events[event].fn(*before, SimpleNamespace(headers={}), SimpleNamespace(**data))
         assert set(found) <= set(events[event].outputs)
@@ -43,27 +43,27 @@ def test_an_address_names_what_exists_in_the_callers_workspace_only(home, worksp
 
 def test_a_draft_of_the_train_form_comes_back_for_its_dataset_only(page, workspace):
     dataset = Dataset.from_samples(workspace, "style")
-    draft = {"dataset": dataset.id, "lora.rank": "64", "lora.alpha": "64", "training.learning_rate": "0.5x", "samples.prompts": "one\ntwo"}
+    draft = {"about": dataset.id, "lora.rank": "64", "lora.alpha": "64", "training.learning_rate": "0.5x", "samples.prompts": "one\ntwo"}
     found = page("opened", drafts={"train": draft})
     assert value_of(found["rank"]) == 64 and value_of(found["alpha"]) == 64 and value_of(found["sample-prompts"]) == "one\ntwo"
     assert value_of(found["train-training-learning-rate"]) != "0.5x"
-    other = page("opened", drafts={"train": draft | {"dataset": "another"}})
+    other = page("opened", drafts={"train": draft | {"about": "another"}})
     assert value_of(other["rank"]) != 64
 
 
 def test_a_draft_of_a_prompt_comes_back_with_its_stack_unless_another_image_is_opened(page):
     stack = [{"adapter": "starter:style", "weight": 0.5, "on": False}, {"adapter": "run:gone", "weight": 1, "on": True}]
-    draft = {"image": "", "prompt": "a red boat", "generate-seed": "x", "seed": "7", "stack": stack}
+    draft = {"about": "", "prompt": "a red boat", "generate-seed": "x", "seed": "7", "stack": stack}
     found = page("opened", drafts={"generate": draft})
     assert found["prompt"] == "a red boat" and found["generate-seed"] == 7
     assert 'data-ref="starter:style" data-weight="0.5"' in found["stack"] and "run:gone" not in found["stack"]
-    assert "prompt" not in page("opened", drafts={"generate": draft | {"image": "another"}})
+    assert "prompt" not in page("opened", drafts={"generate": draft | {"about": "another"}})
 
 
 @pytest.mark.parametrize("draft", [{"stack": [{"adapter": 5}]}, {"stack": "x"}, {"seed": "nan"}, {"shape": "9x"}, {"base": 7}, {"count": None}])
 def test_a_draft_that_cannot_be_read_does_not_keep_the_page_from_opening(page, draft):
     found = page(
-        "opened", drafts={"generate": {"image": "", "prompt": "kept", **draft}, "train": {"dataset": 3}, "publish": {"adapter": 1}, "new-dataset": {}}
+        "opened", drafts={"generate": {"about": "", "prompt": "kept", **draft}, "train": {"about": 3}, "publish": {"about": 1}, "new-dataset": {}}
     )
     assert found["prompt"] == "kept"
 

@@ -17,7 +17,7 @@ const KEPT = `${AWAY} What you type is kept in this browser and sent when it is 
 const NOT_KEPT = `${AWAY} This browser keeps no drafts: copy what you typed before the page reloads.`;
 const DISABLED = "The studio is not answering; this works again when it is back.";
 
-const ACTIONS = "button:not([role=tab], .label-wrap, #banners button, [data-local]), input[data-change], input[type=file], a[download]";
+const ACTIONS = "button:not([role=tab], .label-wrap, .overflow-menu button, #banners button, [data-local]), input[data-change], input[type=file], a[download]";
 
 const original = window.fetch.bind(window);
 const page = document.documentElement;
@@ -117,6 +117,10 @@ document.addEventListener(
 
 window.addEventListener("pagehide", () => {
   leaving = true;
+});
+
+window.addEventListener("pageshow", () => {
+  leaving = false;
 });
 
 async function remember() {

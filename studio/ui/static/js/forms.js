@@ -1,6 +1,6 @@
 /* Drafts of the forms: fields that differ from what the page opened with, kept until they are saved.
 
-   A form's draft belongs to what the form is about: the dataset of a training, the image that a prompt began from, the run to publish. */
+   A draft belongs to what its form is about: the dataset of a training, the image that a prompt began from, the run to publish. */
 
 import { hideBanner, showBanner } from "./banner.js";
 import { drafts, mayKeep } from "./drafts.js";
@@ -11,12 +11,13 @@ import { place, shownImage } from "./place.js";
 const READ_AGAIN_MS = [0, 400, 1500];
 const SAVED_AFTER_MS = 1500;
 const LONGEST_WORD = 60;
+const WORD_TIMEOUT_MS = 5000;
 
 const ABOUT = {
-  generate: () => ({ image: shownImage() }),
-  "new-dataset": () => ({}),
-  train: () => ({ dataset: place().dataset }),
-  publish: () => ({ adapter: place().published && `run:${place().published}` }),
+  generate: shownImage,
+  "new-dataset": () => "",
+  train: () => place().dataset ?? "",
+  publish: () => place().published ?? "",
 };
 
 /* A click on the button saves the form once the place changes. */
@@ -25,6 +26,8 @@ const SAVERS = { "#create-dataset": ["new-dataset", "dataset"], "#start-training
 let ids = {};
 const formOf = new Map();
 const opened = new Map();
+/* Key of a draft -> its fields that the page shows: restored when it opened, or changed since. The others wait for the page to open for them. */
+const shown = new Map();
 const saving = new Map();
 const word = { dataset: "", base: "" };
 
@@ -55,29 +58,40 @@ function readForm(form) {
   return found.filter(([, value]) => value !== undefined);
 }
 
+const keyOf = (form) => `form:${form}:${ABOUT[form]()}`;
+
+function shownFields(key) {
+  if (!shown.has(key)) shown.set(key, new Set());
+  return shown.get(key);
+}
+
 function begin(form) {
-  const about = ABOUT[form]();
+  const key = keyOf(form);
   const known = opened.get(form);
-  const values = known && same(known.about, about) ? known.values : {};
+  const values = known?.key === key ? known.values : {};
   for (const [name, value] of readForm(form)) if (!(name in values)) values[name] = value;
-  opened.set(form, { about, values });
+  opened.set(form, { key, values });
 }
 
 function keep(form) {
   const begun = opened.get(form);
-  if (!begun) return;
-  const about = ABOUT[form]();
-  const kept = drafts.get(`form:${form}`);
-  const value = kept && same(kept.base, about) ? { ...kept.value } : {};
+  const key = keyOf(form);
+  if (begun?.key !== key) return;
+  const kept = drafts.get(key)?.value ?? {};
+  const value = { ...kept };
+  const fields = shownFields(key);
   for (const [name, now] of readForm(form)) {
     if (!(name in begun.values)) begun.values[name] = now;
-    if (name in value || !same(now, begun.values[name])) value[name] = now;
+    if (!same(now, begun.values[name])) fields.add(name);
+    if (fields.has(name)) value[name] = now;
   }
-  if (Object.keys(value).length && !same(value, kept?.value)) drafts.put(`form:${form}`, value, about);
+  if (!same(value, kept)) drafts.put(key, value, ABOUT[form]());
 }
 
 function drop(form) {
-  drafts.drop(`form:${form}`);
+  const key = opened.get(form)?.key ?? keyOf(form);
+  drafts.drop(key);
+  shown.delete(key);
   opened.delete(form);
   begin(form);
 }
@@ -87,10 +101,25 @@ function formAt(target) {
   return null;
 }
 
-/** The drafts to open the page with: the fields of each form, and what the form was about. */
-export function formDrafts() {
-  return Object.fromEntries(drafts.entries("form:").map(([key, { value, base }]) => [key.slice("form:".length), { ...value, ...base }]));
+const newest = (form) => drafts.entries(`form:${form}:`).at(-1)?.[0];
+
+/** The drafts to open the page at this address with: the fields of each form, and what the form was about. */
+export function formDrafts(address) {
+  const dataset = address.dataset ?? lastDataset();
+  const run = address.tab === "publish" && address.run;
+  const keys = {
+    generate: `form:generate:${address.image ?? ""}`,
+    "new-dataset": "form:new-dataset:",
+    train: dataset ? `form:train:${dataset}` : newest("train"),
+    publish: run ? `form:publish:${run}` : newest("publish"),
+  };
+  const found = Object.entries(keys).map(([form, key]) => [form, key, key && drafts.get(key)]);
+  for (const [, key, draft] of found) if (draft) for (const name of Object.keys(draft.value)) shownFields(key).add(name);
+  return Object.fromEntries(found.filter(([, , draft]) => draft).map(([form, , { value, base }]) => [form, { ...value, about: base }]));
 }
+
+/** The dataset that was open last, for an address that names none. */
+export const lastDataset = () => drafts.get("dataset")?.value;
 
 /** Begin to keep drafts, once the page shows what it opened with. */
 export function keepForms() {
@@ -105,11 +134,21 @@ export function keepForms() {
 
 /** The image with LoRAs is another: `picked` from the history, so that its recipe replaces the form, or newly generated from the form. */
 export function imageChanged(picked) {
-  const kept = drafts.get("form:generate");
-  if (picked) drop("generate");
-  else if (kept) drafts.put("form:generate", kept.value, ABOUT.generate());
   const begun = opened.get("generate");
-  if (begun) begun.about = ABOUT.generate();
+  const kept = begun && drafts.get(begun.key);
+  const key = keyOf("generate");
+  if (begun) drafts.drop(begun.key);
+  if (picked) {
+    opened.delete("generate");
+    drafts.drop(key);
+    shown.delete(key);
+    // The fields follow the image.
+    setTimeout(() => begin("generate"), READ_AGAIN_MS[1]);
+  } else if (begun) {
+    shown.set(key, shownFields(begun.key));
+    begun.key = key;
+    if (kept) drafts.put(key, kept.value, ABOUT.generate());
+  }
 }
 
 /** The server shows another place: what was being saved is saved, and a dataset may have a draft of its trigger word. */
@@ -119,6 +158,7 @@ export function placeChanged(before, now) {
     saving.delete(form);
     drop(form);
   }
+  if (now.dataset && now.dataset !== lastDataset()) drafts.put("dataset", now.dataset);
   if (now.dataset !== word.dataset) restoreWord(now.dataset);
 }
 
@@ -180,9 +220,13 @@ async function dropSavedWord(dataset) {
   if (draft && (await savedWord(dataset)) === draft.value) drafts.drop(wordKey(dataset));
 }
 
-function typeWord(text) {
+/* Once the field shows the saved word: filled before, it would be filled again. */
+function typeWord(text, saved, until = performance.now() + WORD_TIMEOUT_MS) {
   const field = document.querySelector("#trigger-word :is(input, textarea)");
-  if (!field) return setTimeout(() => typeWord(text), READ_AGAIN_MS[1]);
+  if (field?.value !== saved && (!field || performance.now() < until)) {
+    setTimeout(() => typeWord(text, saved, until), READ_AGAIN_MS[1]);
+    return;
+  }
   field.value = text;
   field.dispatchEvent(new Event("input", { bubbles: true }));
 }
@@ -195,10 +239,10 @@ async function restoreWord(dataset) {
   if (saved === undefined || word.dataset !== dataset) return;
   if (saved === draft.value) return drafts.drop(wordKey(dataset));
   // Also what was saved while the draft was typed.
-  if (draft.base.includes(saved)) return typeWord(draft.value);
+  if (draft.base.includes(saved)) return typeWord(draft.value, saved);
   showBanner("trigger", `The trigger word was changed elsewhere: “${saved}” is saved, “${draft.value}” was typed here.`, [
     [`Keep “${saved}”`, () => drafts.drop(wordKey(dataset))],
-    [`Use “${draft.value}”`, () => typeWord(draft.value)],
+    [`Use “${draft.value}”`, () => typeWord(draft.value, saved)],
   ]);
 }
 
