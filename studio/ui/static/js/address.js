@@ -57,8 +57,14 @@ function follow(replace = false) {
 }
 
 function ask(event, data) {
-  waiting = ++asked;
-  panelOf(document.querySelector("#place i")).trigger(event, { address: named(), number: waiting, ...data });
+  const number = ++asked;
+  waiting = number;
+  panelOf(document.querySelector("#place i")).trigger(event, { address: named(), number, ...data });
+  setTimeout(() => {
+    delete document.documentElement.dataset.opening;
+    // An answer that never comes must not stop the address from following; the first one decides what it is.
+    if (number > 1 && waiting === number) waiting = null;
+  }, LONGEST_OPENING_MS);
 }
 
 function placed() {
