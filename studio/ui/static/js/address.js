@@ -22,8 +22,8 @@ function named() {
 }
 
 let asked = 0;
-/* The number of the event that the page waits for; until then the address is not pushed. */
-let waiting = null;
+/* The number of the event that the page waits for, 0 before the first: until its answer is shown the address stays as it is. Else null. */
+let waiting = 0;
 let picked = false;
 let before = {};
 let image = "";
