@@ -21,6 +21,7 @@ from studio.ui.components.html import html
 from studio.ui.components.removed import listing
 from studio.ui.components.templates import render
 from studio.ui.gate import Gate
+from studio.ui.opening import Tabs, build_opening
 from studio.ui.page import Page
 from studio.ui.policy import Scope
 from studio.ui.studio import QUIET, Studio
@@ -58,24 +59,22 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         requested, chosen, open_run = gr.State(None), gr.State(None), gr.State(None)
         jobs = JobStates(gr.State(None), gr.State(None), gr.State(None))
         with gr.Tabs(elem_classes="rooms") as rooms:
-            with gr.Tab(generate.TITLE, id="generate"):
+            with gr.Tab(generate.TITLE, id="generate", elem_id="tab-generate"):
                 generating = generate.build(studio, rooms, requested)
-            with gr.Tab(dataset.TITLE, id="dataset"):
+            with gr.Tab(dataset.TITLE, id="dataset", elem_id="tab-dataset"):
                 dataset_tab = dataset.build(studio, rooms, chosen, jobs.progress, generating.strip)
-            with gr.Tab(train.TITLE, id="train") as train_tab:
+            with gr.Tab(train.TITLE, id="train", elem_id="tab-train") as train_tab:
                 training = train.build(studio, rooms, chosen, jobs.progress, requested, open_run)
-            with gr.Tab(publish.TITLE, id="publish"):
+            with gr.Tab(publish.TITLE, id="publish", elem_id="tab-publish"):
                 publishing = publish.build(studio, rooms, jobs.states, open_run)
         bar = job_bar.build(studio, rooms)
         endpoints.add(studio)
         poll_jobs(studio, app, jobs, bar)
         training_base = next(each for each in training.outputs if each.elem_id == "base")
         refresh_loras(studio, app, jobs, generating, training_base)
-        app.load(dataset_tab.load, chosen, dataset_tab.opened, **QUIET)
-        app.load(training.load, chosen, training.outputs, **QUIET)
         train_tab.select(training.refresh, training.refresh_inputs, training.outputs, **QUIET)
-        app.load(training.run.find_running, None, open_run, **QUIET).then(training.run.show, training.run.inputs, training.run.outputs, **QUIET)
-        app.load(publishing.list_runs, publishing.inputs, publishing.outputs, **QUIET)
+        tabs = Tabs(rooms, chosen, open_run, generating, dataset_tab, training, publishing)
+        build_opening(studio, tabs, lambda opened: opened.then(training.run.show, training.run.inputs, training.run.outputs, **QUIET))
         if not first_is_shipped():
             app.load(**generating.generate)
         app.load(lambda: advise(home), None, advice, **QUIET)

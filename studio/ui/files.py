@@ -5,6 +5,7 @@ Gradio's file route would serve anyone who knows a path; this one serves only fr
 
 import functools
 import hashlib
+import secrets
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -28,6 +29,7 @@ HEADERS = SAFE | {"Cache-Control": "private, max-age=86400"}
 FOREVER = SAFE | {"Cache-Control": "public, max-age=31536000, immutable"}
 """For files whose address changes with every version."""
 SHIPPED = ("first", "samples", "loras")
+ALIVE = "/studio/alive"
 NOT_FOUND = "This file does not exist, or no longer exists."
 
 
@@ -61,6 +63,11 @@ def script(request: Request) -> Response:
 
 def routes(studio: Studio) -> list[Route]:
     """For `launch(app_kwargs={"routes": ...})`."""
+    started = secrets.token_hex(8)
+
+    def alive(request: Request) -> Response:
+        """Tells static/js/away.js that the studio answers, and whether it was restarted."""
+        return PlainTextResponse(started, headers=SAFE | {"Cache-Control": "no-store"})
 
     def answer(request: Request) -> Response:
         try:
@@ -77,7 +84,7 @@ def routes(studio: Studio) -> list[Route]:
             return FileResponse(path, filename=path.name, headers=HEADERS | {"Cache-Control": "no-store"})
         return FileResponse(path, headers=HEADERS)
 
-    return [Route(PREFIX + "/{path:path}", answer), Route(SCRIPTS + "/{version}/{name}", script)]
+    return [Route(ALIVE, alive), Route(PREFIX + "/{path:path}", answer), Route(SCRIPTS + "/{version}/{name}", script)]
 
 
 def find_address(workspace: Workspace, address: str) -> Path:

@@ -85,8 +85,17 @@ class App:
         self.home = Home(home)
         self.log = open(home / "app.log", "ab")  # noqa: SIM115 - open for as long as the app runs
         here = {"LORA_STUDIO_HOME": str(home), "LORA_STUDIO_PORT": str(self.port), "LORA_STUDIO_BROWSER": "0", "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment | here, stdout=self.log, stderr=self.log)
+        self.environment = environment | here
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, also again after `kill`, on the same port."""
+        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log)
         self.wait_until_ready()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
 
     def wait_until_ready(self) -> None:
         ends = time.monotonic() + SECONDS_TO_START

@@ -22,12 +22,15 @@ from studio.ui import app
 from studio.core.access import Access
 from studio.core.workspace import Home
 app, studio = app.build_app(Home(sys.argv[1]), Access())
-events = [fn for fn in app.fns.values() if any(name == "load" for _, name in fn.targets)]
+events = [fn for fn in app.fns.values() if any(name in ("load", "opened") for _, name in fn.targets)]
 class Request: headers = {}
+class Opened: address, drafts, dataset, number = {}, {}, "", 1
 for event in events:
     given = [component.value for component in event.inputs]
     if "request" in event.fn.__annotations__ or "request" in event.fn.__code__.co_varnames:
         given.append(Request())
+    if "event" in event.fn.__code__.co_varnames:
+        given.append(Opened())
     event.fn(*given)
 heavy = {"torch", "transformers", "diffusers", "peft", "accelerate"} & set(sys.modules)
 print(len(events), sorted(heavy))

@@ -174,6 +174,7 @@ def acts(r: Row) -> bool:
 class Item:
     """A row as the template shows it."""
 
+    ref: str
     title: str
     weight: float
     on: bool
@@ -197,6 +198,7 @@ def _item(r: Row) -> Item:
     base = bases.get_base(r["switch"]) if not r["fits"] and r.get("switch") else None
     cost = f" ({base_list.gigabytes(base.offer.gigabytes)} to download)" if base and base.offer and not base.is_local else ""
     return Item(
+        ref=r["ref"],
         title=r["title"],
         weight=r["weight"],
         on=r["on"],

@@ -19,6 +19,7 @@ from studio.ui.components.html import html, notice, panel
 from studio.ui.components.removed import build_removed, listing
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, show_errors
+from studio.ui.tabs.dataset_choice import choices, choose
 from studio.ui.tabs.dataset_editor import Editor
 from studio.ui.tabs.dataset_images import show_imports, start_import
 
@@ -30,7 +31,7 @@ SAMPLES = {
 
 @dataclass(frozen=True)
 class NewDataset:
-    """For the page: call `load` with `chosen` on page load, with the outputs `opened`."""
+    """For the page: `load(dataset id, request)` gives the values of `opened`; `drafted` are the fields that the browser keeps as drafts."""
 
     load: Callable
     opened: list
@@ -64,11 +65,6 @@ class Parts:
     message: gr.HTML
     samples: gr.HTML
     removed: gr.HTML
-
-
-def choices(workspace: Workspace) -> list[tuple[str, str]]:
-    """(title, id), newest first."""
-    return [(dataset.title, dataset.id) for dataset in Dataset.all(workspace)]
 
 
 def sample_cards() -> str:
@@ -116,8 +112,7 @@ def _build_parts(studio: Studio) -> Parts:
 def show(workspace: Workspace, dataset_id: str | None, form: bool = False, message: str = "") -> tuple:
     """Values of `opened` for this dataset, or for the newest if it does not exist; the zone is shown for the first one, or with `form`."""
     known = choices(workspace)
-    if dataset_id not in [each for _, each in known]:
-        dataset_id = known[0][1] if known else None
+    dataset_id = choose(known, dataset_id)
     has_datasets = bool(known)
     return (
         dataset_id,

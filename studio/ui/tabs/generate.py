@@ -6,19 +6,21 @@ from typing import Any
 import gradio as gr
 
 from studio.ui.components import generation
+from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs.generate_history import wire_history
 from studio.ui.tabs.generate_images import build_generation
 from studio.ui.tabs.generate_restore import wire_adding, wire_restoring
 from studio.ui.tabs.generate_rows import wire_base, wire_rows, wire_trigger_words
-from studio.ui.tabs.generate_workbench import build_workbench
+from studio.ui.tabs.generate_workbench import Workbench, build_workbench
 
 TITLE = "Generate"
 
 
 @dataclass(frozen=True)
 class Generate:
-    """The components that the page refreshes: its introduction, the history, what was removed from it, the owner's LoRAs and the two dropdowns."""
+    """The components that the page refreshes: its introduction, the history, what was removed from it, the owner's LoRAs and the two dropdowns;
+    and those that an address or a draft fills."""
 
     head: gr.HTML
     strip: gr.HTML
@@ -28,6 +30,13 @@ class Generate:
     base: gr.Dropdown
     generate: dict[str, Any]
     """The arguments of the generation event; `load` uses them where no first image ships."""
+    workbench: Workbench
+    drafted: DraftedForm
+
+    @property
+    def restored(self) -> list[gr.components.Component]:
+        """The components of `restored_image`."""
+        return [*self.workbench.restored, self.workbench.base_image]
 
 
 def build(studio: Studio, rooms: gr.Tabs, requested: gr.State) -> Generate:
@@ -41,4 +50,14 @@ def build(studio: Studio, rooms: gr.Tabs, requested: gr.State) -> Generate:
     wire_adding(studio, workbench, requested, images.regenerate)
     wire_base(studio, workbench)
     workbench.make_own.click(lambda: gr.Tabs(selected="dataset"), None, rooms, **QUIET)
-    return Generate(workbench.head, workbench.strip, workbench.removed, workbench.own, workbench.choices, workbench.settings.base, images.event)
+    return Generate(
+        workbench.head,
+        workbench.strip,
+        workbench.removed,
+        workbench.own,
+        workbench.choices,
+        workbench.settings.base,
+        images.event,
+        workbench,
+        workbench.drafted,
+    )

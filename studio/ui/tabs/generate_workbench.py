@@ -9,6 +9,7 @@ from studio.ui.components import generation, lora_list
 from studio.ui.components.html import html, panel
 from studio.ui.components.removed import build_removed
 from studio.ui.components.templates import render
+from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import Studio
 from studio.ui.tabs.generate_base import BaseSettings, build_base, limits
 from studio.ui.tabs.generate_stack import build_adding
@@ -66,6 +67,18 @@ class Workbench:
             chosen.guidance,
             self.count,
         ]
+
+    @property
+    def restored(self) -> list[gr.components.Component]:
+        """Everything that a recipe fills."""
+        return [*self.listed, *self.form, self.settings.touched, self.stack_image, self.message]
+
+    @property
+    def drafted(self) -> DraftedForm:
+        """Fields that the browser keeps as drafts; static/js/forms.js keeps the list of LoRAs with them."""
+        chosen = self.settings
+        sampling = {"seed": self.seed, "shape": chosen.shape, "steps": chosen.steps, "guidance": chosen.guidance, "count": self.count}
+        return DraftedForm("generate", {"prompt": self.prompt, "negative": chosen.negative, "base": chosen.base, **sampling})
 
 
 def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workbench:

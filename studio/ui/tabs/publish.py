@@ -13,6 +13,7 @@ from studio.runs.run import Run
 from studio.ui.components import run_card, run_state
 from studio.ui.components.html import empty, html, notice, small
 from studio.ui.components.templates import render
+from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.publish_form import PublishForm, build_form, build_request
 from studio.ui.tabs.publish_licence import repo_name
@@ -25,11 +26,13 @@ NOTHING = empty("Nothing to publish yet", "Train a LoRA first; a preview of its 
 
 @dataclass(frozen=True)
 class Publish:
-    """`list_runs(*inputs)` gives `outputs` their values when the page loads."""
+    """`list_runs` gives `outputs` their values when the page loads; `drafted` are the fields that the browser keeps as drafts."""
 
     list_runs: Callable
-    inputs: list[gr.components.Component]
     outputs: list[gr.components.Component]
+    adapter: gr.Dropdown
+    licence_touched: gr.State
+    drafted: DraftedForm
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,15 @@ class Choice:
     reason: str
 
 
-def choose(workspace: Workspace, jobs: dict[str, Job], looked_at: str | None, chosen: str | None, picked: bool = False) -> Choice:
-    """Preselect the run that is looked at if it is finished, else keep `chosen`, else the newest finished run. One that the user `picked` stays.
+def publishable(workspace: Workspace) -> list[library.LibraryAdapter]:
+    """LoRAs of the owner's runs; only for them is enough known for a complete model card."""
+    return [adapter for adapter in library.list_adapters(workspace) if adapter.source == "run"]
 
-    Only the owner's runs are listed: for them enough is known for a complete model card.
-    """
+
+def choose(workspace: Workspace, jobs: dict[str, Job], looked_at: str | None, chosen: str | None, picked: bool = False) -> Choice:
+    """Preselect the run that is looked at if it is finished, else keep `chosen`, else the newest finished run. One that the user `picked` stays."""
     conditions = {run.id: run_state.condition(run, jobs.get(run.id)) for run in Run.all(workspace)}
-    adapters = [adapter for adapter in library.list_adapters(workspace) if adapter.source == "run"]
+    adapters = publishable(workspace)
     finished = [each.ref for each in adapters if conditions[_run_id(each.ref)].state == "finished"]
     listed = [(each.title if each.ref in finished else f"{each.title} (not finished)", each.ref) for each in adapters]
     refs = [ref for _, ref in listed]
@@ -92,27 +97,27 @@ def build(studio: Studio, rooms: gr.Tabs, job_states: gr.State, open_run: gr.Sta
     wire_choice(studio, form, preview)
 
     def list_runs(chosen: str | None, picked: bool, name: str, proposed: str | None, looked_at: str | None, request: gr.Request) -> tuple:
-        """List the runs and choose one; a repository name is proposed until one is typed."""
+        """List the runs and choose one; a repository name is proposed until one is typed. `looked_at` is the run that the Train tab shows."""
         owner, workspace = studio.owner(request), studio.workspace(request)
         choice = choose(workspace, run_state.newest_jobs(studio, owner), looked_at, chosen, picked)
         if not choice.runs:
-            return gr.update(visible=True), gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * 4
+            return gr.update(visible=True), gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * 4, picked, looked_at
         shown = gr.update(visible=False), gr.update(visible=False), gr.update(visible=True)
         listed = gr.update(choices=choice.runs, value=choice.ref)
         if choice.ref is None or (name and name != proposed):
-            return *shown, listed, gr.skip(), gr.skip(), notice(choice.reason, "warn")
+            return *shown, listed, gr.skip(), gr.skip(), notice(choice.reason, "warn"), picked, looked_at
         proposed = repo_name(workspace, choice.ref)
-        return *shown, listed, proposed, proposed, notice(choice.reason, "warn")
+        return *shown, listed, proposed, proposed, notice(choice.reason, "warn"), picked, looked_at
 
-    def follow(name: str, proposed: str | None, looked_at: str | None, request: gr.Request) -> tuple:
-        """Preselect the run that is looked at now."""
-        return *list_runs(None, False, name, proposed, looked_at, request), False
+    def follow(name: str, proposed: str | None, looked_at: str | None, followed: str | None, request: gr.Request) -> tuple:
+        """Preselect the run that is looked at now. The page's opening has done so for its own."""
+        return [gr.skip()] * len(outputs) if looked_at == followed else list_runs(None, False, name, proposed, looked_at, request)
 
     inputs = [form.adapter, form.picked, form.repo, form.proposed, open_run]
-    outputs = [none, to_train, workbench, form.adapter, form.repo, form.proposed, form.reason]
+    outputs = [none, to_train, workbench, form.adapter, form.repo, form.proposed, form.reason, form.picked, form.followed]
     job_states.change(list_runs, inputs, outputs, **QUIET)
-    open_run.change(follow, inputs[2:], [*outputs, form.picked], **QUIET)
-    return Publish(list_runs, inputs, outputs)
+    open_run.change(follow, [form.repo, form.proposed, open_run, form.followed], outputs, **QUIET)
+    return Publish(list_runs, outputs, form.adapter, form.licence.followed[0], form.drafted)
 
 
 def build_preview(studio: Studio, form: PublishForm) -> Preview:

@@ -7,6 +7,7 @@ import gradio as gr
 
 from studio.core.errors import validated
 from studio.ui.components.html import html
+from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import Studio
 from studio.ui.tabs.publish_licence import LicenceFields, build_licence
 
@@ -28,7 +29,9 @@ PUBLIC, PRIVATE = "Public", "Private"
 class PublishForm:
     adapter: gr.Dropdown
     picked: gr.State
-    """Whether the user chose the run in the dropdown."""
+    """Whether the user chose the run, in the dropdown or by an address."""
+    followed: gr.State
+    """The run of the Train tab for which a run was preselected last."""
     reason: gr.HTML
     """Why the chosen run is not the one that the Train tab shows."""
     card: gr.HTML
@@ -52,6 +55,13 @@ class PublishForm:
         licence = [self.licence.licence, self.licence.name, self.licence.link]
         more = [self.title, self.description, self.stated_by, self.update, self.base_licence]
         return [self.adapter, self.step, self.repo, self.visibility, *licence, self.rights, *more]
+
+    @property
+    def drafted(self) -> DraftedForm:
+        """Fields that the browser keeps as drafts: no confirmation, and never the token."""
+        licence = {"licence": self.licence.licence, "licence-name": self.licence.name, "licence-link": self.licence.link, "rights": self.rights}
+        more = {"title": self.title, "description": self.description, "stated-by": self.stated_by, "update": self.update}
+        return DraftedForm("publish", {"repo": self.repo, "visibility": self.visibility, **licence, **more, "base-licence": self.base_licence})
 
 
 def build_form(studio: Studio) -> PublishForm:
@@ -78,6 +88,7 @@ def build_form(studio: Studio) -> PublishForm:
     return PublishForm(
         adapter,
         gr.State(False),
+        gr.State(None),
         reason,
         card,
         step,

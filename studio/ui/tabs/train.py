@@ -15,6 +15,7 @@ from studio.ui.components import bases
 from studio.ui.components.form import Form
 from studio.ui.components.html import html, notice
 from studio.ui.components.templates import render
+from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import train_presets
 from studio.ui.tabs.compare_runs import build_compare
@@ -37,9 +38,11 @@ NO_DATASET = "No dataset yet. Drop images under Images & captions, or use the sa
 
 @dataclass(frozen=True)
 class Train:
-    """For the page: `load` on page load and `refresh` (with `refresh_inputs`) when the tab is opened set `outputs`; `run` is the run shown."""
+    """For the page: `form.open` on page load and `refresh` (with `refresh_inputs`) when the tab is opened set `outputs`; `run` is the run shown,
+    `drafted` the fields that the browser keeps as drafts."""
 
-    load: Callable
+    form: TrainForm
+    drafted: DraftedForm
     refresh: Callable
     refresh_inputs: list
     outputs: list
@@ -81,10 +84,10 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
     fill_from_runs(studio, run, open_run, chosen, form)
     train_presets.wire(studio, column.presets, form)
 
-    def load(dataset_id: str | None, request: gr.Request) -> dict:
-        return form.open(studio.workspace(request), dataset_id)
-
-    return Train(load, refresh, refresh_inputs, form.outputs, run)
+    sweep = column.sweep
+    varied = {"first": sweep.first, "first-values": sweep.first_values, "second": sweep.second, "second-values": sweep.second_values}
+    drafted = DraftedForm("train", {"preset": form.preset, "memory": form.memory, "name": column.name, **varied, **form.form.widgets})
+    return Train(form, drafted, refresh, refresh_inputs, form.outputs, run)
 
 
 def _build_form(studio: Studio) -> FormColumn:

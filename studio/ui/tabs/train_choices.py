@@ -13,7 +13,8 @@ from studio.datasets.dataset import Dataset
 from studio.runs import starting_points
 from studio.ui.components.html import notice
 from studio.ui.studio import QUIET, Studio
-from studio.ui.tabs.train_form import TrainForm, base_override, dataset_choices, describe_preset, warnings
+from studio.ui.tabs.dataset_choice import choose, trainable_choices
+from studio.ui.tabs.train_form import TrainForm, base_override, describe_preset, warnings
 
 
 def wire_choices(studio: Studio, form: TrainForm, about_memory: gr.HTML, chosen: gr.State) -> tuple[Callable, list]:
@@ -39,9 +40,8 @@ def _wire_dataset(studio: Studio, form: TrainForm, chosen: gr.State) -> tuple[Ca
         """When the tab is opened, or another dataset is chosen on any tab. Another dataset or trigger word fills the form again. Otherwise what
         was typed is kept, and only new choices are offered: datasets, runs to take settings from, and steps for a changed number of images."""
         workspace = studio.workspace(request)
-        known = dataset_choices(workspace)
-        ids = [each for _, each in known]
-        open_id = dataset_id if dataset_id in ids else next(iter(ids), None)
+        known = trainable_choices(workspace)
+        open_id = choose(known, dataset_id)
         dataset = Dataset.open(workspace, open_id) if open_id else None
         if not dataset or not filled_for or tuple(filled_for)[:2] != (open_id, dataset.trigger_word):
             return form.open(workspace, open_id, memory=memory)

@@ -15,8 +15,9 @@ from studio.jobs.estimates import Estimate
 from studio.runs import starting_points
 from studio.ui.components import estimate, removed
 from studio.ui.components.form import Form
-from studio.ui.components.html import counted, notice, small
+from studio.ui.components.html import notice, small
 from studio.ui.components.templates import render
+from studio.ui.tabs.dataset_choice import choose, trainable_choices
 
 STEPS_HELP = "More come closer to your images; too many overfit."
 
@@ -75,7 +76,7 @@ class TrainForm:
             self.no_dataset: gr.update(visible=False),
             self.to_dataset: gr.update(visible=False),
             self.settings: gr.update(visible=True),
-            self.dataset: gr.update(choices=dataset_choices(workspace), value=dataset.id),
+            self.dataset: gr.update(choices=trainable_choices(workspace), value=dataset.id),
             self.preset: gr.update(choices=presets, value=name),
             self.about: (about or describe_preset(chosen)) + warnings(dataset, config.model.base_model),
             self.estimate: render_estimate(workspace, config, images=dataset.images),
@@ -95,8 +96,7 @@ class TrainForm:
 
     def open(self, workspace: Workspace, dataset_id: str | None, preset: str | None = None, base_model: str = "", memory: str = "") -> dict:
         """Filled for this dataset and preset (empty: the one that fits). A base that the user chose is kept."""
-        known = [each for _, each in dataset_choices(workspace)]
-        dataset_id = dataset_id if dataset_id in known else known[0] if known else None
+        dataset_id = choose(trainable_choices(workspace), dataset_id)
         if dataset_id is None:
             hidden = gr.update(visible=False)
             return {self.no_dataset: gr.update(visible=True), self.to_dataset: gr.update(visible=True), self.settings: hidden, self.filled_for: None}
@@ -112,10 +112,6 @@ class TrainForm:
         if dataset:
             extra |= {"dataset__id": dataset.id, "dataset__subject": dataset.subject, "dataset__trigger_word": dataset.trigger_word}
         return self.form.read(list(values), **extra)
-
-
-def dataset_choices(workspace: Workspace) -> list[tuple[str, str]]:
-    return [(f"{each.title} ({counted(len(each.images), 'image')})", each.id) for each in Dataset.all(workspace) if each.images]
 
 
 def base_override(base_model: str | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 const banners = new Map();
 
-function place() {
+function list() {
   const known = document.querySelector("#banners");
   if (known) return known;
   const made = document.createElement("div");
@@ -12,11 +12,25 @@ function place() {
   return made;
 }
 
-export function showBanner(id, text) {
+function button(id, label, action) {
+  const made = document.createElement("button");
+  made.className = "tool";
+  made.textContent = label;
+  made.addEventListener("click", () => {
+    hideBanner(id);
+    action();
+  });
+  return made;
+}
+
+/** `choices` are [[label, action], ...]; each hides the banner. */
+export function showBanner(id, text, choices = []) {
   const banner = banners.get(id) ?? document.createElement("div");
-  banner.textContent = text;
+  const message = document.createElement("span");
+  message.textContent = text;
+  banner.replaceChildren(message, ...choices.map(([label, action]) => button(id, label, action)));
   banners.set(id, banner);
-  if (!banner.isConnected) place().append(banner);
+  if (!banner.isConnected) list().append(banner);
 }
 
 export function hideBanner(id) {

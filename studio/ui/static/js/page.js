@@ -2,6 +2,8 @@
 
 import "./compiled.js";
 import "./about.js";
+import "./address.js";
+import "./away.js";
 import "./captions.js";
 import "./copy.js";
 import "./drafts.js";
