@@ -1,14 +1,20 @@
 """A generated image or sample as an image of the dataset."""
 
+from collections.abc import Sequence
+
 import gradio as gr
 
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
+from studio.jobs.queue import Job
 from studio.ui import files
+from studio.ui.components import job_bar
+from studio.ui.components.following import Following
 from studio.ui.studio import QUIET, Studio, show_errors
+from studio.ui.tabs.dataset_choice import choices
 from studio.ui.tabs.dataset_editor import Editor
-from studio.ui.tabs.dataset_images import run_import
-from studio.ui.tabs.dataset_new import NewDataset, choices, show
+from studio.ui.tabs.dataset_images import show_imports, start_import
+from studio.ui.tabs.dataset_new import NewDataset, show
 
 TITLE = "Generated images"
 
@@ -17,15 +23,20 @@ def wire_generated(studio: Studio, editor: Editor, new: NewDataset, tabs: gr.Tab
     """`images` has the event `add_to_dataset` with the `address` of an image on the page."""
 
     @show_errors
-    async def add_to_dataset(dataset_id: str | None, request: gr.Request, event: gr.EventData) -> tuple:
+    def add_to_dataset(dataset_id: str | None, request: gr.Request, event: gr.EventData) -> tuple:
         workspace = studio.workspace(request)
         path = files.find_address(workspace, str(event.address))
         dataset_id = _dataset(workspace, dataset_id)
-        message = await run_import(studio, [{"path": str(path), "name": path.name}], dataset_id, request)
-        return *show(workspace, dataset_id), message, gr.Tabs(selected="dataset")
+        job = start_import(studio, [{"path": str(path), "name": path.name}], dataset_id, request)
+        return *following.begin([job], dataset_id), *show(workspace, dataset_id), job_bar.working(job), gr.Tabs(selected="dataset")
 
-    added = images.add_to_dataset(add_to_dataset, editor.chosen, [*new.opened, editor.message, tabs], **QUIET)
-    added.then(editor.refresh, editor.chosen, editor.refreshed, **QUIET)
+    def ended(dataset_id: str, jobs: Sequence[Job], request: gr.Request, open_id: str | None) -> tuple:
+        shown = open_id == dataset_id and not jobs[-1].unfinished
+        return show_imports(jobs), *(editor.refresh(dataset_id, request) if shown else [gr.skip()] * len(editor.refreshed))
+
+    following = Following(studio, ended, [editor.message, *editor.refreshed], [editor.chosen])
+    outputs = [*following.state, *new.opened, editor.progress, tabs]
+    images.add_to_dataset(add_to_dataset, editor.chosen, outputs, **QUIET)
 
 
 def _dataset(workspace: Workspace, dataset_id: str | None) -> str:

@@ -52,7 +52,7 @@ class Choice:
     reason: str
 
 
-def publishable(workspace: Workspace) -> list[library.LibraryAdapter]:
+def publishable(workspace: Workspace) -> list[library.AdapterInfo]:
     """LoRAs of the owner's runs; only for them is enough known for a complete model card."""
     return [adapter for adapter in library.list_adapters(workspace) if adapter.source == "run"]
 
@@ -111,7 +111,9 @@ def build(studio: Studio, rooms: gr.Tabs, job_states: gr.State, open_run: gr.Sta
 
     def follow(name: str, proposed: str | None, looked_at: str | None, followed: str | None, request: gr.Request) -> tuple:
         """Preselect the run that is looked at now. The page's opening has done so for its own."""
-        return [gr.skip()] * len(outputs) if looked_at == followed else list_runs(None, False, name, proposed, looked_at, request)
+        if looked_at == followed:
+            return (gr.skip(),) * len(outputs)
+        return list_runs(None, False, name, proposed, looked_at, request)
 
     inputs = [form.adapter, form.picked, form.repo, form.proposed, open_run]
     outputs = [none, to_train, workbench, form.adapter, form.repo, form.proposed, form.reason, form.picked, form.followed]

@@ -167,7 +167,7 @@ def _wire_now(view: RunView, job_changes: gr.State, drawn: gr.HTML) -> None:
     @show_errors
     def draw_now(run_id: str | None, request: gr.Request) -> tuple:
         run, owner = shown_run(studio.workspace(request), run_id), studio.owner(request)
-        job = generation.submit(studio, owner, run_view.recipe_now(run), 1)
+        [job] = generation.submit(studio, owner, [run_view.recipe_now(run)], 1)
         return (run.id, job.id), run_view.drawn(run, job)
 
     @show_errors
