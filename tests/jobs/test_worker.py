@@ -438,7 +438,7 @@ def test_captions_are_written_by_the_resident_captioner(home, jobs, workspace):
     dataset.set_trigger_word("ohwx")
     job = jobs.submit("local", "caption", {"dataset": dataset.id, "captioner": "builtin", "only_empty": False})
     turn_until(Worker(home), over(jobs, job))
-    assert jobs.get(job.id).result == {"captioned": 1, "kept": 2, "failed": 0}, jobs.get(job.id).error
+    assert jobs.get(job.id).result == {"captioned": 1, "kept": 2, "failed": 0, "unknown": 0, "shortened": 0}, jobs.get(job.id).error
     assert dataset.images[0].caption.startswith("ohwx ") and dataset.images[0].caption_source == "builtin"
 
 

@@ -138,9 +138,10 @@ def caption_result(counts: dict[str, int], captioner: str) -> str:
         text += " Check them: a captioner can be wrong."
     unknown = counts.get("unknown")
     if not unknown:
-        return notice(text, "good")
+        # One that knows a small world only cannot be sure of what it wrote.
+        return notice(text, "" if CAPTIONERS[captioner].least_likelihood else "good")
     about = f"The {CAPTIONERS[captioner].title} captioner does not know {counted(unknown, 'image')}: {_was(unknown)} left without a caption."
-    others = [Proposal(each.name, each.title, _cost(each, unknown)) for each in CAPTIONERS.values() if each.size and each.cpu_seconds]
+    others = [Proposal(each.name, each.title, _cost(each, unknown)) for each in CAPTIONERS.values() if each.size]
     return render("caption_grid", "unknown", about, text if counts["captioned"] else "", [each for each in others if each.name != captioner])
 
 
@@ -154,7 +155,8 @@ class Proposal:
 
 
 def _cost(captioner: CaptionerInfo, images: int) -> str:
-    return f"{captioner.size}, once; without a GPU about {duration(captioner.cpu_seconds * images)} for {counted(images, 'image')}"
+    time = f"; without a GPU about {duration(captioner.cpu_seconds * images)} for {counted(images, 'image')}" if captioner.cpu_seconds else ""
+    return f"{captioner.size} to download, once{time}"
 
 
 def _was(count: int) -> str:
