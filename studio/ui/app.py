@@ -45,6 +45,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
     studio = Studio(home, access, Jobs(home.database))
     with Page(title="LoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         app.expects_oauth = access.oauth
+        app.hidden_paths = studio.hidden_paths
         html(render("frame", "brand"), elem_id="brand")
         advice = html("", elem_id="advice")
         damaged.build(studio)
