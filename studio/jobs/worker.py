@@ -21,6 +21,7 @@ from studio.core.locks import FileLock
 from studio.core.logging import configure, log_packages
 from studio.core.workspace import Home, write_atomically
 from studio.generation.images import generate_images
+from studio.jobs import leftovers
 from studio.jobs.handed_job import HandedJob
 from studio.jobs.progress import ErrorBoundary, ProgressReporter
 from studio.jobs.queue import DEVICE_KINDS, QUICK_KINDS, Job, Jobs
@@ -97,6 +98,10 @@ def start_supervisor(home: Home) -> threading.Thread:
     jobs = Jobs(home.database)
 
     def run_forever() -> None:
+        try:
+            leftovers.sweep(home)
+        except OSError as error:
+            log.warning("could not delete unfinished files: %s", error)
         while True:
             try:
                 supervise(home, jobs)

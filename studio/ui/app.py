@@ -51,6 +51,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
     studio = Studio(home, access, Jobs(home.database))
     with Page(title="LoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         app.expects_oauth = access.oauth
+        app.hidden_paths = studio.hidden_paths
         html(render("frame", "brand") + render("lightbox", "dialog"), elem_id="brand")
         # Paths are shown in local mode only.
         html(render("about", "corner", __version__, str(home.root) if access.mode == "local" else ""), elem_id="about")

@@ -73,9 +73,9 @@ def routes(studio: Studio) -> list[Route]:
         try:
             path = find(studio.home.workspace(studio.access.owner(request)), request.path_params["path"].split("/"))
         except DiskFull as error:
-            return PlainTextResponse(str(error), status_code=507, headers=SAFE)
+            return PlainTextResponse(studio.hidden_paths.hide(str(error)), status_code=507, headers=SAFE)
         except StudioError as error:
-            return PlainTextResponse(str(error), status_code=404, headers=HEADERS)
+            return PlainTextResponse(studio.hidden_paths.hide(str(error)), status_code=404, headers=HEADERS)
         if not path.is_file():
             return PlainTextResponse(NOT_FOUND, status_code=404, headers=HEADERS)
         if path.suffix == ".safetensors":

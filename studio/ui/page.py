@@ -14,6 +14,7 @@ from gradio.utils import get_function_params
 
 from studio.core.errors import traceback_without_messages
 from studio.core.storage import DiskFull, is_full
+from studio.ui.hidden_paths import HiddenPaths
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 class Page(gr.Blocks):
     expects_oauth = False
     """Whether Gradio adds its routes for a Hub login; Gradio's own property looks for a gr.LoginButton, which the page cannot have."""
+
+    hidden_paths = HiddenPaths()
 
     def create_limiter(self) -> None:
         """Called by Gradio at the start. As many threads as ever: the slots of waiting.py beyond these wait, and need no thread."""
@@ -39,8 +42,10 @@ class Page(gr.Blocks):
     async def process_api(self, block_fn: BlockFunction, *args, **kwargs) -> dict:
         """Called by Gradio to turn a call's values into its answer; `args` and `kwargs` are passed through."""
         try:
-            return await super().process_api(block_fn, *args, **kwargs)
+            answer = await super().process_api(block_fn, *args, **kwargs)
+            return {**answer, "data": self.hidden_paths.hide(answer["data"])}
         except gr.Error as error:
+            error.message = self.hidden_paths.hide(error.message)
             # Dropdowns and numbers quote the invalid value; the caller may read it, the log must not.
             error.print_exception = False
             raise

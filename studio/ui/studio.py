@@ -17,6 +17,7 @@ from studio.jobs import estimates, launch, worker
 from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Job, Jobs
 from studio.runs.run import Run
+from studio.ui.hidden_paths import HiddenPaths
 from studio.ui.waiting import WaitingRoom
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
@@ -83,6 +84,10 @@ class Studio:
         """Request that a job stops. A training reads the request from its run, since the worker may be busy with images for minutes."""
         if self.jobs.cancel(job.id).state == "running" and job.kind == "train":
             Run.open(self.home.workspace(job.owner), job.payload["run"]).request_stop()
+
+    @functools.cached_property
+    def hidden_paths(self) -> HiddenPaths:
+        return HiddenPaths.of(self.home, self.access)
 
     @functools.cached_property
     def waiting(self) -> WaitingRoom:

@@ -23,7 +23,7 @@ def build(studio: Studio) -> gr.HTML:
     shown = panel("", ("open_folder", "set_aside"), elem_id="damaged")
     local = studio.access.mode is Mode.local and platform.has_file_manager()
 
-    def load(request: gr.Request) -> str:
+    def list_damaged(request: gr.Request) -> str:
         return listing(studio.workspace(request), local)
 
     @show_errors
@@ -44,9 +44,9 @@ def build(studio: Studio) -> gr.HTML:
         workspace = studio.workspace(request)
         damage.set_aside(workspace, str(event.place))
         gr.Info("Set aside: nothing was deleted, and it can be restored under Removed.")
-        return load(request)
+        return list_damaged(request)
 
-    gr.on(None, load, None, shown, **QUIET)
+    gr.on(None, list_damaged, None, shown, **QUIET)
     shown.open_folder(open_folder, None, None, **QUIET)
     shown.set_aside(set_aside, None, shown, **QUIET)
     return shown

@@ -66,7 +66,7 @@ class Following:
             left = [job for job in jobs if job.state == "running" or (job.state == "waiting" and self.studio.jobs.get(job.id).state != "cancelled")]
         except StudioError as error:
             # Ends here: raised, it would come back with every tick.
-            gr.Warning(str(error))
+            gr.Warning(self.studio.hidden_paths.hide(str(error)))
             return *END, *self.skipped
         return *((replace(followed, shown=seen), gr.skip()) if left else END), *shown
 

@@ -1,0 +1,82 @@
+"""No visitor of a Space and nobody behind a password is told where on the server the studio and its files are."""
+
+import asyncio
+import json
+
+import gradio as gr
+import pytest
+from gradio.state_holder import SessionState
+from starlette.requests import Request
+from starlette.testclient import TestClient
+
+from studio.core.access import VISITOR_HEADER, Access, Mode
+from studio.core.errors import error_message
+from studio.core.workspace import Home
+from studio.jobs import worker
+from studio.ui import app as ui
+from studio.ui.components.following import Followed
+from studio.ui.hidden_paths import HiddenPaths
+from tests.trained import finished_run
+
+HOST = "studio.example"
+VISITOR = "visitor-" + "a" * 32
+ACCESS = Access(Mode.space, (HOST,), space_id="someone/studio")
+
+
+def ask(app: gr.Blocks, handler, state: SessionState) -> str:
+    """Everything that a call sends: its values, or its error."""
+    headers = [(VISITOR_HEADER.encode(), VISITOR.encode())]
+    request = gr.Request(Request({"type": "http", "headers": headers, "client": None, "query_string": b"", "path": "/", "method": "POST"}))
+    values = [getattr(each, "value", None) for each in handler.inputs]
+    try:
+        event = gr.EventData(None, {"id": "x", "job": "1", "place": "x", "index": 0, "value": 1, "path": "x"})
+        call = app.process_api(handler, values, state, request, event_data=event)
+        return json.dumps(asyncio.run(asyncio.wait_for(call, 5))["data"], default=str)
+    except Exception as error:  # noqa: BLE001 - whatever a caller is shown
+        return str(error)
+
+
+def walk(app: gr.Blocks) -> dict[str, str]:
+    """Every handler and endpoint with the values that the page begins with."""
+    state, handlers = SessionState(app), {number: each for number, each in app.fns.items() if each.fn is not None}
+    return {f"{number} {each.api_name} {each.fn.__qualname__}": ask(app, each, state) for number, each in handlers.items()}
+
+
+def test_no_handler_and_no_endpoint_names_a_path_of_the_server(tmp_path):
+    home = Home(tmp_path / "secret-place")
+    app, studio = ui.build_app(home, ACCESS)
+    run = finished_run(home.workspace(VISITOR))
+    # Real errors with paths: a worker that cannot start, and a job that met a bug.
+    spent = {"pid": 1, "mark": "no such process", "starts": [worker.time.time()] * worker.MAX_STARTS}
+    (home.root / "worker.json").write_text(json.dumps(spent))
+    job = studio.jobs.submit(VISITOR, "caption", {"dataset": run.config.dataset.id})
+    studio.jobs.claim_one(job.id, 1)
+    studio.jobs.fail(job.id, error_message(ValueError("x"), home.logs / "job-1.log"))
+    assert str(home.root) in studio.jobs.get(job.id).error
+    told = walk(app)
+    ticks = [handler for handler in app.fns.values() if handler.fn and handler.fn.__name__ == "tick"]
+    state = SessionState(app)
+    for handler in ticks:
+        state[handler.inputs[0]._id] = Followed((job.id,), run.config.dataset.id)
+        told[f"tick {handler.outputs[-1].elem_id}"] = ask(app, handler, state)
+    assert any("the studio's folder" in each for each in told.values()), "a message with a path was sent, and its path was hidden"
+    assert not {name: text for name, text in told.items() if str(tmp_path) in text}
+
+
+def test_a_home_that_breaks_later_is_not_named_either(tmp_path):
+    home = Home(tmp_path / "secret-place")
+    app, studio = ui.build_app(home, ACCESS)
+    (home.root / "owners").write_text("no folder")
+    told = walk(app)
+    assert any("The folder the studio's folder/owners" in each for each in told.values())
+    assert not {name: text for name, text in told.items() if str(tmp_path) in text}
+    client = TestClient(gr.routes.App.create_app(app, app_kwargs=ui.launch_arguments(studio)["app_kwargs"]), base_url=f"https://{HOST}")
+    for address in ("/", "/config", "/gradio_api/info", "/studio/file/image/x", "/studio/file/dataset/x"):
+        assert str(tmp_path) not in client.get(address).text, address
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_paths_are_hidden_from_strangers_and_shown_to_the_user_of_this_computer(home, mode):
+    hidden = HiddenPaths.of(home, Access(mode, (HOST,)))
+    text = hidden.hide([{"value": f"see {home.logs}/worker.log"}])[0]["value"]
+    assert text == (f"see {home.logs}/worker.log" if mode is Mode.local else "see the studio's folder/logs/worker.log")
