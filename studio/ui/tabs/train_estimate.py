@@ -84,4 +84,4 @@ def _wire_summary(studio: Studio, form: TrainForm, rank: gr.components.Component
     others = [form.form.widgets[path].input for path in (*MEMORY_SETTINGS, *IMAGE_SETTINGS)]
     inputs = [form.dataset, *form.inputs]
     gr.on([*events, *others], summarize, inputs, form.estimate, **QUIET)
-    gr.on(events, measure, inputs, form.estimate, trigger_mode="always_last", **QUIET)
+    gr.on(events, measure, inputs, form.estimate, **QUIET)

@@ -93,7 +93,7 @@ class Sweep:
 
         inputs = [*varied, *inputs]
         events = [*(each.change for each in varied), *changes]
-        gr.on(events, update_total, inputs, [self.total, self.start], trigger_mode="always_last", **QUIET)
+        gr.on(events, update_total, inputs, [self.total, self.start], **QUIET)
         self.second.change(lambda path: gr.update(visible=bool(path)), self.second, self.second_values, **QUIET)
         self.start.click(start_all, inputs, [open_run, self.message], **QUIET)
 
