@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -13,14 +14,14 @@ from studio.datasets.dataset import Dataset
 from studio.jobs.launch import TrainingRequest
 from studio.ui.components import bases
 from studio.ui.components.form import Form
-from studio.ui.components.html import html, notice
+from studio.ui.components.html import html, notice, panel
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import train_presets
 from studio.ui.tabs.compare_runs import build_compare
 from studio.ui.tabs.train_choices import wire_choices
 from studio.ui.tabs.train_estimate import wire_estimate
-from studio.ui.tabs.train_form import STEPS_HELP, TrainForm
+from studio.ui.tabs.train_form import ALPHA, STEPS_HELP, Filled, TrainForm
 from studio.ui.tabs.train_from_run import fill_from_runs
 from studio.ui.tabs.train_presets import PresetStore
 from studio.ui.tabs.train_run import RunView, build_run
@@ -52,7 +53,6 @@ class FormColumn:
 
     form: TrainForm
     rank: gr.components.Component
-    alpha: gr.components.Component
     name: gr.Textbox
     about_memory: gr.HTML
     start: gr.Button
@@ -74,7 +74,6 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
     form = column.form
     refresh, refresh_inputs = wire_choices(studio, form, column.about_memory, chosen)
     form.to_dataset.click(lambda: gr.Tabs(selected="dataset"), None, tabs, **QUIET)
-    _wire_alpha(form, column)
     wire_estimate(studio, form, column.rank)
     _wire_start(studio, column, open_run)
     _wire_sweep(column, open_run)
@@ -98,7 +97,9 @@ def _build_form(studio: Studio) -> FormColumn:
         _place_base(form, studio)
         preset = gr.Dropdown([], label="Preset", elem_id="preset", filterable=False)
         about = html("")
-        rank, alpha = _place_settings(form)
+        kept = panel("", ("use_preset",), elem_id="kept")
+        rank = _place_settings(form)
+        errors = html("", elem_id="setting-errors")
         estimate = html("", elem_id="estimate")
         start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-training")
         message = html("", elem_id="train-message")
@@ -110,11 +111,9 @@ def _build_form(studio: Studio) -> FormColumn:
             about_memory = html("")
             form.place_rest()
         presets = train_presets.build_presets(studio)
-    states = {name: gr.State(None) for name in ("alpha_ratio", "filled_for", "base_preset", "suggested_steps", "family")}
-    train_form = TrainForm(
-        form, no_dataset, to_dataset, settings, dataset, preset, about, estimate, memory, presets.remove, presets.removed, **states
-    )
-    return FormColumn(train_form, rank, alpha, name, about_memory, start, message, sweep, presets)
+    parts = (no_dataset, to_dataset, settings, dataset, preset, about, kept, estimate, errors, start, memory, presets.remove, presets.removed)
+    train_form = TrainForm(form, *parts, filled=gr.State(None))
+    return FormColumn(train_form, rank, name, about_memory, start, message, sweep, presets)
 
 
 def _place_base(form: Form[TrainConfig], studio: Studio) -> None:
@@ -129,37 +128,29 @@ def _place_base(form: Form[TrainConfig], studio: Studio) -> None:
     bases.add_base_details(base, studio, training=True)
 
 
-def _place_settings(form: Form[TrainConfig]) -> tuple[gr.components.Component, gr.components.Component]:
-    """The settings that matter most; returns the widgets of rank and alpha."""
+def _place_settings(form: Form[TrainConfig]) -> gr.components.Component:
+    """The settings that matter most; returns the widget of the rank."""
     rank = form.place("lora.rank", gr.Radio, choices=RANKS, info=RANK_HELP, elem_id="rank", elem_classes="ranks")
     with gr.Row(elem_classes="numbers"):
         form.place("training.max_train_steps", min_width=130, elem_id="steps", info=STEPS_HELP)
         form.place("training.learning_rate", min_width=130, info="Higher trains faster and becomes unstable sooner.")
     with gr.Row(elem_classes="numbers"):
-        alpha = form.place("lora.alpha", min_width=110, elem_id="alpha", info="Follows the rank until you change it.")
+        form.place("lora.alpha", min_width=110, elem_id="alpha", info="Empty: follows the rank.")
         form.place("dataset.resolution", min_width=110, info="Higher: finer detail, more memory.")
         form.place("training.train_batch_size", min_width=110, info="Higher: steadier, more memory.")
     form.place("samples.prompts", lines=3, info=SAMPLE_HELP, elem_id="sample-prompts")
-    return rank, alpha
-
-
-def _wire_alpha(form: TrainForm, column: FormColumn) -> None:
-    def follow(rank: int, ratio: float | None) -> object:
-        return gr.skip() if ratio is None else rank * ratio
-
-    column.rank.input(follow, [column.rank, form.alpha_ratio], column.alpha, **QUIET)
-    column.alpha.input(lambda: None, None, form.alpha_ratio, **QUIET)
+    return rank
 
 
 def _wire_start(studio: Studio, column: FormColumn, open_run: gr.State) -> None:
     form = column.form
 
-    def start(dataset_id: str, name: str | None, family: str | None, base_model: str | None, request: gr.Request, *values: object) -> tuple:
+    def start(dataset_id: str, name: str | None, request: gr.Request, filled: Filled | None, *values: Any) -> tuple:
         """Validate the settings, create the run and queue it. From then on it depends on neither this tab nor this server."""
         try:
             owner = studio.owner(request)
             dataset = Dataset.open(studio.home.workspace(owner), dataset_id)
-            config = form.read(family, base_model, values, dataset)
+            config = form.read(filled, values, dataset)
             run, _ = studio.train(owner, dataset, [TrainingRequest(config, (name or "").strip())])[0]
         except StudioError as error:
             return gr.skip(), notice(str(error), "bad")
@@ -171,11 +162,12 @@ def _wire_start(studio: Studio, column: FormColumn, open_run: gr.State) -> None:
 def _wire_sweep(column: FormColumn, open_run: gr.State) -> None:
     form = column.form
 
-    def read(workspace: Workspace, dataset_id: str, values: list) -> tuple[Dataset, TrainConfig]:
-        """The chosen dataset and the settings as the form shows them; `values` are those of `form.inputs`."""
+    def read(workspace: Workspace, dataset_id: str, values: list) -> tuple[Dataset, TrainConfig, float | None]:
+        """The chosen dataset, the settings as the form shows them, and alpha / rank; `values` are those of `form.inputs`."""
         dataset = Dataset.open(workspace, dataset_id)
-        family, base_model, *rest = values
-        return dataset, form.read(family, base_model, tuple(rest), dataset)
+        filled, *rest = values
+        typed = form.form.by_path(rest)[ALPHA] is not None
+        return dataset, form.read(filled, rest, dataset), None if typed or not filled else filled.alpha_ratio
 
     changes = [column.rank.change, form.steps.change, form.base.change]
-    column.sweep.wire(read, [form.dataset, column.name, form.alpha_ratio, *form.inputs], changes, open_run)
+    column.sweep.wire(read, [form.dataset, column.name, *form.inputs], changes, open_run)
