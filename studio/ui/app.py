@@ -64,6 +64,8 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         app.load(dataset_tab.load, chosen, dataset_tab.opened, **QUIET)
         app.load(training.load, chosen, training.outputs, **QUIET)
         train_tab.select(training.refresh, training.refresh_inputs, training.outputs, **QUIET)
+        app.load(training.choose_place, None, training.places, **QUIET)
+        bar.show_queue(lambda: gr.Tabs(selected=train.WATCH), None, training.places, **QUIET)
         app.load(training.run.find_running, None, open_run, **QUIET).then(training.run.show, training.run.inputs, training.run.outputs, **QUIET)
         app.load(publishing.list_runs, publishing.inputs, publishing.outputs, **QUIET)
         if not first_is_shipped():

@@ -70,7 +70,7 @@ class Page:
         """The settings that Start would use."""
         event = self.events["start"]
         filled, *values = [self.now.get(each, each.value) for each in event.inputs[2:]]
-        return self.form.read(filled, values, Dataset.open(self.workspace, self.value("train-dataset")))
+        return self.form.read(train_form.Filled.read(filled), values, Dataset.open(self.workspace, self.value("train-dataset")))
 
     def steps(self) -> int:
         return self.config().training.max_train_steps
@@ -160,7 +160,7 @@ def test_the_run_of_an_empty_alpha_and_empty_steps_stores_the_numbers(page, data
     page.call("choose_base", dataset.id, SD15, "")
     page.type("rank", 4)
     start = page.events["start"]
-    run_id, _ = start.fn(dataset.id, "Ink", Request(), *[page.now.get(each, each.value) for each in start.inputs[2:]])
+    run_id, *_ = start.fn(dataset.id, "Ink", Request(), *[page.now.get(each, each.value) for each in start.inputs[2:]])
     stored = json.loads((Run.open(home.workspace("local"), run_id).path / "config.json").read_text())
     assert (stored["lora"]["alpha"], stored["training"]["max_train_steps"]) == (4, 1200)
 
@@ -184,7 +184,7 @@ def test_what_was_typed_survives_another_base_preset_gpu_memory_or_dataset(page,
     if change == "memory":
         return
     assert "Kept what you changed: " in shown["kept"] and "Training steps 800" in shown["kept"] and "Sample prompts" in shown["kept"]
-    preset = page.value("State").values
+    preset = train_form.Filled.read(page.value("filled-with")).values
     page.call("use_preset", page.value("train-dataset"))
     assert page.value("Resolution") == preset["dataset.resolution"] and page.value("sample-prompts") == preset["samples.prompts"]
     assert page.value("kept") == ""
@@ -203,7 +203,7 @@ def test_a_value_that_does_not_fit_stands_under_its_field_and_start_says_why(pag
     field = page.field("Learning rate").elem_id
     assert f'<li data-field="{field}">Learning rate: 50 does not fit. Enter a number above 0, at most 1.</li>' in page.value("setting-errors")
     assert "Batch size: it is empty. Enter a whole number from 1 to 64." in page.value("setting-errors")
-    assert "Correct Batch size and Learning rate first." in page.value("estimate")
+    assert "Correct Batch size and Learning rate first." in page.value("costs")
     assert page.interactive["start-training"] is False
     page.type("Learning rate", 0.001)
     page.type("Batch size", 1)
@@ -268,7 +268,7 @@ def test_the_run_gets_the_family_of_its_base(page, dataset, home, monkeypatch):
     page.call("choose_base", dataset.id, SDXL, "")
     start = page.events["start"]
     values = [dataset.id, "Ink", *[page.now.get(each, each.value) for each in start.inputs[2:]]]
-    run_id, message = start.fn(*values[:2], Request(), *values[2:])
+    run_id, message, _ = start.fn(*values[:2], Request(), *values[2:])
     assert message == ""
     config = Run.open(home.workspace("local"), run_id).config
     assert (config.model.family, config.model.base_model, config.dataset.trigger_word) == ("sdxl", SDXL, dataset.trigger_word)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from studio.config import fields
 from studio.config.fields import Leaf
+from studio.ui.components.html import heading, html
 
 GROUPS = {
     "model": "Base model",
@@ -60,14 +61,16 @@ class Form(Generic[Config]):
             del self.leaves[path]
 
     def place_rest(self) -> None:
-        """Place every remaining setting in one folded group per section."""
+        """Place every remaining setting, in one titled group per section."""
         rest = [leaf for path, leaf in self.leaves.items() if path not in self.widgets]
         for section, title in GROUPS.items():
             group = [leaf for leaf in rest if leaf.path.startswith(f"{section}.")]
             if group:
-                with gr.Accordion(title, open=False, elem_classes="fold"), gr.Row(elem_classes="settings"):
-                    for leaf in group:
-                        self.place(leaf.path, min_width=230)
+                with gr.Column(elem_classes="bare group"):
+                    html(heading(title))
+                    with gr.Row(elem_classes="settings"):
+                        for leaf in group:
+                            self.place(leaf.path, min_width=230)
 
     @property
     def inputs(self) -> list[gr.components.Component]:

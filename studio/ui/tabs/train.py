@@ -1,4 +1,4 @@
-"""The Train tab: dataset, base, preset and settings on one side, the run on the other."""
+"""The Train tab: two places. Set up has dataset, base, preset and settings; Watch has the run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from studio.ui.tabs import train_presets
 from studio.ui.tabs.compare_runs import build_compare
 from studio.ui.tabs.train_choices import wire_choices
 from studio.ui.tabs.train_estimate import wire_estimate
-from studio.ui.tabs.train_form import ALPHA, STEPS_HELP, Filled, TrainForm
+from studio.ui.tabs.train_form import ALPHA, SET_UP, STEPS_HELP, WATCH, Filled, TrainForm
 from studio.ui.tabs.train_from_run import fill_from_runs
 from studio.ui.tabs.train_presets import PresetStore
 from studio.ui.tabs.train_run import RunView, build_run
@@ -38,13 +38,16 @@ NO_DATASET = "No dataset yet. Create one on the Dataset tab, or use the sample i
 
 @dataclass(frozen=True)
 class Train:
-    """For the page: `load` on page load and `refresh` (with `refresh_inputs`) when the tab is opened set `outputs`; `run` is the run shown."""
+    """For the page: `load` on page load and `refresh` (with `refresh_inputs`) when the tab is opened set `outputs`; `run` is the run shown.
+    `choose_place` selects one of `places` on page load."""
 
     load: Callable
     refresh: Callable
     refresh_inputs: list
     outputs: list
     run: RunView
+    places: gr.Tabs
+    choose_place: Callable
 
 
 @dataclass(frozen=True)
@@ -64,26 +67,33 @@ class FormColumn:
 def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State, requested: gr.State, open_run: gr.State) -> Train:
     """`chosen` is the dataset that is open on every tab, `open_run` the run that is shown, `requested` the LoRAs to load in Generate;
     `job_changes` changes when a training makes progress."""
-    html(render("train", "head"))
-    with gr.Row(elem_classes="workbench") as workbench:
-        with gr.Column(elem_classes="pane", scale=5, min_width=320):
+    with gr.Tabs(elem_classes="places", elem_id="train-places") as places:
+        with gr.Tab("Set up", id=SET_UP):
+            html(render("train", "head"))
             column = _build_form(studio)
-        with gr.Column(scale=7, min_width=320):
-            run = build_run(studio, tabs, job_changes, requested, open_run, column.start)
-    build_compare(studio, workbench, run.listing, run.picked)
+        with gr.Tab("Watch", id=WATCH):
+            with gr.Column() as workbench:
+                run = build_run(studio, tabs, job_changes, requested, open_run)
+            build_compare(studio, workbench, run.listing, run.picked)
     form = column.form
     refresh, refresh_inputs = wire_choices(studio, form, column.about_memory, chosen)
     form.to_dataset.click(lambda: gr.Tabs(selected="dataset"), None, tabs, **QUIET)
     wire_estimate(studio, form, column.rank)
-    _wire_start(studio, column, open_run)
-    _wire_sweep(column, open_run)
+    _wire_start(studio, column, open_run, places)
+    _wire_sweep(column, open_run, places)
     fill_from_runs(studio, run, open_run, chosen, form)
     train_presets.wire(studio, column.presets, form)
 
     def load(dataset_id: str | None, request: gr.Request) -> dict:
         return form.open(studio.workspace(request), dataset_id)
 
-    return Train(load, refresh, refresh_inputs, form.outputs, run)
+    def choose_place(request: gr.Request) -> gr.Tabs:
+        """On page load: the run where one is training, otherwise the form."""
+        return gr.Tabs(selected=WATCH if run.find_running(request) else SET_UP)
+
+    for fills_form in (run.actions.copy, run.actions.start_from):
+        fills_form(lambda: gr.Tabs(selected=SET_UP), None, places, **QUIET)
+    return Train(load, refresh, refresh_inputs, form.outputs, run, places, choose_place)
 
 
 def _build_form(studio: Studio) -> FormColumn:
@@ -92,28 +102,43 @@ def _build_form(studio: Studio) -> FormColumn:
     form.exclude("model.family", "dataset.id", "dataset.subject", "dataset.trigger_word", "dataset.repeats")
     no_dataset = html(notice(NO_DATASET))
     to_dataset = gr.Button("Go to Dataset", size="md", variant="primary")
-    with gr.Column(visible=False, elem_classes="bare") as settings:
-        dataset = gr.Dropdown([], label="Dataset", elem_id="train-dataset", filterable=False)
-        _place_base(form, studio)
-        preset = gr.Dropdown([], label="Preset", elem_id="preset", filterable=False)
-        about = html("")
-        kept = panel("", ("use_preset",), elem_id="kept")
-        rank = _place_settings(form)
-        errors = html("", elem_id="setting-errors")
-        estimate = html("", elem_id="estimate")
-        start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-training")
-        message = html("", elem_id="train-message")
-        sweep = build_sweep(studio)
-        with gr.Accordion("More settings", open=False, elem_classes="fold"):
-            name = gr.Textbox(label="Run name", placeholder="name of the dataset", max_length=80)
-            sizes = [("Automatic", ""), *((overlay.title, overlay.name) for overlay in configs.overlays())]
-            memory = gr.Dropdown(sizes, value="", label="GPU memory", info=MEMORY_HELP, elem_id="memory", filterable=False)
-            about_memory = html("")
-            form.place_rest()
-        presets = train_presets.build_presets(studio)
-    parts = (no_dataset, to_dataset, settings, dataset, preset, about, kept, estimate, errors, start, memory, presets.remove, presets.removed)
-    train_form = TrainForm(form, *parts, filled=gr.State(None))
+    with gr.Column(visible=False, elem_classes="bare setup") as settings:
+        with gr.Row(elem_classes="workbench"):
+            with gr.Column(elem_classes="pane", min_width=320):
+                dataset = gr.Dropdown([], label="Dataset", elem_id="train-dataset", filterable=False)
+                _place_base(form, studio)
+                preset = gr.Dropdown([], label="Preset", elem_id="preset", filterable=False)
+                about = html("")
+            with gr.Column(elem_classes="pane", min_width=320):
+                rank = _place_settings(form)
+        with gr.Column(elem_classes="pane"):
+            name, memory, about_memory = _place_drawer(form)
+            sweep = build_sweep(studio)
+            presets = train_presets.build_presets(studio)
+        with gr.Column(elem_id="start-bar", elem_classes="startbar"):
+            kept = panel("", ("use_preset",), elem_id="kept")
+            message = html("", elem_id="train-message")
+            errors = panel("", elem_id="setting-errors")
+            with gr.Row(elem_classes="costs"):
+                costs = html("", elem_id="costs")
+                start = gr.Button("Start training", variant="primary", size="lg", scale=0, min_width=170, elem_id="start-training")
+            estimate = html("", elem_id="estimate")
+    parts = (no_dataset, to_dataset, settings, dataset, preset, about, kept, costs, estimate, errors, start, memory, presets.remove, presets.removed)
+    train_form = TrainForm(form, *parts, gr.Textbox(label="Filled with", elem_classes="hidden-field", elem_id="filled-with"))
     return FormColumn(train_form, rank, name, about_memory, start, message, sweep, presets)
+
+
+def _place_drawer(form: Form[TrainConfig]) -> tuple[gr.Textbox, gr.Dropdown, gr.HTML]:
+    """Every other setting, with a search field; returns run name, GPU memory and its description."""
+    with gr.Accordion("All settings", open=False, elem_classes="fold", elem_id="all-settings"):
+        html(render("train", "search"))
+        with gr.Row(elem_classes="settings"):
+            name = gr.Textbox(label="Run name", placeholder="name of the dataset", max_length=80, min_width=230, elem_id="run-name")
+            sizes = [("Automatic", ""), *((overlay.title, overlay.name) for overlay in configs.overlays())]
+            memory = gr.Dropdown(sizes, value="", label="GPU memory", info=MEMORY_HELP, elem_id="memory", filterable=False, min_width=230)
+        about_memory = html("")
+        form.place_rest()
+    return name, memory, about_memory
 
 
 def _place_base(form: Form[TrainConfig], studio: Studio) -> None:
@@ -142,32 +167,32 @@ def _place_settings(form: Form[TrainConfig]) -> gr.components.Component:
     return rank
 
 
-def _wire_start(studio: Studio, column: FormColumn, open_run: gr.State) -> None:
+def _wire_start(studio: Studio, column: FormColumn, open_run: gr.State, places: gr.Tabs) -> None:
     form = column.form
 
-    def start(dataset_id: str, name: str | None, request: gr.Request, filled: Filled | None, *values: Any) -> tuple:
+    def start(dataset_id: str, name: str | None, request: gr.Request, filled_with: str | None, *values: Any) -> tuple:
         """Validate the settings, create the run and queue it. From then on it depends on neither this tab nor this server."""
         try:
             owner = studio.owner(request)
             dataset = Dataset.open(studio.home.workspace(owner), dataset_id)
-            config = form.read(filled, values, dataset)
+            config = form.read(Filled.read(filled_with), values, dataset)
             run, _ = studio.train(owner, dataset, [TrainingRequest(config, (name or "").strip())])[0]
         except StudioError as error:
-            return gr.skip(), notice(str(error), "bad")
-        return run.id, ""
+            return gr.skip(), notice(str(error), "bad"), gr.skip()
+        return run.id, "", gr.Tabs(selected=WATCH)
 
-    column.start.click(start, [form.dataset, column.name, *form.inputs], [open_run, column.message], **QUIET)
+    column.start.click(start, [form.dataset, column.name, *form.inputs], [open_run, column.message, places], **QUIET)
 
 
-def _wire_sweep(column: FormColumn, open_run: gr.State) -> None:
+def _wire_sweep(column: FormColumn, open_run: gr.State, places: gr.Tabs) -> None:
     form = column.form
 
     def read(workspace: Workspace, dataset_id: str, values: list) -> tuple[Dataset, TrainConfig, float | None]:
         """The chosen dataset, the settings as the form shows them, and alpha / rank; `values` are those of `form.inputs`."""
         dataset = Dataset.open(workspace, dataset_id)
-        filled, *rest = values
+        filled, rest = Filled.read(values[0]), values[1:]
         typed = form.form.by_path(rest)[ALPHA] is not None
         return dataset, form.read(filled, rest, dataset), None if typed or not filled else filled.alpha_ratio
 
     changes = [column.rank.change, form.steps.change, form.base.change]
-    column.sweep.wire(read, [form.dataset, column.name, *form.inputs], changes, open_run)
+    column.sweep.wire(read, [form.dataset, column.name, *form.inputs], changes, [open_run, places])

@@ -29,10 +29,10 @@ def wire_choices(studio: Studio, form: TrainForm, about_memory: gr.HTML, chosen:
 
 
 def _wire_dataset(studio: Studio, form: TrainForm, chosen: gr.State) -> tuple[Callable, list]:
-    def refresh(dataset_id: str | None, memory: str, request: gr.Request, filled: Filled | None, *values: Any) -> dict:
+    def refresh(dataset_id: str | None, memory: str, request: gr.Request, filled_with: str | None, *values: Any) -> dict:
         """When the tab is opened, or another dataset is chosen on any tab. Another dataset or trigger word fills the form again, without what the
         user changed. Otherwise only new choices are offered: datasets, runs to take settings from, and steps for a changed number of images."""
-        workspace = studio.workspace(request)
+        workspace, filled = studio.workspace(request), Filled.read(filled_with)
         known = dataset_choices(workspace)
         ids = [each for _, each in known]
         open_id = dataset_id if dataset_id in ids else next(iter(ids), None)
@@ -45,7 +45,7 @@ def _wire_dataset(studio: Studio, form: TrainForm, chosen: gr.State) -> tuple[Ca
             return form.open(workspace, open_id, preset, base_model, memory, form.touched(filled, values))
         presets = starting_points.list_choices(workspace, dataset.subject, base_model)
         filled = replace(filled, images=len(dataset.images))
-        updated = {form.dataset: gr.update(choices=known), form.preset: gr.update(choices=presets), form.filled: filled}
+        updated = {form.dataset: gr.update(choices=known), form.preset: gr.update(choices=presets), form.filled: filled.to_text()}
         return updated | form.summarize(workspace, filled, values, dataset)
 
     inputs = [chosen, form.memory, *form.inputs]
@@ -65,8 +65,9 @@ def _same_pace(dataset: Dataset, base_model: str, pace: str) -> str:
 
 
 def _wire_preset(studio: Studio, form: TrainForm) -> None:
-    def choose_preset(dataset_id: str, preset: str, memory: str, request: gr.Request, filled: Filled | None, *values: Any) -> dict:
+    def choose_preset(dataset_id: str, preset: str, memory: str, request: gr.Request, filled_with: str | None, *values: Any) -> dict:
         """A shipped preset is made for the base that is chosen; a saved one and that of a run have a base of their own."""
+        filled = Filled.read(filled_with)
         base_model = "" if preset.startswith((MINE, RUN)) or not filled else _base(form, values)
         touched = form.touched(filled, values)
         dropped = touched.pop(REVISION, None) if not base_model else None
@@ -84,19 +85,20 @@ def _cleared(form: TrainForm, filling: dict, touched: dict[str, Any], revision: 
     """Says that a revision was cleared, beside what was kept."""
     if not revision:
         return {}
-    kept = {path: touched[path] for path in filling[form.filled].kept}
+    filled = Filled.read(filling[form.filled])
+    kept = {path: touched[path] for path in filled.kept} if filled else {}
     return {form.kept: form.describe_kept(kept, f"The base revision {revision} belonged to the base before and was cleared.")}
 
 
 def _wire_base(studio: Studio, form: TrainForm) -> None:
-    def choose_base(dataset_id: str, base_model: str | None, memory: str, request: gr.Request, filled: Filled, *values: Any) -> dict:
+    def choose_base(dataset_id: str, base_model: str | None, memory: str, request: gr.Request, filled_with: str, *values: Any) -> dict:
         """A base of another kind loads its own preset, because settings that suit one kind ruin the other; what the user changed is kept."""
-        workspace = studio.workspace(request)
+        workspace, filled = studio.workspace(request), Filled.read(filled_with)
         dataset, base_model = Dataset.open(workspace, dataset_id), (base_model or "").strip()
         touched = form.touched(filled, values)
         revision = touched.pop(REVISION, None)
-        if configs.fitting_preset(dataset.subject, base_model) != filled.base_preset:
-            preset = _same_pace(dataset, base_model, filled.pace)
+        if not filled or configs.fitting_preset(dataset.subject, base_model) != filled.base_preset:
+            preset = _same_pace(dataset, base_model, filled.pace if filled else "best")
             opened = form.open(workspace, dataset_id, preset, base_model, memory, touched)
             return opened | _cleared(form, opened, touched, revision)
         known = families.detect(base_model)
@@ -105,7 +107,7 @@ def _wire_base(studio: Studio, form: TrainForm) -> None:
         changes = {
             form.about: describe_preset(shipped_presets.get(filled.base_preset)) + warnings(dataset, base_model),
             form.form.widgets[REVISION]: "",
-            form.filled: filled,
+            form.filled: filled.to_text(),
             form.kept: form.describe_kept({}, f"The base revision {revision} belonged to the base before and was cleared." if revision else ""),
         }
         return form.summarized(changes, workspace, shown, dataset)
@@ -114,11 +116,13 @@ def _wire_base(studio: Studio, form: TrainForm) -> None:
 
 
 def _wire_memory(studio: Studio, form: TrainForm, about_memory: gr.HTML) -> None:
-    def choose_memory(dataset_id: str, memory: str, request: gr.Request, filled: Filled, *values: Any) -> dict:
+    def choose_memory(dataset_id: str, memory: str, request: gr.Request, filled_with: str, *values: Any) -> dict:
         """Set what a GPU of this size needs, and the preset's values where it needs nothing; what the user changed stays."""
-        workspace = studio.workspace(request)
+        workspace, filled = studio.workspace(request), Filled.read(filled_with)
         dataset, touched = Dataset.open(workspace, dataset_id), form.touched(filled, values)
         try:
+            if not filled:
+                raise StudioError("The form is still loading. Choose the GPU memory again in a moment.")
             if filled.preset:
                 config = starting_points.build_config(workspace, dataset, filled.preset, *base_override(_base(form, values)), memory=memory)
             else:
@@ -132,7 +136,7 @@ def _wire_memory(studio: Studio, form: TrainForm, about_memory: gr.HTML) -> None
         changes = {
             about_memory: notice(memory_overlays.get(memory).description) if memory else "",
             **{form.form.widgets[path]: shown[path] for path in memory_overlays.OWNED},
-            form.filled: filled,
+            form.filled: filled.to_text(),
             form.kept: form.describe_kept(kept),
         }
         return form.summarized(changes, workspace, shown, dataset)
@@ -141,14 +145,16 @@ def _wire_memory(studio: Studio, form: TrainForm, about_memory: gr.HTML) -> None
 
 
 def _wire_kept(studio: Studio, form: TrainForm) -> None:
-    def use_preset(dataset_id: str, request: gr.Request, filled: Filled, *values: Any) -> dict:
+    def use_preset(dataset_id: str, request: gr.Request, filled_with: str, *values: Any) -> dict:
         """Replace the kept settings by those of the preset."""
-        workspace = studio.workspace(request)
+        workspace, filled = studio.workspace(request), Filled.read(filled_with)
+        if not filled:
+            return {form.kept: ""}
         own = {path: filled.values[path] for path in filled.kept}
         shown, filled = form.form.by_path(values) | own, replace(filled, kept=())
         changes = {
             **{form.form.widgets[path]: value for path, value in own.items()},
-            form.filled: filled,
+            form.filled: filled.to_text(),
             form.kept: "",
         }
         return form.summarized(changes, workspace, shown, Dataset.open(workspace, dataset_id))

@@ -13,8 +13,8 @@ from studio.ui.tabs.train_form import Filled, TrainForm
 
 
 def wire_estimate(studio: Studio, form: TrainForm, rank: gr.components.Component) -> None:
-    def summarize(dataset_id: str | None, request: gr.Request, filled: Filled | None, *values: Any) -> dict:
-        workspace = studio.workspace(request)
+    def summarize(dataset_id: str | None, request: gr.Request, filled_with: str | None, *values: Any) -> dict:
+        workspace, filled = studio.workspace(request), Filled.read(filled_with)
         dataset = Dataset.open(workspace, dataset_id) if dataset_id else None
         try:
             known = estimates.load_estimate(studio.home, form.read(filled, values, dataset))
@@ -22,10 +22,10 @@ def wire_estimate(studio: Studio, form: TrainForm, rank: gr.components.Component
             known = None
         return form.summarize(workspace, filled, values, dataset, known)
 
-    async def measure(request: gr.Request, filled: Filled | None, *values: Any) -> None:
+    async def measure(request: gr.Request, filled_with: str | None, *values: Any) -> None:
         """Measure the memory in a job where it is not cached for this base and size: that needs torch, which this process never loads."""
         try:
-            config = form.read(filled, values)
+            config = form.read(Filled.read(filled_with), values)
             offer = families.offer(config.model.base_model)
             if not (offer and offer.shipped) and not estimates.load_estimate(studio.home, config) and estimates.can_estimate(config):
                 await studio.wait_for(studio.start_estimate(studio.owner(request), config))

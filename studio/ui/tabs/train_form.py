@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -12,7 +12,7 @@ from studio import families
 from studio.config import Preset, TrainConfig, fields, suggestions
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
-from studio.datasets.dataset import Dataset, DatasetImage
+from studio.datasets.dataset import Dataset
 from studio.jobs.estimates import Estimate
 from studio.runs import starting_points
 from studio.ui.components import estimate, removed
@@ -21,6 +21,8 @@ from studio.ui.components.html import counted, notice, small
 from studio.ui.components.templates import render
 
 STEPS, ALPHA, RANK, BASE, REVISION = "training.max_train_steps", "lora.alpha", "lora.rank", "model.base_model", "model.revision"
+SET_UP, WATCH = "setup", "watch"
+"""Ids of the two places of the Train tab."""
 STEPS_HELP = "More come closer to your images; too many overfit."
 
 
@@ -45,6 +47,18 @@ class Filled:
     kept: tuple[str, ...] = ()
     """Settings that the user had changed and that were kept when the form was filled."""
 
+    @classmethod
+    def read(cls, text: str | None) -> "Filled | None":
+        """From the hidden field of the page; None if nothing was filled."""
+        try:
+            found = json.loads(text or "null")
+            return cls(**{**found, "kept": tuple(found["kept"])}) if found else None
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def to_text(self) -> str:
+        return json.dumps(asdict(self))
+
 
 @dataclass(frozen=True)
 class TrainForm:
@@ -58,13 +72,18 @@ class TrainForm:
     preset: gr.Dropdown
     about: gr.HTML
     kept: gr.HTML
+    costs: gr.HTML
+    """One line: steps, time, file size, memory; or why the training cannot start."""
     estimate: gr.HTML
+    """What explains that line, and cautions."""
     errors: gr.HTML
     start: gr.Button
     memory: gr.Dropdown
     remove: gr.Button
     removed: gr.HTML
-    filled: gr.State
+    filled: gr.Textbox
+    """Hidden field with a Filled. It lies in the page beside the widgets, so that a handler gets both as they were at one moment; a gr.State would
+    already belong to the next filling when a second event of the same choice is handled."""
 
     @property
     def base(self) -> gr.components.Component:
@@ -81,12 +100,23 @@ class TrainForm:
     @property
     def summary(self) -> list:
         """Everything that `summarize` sets."""
-        return [self.estimate, self.errors, self.start, self.steps, self.alpha]
+        return [self.costs, self.estimate, self.errors, self.start, self.steps, self.alpha]
 
     @property
     def outputs(self) -> list:
         """Everything that `fill` sets."""
-        parts = [self.no_dataset, self.to_dataset, self.settings, self.dataset, self.preset, self.about, self.kept, self.estimate, self.errors]
+        parts = [
+            self.no_dataset,
+            self.to_dataset,
+            self.settings,
+            self.dataset,
+            self.preset,
+            self.about,
+            self.kept,
+            self.costs,
+            self.estimate,
+            self.errors,
+        ]
         return [*parts, self.start, self.remove, self.removed, self.filled, *self.form.inputs]
 
     @property
@@ -144,13 +174,13 @@ class TrainForm:
             self.kept: self.describe_kept(kept),
             self.remove: gr.update(visible=name is not None and name.startswith(starting_points.MINE)),
             self.removed: removed.listing(workspace, "presets"),
-            self.filled: filled,
+            self.filled: filled.to_text(),
         }
         return self.summarized(changes, workspace, values, dataset)
 
     def summarized(self, changes: dict, workspace: Workspace, values: dict[str, Any], dataset: Dataset) -> dict:
         """These changes of the page with the summary that follows; `values`: path -> value of every widget after them."""
-        summary = self.summarize(workspace, changes[self.filled], list(values.values()), dataset)
+        summary = self.summarize(workspace, Filled.read(changes[self.filled]), list(values.values()), dataset)
         both = {
             widget: {**summary[widget], "value": changes[widget]} for widget in (self.steps, self.alpha) if widget in changes and widget in summary
         }
@@ -214,21 +244,24 @@ class TrainForm:
             }
             reason = f"Correct {' and '.join(title for title, _ in named.values())} first." if named else str(error)
             return {
-                self.estimate: render("train", "blocked", reason),
+                self.costs: render("train", "blocked", reason),
+                self.estimate: "",
                 self.errors: render("train", "errors", named),
                 self.start: gr.update(interactive=False),
             }
         images = dataset.images if dataset else ()
+        summary = estimate.summarize(workspace, config, known, images)
         reason, source = STEPS_HELP, "as in the preset" if filled and filled.steps else "suggested"
         if filled and filled.steps is None and filled.preset:
             count = len(images) if dataset else filled.images
             reason = suggestions.explain_steps(count, configs.suggested_steps(config, count, filled.pace))
         return {
-            self.estimate: render_estimate(workspace, config, known, images),
+            self.costs: render("train", "costs", summary.parts),
+            self.estimate: render("train", "estimate", summary.notes, summary.cautions),
             self.errors: "",
             self.start: gr.update(interactive=True),
             self.steps: gr.update(placeholder=f"{config.training.max_train_steps:,} {source}", info=reason),
-            self.alpha: gr.update(placeholder=f"{config.lora.filled_alpha:g}, follows the rank"),
+            self.alpha: gr.update(placeholder=f"{config.lora.filled_alpha:g}"),
         }
 
 
@@ -278,8 +311,3 @@ def warnings(dataset: Dataset, base_model: str) -> str:
             f"These images look like photographs, and {known.name} generates simple shapes only. Choose another base, for example SD 1.5.", "warn"
         )
     return text
-
-
-def render_estimate(workspace: Workspace, config: TrainConfig, known: Estimate | None = None, images: Sequence[DatasetImage] = ()) -> str:
-    summary = estimate.summarize(workspace, config, known, images)
-    return render("train", "estimate", summary.line, summary.notes, summary.cautions)

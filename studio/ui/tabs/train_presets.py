@@ -59,12 +59,12 @@ def wire(studio: Studio, store: PresetStore, form: TrainForm) -> None:
 
 
 def _wire_save(studio: Studio, store: PresetStore, form: TrainForm) -> None:
-    def save_preset(dataset_id: str, title: str | None, replace: bool, request: gr.Request, filled: Filled | None, *values: Any) -> dict:
+    def save_preset(dataset_id: str, title: str | None, replace: bool, request: gr.Request, filled_with: str | None, *values: Any) -> dict:
         """Save under this title and select it. A preset of the same name is replaced only on request."""
         workspace = studio.workspace(request)
         try:
             dataset = Dataset.open(workspace, dataset_id)
-            config = form.read(filled, values, dataset)
+            config = form.read(Filled.read(filled_with), values, dataset)
             saved = starting_points.save(workspace, title or "", config, len(dataset.images), bool(replace))
         except StudioError as error:
             return {store.message: notice(str(error), "bad"), store.replace: gr.update(visible="already" in str(error), value=False)}

@@ -31,8 +31,6 @@ class RunView:
     sample_grid: gr.HTML
     loss: gr.HTML
     actions: gr.HTML
-    start: gr.Button
-    """Starts a training. Secondary once there is a run, because the result matters most then."""
     lists: Lists
 
     @property
@@ -45,7 +43,7 @@ class RunView:
         """Outputs of `show`."""
         buttons = [self.try_it, self.stop, self.resume]
         lists = [self.lists.queue, self.lists.listing, self.lists.removed]
-        return [self.head, *buttons, self.sample_grid, self.loss, self.actions, self.start, *lists]
+        return [self.head, *buttons, self.sample_grid, self.loss, self.actions, *lists]
 
     @property
     def listing(self) -> gr.HTML:
@@ -64,8 +62,7 @@ class RunView:
         run = find_run(workspace, run_id)
         if run is None:
             hidden = gr.update(visible=False)
-            first = gr.update(variant="primary", value="Start training")
-            return NO_RUN, hidden, hidden, hidden, "", "", "", first, "", "", removed.listing(workspace, "runs")
+            return NO_RUN, hidden, hidden, hidden, "", "", "", "", "", removed.listing(workspace, "runs")
         jobs, runs = run_state.newest_jobs(self.studio, owner), Run.all(workspace)
         now = run_state.condition(run, jobs.get(run.id))
         return (
@@ -80,7 +77,6 @@ class RunView:
             run_view.sample_grid(run, now),
             run_view.loss(now),
             run_view.actions(run, now),
-            gr.update(variant="secondary", value="Train another"),
             run_list.waiting(self.studio, owner),
             run_list.listing(runs, jobs, run.id, {each.id for each in runs} & set(picked)),
             removed.listing(workspace, "runs"),
@@ -101,8 +97,8 @@ def shown_run(workspace: Workspace, run_id: str | None) -> Run:
     return run
 
 
-def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: gr.State, open_run: gr.State, start: gr.Button) -> RunView:
-    """`requested` receives the LoRAs to load in Generate; `start` is the form's button."""
+def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: gr.State, open_run: gr.State) -> RunView:
+    """`requested` receives the LoRAs to load in Generate."""
     picked = gr.State([])
     with gr.Column(elem_classes="pane", elem_id="run"):
         head = html(NO_RUN, elem_id="run-head")
@@ -113,7 +109,7 @@ def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: g
         sample_grid = panel("", ("use",), elem_id="sample-grid")
         loss = html("", elem_id="loss")
         actions = panel("", ("retry", "extend", "copy", "start_from"), elem_id="run-actions")
-    view = RunView(studio, open_run, picked, head, try_it, stop, resume, sample_grid, loss, actions, start, build_lists(studio))
+    view = RunView(studio, open_run, picked, head, try_it, stop, resume, sample_grid, loss, actions, build_lists(studio))
     for changed in (open_run, job_changes):
         changed.change(view.show, view.inputs, view.outputs, **QUIET)
     _wire_state(view)

@@ -17,6 +17,7 @@ from studio.ui.components import estimate
 from studio.ui.components.html import counted, duration, html, notice
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
+from studio.ui.tabs.train_form import WATCH
 
 FIRST, ALPHA = "lora.rank", "lora.alpha"
 NONE = "(one setting only)"
@@ -67,9 +68,10 @@ class Sweep:
     start: gr.Button
     message: gr.HTML
 
-    def wire(self, read: Callable, inputs: list, changes: list, open_run: gr.State) -> None:
+    def wire(self, read: Callable, inputs: list, changes: list, watch: list) -> None:
         """To be called once the form is built. `read(workspace, dataset_id, values)` returns (dataset, config, alpha / rank or None if alpha was
-        typed); `inputs` are the dataset, the run name, and the values for `read`; `changes` are events after which the summary is updated."""
+        typed); `inputs` are the dataset, the run name, and the values for `read`; `changes` are events after which the summary is updated;
+        `watch` are the open run and the places of the tab."""
         varied = [self.first, self.first_values, self.second, self.second_values]
 
         def requests(request: gr.Request, values: tuple) -> tuple[Dataset, list[TrainingRequest]]:
@@ -93,14 +95,14 @@ class Sweep:
                 dataset, planned = requests(request, values)
                 started = self.studio.train(self.studio.owner(request), dataset, planned)
             except StudioError as error:
-                return gr.skip(), notice(str(error), "bad")
-            return started[0][0].id, notice(f"{counted(len(started), 'run')} queued. They are listed under Queue.", "good")
+                return gr.skip(), gr.skip(), notice(str(error), "bad")
+            return started[0][0].id, gr.Tabs(selected=WATCH), notice(f"{counted(len(started), 'run')} queued. They are listed under Queue.", "good")
 
         inputs = [*varied, *inputs]
         events = [*(each.change for each in varied), *changes]
         gr.on(events, update_total, inputs, [self.total, self.start], **QUIET)
         self.second.change(lambda path: gr.update(visible=bool(path)), self.second, self.second_values, **QUIET)
-        self.start.click(start_all, inputs, [open_run, self.message], **QUIET)
+        self.start.click(start_all, inputs, [*watch, self.message], **QUIET)
 
 
 def build_sweep(studio: Studio) -> Sweep:
