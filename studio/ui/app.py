@@ -76,6 +76,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         train_tab.select(training.refresh, training.refresh_inputs, training.outputs, **QUIET)
         tabs = Tabs(rooms, chosen, open_run, generating, dataset_tab, training, publishing)
         build_opening(studio, tabs, lambda opened: opened.then(training.run.show, training.run.inputs, training.run.outputs, **QUIET))
+        bar.show_queue(lambda: gr.Tabs(selected=train.WATCH), None, training.places, **QUIET)
         if not first_is_shipped():
             app.load(**generating.generate)
         app.load(lambda: advise(home), None, advice, **QUIET)

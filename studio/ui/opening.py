@@ -27,6 +27,7 @@ from studio.ui.tabs.generate import Generate
 from studio.ui.tabs.generate_restore import restore_draft, restored_image
 from studio.ui.tabs.publish import Publish, publishable
 from studio.ui.tabs.train import Train
+from studio.ui.tabs.train_form import BASE, SET_UP, WATCH
 from studio.ui.tabs.train_run import find_run
 
 TABS = ("generate", "dataset", "train", "publish")
@@ -112,7 +113,16 @@ class Opening:
     @property
     def outputs(self) -> list[gr.components.Component]:
         tabs = self.tabs
-        parts = [self.shown, tabs.rooms, tabs.open_run, *tabs.dataset.opened, *tabs.train.outputs, *tabs.publish.outputs, *tabs.generate.restored]
+        parts = [
+            self.shown,
+            tabs.rooms,
+            tabs.open_run,
+            tabs.train.places,
+            *tabs.dataset.opened,
+            *tabs.train.outputs,
+            *tabs.publish.outputs,
+            *tabs.generate.restored,
+        ]
         parts += [field for form in tabs.forms for field in form.fields.values()]
         parts += [tabs.publish.licence_touched]
         return list(dict.fromkeys(parts))
@@ -125,6 +135,7 @@ class Opening:
         values: Values = dict(zip(self.tabs.dataset.opened, self.tabs.dataset.load(place.dataset or event.dataset or None, request), strict=True))
         values |= self._train(workspace, values[self.tabs.chosen], drafts)
         values[self.tabs.open_run] = place.run or self.tabs.train.run.find_running(request)
+        values[self.tabs.train.places] = gr.Tabs(selected=WATCH if values[self.tabs.open_run] else SET_UP)
         values |= self._publish(request, place, drafts, values[self.tabs.open_run])
         values |= self._generate(workspace, place, drafts)
         values[self.tabs.rooms] = gr.Tabs(selected=place.tab)
@@ -140,6 +151,7 @@ class Opening:
             values[self.tabs.chosen] = place.dataset
         if place.run:
             values[self.tabs.open_run] = place.run
+            values[self.tabs.train.places] = gr.Tabs(selected=WATCH)
         if place.published:
             values |= self._publish(request, place, {}, place.run or event.run or None)
         if place.image and place.image != event.image:
@@ -165,19 +177,17 @@ class Opening:
         if not dataset_id or draft.get("about") != dataset_id:
             return form.open(workspace, dataset_id)
         dataset = Dataset.open(workspace, dataset_id)
-        base = drafted.values(draft, {"model.base_model": bases.choices(workspace)}).get("model.base_model", "")
+        base = drafted.values(draft, {BASE: bases.choices(workspace)}).get(BASE, "")
         presets = starting_points.list_choices(workspace, dataset.subject, base)
-        found = drafted.values(draft, {"model.base_model": bases.choices(workspace), "preset": presets})
+        found = drafted.values(draft, {BASE: bases.choices(workspace), "preset": presets})
+        typed = {path: found.pop(path) for path in list(found) if path in form.form.widgets and path != BASE}
         try:
-            values = form.open(workspace, dataset_id, found.get("preset"), base, found.get("memory") or "")
+            values = form.open(workspace, dataset_id, found.get("preset"), base, found.get("memory") or "", typed)
         except StudioError:
             # The preset was removed, or can no longer be read.
-            values = form.open(workspace, dataset_id)
+            values = form.open(workspace, dataset_id, base_model=base, touched=typed)
             found.pop("preset", None)
         _overlay(values, drafted, found)
-        rank, alpha, ratio = found.get("lora.rank"), found.get("lora.alpha"), values.get(form.alpha_ratio)
-        if alpha is not None and ratio is not None and alpha != ratio * (rank or form.form.config.lora.rank):
-            values[form.alpha_ratio] = None
         return values
 
     def _publish(self, request: gr.Request, place: Place, drafts: dict[str, dict], looked_at: str | None) -> Values:

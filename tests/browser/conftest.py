@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -77,7 +77,7 @@ def missing(message: str) -> None:
 class App:
     """One running studio."""
 
-    def __init__(self, home: Path, environment: dict[str, str]):
+    def __init__(self, home: Path, environment: dict[str, str], program: Sequence[str] = ("app.py",)):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -85,12 +85,12 @@ class App:
         self.home = Home(home)
         self.log = open(home / "app.log", "ab")  # noqa: SIM115 - open for as long as the app runs
         here = {"LORA_STUDIO_HOME": str(home), "LORA_STUDIO_PORT": str(self.port), "LORA_STUDIO_BROWSER": "0", "OMP_NUM_THREADS": "1"}
-        self.environment = environment | here
+        self.environment, self.program = environment | here, program
         self.start()
 
     def start(self) -> None:
         """Start the process, also again after `kill`, on the same port."""
-        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([sys.executable, *self.program], cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log)
         self.wait_until_ready()
 
     def kill(self) -> None:
@@ -135,9 +135,9 @@ def hub():
         yield hub
 
 
-def started(folder: Path, hub: FakeHub) -> Iterator[App]:
-    """A studio with its home in this folder, stopped in the end."""
-    running = App(folder, clean_environment() | hub.environment(cache=folder / "hf"))
+def started(folder: Path, hub: FakeHub, program: Sequence[str] = ("app.py",)) -> Iterator[App]:
+    """A studio with its home in this folder, stopped in the end. `program`: arguments of Python that start it."""
+    running = App(folder, clean_environment() | hub.environment(cache=folder / "hf"), program)
     yield running
     running.stop()
 

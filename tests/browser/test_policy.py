@@ -59,9 +59,12 @@ def test_normal_use_of_every_tab_violates_nothing(watched, app):
     page.locator("#new-dataset").click()
 
     page.get_by_role("tab", name="Train", exact=True).click()
-    for name in ("Try several values", "More settings", "Save and import settings"):
+    for name in ("Try several values", "All settings", "Save and import settings"):
         page.get_by_role("button", name=name).locator("visible=true").first.click()
+    page.get_by_role("tab", name="Watch").click()
     page.locator("[data-click=copy]").click()
+    expect(page.locator("#start-training")).to_be_visible()
+    page.get_by_role("tab", name="Watch").click()
     for run in runs:
         page.locator(f"#run-list [data-change=pick][data-run='{run.id}']").check()
         expect(page.locator(f"#run-list [data-change=pick][data-run='{run.id}']")).to_be_checked()

@@ -51,6 +51,7 @@ def test_two_runs_are_compared(open_page, keep, app):
     runs = [finished_run(workspace, f"lora.rank={rank}", title=f"Beside {rank}") for rank in (8, 32)]
     page = open_page(360, 780, "dark")
     page.get_by_role("tab", name="Train").click()
+    page.get_by_role("tab", name="Watch").click()
     for run in runs:
         page.get_by_role("checkbox", name=f"Compare {run.title}").check()
     page.get_by_role("button", name="Compare 2 runs").click()

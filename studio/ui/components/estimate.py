@@ -90,9 +90,10 @@ def _memory(config: TrainConfig, estimate: Estimate, notes: list[str], cautions:
 
 @dataclass(frozen=True)
 class Summary:
-    """`line` is the estimate itself; `notes` explain it; `cautions` are to be read before many gigabytes are downloaded."""
+    """`parts` are the estimate itself: steps, time, file size, memory; `notes` explain it; `cautions` are to be read before many gigabytes are
+    downloaded."""
 
-    line: str
+    parts: tuple[str, ...]
     notes: tuple[str, ...]
     cautions: tuple[str, ...]
 
@@ -120,4 +121,4 @@ def summarize(workspace: Workspace, config: TrainConfig, estimate: Estimate | No
         counted = "" if estimate else " more"
         notes.append(f"The text encoder {reason}, so it stays in memory: about {2 * offer.encoder_billions:.1f} GB{counted}.")
     cautions += dataset_notes(config, images)
-    return Summary(", ".join(parts), tuple(notes), tuple(cautions))
+    return Summary(tuple(parts), tuple(notes), tuple(cautions))

@@ -40,8 +40,6 @@ class RunView:
     log_fold: gr.Accordion
     log: gr.HTML
     actions: gr.HTML
-    start: gr.Button
-    """Starts a training. Secondary once there is a run, because the result matters most then."""
     lists: Lists
 
     @property
@@ -55,7 +53,7 @@ class RunView:
         buttons = [self.try_it, self.now, self.stop, self.resume]
         lists = [self.lists.queue, self.lists.listing, self.lists.removed]
         above = [self.title, self.head, self.help_first, *buttons, self.file]
-        return [*above, self.sample_grid, self.loss, self.log_fold, self.log, self.actions, self.start, *lists]
+        return [*above, self.sample_grid, self.loss, self.log_fold, self.log, self.actions, *lists]
 
     @property
     def listing(self) -> gr.HTML:
@@ -83,8 +81,7 @@ class RunView:
         run = find_run(workspace, run_id)
         if run is None:
             hidden = gr.update(visible=False)
-            first = gr.update(variant="primary", value="Start training")
-            return "", NO_RUN, "", hidden, hidden, hidden, hidden, "", "", "", hidden, "", "", first, "", "", removed.listing(workspace, "runs")
+            return "", NO_RUN, "", hidden, hidden, hidden, hidden, "", "", "", hidden, "", "", "", "", removed.listing(workspace, "runs")
         jobs, runs = run_state.newest_jobs(self.studio, owner), Run.all(workspace)
         now = run_state.condition(run, jobs.get(run.id))
         log = self.read_log(run)
@@ -106,7 +103,6 @@ class RunView:
             gr.update(visible=bool(log)),
             log,
             run_view.actions(run, now),
-            gr.update(variant="secondary", value="Train another"),
             run_list.waiting(self.studio, owner),
             run_list.listing(runs, jobs, run.id, {each.id for each in runs} & set(picked)),
             removed.listing(workspace, "runs"),
@@ -127,8 +123,8 @@ def shown_run(workspace: Workspace, run_id: str | None) -> Run:
     return run
 
 
-def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: gr.State, open_run: gr.State, start: gr.Button) -> RunView:
-    """`requested` receives the LoRAs to load in Generate; `start` is the form's button."""
+def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: gr.State, open_run: gr.State) -> RunView:
+    """`requested` receives the LoRAs to load in Generate."""
     picked = gr.State([])
     with gr.Column(elem_classes="pane", elem_id="run"):
         title = panel("", ("rename", "star"), elem_id="run-title")
@@ -146,9 +142,8 @@ def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: g
         with gr.Accordion("Log", open=False, visible=False, elem_classes="fold", elem_id="run-log") as log_fold:
             log = html("")
         actions = panel("", ("extend", "copy", "start_from", "resume_automatically"), elem_id="run-actions")
-    lists = build_lists(studio)
     above, below = (title, head, help_first, try_it, stop, resume, now, file), (sample_grid, loss, log_fold, log, actions)
-    view = RunView(studio, open_run, picked, *above, *below, start, lists)
+    view = RunView(studio, open_run, picked, *above, *below, build_lists(studio))
     for changed in (open_run, job_changes):
         changed.change(view.show, view.inputs, view.outputs, **QUIET)
     _wire_now(view, job_changes, drawn)

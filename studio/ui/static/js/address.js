@@ -6,7 +6,7 @@
 import { hideBanner, showBanner } from "./banner.js";
 import { formDrafts, imageChanged, keepForms, lastDataset, placeChanged } from "./forms.js";
 import { onAttach, panelOf } from "./panels.js";
-import { place, shownImage, shownTab } from "./place.js";
+import { place, shownImage, shownTab, watching } from "./place.js";
 
 const HUB = "https://huggingface.co";
 const PARTS = ["tab", "dataset", "run", "image"];
@@ -33,7 +33,7 @@ function query() {
   for (const part of PARTS) found.delete(part);
   const { dataset, run, published } = place();
   const tab = shownTab();
-  const shown = { generate: { image: shownImage() }, dataset: { dataset }, train: { dataset, run }, publish: { run: published } }[tab];
+  const shown = { generate: { image: shownImage() }, dataset: { dataset }, train: { dataset, run: watching() ? run : "" }, publish: { run: published } }[tab];
   if (tab !== "generate" || shown.image) found.set("tab", tab);
   for (const [part, value] of Object.entries(shown)) if (value) found.set(part, value);
   return found;

@@ -12,3 +12,6 @@ export function shownImage() {
   const image = document.querySelector("#stack-image img[src*='/file/image/']");
   return image ? decodeURIComponent(new URL(image.src).pathname.split("/").at(-1)) : "";
 }
+
+/** Whether the Train tab shows the run, not the form. */
+export const watching = () => Boolean(document.querySelector('#train-places [role=tab][data-tab-id="watch"][aria-selected=true]'));

@@ -1,0 +1,19 @@
+"""The studio with a server on which each change of a trigger word takes a second: `python -m tests.browser.slow_app`."""
+
+import time
+
+from app import main
+from studio.datasets.dataset import Dataset
+
+SECONDS = 1.0
+set_trigger_word = Dataset.set_trigger_word
+
+
+def set_slowly(dataset: Dataset, word: str) -> None:
+    time.sleep(SECONDS)
+    set_trigger_word(dataset, word)
+
+
+if __name__ == "__main__":
+    Dataset.set_trigger_word = set_slowly
+    main()
