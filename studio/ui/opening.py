@@ -135,7 +135,9 @@ class Opening:
         values: Values = dict(zip(self.tabs.dataset.opened, self.tabs.dataset.load(place.dataset or event.dataset or None, request), strict=True))
         values |= self._train(workspace, values[self.tabs.chosen], drafts)
         values[self.tabs.open_run] = place.run or self.tabs.train.run.find_running(request)
-        values[self.tabs.train.places] = gr.Tabs(selected=WATCH if values[self.tabs.open_run] else SET_UP)
+        # An address of the Train tab without a run is that of its form.
+        watched = place.run or (values[self.tabs.open_run] and place.tab != "train")
+        values[self.tabs.train.places] = gr.Tabs(selected=WATCH if watched else SET_UP)
         values |= self._publish(request, place, drafts, values[self.tabs.open_run])
         values |= self._generate(workspace, place, drafts)
         values[self.tabs.rooms] = gr.Tabs(selected=place.tab)
@@ -151,7 +153,8 @@ class Opening:
             values[self.tabs.chosen] = place.dataset
         if place.run:
             values[self.tabs.open_run] = place.run
-            values[self.tabs.train.places] = gr.Tabs(selected=WATCH)
+        if place.tab == "train":
+            values[self.tabs.train.places] = gr.Tabs(selected=WATCH if place.run else SET_UP)
         if place.published:
             values |= self._publish(request, place, {}, place.run or event.run or None)
         if place.image and place.image != event.image:
