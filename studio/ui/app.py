@@ -133,10 +133,10 @@ def advise(home: Home) -> str:
 
 
 def drafts_key(studio: Studio, scope: Scope) -> str:
-    """The name for the caller's drafts; empty where the browser keeps no cookie, so that there is no owner."""
+    """The name for the caller's drafts. Empty, so that none are kept, without an owner (the browser keeps no cookie) or an identity (a full disk)."""
     try:
         return studio.home.drafts_key(studio.access.owner(HTTPConnection(scope)))
-    except StudioError:
+    except (StudioError, OSError):
         return ""
 
 

@@ -84,7 +84,9 @@ function keep(form) {
     if (!same(now, begun.values[name])) fields.add(name);
     if (fields.has(name)) value[name] = now;
   }
-  if (!same(value, kept)) drafts.put(key, value, ABOUT[form]());
+  if (same(value, kept)) return;
+  drafts.put(key, value, ABOUT[form]());
+  saving.delete(form);
 }
 
 function drop(form) {
@@ -185,6 +187,8 @@ for (const kind of ["focusin", "pointerdown"]) {
 document.addEventListener(
   "click",
   ({ target }) => {
+    // Another run that is opened after a start that failed.
+    if (target.closest("[data-click=open]")) saving.delete("train");
     for (const [button, [form, part]] of Object.entries(SAVERS)) if (target.closest(button)) saving.set(form, part);
   },
   true,
