@@ -41,7 +41,7 @@ class Page:
     def __init__(self, home):
         app, _ = ui.build_app(home, Access())
         ours = [event for event in app.fns.values() if event.fn and event.fn.__module__.rpartition(".")[2] in MODULES]
-        self.events = {event.fn.__name__: event for event in ours}
+        self.events = {event.fn.__name__: event for event in sorted(ours, key=lambda each: len(each.targets))}
         self.form = inspect.getclosurevars(self.events["start"].fn).nonlocals["form"]
         self.workspace, self.now = home.workspace("local"), {}
 
@@ -115,9 +115,12 @@ def test_a_base_of_another_kind_loads_its_own_preset(page, dataset, base):
 def test_between_two_bases_of_a_kind_only_the_revision_is_cleared_and_this_is_said(page, dataset):
     page.call("choose_base", dataset.id, SD15, "")
     page.type("Base revision", "fp16")
+    page.type("base", "someone/own-base")
     shown = page.call("choose_base", dataset.id, "someone/own-base", "")
     assert shown["Base revision"] == "" and "The base revision fp16 belonged to the base before and was cleared." in shown["kept"]
-    assert {each.label for each in page.form.form.inputs if key(each) in shown} == {"Base revision", "Training steps", "Alpha"}
+    assert {each.label for each in page.form.form.inputs if key(each) in shown} == {"Base revision", "Training steps", "Alpha"}, (
+        "what else was typed stays"
+    )
     assert page.config().model.family == "", "the previous base's family must not be kept for an unknown base"
 
 

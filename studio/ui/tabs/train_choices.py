@@ -14,7 +14,7 @@ from studio.datasets.dataset import Dataset
 from studio.runs import starting_points
 from studio.runs.starting_points import MINE, RUN
 from studio.ui.components.html import notice
-from studio.ui.studio import QUIET, Studio
+from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.dataset_choice import choose, trainable_choices
 from studio.ui.tabs.train_form import BASE, REVISION, Filled, TrainForm, base_override, describe_preset, warnings
 
@@ -145,6 +145,7 @@ def _wire_memory(studio: Studio, form: TrainForm, about_memory: gr.HTML) -> None
 
 
 def _wire_kept(studio: Studio, form: TrainForm) -> None:
+    @show_errors
     def use_preset(dataset_id: str, request: gr.Request, filled_with: str, *values: Any) -> dict:
         """Replace the kept settings by those of the preset."""
         workspace, filled = studio.workspace(request), Filled.read(filled_with)

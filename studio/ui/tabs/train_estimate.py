@@ -18,7 +18,7 @@ from studio.ui.tabs.train_form import Filled, TrainForm
 def wire_estimate(studio: Studio, form: TrainForm, rank: gr.components.Component) -> None:
     def summarize(dataset_id: str | None, request: gr.Request, filled_with: str | None, *values: Any) -> dict:
         workspace, filled = studio.workspace(request), Filled.read(filled_with)
-        dataset = Dataset.open(workspace, dataset_id) if dataset_id else None
+        dataset = next((each for each in Dataset.all(workspace) if each.id == dataset_id), None)
         try:
             known = estimates.load_estimate(studio.home, form.read(filled, values, dataset))
         except StudioError:
