@@ -70,11 +70,12 @@ def show_in_folder(file: Path) -> None:
     else:
         command = ["open", "-R", str(file)] if sys.platform == "darwin" else ["xdg-open", str(file.parent)]
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    threading.Thread(target=child.wait, name=f"reap-{child.pid}", daemon=True).start()
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    try:
         # xdg-open without a desktop fails at once; explorer ends with 1 even after it has opened the folder.
         if child.wait(SECONDS_TO_SHOW) and not WINDOWS:
             raise OSError(errno.ENODEV, "no file manager could be started")
+    except subprocess.TimeoutExpired:
+        threading.Thread(target=child.wait, name=f"reap-{child.pid}", daemon=True).start()
 
 
 def environment(**extra: str) -> dict[str, str]:
