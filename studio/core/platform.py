@@ -6,6 +6,7 @@ Children are started from an argument list (never a shell) and outlive their par
 import _thread
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
 import re
@@ -32,6 +33,7 @@ CONTAINER_LIMITS = (
 
 OOM_COUNTERS = (Path("/proc/vmstat"), CGROUPS / "memory.events", CGROUPS / "memory" / "memory.oom_control")
 """Files with a line "oom_kill <number>": of the machine since Linux 4.13, of control groups version 2 and 1."""
+SECONDS_TO_SHOW = 2
 MADV_PAGEOUT = 21
 """madvise(2), since Linux 5.4."""
 
@@ -58,7 +60,7 @@ def module_command(module: str, *arguments: str | int | Path, count: int = 1) ->
 
 def has_file_manager() -> bool:
     """Whether `show_in_folder` has a program to call."""
-    return WINDOWS or sys.platform == "darwin" or bool(shutil.which("xdg-open") and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")))
+    return WINDOWS or sys.platform == "darwin" or shutil.which("xdg-open") is not None
 
 
 def show_in_folder(file: Path) -> None:
@@ -68,7 +70,12 @@ def show_in_folder(file: Path) -> None:
     else:
         command = ["open", "-R", str(file)] if sys.platform == "darwin" else ["xdg-open", str(file.parent)]
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    threading.Thread(target=child.wait, name=f"reap-{child.pid}", daemon=True).start()
+    try:
+        # xdg-open without a desktop fails at once; explorer ends with 1 even after it has opened the folder.
+        if child.wait(SECONDS_TO_SHOW) and not WINDOWS:
+            raise OSError(errno.ENODEV, "no file manager could be started")
+    except subprocess.TimeoutExpired:
+        threading.Thread(target=child.wait, name=f"reap-{child.pid}", daemon=True).start()
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -72,7 +72,8 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         endpoints.add(studio)
         poll_jobs(studio, app, jobs, bar)
         training_base = next(each for each in training.outputs if each.elem_id == "base")
-        refresh_loras(studio, app, jobs, generating, training_base)
+        refresh_loras(studio, app, [jobs.states, training.run.renamed], generating, training_base)
+        training.run.renamed.change(publishing.list_runs, publishing.inputs, publishing.outputs, **QUIET)
         train_tab.select(training.refresh, training.refresh_inputs, training.outputs, **QUIET)
         tabs = Tabs(rooms, chosen, open_run, generating, dataset_tab, training, publishing)
         build_opening(studio, tabs, lambda opened: opened.then(training.run.show, training.run.inputs, training.run.outputs, **QUIET))
@@ -105,8 +106,8 @@ def poll_jobs(studio: Studio, app: Page, jobs: JobStates, bar: gr.HTML) -> None:
     app.load(poll, inputs, [*inputs, bar], **QUIET)
 
 
-def refresh_loras(studio: Studio, app: Page, jobs: JobStates, generating: generate.Generate, training_base: gr.Dropdown) -> None:
-    """Update the lists of LoRAs and bases when a job starts or ends; on load also the history."""
+def refresh_loras(studio: Studio, app: Page, changes: list[gr.State], generating: generate.Generate, training_base: gr.Dropdown) -> None:
+    """Update the lists of LoRAs and bases when a job starts or ends or a run is renamed; on load also the history."""
 
     def list_loras(request: gr.Request):
         workspace = studio.workspace(request)
@@ -121,7 +122,8 @@ def refresh_loras(studio: Studio, app: Page, jobs: JobStates, generating: genera
         return history.strip(workspace), listing(workspace, KIND), *list_loras(request)
 
     listed = [generating.head, generating.own, generating.choices, generating.base, training_base]
-    jobs.states.change(list_loras, None, listed, **QUIET)
+    for changed in changes:
+        changed.change(list_loras, None, listed, **QUIET)
     app.load(list_images, None, [generating.strip, generating.removed, *listed], **QUIET)
 
 

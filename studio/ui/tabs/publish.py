@@ -29,6 +29,7 @@ class Publish:
     """`list_runs` gives `outputs` their values when the page loads; `drafted` are the fields that the browser keeps as drafts."""
 
     list_runs: Callable
+    inputs: list[gr.components.Component]
     outputs: list[gr.components.Component]
     adapter: gr.Dropdown
     licence_touched: gr.State
@@ -81,6 +82,14 @@ def _run_id(ref: str) -> str:
     return ref.removeprefix("run:").partition("@")[0]
 
 
+def _show_card(studio: Studio, owner: str, ref: str | None) -> str:
+    """The card of the chosen run; empty without one."""
+    if ref is None:
+        return ""
+    run = Run.open(studio.home.workspace(owner), _run_id(ref))
+    return run_card.show(run, run_state.condition(run, run_state.newest_jobs(studio, owner).get(run.id)))
+
+
 def build(studio: Studio, rooms: gr.Tabs, job_states: gr.State, open_run: gr.State) -> Publish:
     """`job_states` changes when a job starts or ends, so that a run that has just finished can be chosen; `open_run` is the run that the Train
     tab shows."""
@@ -101,13 +110,14 @@ def build(studio: Studio, rooms: gr.Tabs, job_states: gr.State, open_run: gr.Sta
         owner, workspace = studio.owner(request), studio.workspace(request)
         choice = choose(workspace, run_state.newest_jobs(studio, owner), looked_at, chosen, picked)
         if not choice.runs:
-            return gr.update(visible=True), gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * 4, picked, looked_at
+            return gr.update(visible=True), gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * 5, picked, looked_at
         shown = gr.update(visible=False), gr.update(visible=False), gr.update(visible=True)
         listed = gr.update(choices=choice.runs, value=choice.ref)
+        about = _show_card(studio, owner, choice.ref), notice(choice.reason, "warn")
         if choice.ref is None or (name and name != proposed):
-            return *shown, listed, gr.skip(), gr.skip(), notice(choice.reason, "warn"), picked, looked_at
+            return *shown, listed, gr.skip(), gr.skip(), *about, picked, looked_at
         proposed = repo_name(workspace, choice.ref)
-        return *shown, listed, proposed, proposed, notice(choice.reason, "warn"), picked, looked_at
+        return *shown, listed, proposed, proposed, *about, picked, looked_at
 
     def follow(name: str, proposed: str | None, looked_at: str | None, followed: str | None, request: gr.Request) -> tuple:
         """Preselect the run that is looked at now. The page's opening has done so for its own."""
@@ -116,10 +126,10 @@ def build(studio: Studio, rooms: gr.Tabs, job_states: gr.State, open_run: gr.Sta
         return list_runs(None, False, name, proposed, looked_at, request)
 
     inputs = [form.adapter, form.picked, form.repo, form.proposed, open_run]
-    outputs = [none, to_train, workbench, form.adapter, form.repo, form.proposed, form.reason, form.picked, form.followed]
+    outputs = [none, to_train, workbench, form.adapter, form.repo, form.proposed, form.card, form.reason, form.picked, form.followed]
     job_states.change(list_runs, inputs, outputs, **QUIET)
     open_run.change(follow, [form.repo, form.proposed, open_run, form.followed], outputs, **QUIET)
-    return Publish(list_runs, outputs, form.adapter, form.licence.followed[0], form.drafted)
+    return Publish(list_runs, inputs, outputs, form.adapter, form.licence.followed[0], form.drafted)
 
 
 def build_preview(studio: Studio, form: PublishForm) -> Preview:
@@ -164,7 +174,7 @@ def wire_choice(studio: Studio, form: PublishForm, preview: Preview) -> None:
         if not chosen:
             return "", gr.skip(), *[gr.skip()] * len(licence.following)
         run = Run.open(studio.workspace(request), _run_id(chosen))
-        card = run_card.show(run, run_state.condition(run, run_state.newest_jobs(studio, studio.owner(request)).get(run.id)))
+        card = _show_card(studio, studio.owner(request), chosen)
         sampled = set(run.samples())
         checkpoints = [(f"step {step:,}{'' if step in sampled else ' (no samples)'}", step) for step, _ in reversed(run.adapters())]
         best = next((step for _, step in checkpoints if step in sampled), checkpoints[0][1])

@@ -1,5 +1,6 @@
 """The run that the Train tab shows: state, sample grid, loss and actions; below it the queue and all runs."""
 
+import time
 from dataclasses import dataclass
 
 import gradio as gr
@@ -41,6 +42,8 @@ class RunView:
     log: gr.HTML
     actions: gr.HTML
     lists: Lists
+    renamed: gr.State
+    """Changes when a run gets another name or star, which other tabs show too."""
 
     @property
     def inputs(self) -> list:
@@ -143,7 +146,7 @@ def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: g
             log = html("")
         actions = panel("", ("extend", "copy", "start_from", "resume_automatically"), elem_id="run-actions")
     above, below = (title, head, help_first, try_it, stop, resume, now, file), (sample_grid, loss, log_fold, log, actions)
-    view = RunView(studio, open_run, picked, *above, *below, build_lists(studio))
+    view = RunView(studio, open_run, picked, *above, *below, build_lists(studio), gr.State(None))
     for changed in (open_run, job_changes):
         changed.change(view.show, view.inputs, view.outputs, **QUIET)
     _wire_now(view, job_changes, drawn)
@@ -186,12 +189,12 @@ def _wire_marks(view: RunView) -> None:
     def rename(run_id: str | None, picked: list[str], request: gr.Request, event: gr.EventData) -> tuple:
         """Of the run whose name was edited, even if another is shown by now."""
         Run.open(studio.workspace(request), event.run).rename(str(event.value))
-        return view.show(run_id, picked, request)
+        return *view.show(run_id, picked, request), time.time()
 
     @show_errors
     def star(run_id: str | None, picked: list[str], request: gr.Request, event: gr.EventData) -> tuple:
         shown_run(studio.workspace(request), run_id).star(event.starred == "yes")
-        return view.show(run_id, picked, request)
+        return *view.show(run_id, picked, request), time.time()
 
     @show_errors
     def star_step(run_id: str | None, picked: list[str], request: gr.Request, event: gr.EventData) -> tuple:
@@ -212,8 +215,8 @@ def _wire_marks(view: RunView) -> None:
             return run_view.file(run, view.is_local, f"The folder cannot be opened: {error.strerror}. Copy the path instead.")
         return run_view.file(run, view.is_local)
 
-    view.title.rename(rename, view.inputs, view.outputs, **QUIET)
-    view.title.star(star, view.inputs, view.outputs, **QUIET)
+    view.title.rename(rename, view.inputs, [*view.outputs, view.renamed], **QUIET)
+    view.title.star(star, view.inputs, [*view.outputs, view.renamed], **QUIET)
     view.sample_grid.star_step(star_step, view.inputs, view.outputs, **QUIET)
     view.file.show_folder(show_folder, view.open_run, view.file, **QUIET)
 
