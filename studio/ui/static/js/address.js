@@ -4,7 +4,7 @@
    what is shown. Inside the frame of a Space the Hub is asked to follow too: https://huggingface.co/docs/hub/spaces-embed */
 
 import { hideBanner, showBanner } from "./banner.js";
-import { formDrafts, imageChanged, keepForms, lastDataset, placeChanged } from "./forms.js";
+import { formDrafts, imageChanged, keepForms, lastDataset, placeChanged, watchForms } from "./forms.js";
 import { onAttach, panelOf } from "./panels.js";
 import { place, shownImage, shownTab, watching } from "./place.js";
 
@@ -98,6 +98,7 @@ function settle(number) {
 
 onAttach("#place", (element) => {
   new MutationObserver(placed).observe(element, { childList: true, subtree: true, attributes: true, characterData: true });
+  watchForms();
   ask("opened", { drafts: formDrafts(named()), dataset: lastDataset() ?? "" });
 });
 

@@ -17,6 +17,7 @@ const owner = document.querySelector("script[data-drafts]")?.dataset.drafts ?? "
 const PREFIX = `studio-draft:${owner}:`;
 
 const storage = usableStorage();
+let cleared = false;
 
 function usableStorage() {
   if (!owner) return null;
@@ -66,7 +67,7 @@ export const drafts = {
 
   /** Keep a draft. `base` is the saved value that the typing began from. False where it is not kept; the page says so if it does not fit. */
   put(key, value, base = null) {
-    if (!storage) return false;
+    if (!storage || cleared) return false;
     const fits = store(PREFIX + key, JSON.stringify({ value, base, at: Date.now() }));
     if (fits) {
       hideBanner("drafts");
@@ -93,9 +94,10 @@ export const drafts = {
     return found.filter(([key, draft]) => draft && key.startsWith(prefix)).toSorted(([, one], [, other]) => one.at - other.at);
   },
 
-  /** Drop every draft of this owner, as on sign-out. */
+  /** Drop every draft of this owner on sign-out; from then on this page keeps none. */
   clear() {
     for (const name of names()) storage.removeItem(name);
+    cleared = true;
   },
 };
 

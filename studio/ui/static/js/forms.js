@@ -121,11 +121,19 @@ export function formDrafts(address) {
 /** The dataset that was open last, for an address that names none. */
 export const lastDataset = () => drafts.get("dataset")?.value;
 
-/** Begin to keep drafts, once the page shows what it opened with. */
-export function keepForms() {
-  ids = JSON.parse(document.querySelector("#drafted-forms i").dataset.forms);
+/** Begin to keep what is typed, also before the page has opened. */
+export function watchForms() {
+  const known = document.querySelector("#drafted-forms i");
+  if (!known) return;
+  ids = JSON.parse(known.dataset.forms);
   for (const [form, fields] of Object.entries(ids)) for (const id of Object.values(fields)) formOf.set(id, form);
   for (const id of ["stack", "trigger-words", "add-lora"]) formOf.set(id, "generate");
+  begin("generate");
+}
+
+/** The page shows what it opened with. */
+export function keepForms() {
+  if (!formOf.size) watchForms();
   for (const form of Object.keys(ids)) begin(form);
   onAttach("#stack", (element) => {
     new MutationObserver(() => keep("generate")).observe(element, { childList: true, subtree: true, attributes: true });
