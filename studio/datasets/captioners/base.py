@@ -60,8 +60,6 @@ class CaptionerInfo:
     """A commit, if the main branch has no safetensors."""
     size: str = ""
     """Of the download. Empty if it is not known."""
-    cpu_seconds: float = 0
-    """Measured seconds per image on two CPU cores, about. 0 if it was not measured."""
     least_likelihood: float = 0.0
     """For a captioner that knows a small world only: captions less likely than this, or with a repetition, are discarded."""
 

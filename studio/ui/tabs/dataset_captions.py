@@ -8,13 +8,12 @@ import gradio as gr
 from studio.core.errors import StudioError
 from studio.datasets import trigger_words
 from studio.datasets.captioners import CAPTIONERS
-from studio.datasets.captioners.base import CaptionerInfo
 from studio.datasets.dataset import Dataset, TriggerConflict
 from studio.jobs import worker
 from studio.jobs.queue import Job
 from studio.ui.components import caption_grid
 from studio.ui.components.following import Following
-from studio.ui.components.html import counted, duration, notice
+from studio.ui.components.html import counted, notice
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, show_errors
 from studio.ui.tabs.dataset_editor import Editor, explain_word, header, next_step, open_dataset, progress
@@ -141,7 +140,7 @@ def caption_result(counts: dict[str, int], captioner: str) -> str:
         # One that knows a small world only cannot be sure of what it wrote.
         return notice(text, "" if CAPTIONERS[captioner].least_likelihood else "good")
     about = f"The {CAPTIONERS[captioner].title} captioner does not know {counted(unknown, 'image')}: {_was(unknown)} left without a caption."
-    others = [Proposal(each.name, each.title, _cost(each, unknown)) for each in CAPTIONERS.values() if each.size]
+    others = [Proposal(each.name, each.title, f"{each.size} to download, once") for each in CAPTIONERS.values() if each.size]
     return render("caption_grid", "unknown", about, text if counts["captioned"] else "", [each for each in others if each.name != captioner])
 
 
@@ -152,11 +151,6 @@ class Proposal:
     name: str
     title: str
     cost: str
-
-
-def _cost(captioner: CaptionerInfo, images: int) -> str:
-    time = f"; without a GPU about {duration(captioner.cpu_seconds * images)} for {counted(images, 'image')}" if captioner.cpu_seconds else ""
-    return f"{captioner.size} to download, once{time}"
 
 
 def _was(count: int) -> str:
