@@ -1,6 +1,7 @@
 """Reading the JSON files of a home: a file that was cut, garbled or replaced is an error that names it, not a bug of the code that reads it."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,11 +14,16 @@ NUMBER = (int, float)
 ABSENT = type(None)
 
 
+def readable_name(path: Path) -> str:
+    """The title in an id, without its random part; for something whose title cannot be read."""
+    return re.sub(r"-[0-9a-f]{32}$", "", path.stem if path.suffix else path.name)
+
+
 class Damaged(StudioError):
     """A file that cannot be used. `path` is for the code that sets it aside; the message names only its place in its folder."""
 
     def __init__(self, path: Path, reason: str):
-        super().__init__(f"{path.parent.name}/{path.name} {reason}.")
+        super().__init__(f"{readable_name(path.parent)}/{path.name} {reason}.")
         self.path = path
 
 

@@ -42,11 +42,6 @@ def new_id(title: str) -> str:
     return f"{slug(title)}-{secrets.token_hex(16)}"
 
 
-def readable_name(path: Path) -> str:
-    """The title in an id, without its random part; for something whose title cannot be read."""
-    return re.sub(r"-[0-9a-f]{32}$", "", path.stem if path.suffix else path.name)
-
-
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file atomically: readers see the old or the new bytes, even after a power loss."""
     aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")

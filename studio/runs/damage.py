@@ -8,8 +8,9 @@ from studio.adapters.format import fingerprint
 from studio.adapters.header import read_header
 from studio.config.recipe import read_recipe
 from studio.core import damage
+from studio.core.damage import readable_name
 from studio.core.errors import StudioError
-from studio.core.workspace import ORIGIN, Workspace, readable_name
+from studio.core.workspace import ORIGIN, Workspace
 from studio.datasets.dataset import Dataset
 from studio.runs import library, starting_points
 from studio.runs.run import Run

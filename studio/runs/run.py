@@ -99,10 +99,10 @@ class Run:
         except FileNotFoundError:
             return ""
         except OSError as error:
-            return f"{self.id}/{self.events_file.name} cannot be read ({error.strerror})."
+            return f"{damage.readable_name(self.path)}/{self.events_file.name} cannot be read ({error.strerror})."
         if not lines or any(_event(line) for line in lines):
             return ""
-        return f"{self.id}/{self.events_file.name} cannot be read: none of its lines is an event of a training."
+        return f"{damage.readable_name(self.path)}/{self.events_file.name} cannot be read: none of its lines is an event of a training."
 
     @property
     def job_key(self) -> str:

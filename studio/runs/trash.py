@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from studio.config.recipe import read_recipe
+from studio.core.damage import readable_name
 from studio.core.errors import StudioError
-from studio.core.workspace import Trashed, Workspace, readable_name
+from studio.core.workspace import Trashed, Workspace
 from studio.datasets.dataset import Dataset
 from studio.runs import starting_points
 from studio.runs.run import Run
