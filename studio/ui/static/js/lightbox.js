@@ -31,7 +31,7 @@ function beforeOf(button) {
   return imagesIn(document.querySelector(pair))[imagesIn(button.parentElement).indexOf(button)]?.dataset.large;
 }
 
-/** An image of the small world is enlarged by whole factors, so that its pixels stay sharp; a large one is shrunk to fit. */
+/** An image of the small world is enlarged by whole factors of the screen's pixels, so that its pixels stay sharp; a large one is shrunk to fit. */
 function fit() {
   const image = part(".shown");
   const { naturalWidth: width, naturalHeight: height } = image;
@@ -39,7 +39,8 @@ function fit() {
   if (!width || !clientWidth) return;
   const most = Math.min(clientWidth / width, clientHeight / height);
   const crisp = Math.max(width, height) <= CRISP_SIDE && most >= 1;
-  const factor = crisp ? Math.floor(most) : Math.min(1, most);
+  const dots = window.devicePixelRatio;
+  const factor = crisp ? Math.floor(most * dots) / dots : Math.min(1, most);
   const frame = part(".lightbox-frame");
   frame.classList.toggle("crisp", crisp);
   frame.style.width = `${Math.round(width * factor)}px`;
