@@ -7,6 +7,7 @@ import os
 import sqlite3
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -146,7 +147,7 @@ def test_a_handler_on_a_full_disk_shows_that(error, monkeypatch):
 
     monkeypatch.setattr("gradio.Blocks.process_api", fail)
     with pytest.raises(Exception, match="The disk is full") as caught:
-        asyncio.run(Page().process_api(None))
+        asyncio.run(Page().process_api(SimpleNamespace(api_name="save", trigger_mode="once")))
     assert caught.value.visible
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from gradio import EventData
+from gradio.helpers import special_args
 
 from studio.config import TrainConfig
 from studio.config.recipe import Recipe, StackEntry, add_recipe
@@ -104,17 +106,16 @@ def belongs(workspace: Workspace, name: str, path: Path) -> bool:
 def page(filled):
     """Calls everything that the page calls when it is loaded."""
     app, studio = ui.build_app(filled, Access())
-    loads = [each for each in app.fns.values() if each.fn and any(event == "load" for _, event in each.targets)]
+    loads = [each for each in app.fns.values() if each.fn and any(event in ("load", "opened") for _, event in each.targets)]
     # The advice about this computer takes long and reads nothing of a home.
     loads = [each for each in loads if "advice" not in [block.elem_id for block in each.outputs]]
-    assert len(loads) > 6
+    opened = EventData(None, {"address": {}, "drafts": {}, "dataset": "", "number": 1})
+    assert len(loads) > 3
 
     def load() -> None:
         for each in loads:
             values = [getattr(block, "value", None) for block in each.inputs]
-            from gradio.helpers import special_args
-
-            each.fn(*special_args(each.fn, values, Request(), None)[0])
+            each.fn(*special_args(each.fn, values, Request(), opened)[0])
 
     return load
 

@@ -46,7 +46,7 @@ def test_a_draft_of_the_train_form_comes_back_for_its_dataset_only(page, workspa
     draft = {"about": dataset.id, "lora.rank": "64", "lora.alpha": "64", "training.learning_rate": "0.5x", "samples.prompts": "one\ntwo"}
     found = page("opened", drafts={"train": draft})
     assert value_of(found["rank"]) == 64 and value_of(found["alpha"]) == 64 and value_of(found["sample-prompts"]) == "one\ntwo"
-    assert value_of(found["train-training-learning-rate"]) != "0.5x"
+    assert value_of(found["setting-training-learning_rate"]) != "0.5x"
     other = page("opened", drafts={"train": draft | {"about": "another"}})
     assert value_of(other["rank"]) != 64
 

@@ -33,7 +33,7 @@ def test_no_event_that_carries_something_typed_or_picked_can_be_lost(built):
 
 def test_what_starts_or_creates_something_happens_once_on_a_double_click(built):
     modes = {block_fn.fn.__name__: block_fn.trigger_mode for block_fn in built.fns.values() if block_fn.fn}
-    starts = ("start", "start_all", "create", "retry", "extend", "copy_samples")
+    starts = ("start", "start_all", "retry", "extend", "copy_samples")
     assert {name: modes[name] for name in starts} == dict.fromkeys(starts, "once")
 
 

@@ -51,7 +51,13 @@ class Page:
         rest = [self.now.get(each, each.value) for each in event.inputs[len(values) :]]
         given = [*values, *rest][: len(event.inputs)]
         place = list(inspect.signature(event.fn).parameters).index("request")
-        shown = event.fn(*given[:place], Request(), *given[place:])
+        return self.keep(event.fn(*given[:place], Request(), *given[place:]))
+
+    def load(self, dataset_id: str) -> dict:
+        """The form as it is when the page opens."""
+        return self.keep(self.form.open(self.workspace, dataset_id))
+
+    def keep(self, shown: dict) -> dict:
         changed = {each: value.get("value", self.now.get(each)) if isinstance(value, dict) else value for each, value in shown.items()}
         self.now |= changed
         self.choices = {key(each): value["choices"] for each, value in shown.items() if isinstance(value, dict) and "choices" in value}
@@ -92,7 +98,7 @@ def dataset(workspace) -> Dataset:
 @pytest.fixture
 def page(home, dataset):
     page = Page(home)
-    page.call("load", dataset.id)
+    page.load(dataset.id)
     return page
 
 
@@ -222,14 +228,14 @@ def test_the_estimate_follows_the_settings_that_it_depends_on(page):
 
 
 def test_images_that_are_cropped_or_enlarged_are_named_before_the_start(page, dataset, tmp_path):
-    assert "image" not in page.call("load", dataset.id)["estimate"]
+    assert "image" not in page.load(dataset.id)["estimate"]
     files = []
     for name, size in (("panorama.png", (1600, 200)), ("icon.png", (64, 64))):
         Image.new("RGB", size, "navy").save(tmp_path / name)
         files.append({"path": tmp_path / name, "name": name})
     with dataset.incoming() as folder:
         dataset.add(decode_files(files, folder), folder)
-    shown = page.call("load", dataset.id)["estimate"]
+    shown = page.load(dataset.id)["estimate"]
     assert "panorama.png (50%)" in shown and "icon.png (2.0 times)" in shown and shown.count('class="caution"') == 2
 
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from studio import builtin
 from studio.datasets.captioners.base import CaptionerInfo, TransformersCaptioner, clean_caption, without_loops
-from studio.datasets.importing.decode import looks_like_photo
 
 if TYPE_CHECKING:
     from PIL import Image
