@@ -35,6 +35,9 @@ class Blip(TransformersCaptioner):
 
     def _knows(self, image: "Image.Image", text: str, likelihood: float) -> bool:
         """Whether the image is of the captioner's small world: no photograph, and a caption that is likely and does not repeat itself."""
+        # Imports Pillow, which the web process does not.
+        from studio.datasets.importing.decode import looks_like_photo
+
         thumbnail = image.copy()
         thumbnail.thumbnail(THUMBNAIL)
         return likelihood >= self.least_likelihood and text == without_loops(text) and not looks_like_photo(thumbnail)
