@@ -54,6 +54,7 @@ def test_images_are_added_edited_and_still_there_after_a_reload(open_page, keep,
     keep(page, "dataset-refused")
     expect(page.locator("#dataset-title input, #dataset-title textarea")).to_have_value(re.compile(r"Images of \d+ \w+"))
     page.locator("#dataset-title input, #dataset-title textarea").fill("Little one")
+    page.locator("#dataset-title input, #dataset-title textarea").press("Tab")
     expect(page.locator("#dataset-picker input")).to_have_value("Little one")
     page.get_by_label("A character or person").check()
     page.get_by_label("The images show a real person").check()

@@ -36,7 +36,9 @@ def wire_about(editor: Editor, picker: gr.Dropdown) -> None:
         dataset.set_person(person, CONSENT if consent and person else "")
         return consent_box(dataset)
 
-    editor.title.input(rename, [editor.title, editor.chosen], picker, **QUIET)
+    # Gradio 6.31 sends no input event for a text that is set at once, such as one filled in by the browser.
+    for changed in (editor.title.input, editor.title.blur):
+        changed(rename, [editor.title, editor.chosen], picker, **QUIET)
     editor.subject.input(set_subject, [editor.subject, editor.chosen], [editor.noun, editor.message], **QUIET)
     for box in (editor.person, editor.consent):
         box.input(set_person, [editor.person, editor.consent, editor.chosen], editor.consent, **QUIET)
