@@ -13,7 +13,7 @@ def test_a_damaged_dataset_is_named_and_set_aside(open_page, app, keep):
     notice = page.locator("#damaged .damaged")
     expect(notice).to_contain_text("The dataset “cut-drawings” cannot be read.")
     keep(page, "damaged-dataset")
-    page.get_by_role("tab", name="Dataset").click()
+    page.get_by_role("tab", name="Images & captions").click()
     page.locator("#dataset-picker input").click()
     expect(page.get_by_role("option", name="Whole drawings")).to_be_visible()
     page.keyboard.press("Escape")
@@ -21,6 +21,6 @@ def test_a_damaged_dataset_is_named_and_set_aside(open_page, app, keep):
     expect(notice).to_have_count(0)
     assert not cut.path.exists() and Dataset.open(workspace, whole.id).title == "Whole drawings"
     page.reload()
-    page.get_by_role("tab", name="Dataset").click()
+    page.get_by_role("tab", name="Images & captions").click()
     expect(page.locator("#removed-datasets")).to_contain_text("cut-drawings (damaged)")
     workspace.remove(whole.path)

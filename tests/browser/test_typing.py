@@ -24,7 +24,7 @@ def dataset(app) -> Dataset:
 @pytest.fixture
 def page(open_page, dataset):
     page = open_page()
-    page.get_by_role("tab", name="Dataset").click()
+    page.get_by_role("tab", name="Images & captions").click()
     expect(page.locator(WORD)).to_have_value("ohwx")
     return page
 
