@@ -80,7 +80,6 @@ def test_the_whole_path(open_page, keep, app, hub):
 
     # Reload during the training: the job is shown again, on every tab.
     page.reload()
-    page.get_by_role("button", name="Generate", exact=True).wait_for()
     expect(page.locator(".jobbar")).to_be_visible()
     expect(page.locator(".jobbar")).to_contain_text("Training")
     tab(page, "Train")

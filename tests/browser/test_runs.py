@@ -46,6 +46,7 @@ def test_a_run_is_renamed_starred_and_downloaded_and_publish_follows_it(open_pag
     older, newer = (finished_run(workspace, title=f"{age} face") for age in ("Older", "Newer"))
     page = open_page()
     page.get_by_role("tab", name="Train").click()
+    page.get_by_role("tab", name="Watch").click()
     page.locator(f"#run-list [data-click=open][data-run='{older.id}']").click()
     name = page.locator("#run-title input")
     expect(name).to_have_value("Older face")

@@ -72,7 +72,7 @@ def test_a_value_that_does_not_fit_is_explained_under_its_field_and_what_was_typ
     expect(rate.locator("input")).to_have_value("0.003")
     expect(page.locator("#steps input")).to_have_value("180")
     page.get_by_role("button", name="Use the preset").click()
-    expect(rate.locator("input")).to_have_value("0.0015")
+    expect(rate.locator("input")).to_have_value("0.0035")
 
     page.locator("#all-settings button").first.click()
     page.locator("#search-settings").fill("warm-up")
