@@ -54,7 +54,7 @@ def test_samples_are_walked_through_by_key_and_finger(open_page, keep, workspace
     page.get_by_role("tab", name="Watch").click()
     page.locator(f"#run-list [data-run='{run.id}'].open").click()
     expect(page.locator("#run-title input")).to_have_value("Large samples")
-    page.locator("#sample-grid [data-large]").nth(1).click()
+    page.locator("#sample-grid td [data-large]").nth(1).click()
     box = page.get_by_role("dialog")
     expect(box).to_contain_text("2 of 9")
     expect(box.get_by_role("slider")).to_be_hidden()
