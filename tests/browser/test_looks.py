@@ -77,13 +77,25 @@ def test_the_theme_is_chosen_in_the_corner_and_kept(open_page, app):
     dark = "document.body.classList.contains('dark')"
     page.get_by_label("Settings and help").click()
     expect(page.locator(".about-box")).to_contain_text(str(app.home.root))
-    light = page.locator(".about input[value=light]")
+    light = page.locator("#about input[value=light]")
     expect(light).to_be_checked()
     light.press("ArrowRight")
     assert page.evaluate(dark) is True
     page.goto(app.url)
     page.get_by_role("button", name="Generate", exact=True).wait_for()
     wait_until(page, dark)
+
+
+def test_an_edited_dataset_does_not_change_the_theme(open_page, app):
+    Dataset.from_samples(app.home.workspace("local"), "character")
+    page = open_page(theme="light")
+    page.get_by_label("Settings and help").click()
+    page.locator("#about input[value=light]").press("ArrowRight")
+    page.get_by_role("tab", name=dataset.TITLE, exact=True).click()
+    page.locator("#dataset-subject").get_by_label("A style").check()
+    page.locator("#dataset-title").locator("input, textarea").fill("Little one")
+    page.locator("#dataset-title").locator("input, textarea").press("Tab")
+    assert page.evaluate("document.body.classList.contains('dark') && localStorage.getItem('lora-studio-theme')") == "dark"
 
 
 def test_no_request_leaves_this_computer(browser, app):
