@@ -9,9 +9,9 @@ SECONDS = 1.0
 set_trigger_word = Dataset.set_trigger_word
 
 
-def set_slowly(dataset: Dataset, word: str) -> None:
+def set_slowly(dataset: Dataset, word: str, base: str | None = None) -> None:
     time.sleep(SECONDS)
-    set_trigger_word(dataset, word)
+    set_trigger_word(dataset, word, base)
 
 
 if __name__ == "__main__":

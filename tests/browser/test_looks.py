@@ -64,9 +64,10 @@ def test_every_tab_fits(open_page, keep, axe, states, width, theme):
 def test_every_state_of_a_run_fits(open_page, keep, states, width, theme):
     page = open_page(width, SIZES[width], theme)
     page.get_by_role("tab", name=train.TITLE, exact=True).click()
+    page.get_by_role("tab", name="Watch", exact=True).click()
     for state, run in states.items():
         page.locator(f"#run-list [data-run='{run.id}'].open").click()
-        expect(page.locator("#run-head")).to_contain_text(run.title)
+        expect(page.locator("#run-title .rename")).to_have_value(run.title)
         keep(page, f"run-{state}-{width}-{theme}")
         assert page.evaluate(CUT) == [], state
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, state

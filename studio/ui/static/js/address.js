@@ -110,7 +110,7 @@ window.addEventListener("popstate", () => {
 });
 
 document.addEventListener("click", ({ target }) => {
-  if (target.closest("#history [data-click=pick]")) picked = true;
+  if (target.closest("[data-lightbox=pick]")) picked = true;
 });
 
 function watchImage() {
