@@ -256,6 +256,11 @@ async function restoreWord(dataset) {
   ]);
 }
 
+document.addEventListener("click", ({ target }) => {
+  // The user gave up the typed word: its draft must not come back after a reload.
+  if (target.closest("#trigger-word-note [data-click=use_theirs]")) drafts.drop(wordKey(place().dataset));
+});
+
 document.addEventListener("focusin", ({ target }) => {
   if (target.closest("#trigger-word")) word.base = target.value;
 });
