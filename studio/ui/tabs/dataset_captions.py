@@ -70,15 +70,17 @@ def _wire_trigger_in_captions(editor: Editor) -> None:
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         changed, batch = dataset.put_trigger_into_captions((noun or "").strip())
         message = f"“{dataset.trigger_word}” was put into {counted(changed, 'caption')}."
-        shown = render("caption_grid", "changed", message, batch) if changed else ""
+        shown = render("caption_grid", "changed", message, dataset.id, batch) if changed else ""
         return shown, caption_grid.grid(dataset), header(dataset)
 
     @show_errors
-    def undo_captions(dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
-        dataset = Dataset.open(studio.workspace(request), dataset_id)
+    def undo_captions(open_id: str | None, request: gr.Request, event: gr.EventData) -> tuple:
+        """In the dataset of the message, even if another one is open by now."""
+        dataset = Dataset.open(studio.workspace(request), str(event.dataset))
         restored, edited = dataset.undo_captions(str(event.batch))
         kept = f" {counted(edited, 'caption')} that you edited since {'was' if edited == 1 else 'were'} kept." if edited else ""
-        return notice(f"{counted(restored, 'caption')} restored.{kept}"), caption_grid.grid(dataset), header(dataset)
+        shown = (caption_grid.grid(dataset), header(dataset)) if dataset.id == open_id else (gr.skip(), gr.skip())
+        return notice(f"{counted(restored, 'caption')} restored.{kept}"), *shown
 
     outputs = [editor.message, editor.grid, editor.summary]
     editor.summary.put_trigger(put_trigger, [editor.noun, editor.chosen], outputs, **QUIET)
@@ -96,7 +98,7 @@ def _wire_captioner(editor: Editor) -> None:
             return "", *skipped
         message = notice(now.error, "bad")
         if now.state == "done":
-            message = caption_result(now.result, captioner)
+            message = caption_result(now.result, captioner, dataset_id)
         elif now.state == "cancelled":
             message = notice("Stopped. The captions written so far are kept.")
         return message, *(editor.refresh(dataset_id, request) if open_id == dataset_id else skipped)
@@ -117,8 +119,9 @@ def _wire_captioner(editor: Editor) -> None:
         studio.jobs.cancel(studio.jobs.get(int(event.job), studio.owner(request)).id)
 
     def write_with(noun: str | None, dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
-        """Write the captions that the first captioner left out."""
-        return str(event.captioner), *write_captions(str(event.captioner), True, noun, dataset_id, request)
+        """Write the captions that the first captioner left out, in the dataset of the message; the class noun is that of the open one."""
+        noun = noun if event.dataset == dataset_id else ""
+        return str(event.captioner), *write_captions(str(event.captioner), True, noun, str(event.dataset), request)
 
     outputs = [*following.state, editor.message, editor.progress]
     editor.write.click(write_captions, [editor.captioner, editor.only_empty, editor.noun, editor.chosen], outputs, **QUIET)
@@ -126,7 +129,7 @@ def _wire_captioner(editor: Editor) -> None:
     editor.progress.stop(stop, None, None, **QUIET)
 
 
-def caption_result(counts: dict[str, int], captioner: str) -> str:
+def caption_result(counts: dict[str, int], captioner: str, dataset_id: str) -> str:
     """How many captions were written, kept and failed; other captioners where this one does not know the images."""
     text = f"{counted(counts['captioned'], 'caption')} written, {counts['kept']} unchanged."
     if counts["failed"]:
@@ -141,7 +144,8 @@ def caption_result(counts: dict[str, int], captioner: str) -> str:
         return notice(text, "" if CAPTIONERS[captioner].least_likelihood else "good")
     about = f"The {CAPTIONERS[captioner].title} captioner does not know {counted(unknown, 'image')}: {_was(unknown)} left without a caption."
     others = [Proposal(each.name, each.title, f"{each.size} to download, once") for each in CAPTIONERS.values() if each.size]
-    return render("caption_grid", "unknown", about, text if counts["captioned"] else "", [each for each in others if each.name != captioner])
+    others = [each for each in others if each.name != captioner]
+    return render("caption_grid", "unknown", about, text if counts["captioned"] else "", dataset_id, others)
 
 
 @dataclass(frozen=True)
