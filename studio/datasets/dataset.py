@@ -79,7 +79,11 @@ class Dataset:
         """Create an empty dataset. Images of a real person need a statement of consent, which is stored with today's date."""
         title = clean_text(title, 120) or "My images"
         dataset = cls(workspace.dataset_path(new_id(title)))
-        facts = {"version": 1, "title": title, "created": time.time(), **_checked(subject, real_person, consent, trigger_word)}
+        stated = _statement(real_person, consent)
+        if real_person and not stated:
+            raise StudioError("These images show a real person. State that they agreed, or use images of someone who did.")
+        facts = {"version": 1, "title": title, "created": time.time(), "subject": _checked_subject(subject)}
+        facts |= {"real_person": bool(real_person), "consent": stated, "trigger_word": clean_text(trigger_word, LONGEST_TRIGGER)}
         for folder in ("pictures", "thumbs", "trash"):
             (dataset.path / folder).mkdir(parents=True)
         write_atomically(dataset.path / "pictures.json", b"[]")
@@ -151,35 +155,25 @@ class Dataset:
         self,
         title: str | None = None,
         subject: str | None = None,
-        real_person: bool | None = None,
-        consent: str | None = None,
         trigger_word: str | None = None,
         trigger_base: str | None = None,
     ) -> None:
-        """Change the dataset's facts; None leaves one unchanged."""
+        """Change the dataset's facts; None leaves one unchanged. `trigger_base` as in `set_trigger_word`."""
         with self._locked():
             facts = self.facts
             if trigger_base is not None and facts["trigger_word"] not in (trigger_base, clean_text(trigger_word or "", LONGEST_TRIGGER)):
                 raise TriggerConflict(facts["trigger_word"])
-            statement = facts["consent"]["text"] if facts["consent"] else ""
-            checked = _checked(
-                subject if subject is not None else facts["subject"],
-                real_person if real_person is not None else facts["real_person"],
-                consent if consent is not None else statement,
-                trigger_word if trigger_word is not None else facts["trigger_word"],
-                consent_open=(real_person, consent) == (None, None),
-            )
-            if checked["consent"] and checked["consent"]["text"] == statement:
-                checked["consent"] = facts["consent"]
-            title = clean_text(title, 120) if title else facts["title"]
-            self._write_facts({**facts, **checked, "title": title})
+            changed = {"subject": _checked_subject(subject)} if subject is not None else {}
+            if trigger_word is not None:
+                changed["trigger_word"] = clean_text(trigger_word, LONGEST_TRIGGER)
+            if title := clean_text(title or "", 120):
+                changed["title"] = title
+            self._write_facts(facts | changed)
 
     def set_person(self, real_person: bool, consent: str = "") -> None:
         """Note whether the images show a real person, and their statement of consent. Without the statement no training starts."""
-        consent = clean_text(consent)
         with self._locked():
-            stated = {"text": consent, "date": time.strftime("%Y-%m-%d")} if real_person and consent else None
-            self._write_facts({**self.facts, "real_person": real_person, "consent": stated})
+            self._write_facts({**self.facts, "real_person": real_person, "consent": _statement(real_person, consent)})
 
     def set_trigger_word(self, word: str, base: str | None = None) -> None:
         """Set the trigger word. `base`: the word that the edit began from; TriggerConflict if it was changed to another one elsewhere."""
@@ -417,19 +411,16 @@ def _damage(path: Path, stamps: tuple) -> str:
     return ""
 
 
-def _checked(subject: str, real_person: bool, consent: str, trigger_word: str, consent_open: bool = False) -> dict:
-    """Valid facts. `consent_open`: the statement of consent may be missing still."""
+def _checked_subject(subject: str) -> str:
     if subject not in SUBJECTS:
         raise StudioError(f"{subject!r} is not a subject; choose one of {', '.join(SUBJECTS)}.")
+    return subject
+
+
+def _statement(real_person: bool, consent: str) -> dict[str, str] | None:
+    """The statement of consent with today's date; None without a real person or without a statement."""
     consent = clean_text(consent)
-    if real_person and not consent and not consent_open:
-        raise StudioError("These images show a real person. State that they agreed, or use images of someone who did.")
-    return {
-        "subject": subject,
-        "real_person": bool(real_person),
-        "consent": {"text": consent, "date": time.strftime("%Y-%m-%d")} if real_person and consent else None,
-        "trigger_word": clean_text(trigger_word, LONGEST_TRIGGER),
-    }
+    return {"text": consent, "date": time.strftime("%Y-%m-%d")} if real_person and consent else None
 
 
 def _member(name: str) -> zipfile.ZipInfo:

@@ -117,7 +117,7 @@ class Jobs:
 
     def ended_of(self, ids: Iterable[int]) -> Sequence[Job]:
         """Those of these jobs that have ended, in one statement; of all owners."""
-        ended = "SELECT jobs.* FROM json_each(?) AS asked JOIN jobs ON jobs.id = asked.value WHERE state NOT IN ('waiting', 'running')"
+        ended = "SELECT jobs.* FROM json_each(?) AS requested JOIN jobs ON jobs.id = requested.value WHERE state NOT IN ('waiting', 'running')"
         return [as_job(row) for row in self._table.fetch_all(ended, json.dumps(list(ids)))]
 
     def queue(self, kinds: Iterable[str] = DEVICE_KINDS) -> Sequence[Job]:

@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 
 MAX_RESUMES = 3
 """Resumes without a click after one Start or Resume, if the user asked for that: a run that always ends the same way must not start endlessly."""
-RESUME = "Press Resume to continue from the last checkpoint."
 ENDINGS = ("finished", "stopped", "failed")
 """The last event of a process that did not end unexpectedly."""
 

@@ -26,6 +26,7 @@ from studio.ui.tabs.dataset_new import NewDataset
 from studio.ui.tabs.generate import Generate
 from studio.ui.tabs.generate_restore import restore_draft, restored_image
 from studio.ui.tabs.publish import Publish, publishable
+from studio.ui.tabs.publish_licence import run_id_of
 from studio.ui.tabs.train import Train
 from studio.ui.tabs.train_form import BASE, SET_UP, WATCH
 from studio.ui.tabs.train_run import find_run
@@ -140,7 +141,9 @@ class Opening:
         values[self.tabs.train.places] = gr.Tabs(selected=WATCH if watched else SET_UP)
         values |= self._publish(request, place, drafts, values[self.tabs.open_run])
         values |= self._generate(workspace, place, drafts)
-        values[self.tabs.rooms] = gr.Tabs(selected=place.tab)
+        if place.tab != TABS[0]:
+            # Without one the user may have chosen another tab by now.
+            values[self.tabs.rooms] = gr.Tabs(selected=place.tab)
         values[self.shown] = self._answer(workspace, values, message, event.number)
         return values
 
@@ -197,10 +200,10 @@ class Opening:
         tabs = self.tabs.publish
         draft = drafts.get(tabs.drafted.name, {})
         run = place.published or draft.get("about")
-        wanted = f"run:{run}" if run else None
+        ref = f"run:{run}" if run else None
         known = [each.ref for each in publishable(self.studio.workspace(request))]
-        found = tabs.drafted.values(draft) if wanted in known and draft.get("about") == run else {}
-        values: Values = dict(zip(tabs.outputs, tabs.list_runs(wanted, bool(wanted), found.get("repo", ""), None, looked_at, request), strict=True))
+        found = tabs.drafted.values(draft) if ref in known and draft.get("about") == run else {}
+        values: Values = dict(zip(tabs.outputs, tabs.list_runs(ref, bool(ref), found.get("repo", ""), None, looked_at, request), strict=True))
         _overlay(values, tabs.drafted, found)
         if "licence" in found:
             values[tabs.licence_touched] = True
@@ -222,8 +225,7 @@ def _dict(sent: object) -> dict:
 
 def _place(workspace: Workspace, dataset_id: str | None, run_id: str | None, adapter: str | None) -> Place:
     run = find_run(workspace, run_id)
-    published = (adapter or "").removeprefix("run:").partition("@")[0]
-    return Place("", dataset_id or "", run.id if run else "", published)
+    return Place("", dataset_id or "", run.id if run else "", run_id_of(adapter or ""))
 
 
 def _overlay(values: Values, form: DraftedForm, found: dict[str, Any]) -> None:

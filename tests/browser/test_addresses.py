@@ -51,7 +51,7 @@ def at(page, *texts: str) -> None:
 def test_every_tab_opens_at_its_address_and_again_after_a_reload(visit, made):
     places = {
         f"&tab=dataset&dataset={made.first.id}": lambda page: page.locator(f"#captions [data-dataset='{made.first.id}']").first,
-        f"&tab=train&run={made.older.id}": lambda page: page.locator("#run-title input[value=Older]"),
+        f"&tab=train&run={made.older.id}": lambda page: page.locator("#run-title .rename[value=Older]"),
         f"&tab=publish&run={made.older.id}": lambda page: page.locator("#publish-adapter:visible"),
         "&tab=generate&image=picked": lambda page: page.locator("#stack-image img[src$='/image/picked']"),
     }
@@ -74,11 +74,12 @@ def test_moves_are_remembered_and_back_returns_to_each(visit, made):
     at(page, "run=")
     page.locator(f"#run-list [data-click=open][data-run='{made.older.id}']").click()
     at(page, made.older.id)
-    expect(page.locator("#run-title input")).to_have_value("Older")
+    expect(page.locator("#run-title .rename")).to_have_value("Older")
     page.locator(f"#run-list [data-click=open][data-run='{made.newer.id}']").click()
     at(page, made.newer.id)
     page.go_back()
-    expect(page.locator("#run-title input")).to_have_value("Older")
+    expect(page.locator("#run-title .rename")).to_have_value("Older")
+    # The newest run, which Watch shows first; the form; the page's first tab.
     page.go_back()
     page.go_back()
     expect(page.locator("#start-training")).to_be_visible()
@@ -89,11 +90,14 @@ def test_moves_are_remembered_and_back_returns_to_each(visit, made):
     at(page, "__theme=light", "tab=train")
 
 
-def test_a_picked_image_has_an_address(visit, made):
+def test_a_picked_image_has_an_address(visit, made, app):
     page = visit("")
     page.locator("#history [data-image=picked]").click()
     page.get_by_role("button", name="Restore its settings").click()
     at(page, "tab=generate", "image=picked")
+    page.go_back()
+    wait_until(page, "!location.search.includes('image=')")
+    assert page.url.startswith(app.url), "picking is a move of its own"
 
 
 @pytest.mark.parametrize("query", ["&tab=train&run=never", "&tab=generate&image=never"])

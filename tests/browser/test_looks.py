@@ -64,10 +64,10 @@ def test_every_tab_fits(open_page, keep, axe, states, width, theme):
 def test_every_state_of_a_run_fits(open_page, keep, states, width, theme):
     page = open_page(width, SIZES[width], theme)
     page.get_by_role("tab", name=train.TITLE, exact=True).click()
-    page.get_by_role("tab", name="Watch").click()
+    page.get_by_role("tab", name="Watch", exact=True).click()
     for state, run in states.items():
         page.locator(f"#run-list [data-run='{run.id}'].open").click()
-        expect(page.locator("#run-title input")).to_have_value(run.title)
+        expect(page.locator("#run-title .rename")).to_have_value(run.title)
         keep(page, f"run-{state}-{width}-{theme}")
         assert page.evaluate(CUT) == [], state
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, state
@@ -78,13 +78,25 @@ def test_the_theme_is_chosen_in_the_corner_and_kept(open_page, app):
     dark = "document.body.classList.contains('dark')"
     page.get_by_label("Settings and help").click()
     expect(page.locator(".about-box")).to_contain_text(str(app.home.root))
-    light = page.locator(".about input[value=light]")
+    light = page.locator("#about input[value=light]")
     expect(light).to_be_checked()
     light.press("ArrowRight")
     assert page.evaluate(dark) is True
     page.goto(app.url)
     page.get_by_role("button", name="Generate", exact=True).wait_for()
     wait_until(page, dark)
+
+
+def test_an_edited_dataset_does_not_change_the_theme(open_page, app):
+    Dataset.from_samples(app.home.workspace("local"), "character")
+    page = open_page(theme="light")
+    page.get_by_label("Settings and help").click()
+    page.locator("#about input[value=light]").press("ArrowRight")
+    page.get_by_role("tab", name=dataset.TITLE, exact=True).click()
+    page.locator("#dataset-subject").get_by_label("A style").check()
+    page.locator("#dataset-title").locator("input, textarea").fill("Little one")
+    page.locator("#dataset-title").locator("input, textarea").press("Tab")
+    assert page.evaluate("document.body.classList.contains('dark') && localStorage.getItem('lora-studio-theme')") == "dark"
 
 
 def test_no_request_leaves_this_computer(browser, app):

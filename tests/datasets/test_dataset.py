@@ -230,6 +230,7 @@ def test_a_real_person_needs_consent_in_words_and_it_is_kept_with_the_date(works
     dataset = Dataset.create(workspace, "Ada", "character", real_person=True, consent="Ada agreed by letter")
     assert dataset.consent == {"text": "Ada agreed by letter", "date": time.strftime("%Y-%m-%d")}
     dataset.update_facts(title="Ada L.")
+    dataset.update_facts(title="  ")
     assert dataset.title == "Ada L." and dataset.consent["text"] == "Ada agreed by letter"
     with pytest.raises(StudioError, match="choose one of style, character, object"):
         dataset.update_facts(subject="weapon")

@@ -24,16 +24,16 @@ def test_try_it_requests_the_run_that_is_shown_alone_in_the_stack(home, workspac
 def test_generate_now_requests_the_sample_with_the_trigger_word_and_shows_it_on_its_run_only(home, workspace, monkeypatch):
     monkeypatch.setattr(worker, "ensure", lambda home: None)
     app, studio = ui.build_app(home, Access())
-    draw_now, show_drawn = (
-        next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == name) for name in ("draw_now", "show_drawn")
+    generate_now, show_now = (
+        next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == name) for name in ("generate_now", "show_now")
     )
     run, other = finished_run(workspace, "samples.seed=9"), finished_run(workspace)
-    requested, shown = draw_now(run.id, Request())
+    requested, shown = generate_now(run.id, Request())
     recipe = Recipe.from_json(studio.jobs.get(requested[1]).payload["recipe"])
     assert (recipe.prompt, recipe.seed) == ("ohwx illustration of a house", 9)
     assert [(entry.adapter, entry.sha256) for entry in recipe.stack] == [(f"run:{run.id}", None)], "the newest weights, not those of a saved step"
     assert "Waits for the next step" in shown
     studio.jobs.claim(("generate",), 1)
     studio.jobs.finish(requested[1], {"images": ["now-1"]})
-    assert "studio/file/image/now-1" in show_drawn(requested, run.id, Request())
-    assert show_drawn(requested, other.id, Request()) == show_drawn(None, run.id, Request()) == ""
+    assert "studio/file/image/now-1" in show_now(requested, run.id, Request())
+    assert show_now(requested, other.id, Request()) == show_now(None, run.id, Request()) == ""

@@ -62,7 +62,7 @@ class Following:
             if seen == followed.shown:
                 return *SKIP, *self.skipped
             shown = self.show(followed.context, jobs, request, *values)
-            # `show` may take a job out of the queue, and has said so.
+            # `show` may take a job out of the queue, and then its message is shown.
             left = [job for job in jobs if job.state == "running" or (job.state == "waiting" and self.studio.jobs.get(job.id).state != "cancelled")]
         except StudioError as error:
             # Ends here: raised, it would come back with every tick.

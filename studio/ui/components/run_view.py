@@ -21,9 +21,8 @@ from studio.ui.components.sample_table import SampleImage, SampleRow
 from studio.ui.components.templates import render
 
 MAX_COLUMNS = 12
-
-
 LOG_BYTES, LOG_LINES = 16_000, 40
+"""Of the end of the log that is shown."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,11 @@ def recipe_now(run: Run) -> Recipe:
     )
 
 
-def drawn(run: Run, job: Job) -> str:
+def sample_now(run: Run, job: Job) -> str:
     """An image of the training at its current step: how far it is, or the image."""
     images = [files.url("image", each) for each in job.result.get("images", [])] if job.state == "done" else []
     if images:
-        return render("run_view", "drawn", images[0], recipe_now(run).prompt)
+        return render("run_view", "sample_now", images[0], recipe_now(run).prompt)
     message = job.error or (job.message if job.unfinished and job.message else "Waits for the next step of the training.")
     return render("parts", "notice", message, "" if job.unfinished else "warn")
 
@@ -174,7 +173,7 @@ def sample_grid(run: Run, now: Condition) -> str:
     advice = "use the one that looks best" if len(steps) > 1 else "this is the base before training; more follow"
     main = rows[min(run_card.main_row(config), len(rows) - 1)] if rows else None
     newest = next((image for image in reversed(main.images) if image), None) if main else None
-    return render("run_view", "sample_grid", run.id, columns, rows, advice, newest, main)
+    return render("run_view", "sample_grid", run.id, columns, rows, advice, newest)
 
 
 def shown_steps(steps: list[int], starred: Collection[int] = ()) -> list[int]:

@@ -1,4 +1,4 @@
-"""Comparison of two to six runs, shown in place of the form and the single run."""
+"""Comparison of two to six runs, shown in place of the run under Watch."""
 
 import gradio as gr
 
@@ -11,7 +11,7 @@ from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 
 
-def build_compare(studio: Studio, workbench: gr.Row, listing: gr.HTML, picked: gr.State) -> None:
+def build_compare(studio: Studio, workbench: gr.Column, listing: gr.HTML, picked: gr.State) -> None:
     """`listing` opens it by its event `compare`; it takes the place of `workbench`."""
     with gr.Column(elem_classes="pane", elem_id="compare", visible=False) as comparison_column:
         with gr.Row(elem_classes="toolbar"):

@@ -31,6 +31,7 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
         skipped = [gr.skip()] * len(editor.refreshed)
         return *(editor.refresh(dataset_id, request) if busy or now_busy else skipped), now_busy
 
+    new.picker.input(lambda: "", None, editor.message, **QUIET)
     chosen.change(editor.show, chosen, editor.shown, **QUIET)
     job_changes.change(poll, [chosen, busy], [*editor.refreshed, busy], **QUIET)
     wire_zone(studio, new, editor)

@@ -38,7 +38,7 @@ def _wire_grid(editor: Editor) -> None:
 def _wire_trigger_word(editor: Editor) -> None:
     def set_word(word: str, base: str | None, dataset_id: str | None, request: gr.Request) -> tuple:
         dataset = open_dataset(editor.studio.workspace(request), dataset_id)
-        if dataset is None:
+        if dataset is None or word == base:
             return gr.skip(), gr.skip(), gr.skip()
         try:
             dataset.set_trigger_word(word, base)
@@ -56,7 +56,9 @@ def _wire_trigger_word(editor: Editor) -> None:
         return keep_mine(dataset.trigger_word if dataset else "", dataset_id, request)
 
     inputs, outputs = [editor.word, editor.word_base, editor.chosen], [editor.summary, editor.word_note, editor.word_base]
-    editor.word.input(set_word, inputs, outputs, **QUIET)
+    # Gradio 6.31 sends no input event for a text that is set at once, such as a draft that comes back.
+    for changed in (editor.word.input, editor.word.blur):
+        changed(set_word, inputs, outputs, **QUIET)
     editor.suggest.click(trigger_words.suggest_trigger, None, editor.word, **QUIET).then(set_word, inputs, outputs, **QUIET)
     editor.word_note.keep_mine(keep_mine, [editor.word, editor.chosen], [editor.word, *outputs], **QUIET)
     editor.word_note.use_theirs(use_theirs, editor.chosen, [editor.word, *outputs], **QUIET)
@@ -70,15 +72,17 @@ def _wire_trigger_in_captions(editor: Editor) -> None:
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         changed, batch = dataset.put_trigger_into_captions((noun or "").strip())
         message = f"“{dataset.trigger_word}” was put into {counted(changed, 'caption')}."
-        shown = render("caption_grid", "changed", message, batch) if changed else ""
+        shown = render("caption_grid", "changed", message, dataset.id, batch) if changed else ""
         return shown, caption_grid.grid(dataset), header(dataset)
 
     @show_errors
-    def undo_captions(dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
-        dataset = Dataset.open(studio.workspace(request), dataset_id)
+    def undo_captions(open_id: str | None, request: gr.Request, event: gr.EventData) -> tuple:
+        """In the dataset of the message, even if another one is open by now."""
+        dataset = Dataset.open(studio.workspace(request), str(event.dataset))
         restored, edited = dataset.undo_captions(str(event.batch))
         kept = f" {counted(edited, 'caption')} that you edited since {'was' if edited == 1 else 'were'} kept." if edited else ""
-        return notice(f"{counted(restored, 'caption')} restored.{kept}"), caption_grid.grid(dataset), header(dataset)
+        shown = (caption_grid.grid(dataset), header(dataset)) if dataset.id == open_id else (gr.skip(), gr.skip())
+        return notice(f"{counted(restored, 'caption')} restored.{kept}"), *shown
 
     outputs = [editor.message, editor.grid, editor.summary]
     editor.summary.put_trigger(put_trigger, [editor.noun, editor.chosen], outputs, **QUIET)
@@ -96,7 +100,7 @@ def _wire_captioner(editor: Editor) -> None:
             return "", *skipped
         message = notice(now.error, "bad")
         if now.state == "done":
-            message = caption_result(now.result, captioner)
+            message = caption_result(now.result, captioner, dataset_id)
         elif now.state == "cancelled":
             message = notice("Stopped. The captions written so far are kept.")
         return message, *(editor.refresh(dataset_id, request) if open_id == dataset_id else skipped)
@@ -117,8 +121,9 @@ def _wire_captioner(editor: Editor) -> None:
         studio.jobs.cancel(studio.jobs.get(int(event.job), studio.owner(request)).id)
 
     def write_with(noun: str | None, dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
-        """Write the captions that the first captioner left out."""
-        return str(event.captioner), *write_captions(str(event.captioner), True, noun, dataset_id, request)
+        """Write the captions that the first captioner left out, in the dataset of the message; the class noun is that of the open one."""
+        noun = noun if event.dataset == dataset_id else ""
+        return str(event.captioner), *write_captions(str(event.captioner), True, noun, str(event.dataset), request)
 
     outputs = [*following.state, editor.message, editor.progress]
     editor.write.click(write_captions, [editor.captioner, editor.only_empty, editor.noun, editor.chosen], outputs, **QUIET)
@@ -126,7 +131,7 @@ def _wire_captioner(editor: Editor) -> None:
     editor.progress.stop(stop, None, None, **QUIET)
 
 
-def caption_result(counts: dict[str, int], captioner: str) -> str:
+def caption_result(counts: dict[str, int], captioner: str, dataset_id: str) -> str:
     """How many captions were written, kept and failed; other captioners where this one does not know the images."""
     text = f"{counted(counts['captioned'], 'caption')} written, {counts['kept']} unchanged."
     if counts["failed"]:
@@ -141,7 +146,8 @@ def caption_result(counts: dict[str, int], captioner: str) -> str:
         return notice(text, "" if CAPTIONERS[captioner].least_likelihood else "good")
     about = f"The {CAPTIONERS[captioner].title} captioner does not know {counted(unknown, 'image')}: {_was(unknown)} left without a caption."
     others = [Proposal(each.name, each.title, f"{each.size} to download, once") for each in CAPTIONERS.values() if each.size]
-    return render("caption_grid", "unknown", about, text if counts["captioned"] else "", [each for each in others if each.name != captioner])
+    others = [each for each in others if each.name != captioner]
+    return render("caption_grid", "unknown", about, text if counts["captioned"] else "", dataset_id, others)
 
 
 @dataclass(frozen=True)

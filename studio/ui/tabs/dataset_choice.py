@@ -1,4 +1,4 @@
-"""Which dataset a tab opens: the one that is asked for if the tab offers it, else the newest that it offers."""
+"""Which dataset a tab opens: the requested one if the tab offers it, else the newest that it offers."""
 
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
@@ -15,7 +15,7 @@ def trainable_choices(workspace: Workspace) -> list[tuple[str, str]]:
     return [(f"{each.title} ({counted(len(each.images), 'image')})", each.id) for each in Dataset.all(workspace) if each.images]
 
 
-def choose(known: list[tuple[str, str]], asked: str | None) -> str | None:
+def choose(known: list[tuple[str, str]], requested: str | None) -> str | None:
     """The id among these (title, id) to open; None if there is none."""
     ids = [each for _, each in known]
-    return asked if asked in ids else next(iter(ids), None)
+    return requested if requested in ids else next(iter(ids), None)

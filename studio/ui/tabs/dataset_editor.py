@@ -115,9 +115,9 @@ class Editor:
 def build_editor(studio: Studio, chosen: gr.State) -> Editor:
     with gr.Column(visible=False, elem_id="dataset-work") as column:
         toolbar = _build_toolbar()
-        with gr.Row(elem_classes="pane about") as about:
+        with gr.Row(elem_classes="pane") as about:
             facts = _build_about()
-        with gr.Row(elem_classes="pane captioning") as captioning:
+        with gr.Row(elem_classes="pane") as captioning:
             fields = _build_captioning()
         message = panel("", ("undo_captions", "use_captioner"), elem_id="dataset-message")
         progress = panel("", ("stop",), elem_id="dataset-progress")

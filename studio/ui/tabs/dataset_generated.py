@@ -11,7 +11,7 @@ from studio.ui import files
 from studio.ui.components import job_bar
 from studio.ui.components.following import Following
 from studio.ui.studio import QUIET, Studio, show_errors
-from studio.ui.tabs.dataset_choice import choices
+from studio.ui.tabs.dataset_choice import choices, choose
 from studio.ui.tabs.dataset_editor import Editor
 from studio.ui.tabs.dataset_images import show_imports, start_import
 from studio.ui.tabs.dataset_new import NewDataset, show
@@ -41,7 +41,4 @@ def wire_generated(studio: Studio, editor: Editor, new: NewDataset, tabs: gr.Tab
 
 def _dataset(workspace: Workspace, dataset_id: str | None) -> str:
     """The open dataset, or else the newest, or else a new one."""
-    known = [each for _, each in choices(workspace)]
-    if dataset_id in known:
-        return str(dataset_id)
-    return known[0] if known else Dataset.create(workspace, TITLE, "style").id
+    return choose(choices(workspace), dataset_id) or Dataset.create(workspace, TITLE, "style").id

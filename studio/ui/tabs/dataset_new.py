@@ -31,7 +31,7 @@ SAMPLES = {
 
 @dataclass(frozen=True)
 class NewDataset:
-    """For the page: `load(dataset id, request)` gives the values of `opened`; `drafted` are the fields that the browser keeps as drafts."""
+    """For the page: `load(dataset id, request)` gives the values of `opened`."""
 
     load: Callable
     opened: list
@@ -54,7 +54,7 @@ class SampleSet:
 
 @dataclass(frozen=True)
 class Parts:
-    """Components of the picker and the form."""
+    """Components of the toolbar, and of the column that makes a new dataset."""
 
     picker: gr.Dropdown
     new: gr.Button
@@ -77,7 +77,7 @@ def sample_cards() -> str:
 
 
 def build_new(studio: Studio, chosen: gr.State) -> NewDataset:
-    """The caller wires `zone`, whose result the editor shows."""
+    """`zone` is wired by `wire_zone`, once there is an editor to show its result."""
     parts = _build_parts(studio)
     opened = [chosen, parts.picker, parts.new, parts.remove, parts.form, parts.message, parts.removed]
     parts.picker.input(lambda each: each, parts.picker, chosen, **QUIET)
@@ -149,7 +149,7 @@ def wire_zone(studio: Studio, new: NewDataset, editor: Editor) -> None:
         if dataset.images:
             return *untouched, result, *(editor.refresh(dataset_id, request) if open_id == dataset_id else refreshed)
         workspace.erase(workspace.remove(dataset.path))
-        return *show(workspace, None, form=True, message=result), "", *refreshed
+        return *show(workspace, open_id, form=True, message=result), "", *refreshed
 
     following = Following(studio, ended, [*new.opened, editor.message, *editor.refreshed], [editor.chosen])
     new.zone.import_images(create, None, [*following.state, *new.opened, editor.message, editor.progress], **QUIET)

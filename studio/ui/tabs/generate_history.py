@@ -13,7 +13,7 @@ KIND = "images"
 
 
 def wire_history(studio: Studio, workbench: Workbench, rooms: gr.Tabs) -> None:
-    """`pick` is wired with the restoring of recipes, `add_to_dataset` on the Dataset tab."""
+    """`pick` is wired with the restoring of recipes, `add_to_dataset` in dataset_generated.py."""
     strip, removed = workbench.strip, workbench.removed
 
     def use_prompt(rows: list[Row], event: gr.EventData) -> tuple:

@@ -42,7 +42,7 @@ class Pair:
     requested: bool
     """By the button, so images that have to wait for a training stay in the queue."""
     message: str = ""
-    """Shown while nothing else is to be said."""
+    """Shown while there is no other message."""
 
 
 def build_generation(studio: Studio, workbench: Workbench) -> ImageGeneration:
@@ -88,8 +88,8 @@ def begin(studio: Studio, request: gr.Request, requested: bool, followed: Follow
         missing = {name: each for name, each in recipes.items() if name not in found}
         if missing and not requested:
             generation.check_base(recipe)
-        wanted = list({each.to_json(): each for each in missing.values()}.values())
-        queued = dict(zip((each.to_json() for each in wanted), generation.submit(studio, owner, wanted, int(count)) if wanted else ()))
+        distinct = list({each.to_json(): each for each in missing.values()}.values())
+        queued = dict(zip((each.to_json() for each in distinct), generation.submit(studio, owner, distinct, int(count)) if distinct else ()))
     except generation.BaseNotDownloaded as error:
         return *SKIP, *[gr.skip()] * 3, notice(str(error))
     except StudioError as error:
@@ -105,10 +105,10 @@ def begin(studio: Studio, request: gr.Request, requested: bool, followed: Follow
     return *state, *panels(pair.found, bool(missing)), history.strip(workspace) if found else gr.skip(), notice(message)
 
 
-def drop_outdated(studio: Studio, owner: str, followed: Followed, wanted: Iterable[Job]) -> None:
+def drop_outdated(studio: Studio, owner: str, followed: Followed, current: Iterable[Job]) -> None:
     """Outdated images leave the queue. One that is being generated is finished, and one that waits for a training was announced: both go to the
     history."""
-    for job_id in set(followed.ids) - {job.id for job in wanted}:
+    for job_id in set(followed.ids) - {job.id for job in current}:
         job = studio.jobs.get(job_id, owner)
         if job.state == "waiting" and not job.message:
             studio.stop(job)

@@ -16,7 +16,7 @@ from studio.ui.components.templates import render
 from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.publish_form import PublishForm, build_form, build_request
-from studio.ui.tabs.publish_licence import repo_name
+from studio.ui.tabs.publish_licence import repo_name, run_id_of
 from studio.ui.tabs.publish_send import build_send
 
 TITLE = "Publish"
@@ -62,7 +62,7 @@ def choose(workspace: Workspace, jobs: dict[str, Job], looked_at: str | None, ch
     """Preselect the run that is looked at if it is finished, else keep `chosen`, else the newest finished run. One that the user `picked` stays."""
     conditions = {run.id: run_state.condition(run, jobs.get(run.id)) for run in Run.all(workspace)}
     adapters = publishable(workspace)
-    finished = [each.ref for each in adapters if conditions[_run_id(each.ref)].state == "finished"]
+    finished = [each.ref for each in adapters if conditions[run_id_of(each.ref)].state == "finished"]
     listed = [(each.title if each.ref in finished else f"{each.title} (not finished)", each.ref) for each in adapters]
     refs = [ref for _, ref in listed]
     if picked and chosen in refs:
@@ -78,15 +78,11 @@ def choose(workspace: Workspace, jobs: dict[str, Job], looked_at: str | None, ch
     return Choice(listed, None, f"{words}.{' Choose a run in the list to publish it as it is.' if refs else ''}")
 
 
-def _run_id(ref: str) -> str:
-    return ref.removeprefix("run:").partition("@")[0]
-
-
 def _show_card(studio: Studio, owner: str, ref: str | None) -> str:
     """The card of the chosen run; empty without one."""
     if ref is None:
         return ""
-    run = Run.open(studio.home.workspace(owner), _run_id(ref))
+    run = Run.open(studio.home.workspace(owner), run_id_of(ref))
     return run_card.show(run, run_state.condition(run, run_state.newest_jobs(studio, owner).get(run.id)))
 
 
@@ -150,8 +146,7 @@ def build_preview(studio: Studio, form: PublishForm) -> Preview:
             planned = plan.plan(workspace, build_request(*values), hashes.known)
         except StudioError as error:
             return notice(str(error), "warn"), gr.skip()
-        run_id = values[0].removeprefix("run:")
-        return card_view.show(planned, run_id, planned.facts.trained.steps)
+        return card_view.show(planned, run_id_of(values[0]), planned.facts.trained.steps)
 
     licence = form.licence
     changed = [each.change for each in (form.step, form.visibility, licence.licence, form.rights, form.update)]
@@ -173,7 +168,7 @@ def wire_choice(studio: Studio, form: PublishForm, preview: Preview) -> None:
         """The card and the checkpoints of the chosen run, the last one first, those without samples marked; and the details of the base's licence."""
         if not chosen:
             return "", gr.skip(), *[gr.skip()] * len(licence.following)
-        run = Run.open(studio.workspace(request), _run_id(chosen))
+        run = Run.open(studio.workspace(request), run_id_of(chosen))
         card = _show_card(studio, studio.owner(request), chosen)
         sampled = set(run.samples())
         checkpoints = [(f"step {step:,}{'' if step in sampled else ' (no samples)'}", step) for step, _ in reversed(run.adapters())]

@@ -138,7 +138,7 @@ def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: g
             now = gr.Button("Generate now", visible=False, size="md", min_width=130, scale=0, elem_id="generate-now")
             stop = gr.Button("Stop", visible=False, size="md", min_width=90, scale=0, elem_id="stop-run")
             resume = gr.Button("Resume", visible=False, size="md", min_width=110, scale=0, elem_id="resume-run")
-        drawn = panel("", (), elem_id="generated-now")
+        shown = panel("", (), elem_id="generated-now")
         file = panel("", ("show_folder",), elem_id="run-file")
         sample_grid = panel("", ("use", "star_step"), elem_id="sample-grid")
         loss = html("", elem_id="loss")
@@ -149,7 +149,7 @@ def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: g
     view = RunView(studio, open_run, picked, *above, *below, build_lists(studio), gr.State(None))
     for changed in (open_run, job_changes):
         changed.change(view.show, view.inputs, view.outputs, **QUIET)
-    _wire_now(view, job_changes, drawn)
+    _wire_now(view, job_changes, shown)
     _wire_marks(view)
     _wire_state(view)
     _wire_actions(view)
@@ -158,27 +158,27 @@ def build_run(studio: Studio, tabs: gr.Tabs, job_changes: gr.State, requested: g
     return view
 
 
-def _wire_now(view: RunView, job_changes: gr.State, drawn: gr.HTML) -> None:
+def _wire_now(view: RunView, job_changes: gr.State, shown: gr.HTML) -> None:
     """An image of the training at its current step, which the training process generates between two steps."""
     studio, requested = view.studio, gr.State(None)
 
     @show_errors
-    def draw_now(run_id: str | None, request: gr.Request) -> tuple:
+    def generate_now(run_id: str | None, request: gr.Request) -> tuple:
         run, owner = shown_run(studio.workspace(request), run_id), studio.owner(request)
         [job] = generation.submit(studio, owner, [run_view.recipe_now(run)], 1)
-        return (run.id, job.id), run_view.drawn(run, job)
+        return (run.id, job.id), run_view.sample_now(run, job)
 
     @show_errors
-    def show_drawn(requested: list | tuple | None, run_id: str | None, request: gr.Request) -> str:
+    def show_now(requested: list | tuple | None, run_id: str | None, request: gr.Request) -> str:
         """The image that was requested for the run that is shown; empty for another run."""
         run = find_run(studio.workspace(request), run_id)
         if run is None or not requested or requested[0] != run.id:
             return ""
-        return run_view.drawn(run, studio.jobs.get(int(requested[1]), studio.owner(request)))
+        return run_view.sample_now(run, studio.jobs.get(int(requested[1]), studio.owner(request)))
 
-    view.now.click(draw_now, view.open_run, [requested, drawn], **QUIET)
+    view.now.click(generate_now, view.open_run, [requested, shown], **QUIET)
     for changed in (view.open_run, job_changes):
-        changed.change(show_drawn, [requested, view.open_run], drawn, **QUIET)
+        changed.change(show_now, [requested, view.open_run], shown, **QUIET)
 
 
 def _wire_marks(view: RunView) -> None:

@@ -26,14 +26,14 @@ let theme = [requested, stored()].find((each) => THEMES.has(each)) ?? "system";
 function apply() {
   const dark = theme === "dark" || (theme === "system" && systemIsDark.matches);
   if (document.body.classList.contains("dark") !== dark) document.body.classList.toggle("dark", dark);
-  const choice = document.querySelector(`.about input[value=${theme}]`);
+  const choice = document.querySelector(`#about input[value=${theme}]`);
   if (choice) choice.checked = true;
 }
 
-const box = () => document.querySelector(".about");
+const box = () => document.querySelector("#about details");
 
 document.addEventListener("change", ({ target }) => {
-  if (!target.matches(".about input")) return;
+  if (!target.matches("#about input")) return;
   theme = target.value;
   store(theme);
   apply();
@@ -41,7 +41,7 @@ document.addEventListener("change", ({ target }) => {
 
 document.addEventListener("click", ({ target }) => {
   if (target.closest("[data-about=api]")) document.querySelector("footer .show-api")?.click();
-  if (box()?.open && (!target.closest(".about") || target.closest("[data-about]"))) box().open = false;
+  if (box()?.open && (!target.closest("#about") || target.closest("[data-about]"))) box().open = false;
 });
 
 document.addEventListener("keydown", ({ key }) => {

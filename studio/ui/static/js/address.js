@@ -21,7 +21,7 @@ function named() {
   return Object.fromEntries(PARTS.map((part) => [part, found.get(part)]).filter(([, value]) => value));
 }
 
-let asked = 0;
+let sent = 0;
 /* The number of the event that the page waits for, 0 before the first: until its answer is shown the address stays as it is. Else null. */
 let waiting = 0;
 let picked = false;
@@ -57,7 +57,7 @@ function follow(replace = false) {
 }
 
 function ask(event, data) {
-  const number = ++asked;
+  const number = ++sent;
   waiting = number;
   panelOf(document.querySelector("#place i")).trigger(event, { address: named(), number, ...data });
   setTimeout(() => {

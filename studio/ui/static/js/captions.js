@@ -227,7 +227,7 @@ function refresh(element) {
   }
 }
 
-let asked = { version: "", at: 0 };
+let requested = { version: "", at: 0 };
 
 /** Send what failed, and render the grid again if the dataset was changed elsewhere. Nothing is asked while the grid is not visible. */
 async function poll(element) {
@@ -243,8 +243,8 @@ async function poll(element) {
     for (const card of grid.children) typed.delete(card);
     return refresh(element);
   }
-  if (asked.version === version && performance.now() - asked.at < ASK_AGAIN_MS) return;
-  asked = { version, at: performance.now() };
+  if (requested.version === version && performance.now() - requested.at < ASK_AGAIN_MS) return;
+  requested = { version, at: performance.now() };
   panel.trigger("changed_elsewhere", {});
 }
 

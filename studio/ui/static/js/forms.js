@@ -238,7 +238,7 @@ function typeWord(text, saved, until = performance.now() + WORD_TIMEOUT_MS) {
     return;
   }
   field.value = text;
-  field.dispatchEvent(new Event("input", { bubbles: true }));
+  for (const kind of ["input", "blur"]) field.dispatchEvent(new Event(kind, { bubbles: kind === "input" }));
 }
 
 async function restoreWord(dataset) {
@@ -255,6 +255,11 @@ async function restoreWord(dataset) {
     [`Use “${draft.value}”`, () => typeWord(draft.value, saved)],
   ]);
 }
+
+document.addEventListener("click", ({ target }) => {
+  // The user gave up the typed word: its draft must not come back after a reload.
+  if (target.closest("#trigger-word-note [data-click=use_theirs]")) drafts.drop(wordKey(place().dataset));
+});
 
 document.addEventListener("focusin", ({ target }) => {
   if (target.closest("#trigger-word")) word.base = target.value;

@@ -1,5 +1,7 @@
 /* Immediate updates of the Generate tab: the number beside a slider, the trigger words that the prompt lacks, and the size of small images. */
 
+import { CRISP_SIDE } from "./lightbox.js";
+
 const plain = (words) => ` ${words.toLowerCase().replace(/[^\p{L}\p{N}_]+/gu, " ").trim()} `;
 
 function markMissing(prompt) {
@@ -14,13 +16,11 @@ document.addEventListener("input", ({ target }) => {
   weight.classList.toggle("hot", Number(target.value) > 1);
 });
 
-/** The images of a small base are enlarged by whole factors of the screen's pixels, so that they stay sharp (generate.css). */
-const LARGEST_SMALL_SIDE = 256;
-
+/** The images of a small base stay sharp; see generate.css. */
 function enlargeByWholeFactors(image) {
   const panel = image.closest(".image-panel");
   const side = Math.max(image.naturalWidth, image.naturalHeight);
-  panel.classList.toggle("crisp", side <= LARGEST_SMALL_SIDE);
+  panel.classList.toggle("crisp", side <= CRISP_SIDE);
   panel.style.setProperty("--unit", `${side / window.devicePixelRatio}px`);
   image.style.setProperty("--share", image.naturalWidth / side);
 }

@@ -11,7 +11,8 @@ import { panelIn } from "./panels.js";
 import { describe, recipeOf } from "./recipe.js";
 
 const SMALLEST_SWIPE_PX = 48;
-const CRISP_SIDE = 256;
+/** Longest side in pixels of an image that is enlarged by whole factors of the screen's pixels. */
+export const CRISP_SIDE = 256;
 const ACTIONS = "#history";
 
 const dialog = () => document.querySelector("dialog.lightbox");

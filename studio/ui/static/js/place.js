@@ -1,6 +1,6 @@
 /* What the page shows: its tab, the open dataset, the runs of the Train and Publish tabs, and the image with LoRAs. */
 
-export const TABS = ["generate", "dataset", "train", "publish"];
+const TABS = ["generate", "dataset", "train", "publish"];
 
 /** {dataset, run, published, message, answers} as the server last sent it; see templates/frame.html. */
 export const place = () => document.querySelector("#place i")?.dataset ?? {};
