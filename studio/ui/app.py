@@ -17,7 +17,7 @@ from studio.ui import files
 from studio.ui.api import endpoints
 from studio.ui.components import bases, damaged, history, job_bar
 from studio.ui.components.generation import first_is_shipped
-from studio.ui.components.html import html
+from studio.ui.components.html import html, panel
 from studio.ui.components.removed import listing
 from studio.ui.components.templates import render
 from studio.ui.gate import Gate
@@ -31,7 +31,6 @@ from studio.ui.tabs.generate_stack import choices, own_runs
 from studio.ui.theme import STYLES, theme
 from studio.ui.waiting import PAGE_SLOTS, SEATS
 
-POLL_SECONDS = 1
 LARGEST_UPLOAD = "2gb"
 STEPWISE_KINDS = ("train", "caption", "import")
 """Kinds of job whose every step is shown on a tab."""
@@ -84,7 +83,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
 
 
 def poll_jobs(studio: Studio, app: Page, jobs: JobStates, bar: gr.HTML) -> None:
-    """Update the job bar and the states of `jobs` on load and once a second."""
+    """Update the job bar and the states of `jobs` on load and after a change of the queue; see static/js/changes.js."""
 
     def poll(version, states, progress, request: gr.Request):
         """All skipped while no job has changed."""
@@ -101,7 +100,7 @@ def poll_jobs(studio: Studio, app: Page, jobs: JobStates, bar: gr.HTML) -> None:
         return now, new_states if new_states != states else gr.skip(), new_progress if new_progress != progress else gr.skip(), shown
 
     inputs = [jobs.version, jobs.states, jobs.progress]
-    gr.Timer(POLL_SECONDS).tick(poll, inputs, [*inputs, bar], **QUIET)
+    panel("", ("changed",), elem_id="changes", elem_classes="hidden-field").changed(poll, inputs, [*inputs, bar], **QUIET)
     app.load(poll, inputs, [*inputs, bar], **QUIET)
 
 

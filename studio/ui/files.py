@@ -29,7 +29,7 @@ HEADERS = SAFE | {"Cache-Control": "private, max-age=86400"}
 FOREVER = SAFE | {"Cache-Control": "public, max-age=31536000, immutable"}
 """For files whose address changes with every version."""
 SHIPPED = ("first", "samples", "loras")
-ALIVE = "/studio/alive"
+ALIVE, CHANGES = "/studio/alive", "/studio/changes"
 NOT_FOUND = "This file does not exist, or no longer exists."
 
 
@@ -69,6 +69,10 @@ def routes(studio: Studio) -> list[Route]:
         """Tells static/js/away.js that the studio answers, and whether it was restarted."""
         return PlainTextResponse(started, headers=SAFE | {"Cache-Control": "no-store"})
 
+    def changes(request: Request) -> Response:
+        """A number that changes with any job, for static/js/changes.js."""
+        return PlainTextResponse(str(studio.jobs.data_version()), headers=SAFE | {"Cache-Control": "no-store"})
+
     def answer(request: Request) -> Response:
         try:
             path = find(studio.home.workspace(studio.access.owner(request)), request.path_params["path"].split("/"))
@@ -84,7 +88,7 @@ def routes(studio: Studio) -> list[Route]:
             return FileResponse(path, filename=path.name, headers=HEADERS | {"Cache-Control": "no-store"})
         return FileResponse(path, headers=HEADERS)
 
-    return [Route(ALIVE, alive), Route(PREFIX + "/{path:path}", answer), Route(SCRIPTS + "/{version}/{name}", script)]
+    return [Route(ALIVE, alive), Route(CHANGES, changes), Route(PREFIX + "/{path:path}", answer), Route(SCRIPTS + "/{version}/{name}", script)]
 
 
 def find_address(workspace: Workspace, address: str) -> Path:

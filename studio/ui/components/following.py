@@ -1,4 +1,4 @@
-"""Jobs that a part of the page follows: a handler starts a job and returns, and a timer, active only while it is followed, shows how it goes on.
+"""Jobs that a part of the page follows: a handler starts a job and returns, and after each change of the queue another shows how it goes on.
 
 A handler that waits for its job keeps one of the slots of Gradio's queue; see waiting.py.
 """
@@ -11,10 +11,9 @@ import gradio as gr
 
 from studio.core.errors import StudioError
 from studio.jobs.queue import Job
+from studio.ui.components.html import panel
+from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
-
-SECONDS = 0.2
-"""Between two looks. Generating takes 0.4 s with the shipped base, so that the page's own second would be felt."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +32,24 @@ class Following:
         self.studio = studio
         self.show = show
         self.followed = gr.State(None)
-        self.timer = gr.Timer(SECONDS, active=False)
+        self.signal = panel("", ("changed",), elem_classes="hidden-field")
         self.skipped = [gr.skip()] * len(outputs)
 
-        def tick(followed: Followed | None, request: gr.Request, *values: object) -> tuple:
+        def changed(followed: Followed | None, request: gr.Request, *values: object) -> tuple:
             return self.look(followed, request, *values)
 
-        self.timer.tick(tick, [self.followed, *inputs], [*self.state, *outputs], **QUIET)
+        self.signal.changed(changed, [self.followed, *inputs], [*self.state, *outputs], **QUIET)
 
     @property
     def state(self) -> list[gr.components.Component]:
         """Outputs of a handler that starts a job; their values are `begin` or `skip`."""
-        return [self.followed, self.timer]
+        return [self.followed, self.signal]
 
     @staticmethod
     def begin(jobs: Sequence[Job], context: Any = None, before: Followed | None = None) -> tuple:
         """Follow these jobs; with `before`, besides those that are followed already."""
         ids = (*(before.ids if before else ()), *(job.id for job in jobs))
-        return Followed(tuple(dict.fromkeys(ids)), context), gr.Timer(active=True)
+        return Followed(tuple(dict.fromkeys(ids)), context), render("frame", "followed", ids)
 
     def look(self, followed: Followed | None, request: gr.Request, *values: object) -> tuple:
         if followed is None:
@@ -65,12 +64,12 @@ class Following:
             # `show` may take a job out of the queue, and then its message is shown.
             left = [job for job in jobs if job.state == "running" or (job.state == "waiting" and self.studio.jobs.get(job.id).state != "cancelled")]
         except StudioError as error:
-            # Ends here: raised, it would come back with every tick.
+            # Ends here: raised, it would come back with every change.
             gr.Warning(self.studio.hidden_paths.hide(str(error)))
             return *END, *self.skipped
         return *((replace(followed, shown=seen), gr.skip()) if left else END), *shown
 
 
 SKIP = (gr.skip(), gr.skip())
-END = (None, gr.Timer(active=False))
+END = (None, "")
 """Values of `Following.state` that follow nothing."""

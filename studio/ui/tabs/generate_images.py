@@ -76,7 +76,7 @@ def build_generation(studio: Studio, workbench: Workbench) -> ImageGeneration:
 
 
 def begin(studio: Studio, request: gr.Request, requested: bool, followed: Followed | None, rows, *values) -> tuple:
-    """(followed, timer, base image, image with LoRAs, history, message): images that exist are shown at once, such as the base image while only
+    """(followed, signal, base image, image with LoRAs, history, message): images that exist are shown at once, such as the base image while only
     weights change; the others are queued. `requested`: by the button."""
     owner = studio.owner(request)
     workspace = studio.home.workspace(owner)
