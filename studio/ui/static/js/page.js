@@ -5,6 +5,7 @@ import "./about.js";
 import "./address.js";
 import "./away.js";
 import "./captions.js";
+import "./cards.js";
 import "./copy.js";
 import "./drafts.js";
 import "./drop.js";
