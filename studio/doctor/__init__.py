@@ -36,17 +36,26 @@ def examine(home: Home | None = None) -> list[Finding]:
 
 def find_gpu() -> str:
     """Name of the NVIDIA GPU, or empty: from nvidia-smi, or from the driver's files where that is missing (containers)."""
+    return _query_gpu("name") or ("NVIDIA GPU" if any(sign.exists() for sign in NVIDIA_SIGNS) else "")
+
+
+def find_gpu_memory() -> int | None:
+    """Memory of the NVIDIA GPU in GB, as its maker counts it; None without one, or where nvidia-smi is missing."""
+    mebibytes = _query_gpu("memory.total")
+    return round(int(mebibytes) / 1024) if mebibytes.isdecimal() else None
+
+
+def _query_gpu(field: str) -> str:
+    """A field that nvidia-smi reports for the first GPU, without its unit; empty without one."""
     tool = shutil.which("nvidia-smi")
-    if tool:
-        try:
-            output = subprocess.run(
-                [tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=SMI_SECONDS, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            output = None
-        if output is not None and output.returncode == 0 and output.stdout.strip():
-            return output.stdout.splitlines()[0].strip()
-    return "NVIDIA GPU" if any(sign.exists() for sign in NVIDIA_SIGNS) else ""
+    if not tool:
+        return ""
+    command = [tool, f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, timeout=SMI_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return output.stdout.splitlines()[0].strip() if output.returncode == 0 and output.stdout.strip() else ""
 
 
 def torch_build(gpu: str, version: str, platform: str = sys.platform) -> Finding | None:

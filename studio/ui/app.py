@@ -73,6 +73,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         refresh_loras(studio, app, [jobs.states, training.run.renamed], generating, training.form.base)
         training.run.renamed.change(publishing.list_runs, publishing.inputs, publishing.outputs, **QUIET)
         train_tab.select(training.refresh, training.refresh_inputs, training.outputs, **QUIET)
+        train_tab.select(**training.cards)
         tabs = Tabs(rooms, chosen, open_run, generating, dataset_tab, training, publishing)
         build_opening(studio, tabs, lambda opened: opened.then(training.run.show, training.run.inputs, training.run.outputs, **QUIET))
         bar.show_queue(lambda: gr.Tabs(selected=train.WATCH), None, training.places, **QUIET)

@@ -23,6 +23,7 @@ from gradio.utils import get_function_params
 
 from studio.core.errors import traceback_without_messages
 from studio.core.storage import DiskFull, is_full
+from studio.ui.components.following import SIGNAL
 from studio.ui.hidden_paths import HiddenPaths
 
 log = logging.getLogger(__name__)
@@ -84,10 +85,11 @@ class Page(gr.Blocks):
 
     def turn(self, block_fn: BlockFunction, session: str | None) -> AbstractAsyncContextManager:
         """Handlers of one panel, and calls of one handler by several events, run one after the other in the order they were sent, for each open
-        page by itself: a tick adds to the list of the last one, and the newest word is stored last. Handlers that wait for a job take no turns."""
+        page by itself: a tick adds to the list of the last one, and the newest word is stored last. Handlers that wait for a job take no turns. Those that follow a job share the turn of its signal."""
         if session is None or inspect.iscoroutinefunction(block_fn.fn) or inspect.isasyncgenfunction(block_fn.fn):
             return nullcontext()
-        panel = self._panel(block_fn)
+        signal = next((block._id for block in block_fn.outputs if SIGNAL in (getattr(block, "elem_classes", None) or ())), None)
+        panel = self._panel(block_fn) if signal is None else signal
         return self.turns.setdefault((session, block_fn.fn if panel is None else panel), asyncio.Lock())
 
     def _panel(self, block_fn: BlockFunction) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio import doctor
 from studio.config import TrainConfig
 from studio.core.access import Access
 from studio.core.errors import StudioError
@@ -84,6 +85,11 @@ class Studio:
         """Request that a job stops. A training reads the request from its run, since the worker may be busy with images for minutes."""
         if self.jobs.cancel(job.id).state == "running" and job.kind == "train":
             Run.open(self.home.workspace(job.owner), job.payload["run"]).request_stop()
+
+    @functools.cached_property
+    def gpu_gigabytes(self) -> int | None:
+        """Memory of this computer's GPU; None without one."""
+        return doctor.find_gpu_memory()
 
     @functools.cached_property
     def hidden_paths(self) -> HiddenPaths:

@@ -17,7 +17,7 @@ TYPE = {
 """Gradio's sizes of text, as sizes of colours.css."""
 CSS = Path(__file__).parent / "static" / "css"
 COLOUR_STYLE = CSS / "colours.css"
-SHEETS = "colours frame text controls layout generate loras progress forms dataset runs publish lightbox about phone"
+SHEETS = "colours frame text controls layout generate loras progress forms setup dataset runs publish lightbox about phone"
 STYLES = [CSS / f"{name}.css" for name in SHEETS.split()]
 """In the order in which they are loaded: rules for narrow screens override the others."""
 SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]

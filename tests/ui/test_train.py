@@ -39,8 +39,8 @@ class Page:
     """The Train tab without a browser: handlers by their name; what they return is kept as a browser would show it."""
 
     def __init__(self, home):
-        app, _ = ui.build_app(home, Access())
-        ours = [event for event in app.fns.values() if event.fn and event.fn.__module__.rpartition(".")[2] in MODULES]
+        self.app, _ = ui.build_app(home, Access())
+        ours = [event for event in self.app.fns.values() if event.fn and event.fn.__module__.rpartition(".")[2] in MODULES]
         self.events = {event.fn.__name__: event for event in sorted(ours, key=lambda each: len(each.targets))}
         self.form = inspect.getclosurevars(self.events["start"].fn).nonlocals["form"]
         self.workspace, self.now = home.workspace("local"), {}

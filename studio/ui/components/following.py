@@ -15,6 +15,9 @@ from studio.ui.components.html import panel
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 
+SIGNAL = "signal"
+"""Class of the panels that call `look`. Page.turn lets a handler that begins to follow a job and one that ends doing so run one after the other."""
+
 
 @dataclass(frozen=True)
 class Followed:
@@ -32,7 +35,7 @@ class Following:
         self.studio = studio
         self.show = show
         self.followed = gr.State(None)
-        self.signal = panel("", ("changed",), elem_classes="hidden-field")
+        self.signal = panel("", ("changed",), elem_classes=["hidden-field", SIGNAL])
         self.skipped = [gr.skip()] * len(outputs)
 
         def changed(followed: Followed | None, request: gr.Request, *values: object) -> tuple:

@@ -20,6 +20,7 @@ from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import train_presets
 from studio.ui.tabs.compare_runs import build_compare
+from studio.ui.tabs.train_cards import SetupCards, place_cards, wire_cards
 from studio.ui.tabs.train_choices import wire_choices
 from studio.ui.tabs.train_estimate import wire_estimate
 from studio.ui.tabs.train_form import ALPHA, SET_UP, STEPS_HELP, WATCH, Filled, TrainForm
@@ -49,6 +50,8 @@ class Train:
     outputs: list
     run: RunView
     places: gr.Tabs
+    cards: dict[str, Any]
+    """Arguments of the event that shows dataset, bases and goals as cards."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class FormColumn:
     """The form with what stands beside it in its column."""
 
     form: TrainForm
+    cards: SetupCards
     rank: gr.components.Component
     name: gr.Textbox
     about_memory: gr.HTML
@@ -77,7 +81,8 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
                 run = build_run(studio, tabs, job_changes, requested, open_run)
             build_compare(studio, workbench, run.listing, run.picked)
     form = column.form
-    refresh, refresh_inputs = wire_choices(studio, form, column.about_memory, chosen)
+    refresh, refresh_inputs = wire_choices(studio, form, column.about_memory, chosen, column.cards)
+    cards = wire_cards(studio, form, column.cards)
     form.to_dataset.click(lambda: gr.Tabs(selected="dataset"), None, tabs, **QUIET)
     wire_estimate(studio, form, column.rank)
     _wire_start(studio, column, open_run, places)
@@ -90,7 +95,7 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
     sweep = column.sweep
     varied = {"first": sweep.first, "first-values": sweep.first_values, "second": sweep.second, "second-values": sweep.second_values}
     drafted = DraftedForm("train", {"preset": form.preset, "memory": form.memory, "name": column.name, **varied, **form.form.widgets})
-    return Train(form, drafted, refresh, refresh_inputs, form.outputs, run, places)
+    return Train(form, drafted, refresh, refresh_inputs, form.outputs, run, places, cards)
 
 
 def _build_form(studio: Studio) -> FormColumn:
@@ -102,11 +107,14 @@ def _build_form(studio: Studio) -> FormColumn:
     with gr.Column(visible=False, elem_classes="bare setup") as settings:
         with gr.Row(elem_classes="workbench"):
             with gr.Column(elem_classes="pane", min_width=320):
-                dataset = gr.Dropdown([], label="Dataset", elem_id="train-dataset", filterable=False)
+                datasets = place_cards("dataset")
+                dataset = gr.Dropdown([], label="Another dataset", elem_id="train-dataset", filterable=False)
+                base_cards = place_cards("base")
                 _place_base(form, studio)
-                preset = gr.Dropdown([], label="Preset", elem_id="preset", filterable=False)
-                about = html("")
             with gr.Column(elem_classes="pane", min_width=320):
+                goals = place_cards("goal")
+                preset = gr.Dropdown([], label="Another preset", elem_id="preset", filterable=False)
+                about = html("")
                 rank = _place_settings(form)
         with gr.Column(elem_classes="pane"):
             name, memory, about_memory = _place_drawer(form)
@@ -122,7 +130,7 @@ def _build_form(studio: Studio) -> FormColumn:
             estimate = html("", elem_id="estimate")
     parts = (no_dataset, to_dataset, settings, dataset, preset, about, kept, costs, estimate, errors, start, memory, presets.remove, presets.removed)
     train_form = TrainForm(form, *parts, gr.Textbox(label="Filled with", elem_classes="hidden-field", elem_id="filled-with"))
-    return FormColumn(train_form, rank, name, about_memory, start, message, sweep, presets)
+    return FormColumn(train_form, SetupCards(datasets, base_cards, goals), rank, name, about_memory, start, message, sweep, presets)
 
 
 def _place_drawer(form: Form[TrainConfig]) -> tuple[gr.Textbox, gr.Dropdown, gr.HTML]:
@@ -144,7 +152,8 @@ def _place_base(form: Form[TrainConfig], studio: Studio) -> None:
         gr.Dropdown,
         allow_custom_value=True,
         choices=bases.choices(),
-        info="The model that the LoRA is trained on: one of the list, a Hub id (owner/name), or a folder or .safetensors file on this computer.",
+        label="Another base",
+        info="One of the list, a Hub id (owner/name), or a folder or .safetensors file on this computer.",
         elem_id="base",
     )
     bases.add_base_details(base, studio, training=True)

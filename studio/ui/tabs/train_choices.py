@@ -16,17 +16,23 @@ from studio.runs.starting_points import MINE, RUN
 from studio.ui.components.html import notice
 from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.dataset_choice import choose, trainable_choices
+from studio.ui.tabs.train_cards import SetupCards, wire_choice
 from studio.ui.tabs.train_form import BASE, REVISION, Filled, TrainForm, base_override, describe_preset, warnings
 
 
-def wire_choices(studio: Studio, form: TrainForm, about_memory: gr.HTML, chosen: gr.State) -> tuple[Callable, list]:
+def wire_choices(studio: Studio, form: TrainForm, about_memory: gr.HTML, chosen: gr.State, cards: SetupCards) -> tuple[Callable, list]:
     """Returns the handler that refreshes the form when the tab is opened, and its inputs."""
-    _wire_preset(studio, form)
-    _wire_base(studio, form)
+    _wire_preset(studio, form, cards)
+    _wire_base(studio, form, cards)
     _wire_memory(studio, form, about_memory)
     _wire_kept(studio, form)
     form.dataset.input(lambda dataset_id: dataset_id, form.dataset, chosen, **QUIET)
+    cards.dataset.choose(choose_dataset, None, chosen, **QUIET)
     return _wire_dataset(studio, form, chosen)
+
+
+def choose_dataset(event: gr.EventData) -> str:
+    return event.value
 
 
 def _wire_dataset(studio: Studio, form: TrainForm, chosen: gr.State) -> tuple[Callable, list]:
@@ -64,7 +70,7 @@ def _same_pace(dataset: Dataset, base_model: str, pace: str) -> str:
     return quick if pace == "quick" and quick in {each.name for each in configs.presets()} else name
 
 
-def _wire_preset(studio: Studio, form: TrainForm) -> None:
+def _wire_preset(studio: Studio, form: TrainForm, cards: SetupCards) -> None:
     def choose_preset(dataset_id: str, preset: str, memory: str, request: gr.Request, filled_with: str | None, *values: Any) -> dict:
         """A shipped preset is made for the base that is chosen; a saved one and that of a run have a base of their own."""
         filled = Filled.read(filled_with)
@@ -78,7 +84,9 @@ def _wire_preset(studio: Studio, form: TrainForm) -> None:
             return {form.about: notice(str(error), "bad"), form.remove: gr.update(visible=preset.startswith(MINE))}
         return opened | _cleared(form, opened, touched, dropped)
 
-    form.preset.input(choose_preset, [form.dataset, form.preset, form.memory, *form.inputs], form.outputs, **QUIET)
+    inputs = [form.dataset, form.preset, form.memory, *form.inputs]
+    form.preset.input(choose_preset, inputs, form.outputs, **QUIET)
+    wire_choice(cards.goal, form.preset, choose_preset, inputs, form.outputs)
 
 
 def _cleared(form: TrainForm, filling: dict, touched: dict[str, Any], revision: str | None) -> dict:
@@ -90,7 +98,7 @@ def _cleared(form: TrainForm, filling: dict, touched: dict[str, Any], revision: 
     return {form.kept: form.describe_kept(kept, f"The base revision {revision} belonged to the base before and was cleared.")}
 
 
-def _wire_base(studio: Studio, form: TrainForm) -> None:
+def _wire_base(studio: Studio, form: TrainForm, cards: SetupCards) -> None:
     def choose_base(dataset_id: str, base_model: str | None, memory: str, request: gr.Request, filled_with: str, *values: Any) -> dict:
         """A base of another kind loads its own preset, because settings that suit one kind ruin the other; what the user changed is kept."""
         workspace, filled = studio.workspace(request), Filled.read(filled_with)
@@ -112,7 +120,9 @@ def _wire_base(studio: Studio, form: TrainForm) -> None:
         }
         return form.summarized(changes, workspace, shown, dataset)
 
-    form.base.input(choose_base, [form.dataset, form.base, form.memory, *form.inputs], form.outputs, **QUIET)
+    inputs = [form.dataset, form.base, form.memory, *form.inputs]
+    form.base.input(choose_base, inputs, form.outputs, **QUIET)
+    wire_choice(cards.base, form.base, choose_base, inputs, form.outputs)
 
 
 def _wire_memory(studio: Studio, form: TrainForm, about_memory: gr.HTML) -> None:

@@ -128,6 +128,7 @@ export function watchForms() {
   ids = JSON.parse(known.dataset.forms);
   for (const [form, fields] of Object.entries(ids)) for (const id of Object.values(fields)) formOf.set(id, form);
   for (const id of ["stack", "trigger-words", "add-lora"]) formOf.set(id, "generate");
+  for (const id of ["base-cards", "goal-cards"]) formOf.set(id, "train");
   begin("generate");
 }
 

@@ -5,6 +5,7 @@ import "./about.js";
 import "./address.js";
 import "./away.js";
 import "./captions.js";
+import "./cards.js";
 import "./changes.js";
 import "./copy.js";
 import "./drafts.js";
