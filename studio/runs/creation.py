@@ -72,7 +72,7 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts,
     uncaptioned = sum(1 for image in images if not image.caption.strip())
     if uncaptioned:
         raise StudioError(
-            f"{uncaptioned} of {len(images)} images have no caption. Write them under Images & captions or with the command caption, then train."
+            f"{uncaptioned} of {len(images)} images have no caption; write them under Images & captions or with the command caption, then train."
         )
     if dataset.real_person and not dataset.consent:
         raise StudioError("These images show a real person. Confirm under Images & captions that this person agreed, then train.")

@@ -62,7 +62,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
             with gr.Tab(generate.TITLE, id="generate", elem_id="tab-generate"):
                 generating = generate.build(studio, rooms, requested)
             with gr.Tab(dataset.TITLE, id="dataset", elem_id="tab-dataset"):
-                dataset_tab = dataset.build(studio, rooms, chosen, jobs.progress, generating.strip)
+                dataset_tab, to_train = dataset.build(studio, rooms, chosen, jobs.progress, generating.strip)
             with gr.Tab(train.TITLE, id="train", elem_id="tab-train") as train_tab:
                 training = train.build(studio, rooms, chosen, jobs.progress, requested, open_run)
             with gr.Tab(publish.TITLE, id="publish", elem_id="tab-publish"):
@@ -76,6 +76,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         train_tab.select(**training.cards)
         tabs = Tabs(rooms, chosen, open_run, generating, dataset_tab, training, publishing)
         build_opening(studio, tabs, lambda opened: opened.then(training.run.show, training.run.inputs, training.run.outputs, **QUIET))
+        to_train.click(lambda: (gr.Tabs(selected="train"), gr.Tabs(selected=train.SET_UP)), None, [rooms, training.places], **QUIET)
         bar.show_queue(lambda: gr.Tabs(selected=train.WATCH), None, training.places, **QUIET)
         if not first_is_shipped():
             app.load(**generating.generate)

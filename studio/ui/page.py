@@ -85,7 +85,8 @@ class Page(gr.Blocks):
 
     def turn(self, block_fn: BlockFunction, session: str | None) -> AbstractAsyncContextManager:
         """Handlers of one panel, and calls of one handler by several events, run one after the other in the order they were sent, for each open
-        page by itself: a tick adds to the list of the last one, and the newest word is stored last. Handlers that wait for a job take no turns. Those that follow a job share the turn of its signal."""
+        page by itself: a tick adds to the list of the last one, and the newest word is stored last. Handlers that wait for a job take no turns;
+        those that begin to follow a job share the turn of its signal."""
         if session is None or inspect.iscoroutinefunction(block_fn.fn) or inspect.isasyncgenfunction(block_fn.fn):
             return nullcontext()
         signal = next((block._id for block in block_fn.outputs if SIGNAL in (getattr(block, "elem_classes", None) or ())), None)

@@ -21,6 +21,13 @@ def test_try_it_requests_the_run_that_is_shown_alone_in_the_stack(home, workspac
     assert (wish.refs, wish.alone) == ((f"run:{run.id}",), True) and isinstance(tabs, gr.Tabs)
 
 
+def test_train_with_this_dataset_opens_the_form_also_while_a_run_is_watched(home):
+    app, _ = ui.build_app(home, Access())
+    buttons = [block_id for block_id, block in app.blocks.items() if isinstance(block, gr.Button) and block.value == "Train with this dataset"]
+    events = [event for event in app.fns.values() if (buttons[0], "click") in event.targets]
+    assert [event.fn()[1].selected for event in events] == ["setup"]
+
+
 def test_generate_now_requests_the_sample_with_the_trigger_word_and_shows_it_on_its_run_only(home, workspace, monkeypatch):
     monkeypatch.setattr(worker, "ensure", lambda home: None)
     app, studio = ui.build_app(home, Access())

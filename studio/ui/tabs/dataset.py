@@ -15,9 +15,9 @@ from studio.ui.tabs.dataset_new import NewDataset, build_new, wire_zone
 TITLE = "Images & captions"
 
 
-def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State, images: gr.HTML) -> NewDataset:
+def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State, images: gr.HTML) -> tuple[NewDataset, gr.Button]:
     """`chosen` holds the id of the dataset that is open on all tabs; `job_changes` changes when an import or caption job makes progress; `images`
-    has an event for a generated image."""
+    has an event for a generated image. Returns also the button that leads to the Train tab, which is built later."""
     html(render("dataset", "head"))
     new = build_new(studio, chosen)
     editor = build_editor(studio, chosen)
@@ -39,5 +39,4 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
     wire_images(editor)
     wire_captions(editor)
     wire_generated(studio, editor, new, tabs, images)
-    editor.train.click(lambda: gr.Tabs(selected="train"), None, tabs, **QUIET)
-    return new
+    return new, editor.train
