@@ -15,7 +15,7 @@ def app(new_app):
 def test_arrow_keys_choose_a_card_and_a_chosen_base_survives_a_reload(open_page, app):
     Dataset.from_samples(app.home.workspace("local"), "style")
     page = open_page()
-    page.get_by_role("tab", name="Train", exact=True).click()
+    page.goto(f"{app.url}?tab=train")
     best, quick, xl = (page.get_by_role("radio", name=name) for name in ("Best", "Quick", "Stable Diffusion XL"))
     expect(best).to_be_checked()
     best.focus()

@@ -224,7 +224,7 @@ def test_the_estimate_follows_the_settings_that_it_depends_on(page):
     event = page.events["summarize"]
     watched = {component for component, _ in event.targets}
     labels = {each.label for each in event.inputs if each._id in watched}
-    assert labels >= {"Base model", "Rank", "Batch size", "Optimizer", "EMA decay", "Learning rate", "Resolution"}
+    assert labels >= {"Another base", "Rank", "Batch size", "Optimizer", "EMA decay", "Learning rate", "Resolution"}
 
 
 def test_images_that_are_cropped_or_enlarged_are_named_before_the_start(page, dataset, tmp_path):
@@ -412,12 +412,12 @@ def test_a_runs_settings_fill_the_form_with_its_own_dataset(fill, workspace, dat
     run = create_run(workspace, config, other, "Pim")
     run.write_config(config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": 1})}))
     form = fill("copy_settings", run, dataset.id)
-    assert (form["Dataset"], form["Training steps"], form["Alpha"], form["CPU threads"]) == (other.id, 77, 2, None)
+    assert (form["Another dataset"], form["Training steps"], form["Alpha"], form["CPU threads"]) == (other.id, 77, 2, None)
     workspace.remove(other.path)
-    assert fill("copy_settings", run, dataset.id)["Dataset"] == dataset.id
+    assert fill("copy_settings", run, dataset.id)["Another dataset"] == dataset.id
 
 
 def test_starting_from_a_lora_keeps_the_chosen_dataset_and_takes_its_rank(fill, workspace, dataset):
     run = finished_run(workspace, "lora.rank=4")
     form = fill("start_from", run, dataset.id)
-    assert (form["Dataset"], form["Rank"], form["Start from a LoRA"]) == (dataset.id, 4, f"run:{run.id}@200")
+    assert (form["Another dataset"], form["Rank"], form["Start from a LoRA"]) == (dataset.id, 4, f"run:{run.id}@200")

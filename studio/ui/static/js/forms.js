@@ -29,6 +29,9 @@ const opened = new Map();
 const shown = new Map();
 const saving = new Map();
 const word = { dataset: "", base: "" };
+const CARDS = "#base-cards, #goal-cards";
+/* Whether a card was chosen that the form does not show yet. */
+let choosing = false;
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
@@ -139,6 +142,13 @@ export function keepForms() {
   onAttach("#stack", (element) => {
     new MutationObserver(() => keep("generate")).observe(element, { childList: true, subtree: true, attributes: true });
   });
+  // The cards follow the form once the server has filled it for the chosen one.
+  onAttach(CARDS, (element) => {
+    new MutationObserver(() => {
+      if (choosing) setTimeout(() => keep("train"), READ_AGAIN_MS[1]);
+      choosing = false;
+    }).observe(element, { childList: true, subtree: true });
+  });
 }
 
 /** The image with LoRAs is another: `picked` from the history, so that its recipe replaces the form, or newly generated from the form. */
@@ -192,6 +202,10 @@ for (const kind of ["focusin", "pointerdown"]) {
     true,
   );
 }
+
+document.addEventListener("change", ({ target }) => {
+  if (target.closest(CARDS)) choosing = true;
+});
 
 document.addEventListener(
   "click",
