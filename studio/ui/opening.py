@@ -210,10 +210,13 @@ class Opening:
         return values
 
     def _generate(self, workspace: Workspace, place: Place, drafts: dict[str, dict]) -> Values:
+        """A draft belongs to the image that it began from, which an address without an image opens again."""
         tabs = self.tabs.generate
-        values: Values = dict(zip(tabs.restored, restored_image(workspace, place.image), strict=True)) if place.image else {}
         draft = drafts.get(tabs.drafted.name, {})
-        if draft and draft.get("about", "") == place.image:
+        about = str(draft.get("about") or "")
+        image = place.image or (find_place(workspace, {"image": about})[0].image if about else "")
+        values: Values = dict(zip(tabs.restored, restored_image(workspace, image), strict=True)) if image else {}
+        if draft and place.image in ("", about):
             values |= restore_draft(workspace, tabs.workbench, tabs.drafted, draft, values)
         return values
 

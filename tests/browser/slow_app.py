@@ -1,8 +1,8 @@
 """The studio with a server on which each change of a trigger word takes a second: `python -m tests.browser.slow_app`."""
 
+import runpy
 import time
 
-from app import main
 from studio.datasets.dataset import Dataset
 
 SECONDS = 1.0
@@ -16,4 +16,4 @@ def set_slowly(dataset: Dataset, word: str, base: str | None = None) -> None:
 
 if __name__ == "__main__":
     Dataset.set_trigger_word = set_slowly
-    main()
+    runpy.run_path("app.py", run_name="__main__")

@@ -115,7 +115,7 @@ def test_no_state_of_the_page_holds_a_token(page):
     tokens = [block for block in app.blocks.values() if isinstance(block, gr.Textbox) and block.type == "password"]
     states = {block._id for block in app.blocks.values() if isinstance(block, gr.State)}
     # The number of a job that is followed; the test below looks at what it holds.
-    states -= {event.inputs[0]._id for event in app.fns.values() if event.fn and event.fn.__name__ == "tick"}
+    states -= {event.inputs[0]._id for event in app.fns.values() if event.fn and event.fn.__name__ == "changed"}
     assert len(tokens) == 1
     for event in app.fns.values():
         if tokens[0] in event.inputs:
@@ -128,6 +128,6 @@ def test_a_publication_is_followed_without_its_token(page, monkeypatch):
     job = studio.jobs.submit("local", "publish", {"repo": "ink"})
     monkeypatch.setattr(publish_send, "start_publishing", lambda *_: job)
     send = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "send")
-    followed, timer, token, *_ = answer = send(SimpleNamespace(headers={}), None, "hf_secret", True)
-    assert followed == Followed((job.id,)) and timer.active and token == "" and "hf_secret" not in repr(answer)
+    followed, signal, token, *_ = answer = send(SimpleNamespace(headers={}), None, "hf_secret", True)
+    assert followed == Followed((job.id,)) and "data-followed" in signal and token == "" and "hf_secret" not in repr(answer)
     studio.jobs.cancel(job.id)

@@ -130,21 +130,21 @@ def press(handler, event: str = BUTTON, followed: Followed | None = None, **form
     """What Generate, or an event that generates, shows at once."""
     given = {"rows": [], "prompt": "a cat", "negative": "", "base": PRESENT, "revision": None, "seed": 7, "shape": "square", "steps": 20}
     given |= {"guidance": 5.0, "count": 1} | form
-    names = ("followed", "timer", "base", "stack", "strip", "message", "generation_message")
+    names = ("followed", "signal", "base", "stack", "strip", "message", "generation_message")
     return dict(zip(names, handler(event)(Request(), followed, *given.values()), strict=True))
 
 
 @pytest.fixture
 def follow(home):
-    """follow(followed) -> what the page's timer shows."""
+    """follow(followed) -> what the page shows after a change."""
     app, studio = ui.build_app(home, Access())
-    tick = next(
+    changed = next(
         event.fn
         for event in app.fns.values()
-        if event.fn and event.fn.__name__ == "tick" and "base-image" in [each.elem_id for each in event.outputs]
+        if event.fn and event.fn.__name__ == "changed" and "base-image" in [each.elem_id for each in event.outputs]
     )
-    names = ("followed", "timer", "base", "stack", "strip", "generation_message")
-    return lambda followed: dict(zip(names, tick(followed, Request()), strict=True))
+    names = ("followed", "signal", "base", "stack", "strip", "generation_message")
+    return lambda followed: dict(zip(names, changed(followed, Request()), strict=True))
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def finish(home, workspace, job_id: int, name: str) -> None:
 
 def test_both_images_are_busy_until_both_are_new(handler, follow, home, workspace, idle):
     shown = press(handler, rows=STACK)
-    assert busy(shown) == {"stack": ["busy"], "base": ["busy"]} and shown["timer"].active
+    assert busy(shown) == {"stack": ["busy"], "base": ["busy"]} and shown["signal"]
     stack, base = shown["followed"].ids
     finish(home, workspace, stack, "1")
     shown = follow(shown["followed"])
@@ -256,7 +256,7 @@ def test_both_images_are_busy_until_both_are_new(handler, follow, home, workspac
     finish(home, workspace, base, "2")
     shown = follow(shown["followed"])
     assert busy(shown) == {"stack": [], "base": []} and "2" * 32 in shown["base"]["value"]
-    assert shown["followed"] is None and not shown["timer"].active
+    assert shown["followed"] is None and not shown["signal"]
     again = press(handler, rows=STACK)
     assert busy(again) == {"stack": [], "base": []} and again["followed"] is None, "images that exist are shown at once"
 

@@ -54,11 +54,11 @@ def test_no_handler_and_no_endpoint_names_a_path_of_the_server(tmp_path):
     studio.jobs.fail(job.id, error_message(ValueError("x"), home.logs / "job-1.log"))
     assert str(home.root) in studio.jobs.get(job.id).error
     told = walk(app)
-    ticks = [handler for handler in app.fns.values() if handler.fn and handler.fn.__name__ == "tick"]
+    followers = [handler for handler in app.fns.values() if handler.fn and handler.fn.__name__ == "changed"]
     state = SessionState(app)
-    for handler in ticks:
+    for handler in followers:
         state[handler.inputs[0]._id] = Followed((job.id,), run.config.dataset.id)
-        told[f"tick {handler.outputs[-1].elem_id}"] = ask(app, handler, state)
+        told[f"changed {handler.outputs[-1].elem_id}"] = ask(app, handler, state)
     assert any("the studio's folder" in each for each in told.values()), "a message with a path was sent, and its path was hidden"
     assert not {name: text for name, text in told.items() if str(tmp_path) in text}
 

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
+from studio.config.recipe import Recipe, add_recipe
 from studio.core.access import Access
 from studio.datasets.dataset import Dataset
 from studio.ui import app as ui
 from studio.ui.form_drafts import DraftedForm, read_value
 from studio.ui.opening import GONE, Place, find_place
+from tests.trained import png
 
 
 @pytest.fixture
@@ -51,13 +53,17 @@ def test_a_draft_of_the_train_form_comes_back_for_its_dataset_only(page, workspa
     assert value_of(other["rank"]) != 64
 
 
-def test_a_draft_of_a_prompt_comes_back_with_its_stack_unless_another_image_is_opened(page):
+def test_a_draft_of_a_prompt_comes_back_with_its_stack_unless_another_image_is_opened(page, workspace):
     stack = [{"adapter": "starter:style", "weight": 0.5, "on": False}, {"adapter": "run:gone", "weight": 1, "on": True}]
     draft = {"about": "", "prompt": "a red boat", "generate-seed": "x", "seed": "7", "stack": stack}
     found = page("opened", drafts={"generate": draft})
     assert found["prompt"] == "a red boat" and found["generate-seed"] == 7
     assert 'data-ref="starter:style" data-weight="0.5"' in found["stack"] and "run:gone" not in found["stack"]
-    assert "prompt" not in page("opened", drafts={"generate": draft | {"about": "another"}})
+    workspace.image_path("b").write_bytes(add_recipe(png(7), Recipe(prompt="of the image")))
+    another = page("opened", address={"image": "b"}, drafts={"generate": draft | {"about": "another"}})
+    assert value_of(another["prompt"]) == "of the image"
+    began = page("opened", drafts={"generate": {"about": "b", "seed": "9"}})
+    assert (value_of(began["prompt"]), value_of(began["generate-seed"])) == ("of the image", 9)
 
 
 @pytest.mark.parametrize("draft", [{"stack": [{"adapter": 5}]}, {"stack": "x"}, {"seed": "nan"}, {"shape": "9x"}, {"base": 7}, {"count": None}])

@@ -19,17 +19,17 @@ class Request:
 
 @pytest.fixture
 def press(home):
-    """press(name, *values) -> the last message: of the handler, or of the timer that follows its job."""
+    """press(name, *values) -> the last message: of the handler, or of the signal that follows its job."""
     app, _ = ui.build_app(home, Access())
 
     def run(name: str, *values) -> str:
         event = next(event for event in app.fns.values() if event.fn and event.fn.__name__ == name)
-        tick = next(each.fn for each in app.fns.values() if each.fn and each.fn.__name__ == "tick" and each.inputs[0] is event.outputs[0])
+        changed = next(each.fn for each in app.fns.values() if each.fn and each.fn.__name__ == "changed" and each.inputs[0] is event.outputs[0])
         followed, _, message = event.fn(Request(), *values)
         ends = time.monotonic() + 60
         while isinstance(followed, Followed) and time.monotonic() < ends:
             time.sleep(0.05)
-            now, _, shown = tick(followed, Request())
+            now, _, shown = changed(followed, Request())
             followed, message = (followed if now == gr.skip() else now), (message if shown == gr.skip() else shown)
         return message
 

@@ -112,7 +112,7 @@ export function formDrafts(address) {
   const dataset = address.dataset ?? lastDataset();
   const run = address.tab === "publish" && address.run;
   const keys = {
-    generate: `form:generate:${address.image ?? ""}`,
+    generate: address.image ? `form:generate:${address.image}` : newest("generate"),
     train: dataset ? `form:train:${dataset}` : newest("train"),
     publish: run ? `form:publish:${run}` : newest("publish"),
   };
