@@ -38,30 +38,26 @@ class PeakCounter(TorchDispatchMode):
             result = torch.empty_strided(size, stride, dtype=dtype, device="meta")
         else:
             result = func(*args, **(kwargs or {}))
-            if key and isinstance(result, Tensor) and self._is_new(result):
-                self._layouts[key] = result.size(), result.stride(), result.dtype
-        if isinstance(result, Tensor):
-            self._add(result.untyped_storage())
-        else:
+        if not isinstance(result, Tensor):
             for tensor in tree_leaves(result):
                 if isinstance(tensor, Tensor):
                     self._add(tensor.untyped_storage())
+        # The schema of `_unsafe_view` does not say that it returns a view: only a tensor with a new storage is remembered.
+        elif self._add(result.untyped_storage()) and key and result.is_meta:
+            self._layouts[key] = result.size(), result.stride(), result.dtype
         return result
 
-    def _is_new(self, tensor: Tensor) -> bool:
-        """Whether a tensor has a storage of its own. The schema of `_unsafe_view` does not say that it returns a view."""
-        key = tensor.untyped_storage()._cdata
-        return tensor.is_meta and key not in self._existing and key not in self._sizes
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
+    def _add(self, storage: torch.UntypedStorage) -> bool:
+        """Count a storage; returns whether it is a new one."""
         # A storage's Python object lives as long as the storage itself, so a weak reference to it reports when the memory is freed.
         key = storage._cdata
         if key in self._existing or key in self._sizes:
-            return
+            return False
         size = -(-storage.nbytes() // ALLOCATION) * ALLOCATION
         self.live += size
         self.peak = max(self.peak, self.live)
         self._sizes[key] = size, weakref.ref(storage, lambda _: self._free(key))
+        return True
 
     def _free(self, key: int) -> None:
         self.live -= self._sizes.pop(key)[0]
