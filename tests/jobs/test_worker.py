@@ -17,6 +17,7 @@ from studio.config.recipe import Recipe, StackEntry, read_recipe
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
+from studio.datasets.dataset import Dataset
 from studio.generation import generator
 from studio.jobs import worker
 from studio.jobs.queue import Jobs
@@ -432,13 +433,12 @@ def test_a_cancelled_drawing_stops_at_the_next_step(home, jobs):
 
 
 def test_captions_are_written_by_the_resident_captioner(home, jobs, workspace):
-    dataset = captioned_dataset(workspace, "style", "")
-    first = dataset.images[0]
-    dataset.set_caption(first.id, "", "hand")
-    dataset.set_trigger_word("ohwx")
+    dataset = Dataset.from_samples(workspace, "style")
+    for image in dataset.images[1:]:
+        dataset.set_caption(image.id, "typed", "hand")
     job = jobs.submit("local", "caption", {"dataset": dataset.id, "captioner": "builtin", "only_empty": False})
     turn_until(Worker(home), over(jobs, job))
-    assert jobs.get(job.id).result == {"captioned": 1, "kept": 2, "failed": 0, "unknown": 0, "shortened": 0}, jobs.get(job.id).error
+    assert jobs.get(job.id).result == {"captioned": 1, "kept": 15, "failed": 0, "unknown": 0, "shortened": 0}, jobs.get(job.id).error
     assert dataset.images[0].caption.startswith("ohwx ") and dataset.images[0].caption_source == "builtin"
 
 

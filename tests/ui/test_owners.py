@@ -107,7 +107,7 @@ class House:
         text = _plain(answer)
         for part in (handle, handle.split(":")[-1].split("@")[0]):
             text = text.replace(part, "HANDLE")
-        return re.sub(r"[0-9a-f]{12,}|'(?:job|stack|base)': \d+|ids=\([\d, ]+\)|data-(?:job|followed)=\"\d+\"|time=[\d.]+", "NEW", text)
+        return re.sub(r"[0-9a-f]{12,}|'(?:job|stack|base)': \d+|ids=\([\d, ]+\)|data-(?:job|followed)=\"[\d ]+\"|time=[\d.]+", "NEW", text)
 
 
 async def _collect(function, inputs: list):
