@@ -118,6 +118,21 @@ def test_tensors_are_counted_while_they_live():
     assert counter.live == 0
 
 
+def test_a_repeated_operation_counts_the_same_tensors_again():
+    images, weights, whole = (
+        torch.empty(2, 4, 256, device="meta"),
+        torch.empty(256, 256, device="meta"),
+        torch.empty(4, dtype=torch.int64, device="meta"),
+    )
+    with PeakCounter([images, weights, whole]) as counter:
+        first = images @ weights
+        live = counter.live
+        second = images @ weights
+        assert counter.live == counter.peak == 2 * live, "the view in a product takes nothing, the second time too"
+        assert first.shape == second.shape
+        assert ((whole * 1).dtype, (whole * 1.0).dtype) == (torch.int64, torch.float32)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("name", ["stable-diffusion", "flux", "qwen-image"])
 def test_a_real_step_has_the_counted_peak(name, checkpointing, tmp_path):
