@@ -28,7 +28,8 @@ def read(path: Path, shape: Shape) -> list[dict]:
         raise Damaged(path, f"cannot be read ({error.strerror})") from None
     changes = [change for change in map(_parse, lines) if isinstance(change, dict) and not problem_of(change, shape)]
     if skipped := len(lines) - len(changes):
-        log.warning("%s/%s: %d of %d lines cannot be read and were skipped", path.parent.name, path.name, skipped, len(lines))
+        # Without the folder: its name comes from a title.
+        log.warning("%s: %d of %d lines cannot be read and were skipped", path.name, skipped, len(lines))
     if lines and not changes:
         raise Damaged(path, f"has {'a line' if len(lines) == 1 else f'{len(lines)} lines'}, and none of them can be read")
     return changes

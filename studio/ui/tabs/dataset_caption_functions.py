@@ -26,7 +26,7 @@ def caption_functions(studio: Studio) -> list[Callable]:
         except CaptionConflict as conflict:
             return {"conflict": {"text": conflict.text, "by": written_by(conflict.source)}}
         except StudioError as error:
-            return {"error": str(error)}
+            return {"error": studio.hidden_paths.hide(str(error))}
 
     def save_caption(data: dict, request: gr.Request) -> dict:
         edit = Edit(str(data["box"]), base=str(data["base"]))

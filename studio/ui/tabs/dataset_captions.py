@@ -16,7 +16,7 @@ from studio.ui.components.following import Following
 from studio.ui.components.html import counted, notice
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, show_errors
-from studio.ui.tabs.dataset_editor import Editor, explain_word, header, next_step, open_dataset, progress
+from studio.ui.tabs.dataset_editor import Editor, explain_word, header, named, next_step, open_dataset, progress
 
 
 def wire_captions(editor: Editor) -> None:
@@ -103,7 +103,8 @@ def _wire_captioner(editor: Editor) -> None:
             message = caption_result(now.result, captioner, dataset_id)
         elif now.state == "cancelled":
             message = notice("Stopped. The captions written so far are kept.")
-        return message, *(editor.refresh(dataset_id, request) if open_id == dataset_id else skipped)
+        shown = named(message, studio.workspace(request), dataset_id, open_id)
+        return shown, *(editor.refresh(dataset_id, request) if open_id == dataset_id else skipped)
 
     following = Following(studio, show, [editor.message, *editor.refreshed], [editor.chosen])
 

@@ -1,15 +1,18 @@
 """Editor of the open dataset: toolbar, trigger word, captioner and the grid of images; what they show, not what they do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gradio as gr
 
+from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.datasets import captioners, trigger_words
 from studio.datasets.dataset import Dataset
+from studio.jobs.queue import Job
 from studio.ui import files
 from studio.ui.components import caption_grid, job_bar, mask_view
-from studio.ui.components.html import html, notice, panel, small
+from studio.ui.components.html import heading, html, notice, panel, small
 from studio.ui.components.templates import render
 from studio.ui.studio import Studio, show_errors
 from studio.ui.tabs.dataset_caption_functions import CAPTION_EVENTS, caption_functions
@@ -212,7 +215,22 @@ def undo_button(dataset: Dataset) -> dict:
 
 def progress(studio: Studio, owner: str, dataset: Dataset) -> str:
     """The running import or caption job of this dataset: bar, text and Stop."""
-    for job in studio.jobs.list(owner, kinds=("import", "caption"), states=("waiting", "running")):
-        if job.payload.get("dataset") == dataset.id:
-            return job_bar.working(job)
-    return ""
+    job = unfinished(studio, owner, dataset.id, ("import", "caption"))
+    return job_bar.working(job) if job else ""
+
+
+def unfinished(studio: Studio, owner: str, dataset_id: str, kinds: Sequence[str]) -> Job | None:
+    """The newest job of these kinds that reads or changes this dataset."""
+    jobs = studio.jobs.list(owner, kinds=kinds, states=("waiting", "running"))
+    return next((job for job in jobs if job.payload.get("dataset") == dataset_id), None)
+
+
+def named(result: str, workspace: Workspace, dataset_id: str, open_id: str | None) -> str:
+    """What became of a job, below the title of its dataset if another one is open by now."""
+    if not result or dataset_id == open_id:
+        return result
+    try:
+        title = Dataset.open(workspace, dataset_id).title
+    except StudioError:
+        title = "Removed dataset"
+    return heading(title) + result

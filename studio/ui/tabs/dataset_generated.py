@@ -32,7 +32,8 @@ def wire_generated(studio: Studio, editor: Editor, new: NewDataset, tabs: gr.Tab
 
     def ended(dataset_id: str, jobs: Sequence[Job], request: gr.Request, open_id: str | None) -> tuple:
         shown = open_id == dataset_id and not jobs[-1].unfinished
-        return show_imports(jobs), *(editor.refresh(dataset_id, request) if shown else [gr.skip()] * len(editor.refreshed))
+        result = show_imports(jobs, studio.workspace(request), open_id)
+        return result, *(editor.refresh(dataset_id, request) if shown else [gr.skip()] * len(editor.refreshed))
 
     following = Following(studio, ended, [editor.message, *editor.refreshed], [editor.chosen])
     outputs = [*following.state, *new.opened, editor.progress, tabs]

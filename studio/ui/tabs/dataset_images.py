@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.jobs.queue import Job
 from studio.ui.api.datasets import uploaded
@@ -12,7 +13,7 @@ from studio.ui.components import caption_grid, job_bar
 from studio.ui.components.following import SKIP, Followed, Following
 from studio.ui.components.html import notice, notices
 from studio.ui.studio import QUIET, Studio, show_errors
-from studio.ui.tabs.dataset_editor import Editor, header, undo_button
+from studio.ui.tabs.dataset_editor import Editor, header, named, undo_button
 
 
 def wire_images(editor: Editor) -> None:
@@ -26,15 +27,17 @@ def start_import(studio: Studio, listed: list[dict[str, str]], dataset_id: str, 
     return studio.jobs.start(studio.jobs.submit(studio.owner(request), "import", {"dataset": dataset_id, "files": listed}))
 
 
-def show_imports(jobs: Sequence[Job]) -> str:
+def show_imports(jobs: Sequence[Job], workspace: Workspace, open_id: str | None) -> str:
     """Notes and refused files with their reasons, of all imports that have ended."""
     shown = []
     for job in jobs:
+        result = ""
         if job.state == "done":
             added = job.result["added"] + job.result["captions"] + job.result["masks"]
-            shown += [caption_grid.refusals(job.result["refused"], added), notices(job.result["notes"])]
+            result = caption_grid.refusals(job.result["refused"], added) + notices(job.result["notes"])
         elif not job.unfinished:
-            shown.append(notice(job.error or "Import stopped. The images already added are kept.", "bad"))
+            result = notice(job.error or "Import stopped. The images already added are kept.", "bad")
+        shown.append(named(result, workspace, job.payload["dataset"], open_id))
     return "".join(shown)
 
 
@@ -45,7 +48,8 @@ def _wire_import(editor: Editor) -> None:
     def show(_: object, jobs: Sequence[Job], request: gr.Request, dataset_id: str) -> tuple:
         """An import can be shorter than a second of the page's poll, so its end shows the images too."""
         ended = not any(job.unfinished for job in jobs)
-        return show_imports(jobs), *(editor.refresh(dataset_id, request) if ended else [gr.skip()] * len(editor.refreshed))
+        result = show_imports(jobs, studio.workspace(request), dataset_id)
+        return result, *(editor.refresh(dataset_id, request) if ended else [gr.skip()] * len(editor.refreshed))
 
     following = Following(studio, show, [editor.message, *editor.refreshed], [editor.chosen])
 

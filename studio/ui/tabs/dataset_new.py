@@ -20,7 +20,7 @@ from studio.ui.components.removed import build_removed, listing
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.dataset_choice import choices, choose
-from studio.ui.tabs.dataset_editor import Editor
+from studio.ui.tabs.dataset_editor import Editor, unfinished
 from studio.ui.tabs.dataset_images import show_imports, start_import
 
 SAMPLES = {
@@ -140,13 +140,13 @@ def wire_zone(studio: Studio, new: NewDataset, editor: Editor) -> None:
         return *following.begin([job], dataset.id), *show(workspace, dataset.id), "", job_bar.working(job)
 
     def ended(dataset_id: str, jobs: Sequence[Job], request: gr.Request, open_id: str | None) -> tuple:
-        """A dataset for which no file could be used is removed again; the zone says why."""
+        """A dataset for which no file could be used is removed again, unless more files are on their way; the zone says why."""
         refreshed = [gr.skip()] * len(editor.refreshed)
         if jobs[-1].unfinished:
             return *untouched, gr.skip(), *refreshed
         workspace = studio.workspace(request)
-        dataset, result = Dataset.open(workspace, dataset_id), show_imports(jobs)
-        if dataset.images:
+        dataset, result = Dataset.open(workspace, dataset_id), show_imports(jobs, workspace, open_id)
+        if dataset.images or unfinished(studio, jobs[-1].owner, dataset_id, ("import",)):
             return *untouched, result, *(editor.refresh(dataset_id, request) if open_id == dataset_id else refreshed)
         workspace.erase(workspace.remove(dataset.path))
         return *show(workspace, open_id, form=True, message=result), "", *refreshed
