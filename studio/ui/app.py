@@ -15,7 +15,7 @@ from studio.core.workspace import Home
 from studio.jobs.queue import Jobs
 from studio.ui import files
 from studio.ui.api import endpoints
-from studio.ui.components import bases, damaged, history, job_bar
+from studio.ui.components import bases, damaged, history, job_bar, sample_sets
 from studio.ui.components.generation import first_is_shipped
 from studio.ui.components.html import html, panel
 from studio.ui.components.removed import listing
@@ -62,7 +62,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
             with gr.Tab(generate.TITLE, id="generate", elem_id="tab-generate"):
                 generating = generate.build(studio, rooms, requested)
             with gr.Tab(dataset.TITLE, id="dataset", elem_id="tab-dataset"):
-                dataset_tab, to_train = dataset.build(studio, rooms, chosen, jobs.progress, generating.strip)
+                dataset_tab, to_train = dataset.build(studio, rooms, chosen, jobs.progress, generating.strip, generating.samples)
             with gr.Tab(train.TITLE, id="train", elem_id="tab-train") as train_tab:
                 training = train.build(studio, rooms, chosen, jobs.progress, requested, open_run)
             with gr.Tab(publish.TITLE, id="publish", elem_id="tab-publish"):
@@ -115,13 +115,14 @@ def refresh_loras(studio: Studio, app: Page, changes: list[gr.State], generating
         loras = choices(workspace)
         own = any(not ref.startswith("starter:") for _, ref in loras)
         cards = own_runs(studio, studio.owner(request))
-        return render("generate", "head", own), cards, gr.update(choices=loras), known, known
+        samples = "" if own else sample_sets.cards("Or begin with the sample images:")
+        return render("generate", "head", own), samples, cards, gr.update(choices=loras), known, known
 
     def list_images(request: gr.Request):
         workspace = studio.workspace(request)
         return history.strip(workspace), listing(workspace, KIND), *list_loras(request)
 
-    listed = [generating.head, generating.own, generating.choices, generating.base, training_base]
+    listed = [generating.head, generating.samples, generating.own, generating.choices, generating.base, training_base]
     for changed in changes:
         changed.change(list_loras, None, listed, **QUIET)
     app.load(list_images, None, [generating.strip, generating.removed, *listed], **QUIET)

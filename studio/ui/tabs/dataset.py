@@ -10,14 +10,15 @@ from studio.ui.tabs.dataset_captions import wire_captions
 from studio.ui.tabs.dataset_editor import build_editor, open_dataset, progress
 from studio.ui.tabs.dataset_generated import wire_generated
 from studio.ui.tabs.dataset_images import wire_images
-from studio.ui.tabs.dataset_new import NewDataset, build_new, wire_zone
+from studio.ui.tabs.dataset_new import NewDataset, build_new, wire_samples, wire_zone
 
 TITLE = "Images & captions"
 
 
-def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State, images: gr.HTML) -> tuple[NewDataset, gr.Button]:
+def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State, images: gr.HTML, samples: gr.HTML) -> tuple[NewDataset, gr.Button]:
     """`chosen` holds the id of the dataset that is open on all tabs; `job_changes` changes when an import or caption job makes progress; `images`
-    has an event for a generated image. Returns also the button that leads to the Train tab, which is built later."""
+    has an event for a generated image, and `samples` shows the cards of the sample images on another tab. Returns also the button that leads to the
+    Train tab, which is built later."""
     html(render("dataset", "head"))
     new = build_new(studio, chosen)
     editor = build_editor(studio, chosen)
@@ -34,6 +35,7 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
     new.picker.input(lambda: "", None, editor.message, **QUIET)
     chosen.change(editor.show, chosen, editor.shown, **QUIET)
     job_changes.change(poll, [chosen, busy], [*editor.refreshed, busy], **QUIET)
+    wire_samples(studio, new, tabs, samples)
     wire_zone(studio, new, editor)
     wire_about(editor, new.picker)
     wire_images(editor)

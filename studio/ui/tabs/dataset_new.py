@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from studio import builtin
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.jobs.queue import Job
-from studio.ui import files
 from studio.ui.api.datasets import uploaded
-from studio.ui.components import job_bar
+from studio.ui.components import job_bar, sample_sets
 from studio.ui.components.following import SKIP, Following
 from studio.ui.components.html import html, notice, panel
 from studio.ui.components.removed import build_removed, listing
@@ -22,11 +20,6 @@ from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.dataset_choice import choices, choose
 from studio.ui.tabs.dataset_editor import Editor, unfinished
 from studio.ui.tabs.dataset_images import show_imports, start_import
-
-SAMPLES = {
-    "style": ("Ink style", "a drawing style that the built-in model cannot produce"),
-    "character": ("Little character", "a character that the built-in model has never seen"),
-}
 
 
 @dataclass(frozen=True)
@@ -39,17 +32,7 @@ class NewDataset:
     """Removed datasets, to be placed at the end of the tab."""
     picker: gr.Dropdown
     zone: gr.HTML
-
-
-@dataclass(frozen=True)
-class SampleSet:
-    """A set of sample images as its card shows it; `thumbs` are URLs."""
-
-    name: str
-    title: str
-    description: str
-    count: int
-    thumbs: list[str]
+    samples: gr.HTML
 
 
 @dataclass(frozen=True)
@@ -67,15 +50,6 @@ class Parts:
     removed: gr.HTML
 
 
-def sample_cards() -> str:
-    """A card per sample set; a click makes a dataset of it."""
-    sets = []
-    for name, (title, description) in SAMPLES.items():
-        images = sorted(builtin.SAMPLES[name].glob("*.png"))
-        sets.append(SampleSet(name, title, description, len(images), [files.shipped_url(image) for image in images[:4]]))
-    return render("dataset", "samples", sets)
-
-
 def build_new(studio: Studio, chosen: gr.State) -> NewDataset:
     """`zone` is wired by `wire_zone`, once there is an editor to show its result."""
     parts = _build_parts(studio)
@@ -83,13 +57,12 @@ def build_new(studio: Studio, chosen: gr.State) -> NewDataset:
     parts.picker.input(lambda each: each, parts.picker, chosen, **QUIET)
     chosen.change(lambda each: each, chosen, parts.picker, **QUIET)
     parts.new.click(lambda: gr.update(visible=True), None, parts.form, **QUIET)
-    _wire_samples(studio, parts, opened)
     _wire_removal(studio, parts, chosen, opened)
 
     def load(dataset_id: str | None, request: gr.Request) -> tuple:
         return show(studio.workspace(request), dataset_id)
 
-    return NewDataset(load, opened, parts.removed, parts.picker, parts.zone)
+    return NewDataset(load, opened, parts.removed, parts.picker, parts.zone, parts.samples)
 
 
 def _build_parts(studio: Studio) -> Parts:
@@ -104,7 +77,7 @@ def _build_parts(studio: Studio) -> Parts:
     with gr.Column(visible=False, elem_id="dataset-new") as form:
         zone = panel(render("dataset", "drop_zone"), ("import_images",), elem_id="drop-images")
         message = html("", elem_id="new-dataset-message")
-        samples = panel(sample_cards(), ("use_samples",), elem_id="samples")
+        samples = panel(sample_sets.cards("Or try it with the sample images:"), ("use_samples",), elem_id="samples")
     removed = build_removed(studio, "datasets")
     return Parts(picker, new, remove, undo, form, zone, message, samples, removed)
 
@@ -160,13 +133,16 @@ def _name_of_today() -> str:
     return f"Images of {today.tm_mday} {time.strftime('%b', today)}"
 
 
-def _wire_samples(studio: Studio, parts: Parts, opened: list) -> None:
+def wire_samples(studio: Studio, new: NewDataset, tabs: gr.Tabs, elsewhere: gr.HTML) -> None:
+    """A click on a card makes a dataset and shows it; `elsewhere` is the panel with the same cards on another tab."""
+
     @show_errors
     def copy_samples(request: gr.Request, event: gr.EventData) -> tuple:
         workspace = studio.workspace(request)
-        return show(workspace, Dataset.from_samples(workspace, str(event.sample)).id)
+        return *show(workspace, Dataset.from_samples(workspace, str(event.sample)).id), gr.Tabs(selected="dataset")
 
-    parts.samples.use_samples(copy_samples, None, opened, **QUIET)
+    for panel_ in (new.samples, elsewhere):
+        panel_.use_samples(copy_samples, None, [*new.opened, tabs], **QUIET)
 
 
 def _wire_removal(studio: Studio, parts: Parts, chosen: gr.State, opened: list) -> None:

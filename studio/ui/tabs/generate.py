@@ -30,6 +30,7 @@ class Generate:
     base: gr.Dropdown
     generate: dict[str, Any]
     """The arguments of the generation event; `load` uses them where no first image ships."""
+    samples: gr.HTML
     workbench: Workbench
     drafted: DraftedForm
 
@@ -58,6 +59,7 @@ def build(studio: Studio, rooms: gr.Tabs, requested: gr.State) -> Generate:
         workbench.choices,
         workbench.settings.base,
         images.event,
+        workbench.samples,
         workbench,
         workbench.drafted,
     )

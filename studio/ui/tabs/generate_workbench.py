@@ -37,6 +37,8 @@ class Workbench:
     own: gr.HTML
     choices: gr.Dropdown
     make_own: gr.Button
+    samples: gr.HTML
+    """Cards of the sample images, until a person has a LoRA of their own."""
     base_image: gr.HTML
     stack_image: gr.HTML
     seed: gr.Number
@@ -97,6 +99,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
                 undo = gr.Button("Undo", size="sm", visible=False)
                 own, choices = build_adding(studio, requested)
             make_own = gr.Button("Make your own", variant="secondary", elem_id="make-your-own")
+            samples = panel("", ("use_samples",), elem_id="first-samples")
         with gr.Column(scale=11, min_width=320, elem_classes="first-on-phone"):
             base_image, stack_image = _images()
             with gr.Accordion("More settings", open=False, elem_classes="fold"):
@@ -120,6 +123,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
         own=own,
         choices=choices,
         make_own=make_own,
+        samples=samples,
         base_image=base_image,
         stack_image=stack_image,
         seed=seed,
