@@ -137,12 +137,12 @@ class Opening:
         values |= self._train(workspace, values[self.tabs.chosen], drafts)
         values[self.tabs.open_run] = place.run or self.tabs.train.run.find_running(request)
         # An address of the Train tab without a run is that of its form.
-        watched = place.run or (values[self.tabs.open_run] and place.tab != "train")
-        values[self.tabs.train.places] = gr.Tabs(selected=WATCH if watched else SET_UP)
+        if place.run or (values[self.tabs.open_run] and place.tab != "train"):
+            values[self.tabs.train.places] = gr.Tabs(selected=WATCH)
         values |= self._publish(request, place, drafts, values[self.tabs.open_run])
         values |= self._generate(workspace, place, drafts)
+        # The first tabs are shown from the beginning; by now the user may have chosen others.
         if place.tab != TABS[0]:
-            # Without one the user may have chosen another tab by now.
             values[self.tabs.rooms] = gr.Tabs(selected=place.tab)
         values[self.shown] = self._answer(workspace, values, message, event.number)
         return values

@@ -11,7 +11,7 @@ from studio.datasets.dataset import Dataset
 from studio.ui import app as ui
 from studio.ui.form_drafts import DraftedForm, read_value
 from studio.ui.opening import GONE, Place, find_place
-from tests.trained import png
+from tests.trained import finished_run, png
 
 
 @pytest.fixture
@@ -28,6 +28,16 @@ def page(home):
         return {component.elem_id or component._id: value for component, value in found.items()}
 
     return call
+
+
+def test_an_opening_that_comes_late_does_not_lead_away_from_a_tab_chosen_meanwhile(page, workspace):
+    def selected(**address):
+        return [value.selected for value in page("opened", address=address).values() if isinstance(value, gr.Tabs)]
+
+    run = finished_run(workspace)
+    assert selected() == []
+    assert selected(tab="train") == ["train"]
+    assert selected(tab="train", run=run.id) == ["watch", "train"]
 
 
 def value_of(found):
