@@ -76,8 +76,13 @@ class Page(gr.Blocks):
 
     def __exit__(self, exc_type: type[BaseException] | None = None, *args) -> None:
         """Called by Gradio when the page is built; it then writes the page's configuration, with the trigger modes."""
+        # Gradio's page copies the properties of everything that has ever shown progress, and of all that stands inside, several times for each
+        # event, even if its progress is hidden: seconds for an event that chooses a tab. A state has no place on the page.
+        nowhere = gr.State()
         for block_fn in self.fns.values():
             block_fn.trigger_mode = trigger_mode(self, block_fn)
+            if block_fn.show_progress == "hidden":
+                block_fn.show_progress_on = [nowhere]
             if (panel := self._panel(block_fn)) is not None:
                 # Gradio starts what waits in one queue in the order it came, and of several queues in any order.
                 block_fn.concurrency_id = f"panel-{panel}"
