@@ -70,19 +70,27 @@ class Page(gr.Blocks):
         self.turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
         """Locks of `turn` that a handler holds or waits for."""
 
+    def __enter__(self) -> "Page":
+        """Called by Gradio before the page is built.
+
+        `nowhere` stands for the outputs of handlers with hidden progress: several times for each event Gradio's page copies the properties of
+        everything that has ever shown progress, hidden or not, and of all that stands inside it, which took seconds after an event that chose a
+        tab. It searches the page for each of them, and this one stands first.
+        """
+        super().__enter__()
+        self.nowhere = gr.HTML(visible=False)
+        return self
+
     def create_limiter(self) -> None:
         """Called by Gradio at the start. As many threads as ever: the slots of waiting.py beyond these wait, and need no thread."""
         self.limiter = None
 
     def __exit__(self, exc_type: type[BaseException] | None = None, *args) -> None:
         """Called by Gradio when the page is built; it then writes the page's configuration, with the trigger modes."""
-        # Gradio's page copies the properties of everything that has ever shown progress, and of all that stands inside, several times for each
-        # event, even if its progress is hidden: seconds for an event that chooses a tab. A state has no place on the page.
-        nowhere = gr.State()
         for block_fn in self.fns.values():
             block_fn.trigger_mode = trigger_mode(self, block_fn)
             if block_fn.show_progress == "hidden":
-                block_fn.show_progress_on = [nowhere]
+                block_fn.show_progress_on = [self.nowhere]
             if (panel := self._panel(block_fn)) is not None:
                 # Gradio starts what waits in one queue in the order it came, and of several queues in any order.
                 block_fn.concurrency_id = f"panel-{panel}"
