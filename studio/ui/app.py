@@ -13,7 +13,7 @@ from studio.core.access import Access
 from studio.core.errors import StudioError
 from studio.core.workspace import Home
 from studio.jobs.queue import Jobs
-from studio.ui import files, gradio_script
+from studio.ui import files, gradio_scripts
 from studio.ui.api import endpoints
 from studio.ui.components import bases, damaged, history, job_bar, sample_sets
 from studio.ui.components.generation import first_is_shipped
@@ -165,5 +165,5 @@ def launch_arguments(studio: Studio, browser: bool = False) -> dict[str, Any]:
         "max_threads": SEATS + PAGE_SLOTS,
         "max_file_size": LARGEST_UPLOAD,
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [gate], "routes": [*files.routes(studio), *gradio_script.routes()]},
+        "app_kwargs": {"middleware": [gate], "routes": [*files.routes(studio), *gradio_scripts.routes()]},
     }

@@ -1,12 +1,14 @@
 """Every tab at three widths, light and dark: no horizontal scrolling, no text outside of its button, no violation that axe finds. Screenshots are
 kept."""
 
+import os
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from studio.datasets.dataset import Dataset
+from studio.jobs.queue import Jobs
 from studio.ui.tabs import dataset, generate, publish, train
 from tests.browser.conftest import missing, wait_until
 from tests.trained import finished_run
@@ -41,6 +43,20 @@ def states(app):
     return {"finished": finished, "failed": failed, "interrupted": interrupted}
 
 
+@pytest.fixture
+def training(app):
+    """A run in training, as long as the test runs."""
+    run = finished_run(app.home.workspace("local"), title="Looks training")
+    run.append({"kind": "started", "step": 200, "total": 400, "resumed": True, "time": 2000.0})
+    run.append({"kind": "step", "step": 300, "loss": 0.08, "seconds_per_step": 0.3, "time": 2030.0})
+    jobs = Jobs(app.home.database)
+    job = jobs.submit("local", "train", {"run": run.id}, key=run.job_key)
+    jobs.claim_one(job.id, os.getpid())
+    jobs.progress(job.id, 300, 400, 30.0, "Training")
+    yield run
+    jobs.finish(job.id, {})
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", SIZES)
 def test_every_tab_fits(open_page, keep, axe, states, width, theme):
@@ -61,16 +77,18 @@ def test_every_tab_fits(open_page, keep, axe, states, width, theme):
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (390, "dark")])
-def test_every_state_of_a_run_fits(open_page, keep, states, width, theme):
-    page = open_page(width, SIZES[width], theme)
+def test_every_state_of_a_run_fits(open_page, keep, axe, states, training, width, theme):
+    page = open_page(width, SIZES[width], theme, bypass_csp=True)
+    page.evaluate(axe)
     page.get_by_role("tab", name=train.TITLE, exact=True).click()
     page.get_by_role("tab", name="Watch", exact=True).click()
-    for state, run in states.items():
+    for state, run in {**states, "training": training}.items():
         page.locator(f"#run-list [data-run='{run.id}'].open").click()
         expect(page.locator("#run-title .rename")).to_have_value(run.title)
         keep(page, f"run-{state}-{width}-{theme}")
         assert page.evaluate(CUT) == [], state
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, state
+        assert page.evaluate(AXE) == [], state
 
 
 def test_the_theme_is_chosen_in_the_corner_and_kept(open_page, app):

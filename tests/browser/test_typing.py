@@ -55,3 +55,10 @@ def test_a_word_typed_after_a_suggestion_wins(page, app, dataset):
     page.locator(WORD).press_sequentially("emjxa", delay=FAST_MS)
     expect(page.locator(WORD)).to_have_value("emjxa")
     wait_until_stored(page, app, dataset, "emjxa")
+
+
+def test_an_event_is_answered_while_the_stream_of_the_last_one_ends(page):
+    page.locator("#new-dataset").click()
+    expect(page.locator("#drop-images .dropzone")).to_be_visible()
+    page.get_by_role("button", name="Suggest one").click()
+    expect(page.locator(WORD)).not_to_have_value("ohwx", timeout=10_000)

@@ -77,6 +77,7 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
             html(render("train", "head"))
             column = _build_form(studio)
         with gr.Tab("Watch", id=WATCH):
+            html(render("train", "watch_head"), elem_classes="unseen")
             with gr.Column() as workbench:
                 run = build_run(studio, tabs, job_changes, requested, open_run)
             build_compare(studio, workbench, run.listing, run.picked)
