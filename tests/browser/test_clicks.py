@@ -59,6 +59,7 @@ def test_four_clicks_with_the_sample_images(page, keep):
 def test_six_clicks_with_own_images_and_a_drop_is_one(page):
     page.locator("#make-your-own").click()
     files: list[Path] = sorted(builtin.SAMPLES["character"].glob("*.png"))
+    expect(page.locator("#drop-images .dropzone")).to_be_visible()
     drop(page, "#drop-images .dropzone", {path.name: path.read_bytes() for path in files})
     expect(page.locator(".captioned")).to_have_count(len(files))
     page.get_by_role("button", name="Write captions").click()

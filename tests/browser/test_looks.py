@@ -46,7 +46,7 @@ def states(app):
 @pytest.fixture
 def training(app):
     """A run in training, as long as the test runs."""
-    run = finished_run(app.home.workspace("local"), title="Looks training")
+    run = finished_run(app.home.workspace("local"), "training.max_train_steps=400", title="Looks training")
     run.append({"kind": "started", "step": 200, "total": 400, "resumed": True, "time": 2000.0})
     run.append({"kind": "step", "step": 300, "loss": 0.08, "seconds_per_step": 0.3, "time": 2030.0})
     jobs = Jobs(app.home.database)

@@ -48,7 +48,7 @@ def test_the_whole_path(open_page, keep, app, hub):
     # Make your own: the sample images are one click away.
     page.locator("#make-your-own").click()
     keep(page, "2-no-images-yet")
-    page.locator("[data-sample=style]").click()
+    page.locator("#samples [data-sample=style]").click()
     expect(page.locator(".captioned")).to_have_count(16)
     expect(page.locator("#trigger-word textarea, #trigger-word input")).to_have_value("ohwx")
 
