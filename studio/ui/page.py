@@ -24,6 +24,7 @@ from gradio.utils import get_function_params
 from studio.core.errors import traceback_without_messages
 from studio.core.storage import DiskFull, is_full
 from studio.ui.components.following import SIGNAL
+from studio.ui.components.html import html
 from studio.ui.hidden_paths import HiddenPaths
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Page(gr.Blocks):
         tab. It searches the page for each of them, and this one stands first.
         """
         super().__enter__()
-        self.nowhere = gr.HTML(visible=False)
+        self.nowhere = html(visible=False)
         return self
 
     def create_limiter(self) -> None:
