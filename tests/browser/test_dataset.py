@@ -14,6 +14,7 @@ from studio.datasets.dataset import Dataset
 from studio.jobs.progress import ProgressReporter
 from studio.jobs.queue import Jobs
 from tests.browser.conftest import drop
+from tests.trained import png
 
 
 @pytest.fixture
@@ -43,6 +44,10 @@ def choose(page, files) -> None:
     page.locator("#drop-images [data-images]").first.set_input_files(files)
 
 
+SAVED = re.compile("^(saved|by hand)$")
+"""What stands under a caption once it is stored: the second, when the grid was rendered again since."""
+
+
 def test_images_are_added_edited_and_still_there_after_a_reload(open_page, keep, app, files):
     page = open_page()
     page.get_by_role("tab", name="Images & captions").click()
@@ -68,11 +73,11 @@ def test_images_are_added_edited_and_still_there_after_a_reload(open_page, keep,
     page.get_by_role("tab", name="Images & captions").click()
 
     page.locator(".captioned textarea").first.fill("sks, tiny, on white <b>paper</b>")
-    expect(page.locator(".captioned .status").first).to_have_text("saved")
+    expect(page.locator(".captioned .status").first).to_have_text(SAVED)
     page.get_by_role("button", name="Undo the caption of first.png").click()
     expect(page.locator(".captioned textarea").first).to_have_value("sks on a white background")
     page.locator(".captioned textarea").first.fill("sks, tiny, on white <b>paper</b>")
-    expect(page.locator(".captioned .status").first).to_have_text("saved")
+    expect(page.locator(".captioned .status").first).to_have_text(SAVED)
     expect(page.get_by_label("Class noun")).to_be_visible()
     page.locator(".captioned .x").last.click()
     expect(page.locator(".captioned")).to_have_count(1)
@@ -104,6 +109,23 @@ def test_images_dropped_anywhere_on_the_page_are_added(open_page, app):
     drop(page, "#captions", {path.name: path.read_bytes() for path in sorted(builtin.SAMPLES["character"].glob("*.png"))[:2]})
     expect(page.locator(".captioned")).to_have_count(2)
     assert len(dataset.images) == 2
+
+
+def test_a_file_that_does_not_arrive_is_named_and_all_are_sent_again(open_page, app):
+    dataset = Dataset.create(app.home.workspace("local"), "Sent twice", "style", real_person=False, consent="")
+    page = open_page()
+    page.get_by_role("tab", name="Images & captions").click()
+    expect(page.locator("#captions")).to_contain_text("No images yet")
+    page.route(re.compile("/upload"), lambda route: route.abort() if b"second.png" in route.request.post_data_buffer else route.continue_())
+    drop(page, "#captions", {f"{name}.png": png(shade, size=64) for shade, name in ((30, "first"), (60, "second"), (90, "third"), (120, "fourth"))})
+    sending = page.locator("#add-images .sending")
+    expect(sending).to_contain_text("Not uploaded: “second.png” did not arrive.")
+    page.wait_for_timeout(500)
+    expect(sending).to_contain_text("Not uploaded: “second.png” did not arrive.")
+    page.unroute(re.compile("/upload"))
+    sending.locator(".again").click()
+    expect(page.locator(".captioned")).to_have_count(4)
+    assert len(dataset.images) == 4
 
 
 def half(size: int) -> bytes:
@@ -240,7 +262,7 @@ def test_a_caption_typed_while_the_studio_is_away_is_sent_after_a_reload_and_nev
     cards.nth(0).locator("textarea").press_sequentially("typed while away, ", delay=30)
     cards.nth(1).locator("textarea").fill("also typed while away")
     for card in (cards.nth(0), cards.nth(1)):
-        expect(card.locator(".status")).to_have_text(re.compile("Not saved: the studio does not answer. Your text is kept in this browser"))
+        expect(card.locator(".status")).to_have_text(re.compile("Not saved: the studio is not answering. Your text is kept in this browser"))
     mine = cards.nth(0).locator("textarea").input_value()
     dataset.set_caption(dataset.images[1].id, "newer, from elsewhere")
     keep(page, "dataset-away")

@@ -13,6 +13,10 @@ DRAFTS = "() => Object.fromEntries(Object.entries(localStorage).map(([name, draf
 SETTLED = "() => Number(document.querySelector('#place i')?.dataset.answers) > 0 || !!document.querySelector('#place i')?.dataset.dataset"
 
 
+WORD_TIMEOUT_MS = 5000
+"""As in forms.js."""
+
+
 @pytest.fixture(scope="module")
 def app(new_app):
     """A studio of its own, because it is killed."""
@@ -54,7 +58,7 @@ def test_a_restart_in_the_middle_of_a_word_keeps_prompt_form_tab_and_trigger_wor
     app.kill()
     word.press_sequentially("jx", delay=30)
     banner = page.locator("#banners")
-    expect(banner).to_contain_text("The studio is not answering. What you type is kept in this browser and sent when it is back.")
+    expect(banner).to_contain_text("The studio is not answering. What you type is kept in this browser and restored when it is back.")
     expect(page.locator(".toast-body:visible")).to_have_count(0)
     action = page.locator("#suggest-word, #write-captions").first
     expect(action).to_be_disabled()
@@ -93,6 +97,24 @@ def test_a_word_that_was_changed_elsewhere_is_shown_beside_the_draft(open_page, 
     assert dataset_of(app).trigger_word == dataset.trigger_word
     page.get_by_role("button", name=f"Keep “{dataset.trigger_word}”").click()
     assert draft(page, key) is None
+
+
+def test_a_draft_of_a_word_is_not_typed_into_another_dataset(open_page, app):
+    first = dataset_of(app)
+    page = open_page()
+    opened(page)
+    name = page.evaluate("document.querySelector('script[data-drafts]').dataset.drafts")
+    kept = json.dumps({"value": "mine", "base": [first.trigger_word], "at": time.time() * 1000})
+    page.evaluate("([name, draft]) => localStorage.setItem(name, draft)", [f"studio-draft:{name}:trigger:{first.id}", kept])
+    second = Dataset.from_samples(app.home.workspace("local"), "style")
+    page.goto(f"{app.url}?dataset={first.id}&tab=train")
+    page.locator("#dataset-cards [data-value]", has_text=second.title).click()
+    page.wait_for_timeout(WORD_TIMEOUT_MS)
+    open_tab(page, "Images & captions")
+    page.wait_for_timeout(1500)
+    expect(page.locator("#trigger-word :is(input, textarea)")).to_have_value("ohwx")
+    assert Dataset.open(app.home.workspace("local"), second.id).trigger_word == "ohwx"
+    app.home.workspace("local").erase(app.home.workspace("local").remove(second.path))
 
 
 def test_drafts_expire_stay_small_and_never_hold_a_token(open_page, app):

@@ -36,6 +36,10 @@ document.addEventListener("change", ({ target }) => {
   if (!target.matches("#about input")) return;
   theme = target.value;
   store(theme);
+  // Else the address would win at the next reload.
+  const address = new URL(location.href);
+  address.searchParams.delete("__theme");
+  history.replaceState(history.state, "", address);
   apply();
 });
 

@@ -5,6 +5,7 @@
 
 import { hideBanner, showBanner } from "./banner.js";
 import { formDrafts, imageChanged, keepForms, lastDataset, placeChanged, watchForms } from "./forms.js";
+import { pickedImage } from "./lightbox.js";
 import { onAttach, panelOf } from "./panels.js";
 import { place, shownImage, shownTab, watching } from "./place.js";
 
@@ -24,7 +25,10 @@ function named() {
 let sent = 0;
 /* The number of the event that the page waits for, 0 before the first: until its answer is shown the address stays as it is. Else null. */
 let waiting = 0;
-let picked = false;
+/* Whether the page was opened: from then on the address follows it and drafts are kept. */
+let begun = false;
+/* The id of the image that the user chose from the history, until it is shown. */
+let picked = "";
 let before = {};
 let image = "";
 
@@ -63,7 +67,7 @@ function ask(event, data) {
   setTimeout(() => {
     delete document.documentElement.dataset.opening;
     // An answer that never comes must not stop the address from following; the first one decides what it is.
-    if (number > 1 && waiting === number) waiting = null;
+    if (begun && waiting === number) waiting = null;
   }, LONGEST_OPENING_MS);
 }
 
@@ -85,7 +89,8 @@ function settleOnce(number, tab, until) {
 
 function settle(number) {
   if (waiting !== number) return;
-  const first = number === 1;
+  const first = !begun;
+  begun = true;
   waiting = null;
   delete document.documentElement.dataset.opening;
   if (first) {
@@ -104,13 +109,17 @@ onAttach("#place", (element) => {
 
 window.addEventListener("popstate", () => {
   hideBanner("address");
+  if (!document.querySelector("#place i")) return;
   const { dataset, run } = place();
   ask("moved", { dataset, run, image: shownImage() });
   document.querySelector(`[role=tab][data-tab-id="${named().tab ?? "generate"}"]`)?.click();
 });
 
 document.addEventListener("click", ({ target }) => {
-  if (target.closest("[data-lightbox=pick]")) picked = true;
+  if (!target.closest("[data-lightbox=pick]")) return;
+  picked = pickedImage();
+  // It may be the one that is shown.
+  if (picked === shownImage() && waiting === null) imageChanged(true);
 });
 
 function watchImage() {
@@ -120,9 +129,10 @@ function watchImage() {
   new MutationObserver(() => {
     if (shownImage() === image) return;
     image = shownImage();
-    if (waiting === null) imageChanged(picked);
-    follow(!picked);
-    picked = false;
+    const chosen = Boolean(image) && image === picked;
+    picked = "";
+    if (waiting === null) imageChanged(chosen);
+    follow(!chosen);
   }).observe(shown, { childList: true, subtree: true, attributes: true, attributeFilter: ["src"] });
 }
 
@@ -153,7 +163,10 @@ function scrollBack() {
   }
   if (!Array.isArray(kept) || kept[0] !== location.search) return;
   const until = performance.now() + SCROLL_TIMEOUT_MS;
+  let moved = false;
+  for (const event of ["wheel", "touchstart", "keydown"]) addEventListener(event, () => (moved = true), { once: true, passive: true });
   const step = () => {
+    if (moved) return;
     window.scrollTo({ top: kept[1], behavior: "instant" });
     if (Math.abs(window.scrollY - kept[1]) > 2 && performance.now() < until) requestAnimationFrame(step);
   };

@@ -13,11 +13,13 @@ const TIMEOUT_MS = 8000;
 const NOT_THERE = new Set([502, 503, 504]);
 
 const AWAY = "The studio is not answering.";
-const KEPT = `${AWAY} What you type is kept in this browser and sent when it is back.`;
+const KEPT = `${AWAY} What you type is kept in this browser and restored when it is back.`;
 const NOT_KEPT = `${AWAY} This browser keeps no drafts: copy what you typed before the page reloads.`;
 const DISABLED = "The studio is not answering; this works again when it is back.";
 
-const ACTIONS = "button:not([role=tab], .label-wrap, .overflow-menu button, #banners button, [data-local]), input[data-change], input[type=file], a[download]";
+/* Buttons that work without the studio. */
+const LOCAL = "[role=tab], .label-wrap, .overflow-menu button, #banners button, [data-large], [data-copy], .show-mask, .lightbox .icon, [data-lightbox=compare]";
+const ACTIONS = `button:not(${LOCAL}), input[data-change], input[type=file], a[download]`;
 
 const original = window.fetch.bind(window);
 const page = document.documentElement;
@@ -30,7 +32,10 @@ const disabled = new Map();
 async function answer() {
   try {
     const response = await original(ALIVE, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-    return NOT_THERE.has(response.status) ? null : await response.text();
+    // A login page is an answer too: the session ended.
+    if (response.status === 401) return "";
+    const name = response.ok ? await response.text() : "";
+    return /^[0-9a-f]{16}$/.test(name) ? name : null;
   } catch {
     return null;
   }

@@ -14,9 +14,9 @@ const COUNT_DELAY_MS = 1000;
 const POLL_MS = 2000;
 const ASK_AGAIN_MS = 10_000;
 const BOX = Math.random().toString(36).slice(2);
-const AWAY = "Not saved: the studio does not answer. ";
-const KEPT = "Your text is kept in this browser and sent when it does.";
-const OPEN = "Keep this page open; your text is sent when it does.";
+const AWAY = "Not saved: the studio is not answering. ";
+const KEPT = "Your text is kept in this browser and sent when the studio is back.";
+const OPEN = "Keep this page open; your text is sent when the studio is back.";
 
 /** Image -> {dataset, id, text, base, timer, conflict, failed}: text that is not saved. */
 const edits = new Map();
@@ -123,13 +123,15 @@ async function undo(card) {
   const shown = field(card).value;
   try {
     const answer = await panelOf(card).server.undo_caption({ ...card.dataset, base: shown });
+    // Meanwhile the card may show another image.
+    if (keyOf(card.dataset) !== key) return;
     if (answer.error) return setStatus(card, answer.error);
     setStatus(card, answer.changed ? "changed elsewhere: this is the newest" : plain(answer.text) === plain(shown) ? "no earlier caption" : "previous caption");
     setText(card, answer.text);
     follow(card, answer);
     count(card);
   } catch {
-    setStatus(card, "the studio does not answer");
+    setStatus(card, "the studio is not answering");
   }
 }
 
@@ -148,6 +150,7 @@ async function useTheirs(card, edit) {
     const answer = await panelOf(card).server.pass_over_caption({ dataset, id, text });
     if (answer.error) return setStatus(card, answer.error);
     forget(edit);
+    if (keyOf(card.dataset) !== keyOf(edit)) return;
     typed.delete(card);
     setText(card, answer.text);
     paint(card);
@@ -155,7 +158,7 @@ async function useTheirs(card, edit) {
     follow(card, answer);
     count(card);
   } catch {
-    setStatus(card, "the studio does not answer");
+    setStatus(card, "the studio is not answering");
   }
 }
 

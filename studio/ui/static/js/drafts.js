@@ -74,7 +74,7 @@ export const drafts = {
     } else {
       // An older draft of the same text would come back in place of the newest.
       drafts.drop(key);
-      showBanner("drafts", FULL);
+      showBanner("drafts", FULL, [["Close", () => {}]]);
     }
     return fits;
   },
@@ -86,6 +86,7 @@ export const drafts = {
 
   drop(key) {
     storage?.removeItem(PREFIX + key);
+    hideBanner("drafts");
   },
 
   /** [[key, {value, base, at}], ...] of the drafts whose key begins with `prefix`, the oldest first. */

@@ -6,6 +6,7 @@
 import { onAttach, panelOf } from "./panels.js";
 
 const AT_ONCE = 3;
+const AGAIN_MS = 500;
 const RESTORE = { visible: "#base-image", upload: "#restore" };
 /* The zone of a new dataset is on top while it is shown. */
 const IMAGE_ZONES = ["#drop-images", "#add-images"];
@@ -75,7 +76,12 @@ function show(zone, text, share, retry) {
 
 /** Upload the files and hand them to the panel's `import_images`, with the dataset that was open when they were chosen. */
 async function send(zone, files, name) {
-  if (!files.length || busy.has(zone)) return;
+  if (!files.length) return;
+  if (busy.has(zone)) {
+    // After the upload that runs now.
+    setTimeout(() => send(zone, files, name), AGAIN_MS);
+    return;
+  }
   busy.add(zone);
   const { upload, trigger } = panelOf(zone.querySelector(".sending"));
   const dataset = zone.querySelector("[data-dataset]")?.dataset.dataset ?? "";
@@ -83,10 +89,17 @@ async function send(zone, files, name) {
   const paths = Array(files.length);
   let next = 0;
   let done = 0;
+  let failed = null;
   const travel = async () => {
-    if (next >= files.length) return null;
+    if (next >= files.length || failed) return null;
     const index = next++;
-    paths[index] = (await upload(files[index])).path;
+    try {
+      paths[index] = (await upload(files[index])).path;
+    } catch (error) {
+      failed ??= files[index];
+      throw error;
+    }
+    if (failed) return null;
     show(zone, `Uploading ${count}: ${++done} of ${files.length}`, done / files.length);
     return travel();
   };
@@ -96,7 +109,8 @@ async function send(zone, files, name) {
     show(zone, `Reading ${count}`, 1);
     trigger("import_images", { paths, name, dataset });
   } catch {
-    show(zone, "Not uploaded: the studio did not answer.", done / files.length, () => send(zone, files, name));
+    const text = failed ? `Not uploaded: “${failed.name}” did not arrive.` : "Not uploaded.";
+    show(zone, text, done / files.length, () => send(zone, files, name));
   } finally {
     busy.delete(zone);
   }
@@ -126,8 +140,13 @@ document.addEventListener("drop", async (event) => {
   if (!target) return;
   event.preventDefault();
   if (target === RESTORE) return restore([...event.dataTransfer.files]);
-  const { files, name } = await dropped(event.dataTransfer);
-  send(target.zone, files, name);
+  try {
+    const { files, name } = await dropped(event.dataTransfer);
+    if (files.length) send(target.zone, files, name);
+    else if (!busy.has(target.zone)) show(target.zone, "There is no file in this folder.", 0);
+  } catch {
+    show(target.zone, "The dropped files cannot be read.", 0);
+  }
 });
 
 document.addEventListener("change", ({ target }) => {

@@ -217,14 +217,18 @@ document.addEventListener(
   true,
 );
 
+let publishing = null;
+
 document.addEventListener("click", ({ target }) => {
   const message = target.closest("#publish") && document.querySelector("#publish-message");
   if (!message) return;
+  publishing?.disconnect();
   const observer = new MutationObserver(() => {
     if (!message.querySelector(".published")) return;
     observer.disconnect();
     drop("publish");
   });
+  publishing = observer;
   observer.observe(message, { childList: true, subtree: true });
 });
 
@@ -245,11 +249,14 @@ async function dropSavedWord(dataset) {
   if (draft && (await savedWord(dataset)) === draft.value) drafts.drop(wordKey(dataset));
 }
 
-/* Once the field shows the saved word: filled before, it would be filled again. */
-function typeWord(text, saved, until = performance.now() + WORD_TIMEOUT_MS) {
+/* Once the field shows the saved word: filled before, it would be filled again. Given up where the user opened another dataset or typed meanwhile,
+   and some seconds after the field is there with another word. */
+function typeWord(dataset, text, saved, until = null) {
+  if (word.dataset !== dataset || drafts.get(wordKey(dataset))?.value !== text) return;
   const field = document.querySelector("#trigger-word :is(input, textarea)");
-  if (field?.value !== saved && (!field || performance.now() < until)) {
-    setTimeout(() => typeWord(text, saved, until), READ_AGAIN_MS[1]);
+  if (field?.value !== saved) {
+    const end = field ? (until ?? performance.now() + WORD_TIMEOUT_MS) : null;
+    if (end === null || performance.now() < end) setTimeout(() => typeWord(dataset, text, saved, end), READ_AGAIN_MS[1]);
     return;
   }
   field.value = text;
@@ -258,16 +265,17 @@ function typeWord(text, saved, until = performance.now() + WORD_TIMEOUT_MS) {
 
 async function restoreWord(dataset) {
   word.dataset = dataset;
+  hideBanner("trigger");
   const draft = dataset && drafts.get(wordKey(dataset));
   if (!draft) return;
   const saved = await savedWord(dataset);
   if (saved === undefined || word.dataset !== dataset) return;
   if (saved === draft.value) return drafts.drop(wordKey(dataset));
   // Also what was saved while the draft was typed.
-  if (draft.base.includes(saved)) return typeWord(draft.value, saved);
+  if (draft.base.includes(saved)) return typeWord(dataset, draft.value, saved);
   showBanner("trigger", `The trigger word was changed elsewhere: “${saved}” is saved, “${draft.value}” was typed here.`, [
     [`Keep “${saved}”`, () => drafts.drop(wordKey(dataset))],
-    [`Use “${draft.value}”`, () => typeWord(draft.value, saved)],
+    [`Use “${draft.value}”`, () => typeWord(dataset, draft.value, saved)],
   ]);
 }
 

@@ -1,6 +1,5 @@
 /* Any image, large: a button with data-large (its address) opens it in a dialog, with its recipe beside it.
 
-   data-caption    a text, by default that of its image
    data-before     the address of another image; a slider moves the border between both. data-titles="before|after" are their names
    data-pair       the same, with the image at the same place in the element that this selects
    data-compare    the slider is shown at once
@@ -18,13 +17,19 @@ const ACTIONS = "#history";
 const dialog = () => document.querySelector("dialog.lightbox");
 const part = (selector) => dialog().querySelector(selector);
 
+/* The shown button, and its data when it was opened: Gradio fills the same elements with other images when a list changes. */
 let opener = null;
+let shownData = {};
 let recipe = null;
 let comparing = false;
+
+/** The id of the image that the dialog shows, if it is one of the history. */
+export const pickedImage = () => shownData.image ?? "";
 
 const visible = (element) => element.getClientRects().length > 0;
 const imagesIn = (element) => [...(element?.querySelectorAll("[data-large]") ?? [])].filter(visible);
 const gallery = () => imagesIn(opener.closest("[data-gallery], .stage") ?? opener.parentElement);
+const placeIn = (images) => images.findIndex((each) => each.dataset.large === shownData.large);
 
 function beforeOf(button) {
   const { before, pair } = button.dataset;
@@ -55,8 +60,8 @@ function split(percent) {
 }
 
 function showPair() {
-  const before = beforeOf(opener);
-  const [left, right] = (opener.dataset.titles ?? "before|after").split("|");
+  const { before } = shownData;
+  const [left, right] = (shownData.titles ?? "before|after").split("|");
   const shown = Boolean(before) && comparing;
   for (const selector of [".before", "input", ".border", ".corner.left", ".corner.right"]) part(selector).hidden = !shown;
   if (shown) part(".before").src = before;
@@ -64,7 +69,7 @@ function showPair() {
   part(".corner.right").textContent = right;
   const toggle = part("[data-lightbox=compare]");
   toggle.hidden = !before;
-  toggle.textContent = `Compare with ${left.toLowerCase()}`;
+  toggle.textContent = `Compare with: ${left.toLowerCase()}`;
   toggle.setAttribute("aria-pressed", shown);
 }
 
@@ -79,7 +84,7 @@ function showFacts(pairs) {
 }
 
 function showActions() {
-  const { image, large } = opener.dataset;
+  const { image, large } = shownData;
   for (const action of ["pick", "remove_image"]) part(`[data-lightbox=${action}]`).hidden = !image;
   part("[data-lightbox=use_prompt]").hidden = !recipe?.prompt;
   part("[data-lightbox=add_to_dataset]").hidden = !recipe;
@@ -88,9 +93,10 @@ function showActions() {
 
 async function show(button) {
   opener = button;
+  shownData = { ...button.dataset, before: beforeOf(button) };
   recipe = null;
-  const { large } = button.dataset;
-  const caption = button.closest(".captioned")?.querySelector("textarea").value || button.dataset.caption;
+  const { large } = shownData;
+  const caption = button.closest(".captioned")?.querySelector("textarea").value;
   const shown = part(".shown");
   shown.src = large;
   shown.alt = button.querySelector("img")?.alt || caption || "";
@@ -103,7 +109,7 @@ async function show(button) {
   showActions();
   split(part("input").value);
   const found = await recipeOf(large);
-  if (opener !== button) return;
+  if (shownData.large !== large) return;
   recipe = found;
   if (recipe?.prompt) part(".lightbox-caption").textContent = recipe.prompt;
   const size = shown.naturalWidth ? [["Size", `${shown.naturalWidth} x ${shown.naturalHeight}`]] : [];
@@ -121,13 +127,13 @@ function open(button) {
 
 function move(by) {
   const images = gallery();
-  const at = images.indexOf(opener);
+  const at = Math.max(0, placeIn(images));
   if (images.length > 1) show(images[(at + by + images.length) % images.length]);
 }
 
 /** Handlers of the history act on the image; the page shows what they did, so the dialog is closed. */
 function act(action) {
-  const { image, large } = opener.dataset;
+  const { image, large } = shownData;
   panelIn(ACTIONS)?.trigger(action, { id: image, prompt: recipe?.prompt ?? "", address: large });
   dialog().close();
 }
@@ -152,12 +158,15 @@ document.addEventListener("click", ({ target }) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (!dialog()?.open || event.target.matches("input")) return;
+  // With a modifier they are the browser's Back and Forward.
+  if (!dialog()?.open || event.target.matches("input") || event.altKey || event.ctrlKey || event.metaKey) return;
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (!by) return;
   event.preventDefault();
   move(by);
 });
+
+window.addEventListener("popstate", () => dialog()?.close());
 
 document.addEventListener("input", ({ target }) => {
   if (target.closest(".lightbox-frame")) split(target.value);
