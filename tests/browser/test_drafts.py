@@ -108,7 +108,7 @@ def test_a_draft_of_a_word_is_not_typed_into_another_dataset(open_page, app):
     page.evaluate("([name, draft]) => localStorage.setItem(name, draft)", [f"studio-draft:{name}:trigger:{first.id}", kept])
     second = Dataset.from_samples(app.home.workspace("local"), "style")
     page.goto(f"{app.url}?dataset={first.id}&tab=train")
-    page.locator("#dataset-cards [data-value]", has_text=second.title).click()
+    page.locator("#dataset-cards label", has_text=second.title).click()
     page.wait_for_timeout(WORD_TIMEOUT_MS)
     open_tab(page, "Images & captions")
     page.wait_for_timeout(1500)
