@@ -18,7 +18,7 @@ def _prompt(path: Path) -> str:
     """The prompt of a generated image."""
     try:
         return read_recipe(path.read_bytes()).prompt or UNTITLED
-    except StudioError:
+    except (StudioError, OSError):
         return UNTITLED
 
 
@@ -41,5 +41,5 @@ def _title(item: Trashed, kind: str) -> str:
     """Something that was set aside because it is damaged is known by the name of its folder."""
     try:
         return TITLES[kind](item.content)
-    except StudioError:
+    except (StudioError, OSError):
         return f"{readable_name(item.original)} (damaged)"
