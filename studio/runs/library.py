@@ -146,7 +146,7 @@ def _file_adapter(path: Path) -> AdapterInfo:
     with contextlib.suppress(damage.Damaged):
         # Without it the LoRA works under the name of its file; damage.py names the file that cannot be read.
         metadata = damage.read_object(metadata_file, METADATA)
-    origin = metadata.get("source", {})
+    origin = metadata.get("source") or {}
     return _adapter_info(f"file:{path.stem}", metadata.get("title", path.stem), "hub" if "hub" in origin else "file", path, metadata, origin)
 
 
