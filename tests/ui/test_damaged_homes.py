@@ -172,6 +172,28 @@ def test_only_a_damaged_thing_can_be_set_aside(workspace):
             damage.set_aside(workspace, name)
 
 
+def test_a_file_is_read_again_only_when_it_has_changed(home, workspace, monkeypatch):
+    read = []
+    for name in ("read_recipe", "read_header"):
+        real = getattr(damage, name)
+        monkeypatch.setattr(damage, name, lambda argument, real=real, name=name: (read.append(name), real(argument))[1])
+    write_tiny_adapter(workspace.adapter_path("mine"), {})
+    workspace.image_path("boat").write_bytes(add_recipe(png(1), Recipe(prompt="a boat")))
+    assert not damage.find(workspace) and {*read} == {"read_recipe", "read_header"}
+    read.clear()
+    assert not damage.find(workspace) and not read
+    for path in (workspace.adapter_path("mine"), workspace.image_path("boat")):
+        path.write_bytes(b"cut")
+    assert sorted(thing.title for thing in damage.find(workspace)) == ["boat", "mine"] and sorted(read) == ["read_header", "read_recipe"]
+
+
+def test_a_removed_item_without_its_origin_is_named_with_the_place_of_its_files(workspace):
+    trashed = workspace.remove(Dataset.create(workspace, "Chalk").path)
+    (workspace.trash / trashed / "origin.json").write_bytes(b"")
+    (thing,) = damage.find(workspace)
+    assert thing.reason.endswith("It cannot be restored from here; its files are in its folder “content”.")
+
+
 def test_a_folder_is_opened_on_this_computer_only(home, monkeypatch):
     (Dataset.all(home.workspace("local"))[0].path / "dataset.json").write_bytes(b"")
     opened = []
