@@ -97,7 +97,11 @@ def _trash(workspace: Workspace) -> Iterator[DamagedThing]:
                 damage.read_object(folder / "origin.json", ORIGIN)
             except damage.Damaged as error:
                 yield DamagedThing(
-                    "removed item", folder.name, folder, f"{error} It cannot be restored from here; its files are in its folder “content”.", movable=False
+                    "removed item",
+                    folder.name,
+                    folder,
+                    f"{error} It cannot be restored from here; its files are in its folder “content”.",
+                    movable=False,
                 )
 
 

@@ -166,6 +166,28 @@ def test_a_damaged_dataset_is_set_aside_and_can_be_restored(home, workspace):
     assert (workspace.restore(trashed) / "pictures.json").read_text() == "["
 
 
+def test_a_lora_and_its_description_are_set_aside_listed_and_restored(home, workspace):
+    run = finished_run(workspace, title="Ink", steps=(100,))
+    mine = workspace.adapter_path("mine")
+    files = {"Ink, step 100 (damaged)": run.adapter_at(100), "mine (damaged)": mine, "description of mine (damaged)": mine.with_suffix(".json")}
+    for file in files.values():
+        file.write_bytes(b"cut")
+    app, studio = ui.build_app(home, Access())
+    handler, shown = {}, {}
+    for each in app.fns.values():
+        if each.fn and each.fn.__name__ in ("set_aside", "restore_lora"):
+            handler[each.fn.__name__], shown[each.fn.__name__] = each.fn, [block.elem_id for block in each.outputs]
+    # The file itself last: what remains beside no LoRA is no description.
+    for title in ("description of mine (damaged)", "mine (damaged)", "Ink, step 100 (damaged)"):
+        place = files[title].relative_to(workspace.root).as_posix()
+        answer = dict(zip(shown["set_aside"], handler["set_aside"](Request(), EventData(None, {"place": place})), strict=True))
+        assert f"<span>{title}</span>" in answer["removed-adapters"] and place not in answer["damaged"] and not files[title].exists()
+    assert {"removed-runs", "removed-datasets", "removed-presets", "removed-images"} < {*answer}
+    for item, title in trash.list_removed(workspace, "adapters"):
+        answer = dict(zip(shown["restore_lora"], handler["restore_lora"](Request(), EventData(None, {"id": item.id})), strict=True))
+        assert f"<span>{title}</span>" not in answer["removed-adapters"] and files[title].read_bytes() == b"cut"
+
+
 def test_only_a_damaged_thing_can_be_set_aside(workspace):
     for name in (f"datasets/{Dataset.all(workspace)[0].id}", "../../studio.db", "datasets"):
         with pytest.raises(StudioError, match="no longer damaged"):
