@@ -170,7 +170,7 @@ def doctor() -> None:
 
 @app.command()
 def restore(removed: Annotated[str, typer.Argument(help="Id of the removed item; see `show removed`.")], home: HomeOption = None) -> None:
-    """Restore a removed dataset, run or preset."""
+    """Restore a removed dataset, run, LoRA, preset or image."""
     _, workspace, _ = open_home(home)
     console.print(workspace.restore(removed).name)
 

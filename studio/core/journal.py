@@ -18,21 +18,29 @@ log = logging.getLogger(__name__)
 def read(path: Path, shape: Shape) -> list[dict]:
     """All changes of this shape, oldest first; none if there is no file. Damaged if it has lines, but not one change.
 
-    Other lines are skipped: a power loss during a write leaves an incomplete one.
+    Other lines are skipped: a power loss during a write leaves an incomplete one. If that write was the first, the incomplete line is all there
+    is, and the file has no changes: a line that begins like a change, is not whole and has no newline. Garbage that happens to look like that is
+    taken for it, and nothing in it could be read anyway; any other file without a change is damaged.
     """
     try:
-        lines = [line for line in path.read_bytes().splitlines() if line.strip()]
+        data = path.read_bytes()
     except FileNotFoundError:
         return []
     except OSError as error:
         raise Damaged(path, f"cannot be read ({error.strerror})") from None
+    lines = [line for line in data.splitlines() if line.strip()]
     changes = [change for change in map(_parse, lines) if isinstance(change, dict) and not problem_of(change, shape)]
     if skipped := len(lines) - len(changes):
         # Without the folder: its name comes from a title.
         log.warning("%s: %d of %d lines cannot be read and were skipped", path.name, skipped, len(lines))
-    if lines and not changes:
+    if lines and not changes and not (len(lines) == 1 and _is_cut(data)):
         raise Damaged(path, f"has {'a line' if len(lines) == 1 else f'{len(lines)} lines'}, and none of them can be read")
     return changes
+
+
+def _is_cut(data: bytes) -> bool:
+    """Whether the only line of a file is the beginning of one."""
+    return data.strip().startswith(b"{") and not data.endswith((b"\n", b"\r")) and _parse(data) is None
 
 
 def _parse(line: bytes) -> object:

@@ -12,7 +12,7 @@ from studio.datasets.importing.images import clean_text
 KEPT_SOURCES = ("hand", "file")
 """Sources of captions that a captioner never overwrites: typed by the user or imported from a file."""
 PAUSE_SECONDS = 60
-"""Edits of one text box with shorter pauses between them are undone as one change, although each was saved."""
+"""Edits of a caption on one page with shorter pauses between them are undone as one change, although each was saved."""
 
 Caption = tuple[str, str]
 """Text and source: hand, file (a .txt beside the image), sample, a captioner's name, or "" for none."""
@@ -34,7 +34,8 @@ class Edit:
     """Where a typed text comes from."""
 
     box: str = ""
-    """Id of the text box. Typing in one box is undone as one change, and a box is never in conflict with itself."""
+    """Id of the open page, the same for all of its text boxes; an image has one box on a page. Typing on a caption from one page is undone as one
+    change, and a page is never in conflict with itself."""
     base: str | None = None
     """The caption that the edit began from: a caption that was changed to another text elsewhere is not overwritten. None: do not check."""
 
@@ -46,6 +47,7 @@ class Version:
     text: str = ""
     source: str = ""
     box: str = ""
+    """Id of the page that it was typed on; empty for one that was not typed, or by an older studio."""
     batch: str = ""
     """Id of the change of many captions that wrote it."""
 

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import logging
 import math
-import signal
 from pathlib import Path
 
 from studio import families
@@ -196,7 +195,8 @@ class TrainingChild:
     @property
     def _ran_out_of_ram(self) -> bool:
         """Whether Linux ended the process for lack of RAM: SIGKILL, and its count of such ends has grown since the process started."""
-        return self.status in (-signal.SIGKILL, None) and platform.oom_kills() > self.oom_kills
+        # The number, because Windows, where such ends are not counted, has no signal.SIGKILL.
+        return self.status in (-9, None) and platform.oom_kills() > self.oom_kills
 
     def _fail(self, message: str, retries: list[dict] | None = None) -> None:
         """Write the "failed" event that the process could not write, and fail its job."""

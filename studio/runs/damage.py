@@ -1,6 +1,7 @@
 """Things of a workspace that cannot be read because a file of theirs was cut, garbled or replaced. Each costs itself alone: lists show the rest."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,13 +61,13 @@ def _runs(workspace: Workspace) -> Iterator[DamagedThing]:
             yield DamagedThing("run", _title(run), run.path, run.damage)
             continue
         for step, file in run.adapters():
-            if reason := _problem(file):
+            if reason := _problem(file, _adapter_problem):
                 yield DamagedThing("LoRA", f"{run.title}, step {step:,}", file, reason)
 
 
 def _adapters(workspace: Workspace) -> Iterator[DamagedThing]:
     for file in sorted(workspace.adapters.glob("*.safetensors")):
-        if reason := _problem(file):
+        if reason := _problem(file, _adapter_problem):
             yield DamagedThing("LoRA", readable_name(file), file, reason)
         details = file.with_suffix(".json")
         if details.exists():
@@ -84,8 +85,8 @@ def _presets(workspace: Workspace) -> Iterator[DamagedThing]:
 
 def _images(workspace: Workspace) -> Iterator[DamagedThing]:
     newest = sorted(((path.stat().st_mtime_ns, path) for path in workspace.images.glob("*.png")), reverse=True)[:NEWEST_IMAGES]
-    for modified, path in newest:
-        if reason := _image_problem(path, modified):
+    for _, path in newest:
+        if reason := _problem(path, _image_problem):
             yield DamagedThing("image", readable_name(path), path, reason)
 
 
@@ -96,7 +97,11 @@ def _trash(workspace: Workspace) -> Iterator[DamagedThing]:
                 damage.read_object(folder / "origin.json", ORIGIN)
             except damage.Damaged as error:
                 yield DamagedThing(
-                    "removed item", folder.name, folder, f"{error} It cannot be restored from here; its files are in content.", movable=False
+                    "removed item",
+                    folder.name,
+                    folder,
+                    f"{error} It cannot be restored from here; its files are in its folder “content”.",
+                    movable=False,
                 )
 
 
@@ -107,21 +112,28 @@ def _title(thing: Dataset | Run) -> str:
         return readable_name(thing.path)
 
 
-def _problem(file: Path) -> str:
+def _problem(file: Path, find_problem: Callable[[Path, tuple], str]) -> str:
+    """An OSError is not kept: a file that may not be read can become readable without a change of its time or size."""
     try:
-        fingerprint(read_header(file))
+        return find_problem(file, damage.stamps(file))
     except OSError as error:
         return f"{file.name} cannot be read ({error.strerror})."
+
+
+@functools.lru_cache(maxsize=1024)
+def _adapter_problem(file: Path, stamps: tuple) -> str:
+    """Kept until the file changes, like that of an image: every load of the page asks for all of them."""
+    try:
+        fingerprint(read_header(file))
     except StudioError as error:
         return str(error)
     return ""
 
 
-def _image_problem(path: Path, modified_ns: int) -> str:
+@functools.lru_cache(maxsize=4096)
+def _image_problem(path: Path, stamps: tuple) -> str:
     try:
         read_recipe(path.read_bytes())
-    except OSError as error:
-        return f"{path.name} cannot be read ({error.strerror})."
     except StudioError as error:
         return f"{path.name}: {error}"
     return ""

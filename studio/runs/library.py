@@ -61,8 +61,9 @@ def list_adapters(workspace: Workspace) -> list[AdapterInfo]:
     for make in makers + [functools.partial(_file_adapter, path) for path in workspace.adapters.glob("*.safetensors")]:
         try:
             adapters.append(make())
-        except StudioError as error:
-            log.warning("LoRA skipped in the list: %s", error)
+        except (StudioError, OSError) as error:
+            # The system's reason alone: its message has the path.
+            log.warning("LoRA skipped in the list: %s", error.strerror if isinstance(error, OSError) else error)
     adapters.sort(key=lambda adapter: adapter.created, reverse=True)
     return adapters + starters()
 
@@ -145,7 +146,7 @@ def _file_adapter(path: Path) -> AdapterInfo:
     with contextlib.suppress(damage.Damaged):
         # Without it the LoRA works under the name of its file; damage.py names the file that cannot be read.
         metadata = damage.read_object(metadata_file, METADATA)
-    origin = metadata.get("source", {})
+    origin = metadata.get("source") or {}
     return _adapter_info(f"file:{path.stem}", metadata.get("title", path.stem), "hub" if "hub" in origin else "file", path, metadata, origin)
 
 

@@ -41,10 +41,14 @@ STATE_AFTER = {
 
 SNAPSHOT = {"title": str, "created": damage.NUMBER, "sha256": str, "pictures": list}
 EVENT = {"kind": str}
+MAYBE_NUMBER = (*damage.NUMBER, damage.ABSENT)
 EVENTS: dict[str, damage.Shape] = {
     "started": {"step": int},
-    "step": {"step": int, "loss": (*damage.NUMBER, damage.ABSENT)},
-    "validation": {"step": int, "loss": (*damage.NUMBER, damage.ABSENT)},
+    "step": {"step": int, "loss": damage.NUMBER, "lr": MAYBE_NUMBER, "effective_lr": MAYBE_NUMBER, "seconds_per_step": MAYBE_NUMBER},
+    "validation": {"step": int, "loss": damage.NUMBER},
+    "skipped": {"step": int},
+    "note": {"message": str},
+    "preflight": {"peak_mb": damage.NUMBER, "disk_mb": damage.NUMBER},
 }
 """What events of a kind must contain to be read."""
 EVENTS_CHECKED = 65536
@@ -240,7 +244,7 @@ class Run:
     def retries(self) -> list[dict]:
         """Changes that a failed training process suggests: [{"title": text, "set": {"section.field": value}}]."""
         ends = [event for event in self.events()[0] if event["kind"] in STATE_AFTER]
-        return ends[-1].get("retries", []) if ends and ends[-1]["kind"] == "failed" else []
+        return ends[-1].get("retries") or [] if ends and ends[-1]["kind"] == "failed" else []
 
     def adapter_at(self, step: int) -> Path:
         return self.adapters_dir / f"step-{step:06d}.safetensors"

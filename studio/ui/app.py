@@ -27,7 +27,7 @@ from studio.ui.policy import Scope
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs import dataset, generate, publish, train
 from studio.ui.tabs.generate_history import KIND
-from studio.ui.tabs.generate_stack import choices, own_runs
+from studio.ui.tabs.generate_stack import REMOVED, choices, own_runs
 from studio.ui.theme import STYLES, theme
 from studio.ui.waiting import PAGE_SLOTS, SEATS
 
@@ -55,7 +55,7 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
         # Paths are shown in local mode only.
         html(render("about", "corner", __version__, str(home.root) if access.mode == "local" else ""), elem_id="about")
         advice = html("", elem_id="advice")
-        damaged.build(studio)
+        unreadable = damaged.build(studio)
         requested, chosen, open_run = gr.State(None), gr.State(None), gr.State(None)
         jobs = JobStates(gr.State(None), gr.State(None), gr.State(None))
         with gr.Tabs(elem_classes="rooms") as rooms:
@@ -67,6 +67,9 @@ def build_app(home: Home, access: Access) -> tuple[gr.Blocks, Studio]:
                 training = train.build(studio, rooms, chosen, jobs.progress, requested, open_run)
             with gr.Tab(publish.TITLE, id="publish", elem_id="tab-publish"):
                 publishing = publish.build(studio, rooms, jobs.states, open_run)
+        removed = {"datasets": dataset_tab.removed, "runs": training.run.lists.removed, "presets": training.form.removed}
+        removed |= {KIND: generating.removed, REMOVED: generating.removed_loras}
+        damaged.wire_set_aside(studio, unreadable, removed)
         bar = job_bar.build(studio, rooms)
         endpoints.add(studio)
         poll_jobs(studio, app, jobs, bar)
@@ -120,12 +123,12 @@ def refresh_loras(studio: Studio, app: Page, changes: list[gr.State], generating
 
     def list_images(request: gr.Request):
         workspace = studio.workspace(request)
-        return history.strip(workspace), listing(workspace, KIND), *list_loras(request)
+        return history.strip(workspace), listing(workspace, KIND), listing(workspace, REMOVED), *list_loras(request)
 
     listed = [generating.head, generating.samples, generating.own, generating.choices, generating.base, training_base]
     for changed in changes:
         changed.change(list_loras, None, listed, **QUIET)
-    app.load(list_images, None, [generating.strip, generating.removed, *listed], **QUIET)
+    app.load(list_images, None, [generating.strip, generating.removed, generating.removed_loras, *listed], **QUIET)
 
 
 def advise(home: Home) -> str:

@@ -143,6 +143,15 @@ def test_a_training_that_linux_ended_for_lack_of_ram_says_so_and_what_helps(home
     assert run.state == "failed" and run.retries()[0]["title"] in ended.error, "a button for the change that helps"
 
 
+def test_a_training_that_ends_badly_does_not_end_the_worker_where_signals_lack_names(home, jobs, run, training, monkeypatch):
+    """Windows has no SIGKILL."""
+    monkeypatch.delattr(signal, "SIGKILL")
+    training("killed")
+    job = jobs.submit("local", "train", {"run": run.id})
+    turn_until(Worker(home), over(jobs, job))
+    assert jobs.get(job.id).state == "interrupted"
+
+
 @pytest.mark.parametrize(("asked", "attempts"), [(True, MAX_RESUMES + 1), (False, 1)])
 def test_a_run_resumes_by_itself_where_that_was_asked_for_and_not_endlessly(home, jobs, run, training, asked, attempts):
     run.resume_automatically(asked)

@@ -166,10 +166,54 @@ def test_a_damaged_dataset_is_set_aside_and_can_be_restored(home, workspace):
     assert (workspace.restore(trashed) / "pictures.json").read_text() == "["
 
 
+def test_a_lora_and_its_description_are_set_aside_listed_and_restored(home, workspace):
+    run = finished_run(workspace, title="Ink", steps=(100,))
+    mine = workspace.adapter_path("mine")
+    files = {"Ink, step 100 (damaged)": run.adapter_at(100), "mine (damaged)": mine, "description of mine (damaged)": mine.with_suffix(".json")}
+    for file in files.values():
+        file.write_bytes(b"cut")
+    app, studio = ui.build_app(home, Access())
+    handler, shown = {}, {}
+    for each in app.fns.values():
+        if each.fn and each.fn.__name__ in ("set_aside", "restore_lora"):
+            handler[each.fn.__name__], shown[each.fn.__name__] = each.fn, [block.elem_id for block in each.outputs]
+    # The file itself last: what remains beside no LoRA is no description.
+    for title in ("description of mine (damaged)", "mine (damaged)", "Ink, step 100 (damaged)"):
+        place = files[title].relative_to(workspace.root).as_posix()
+        answer = dict(zip(shown["set_aside"], handler["set_aside"](Request(), EventData(None, {"place": place})), strict=True))
+        assert f"<span>{title}</span>" in answer["removed-adapters"] and place not in answer["damaged"] and not files[title].exists()
+    assert {"removed-runs", "removed-datasets", "removed-presets", "removed-images"} < {*answer}
+    for item, title in trash.list_removed(workspace, "adapters"):
+        answer = dict(zip(shown["restore_lora"], handler["restore_lora"](Request(), EventData(None, {"id": item.id})), strict=True))
+        assert f"<span>{title}</span>" not in answer["removed-adapters"] and files[title].read_bytes() == b"cut"
+
+
 def test_only_a_damaged_thing_can_be_set_aside(workspace):
     for name in (f"datasets/{Dataset.all(workspace)[0].id}", "../../studio.db", "datasets"):
         with pytest.raises(StudioError, match="no longer damaged"):
             damage.set_aside(workspace, name)
+
+
+def test_a_file_is_read_again_only_when_it_has_changed(home, workspace, monkeypatch):
+    read = []
+    for name in ("read_recipe", "read_header"):
+        real = getattr(damage, name)
+        monkeypatch.setattr(damage, name, lambda argument, real=real, name=name: (read.append(name), real(argument))[1])
+    write_tiny_adapter(workspace.adapter_path("mine"), {})
+    workspace.image_path("boat").write_bytes(add_recipe(png(1), Recipe(prompt="a boat")))
+    assert not damage.find(workspace) and {*read} == {"read_recipe", "read_header"}
+    read.clear()
+    assert not damage.find(workspace) and not read
+    for path in (workspace.adapter_path("mine"), workspace.image_path("boat")):
+        path.write_bytes(b"cut")
+    assert sorted(thing.title for thing in damage.find(workspace)) == ["boat", "mine"] and sorted(read) == ["read_header", "read_recipe"]
+
+
+def test_a_removed_item_without_its_origin_is_named_with_the_place_of_its_files(workspace):
+    trashed = workspace.remove(Dataset.create(workspace, "Chalk").path)
+    (workspace.trash / trashed / "origin.json").write_bytes(b"")
+    (thing,) = damage.find(workspace)
+    assert thing.reason.endswith("It cannot be restored from here; its files are in its folder “content”.")
 
 
 def test_a_folder_is_opened_on_this_computer_only(home, monkeypatch):

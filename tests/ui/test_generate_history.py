@@ -38,3 +38,12 @@ def test_an_image_with_loras_is_compared_with_the_same_image_of_the_base(workspa
         workspace.image_path(name).write_bytes(add_recipe(png(1), one))
     strip = history.strip(workspace)
     assert strip.count('data-before="studio/file/image/base"') == 1 and strip.count("data-large=") == 2
+
+
+def test_an_image_that_the_system_does_not_read_hides_no_other(workspace):
+    workspace.image_path("boat").write_bytes(add_recipe(png(1), Recipe(prompt="a boat")))
+    workspace.image_path("unreadable").mkdir()
+    assert [each.id for each in history.list_images(workspace)] == ["boat"]
+    for name in ("boat", "unreadable"):
+        workspace.remove(workspace.image_path(name))
+    assert [title for _, title in trash.list_removed(workspace, "images")] == [trash.UNTITLED, "a boat"]

@@ -10,7 +10,7 @@ from studio.config import fields
 from studio.core.access import Access
 from studio.jobs.queue import Jobs
 from studio.ui import files
-from studio.ui.components import run_card, run_state, run_view
+from studio.ui.components import estimate, run_card, run_state, run_view
 from studio.ui.studio import Studio
 from tests.trained import finished_run, keep_state
 
@@ -55,6 +55,21 @@ def test_stop_reaches_a_training_itself_and_nothing_else(studio, workspace):
     studio.jobs.claim(("train",), 1)
     studio.stop(running)
     assert run.stop_requested and studio.jobs.get(running.id).cancel_requested
+
+
+def test_an_event_without_its_numbers_costs_itself_alone(studio, workspace):
+    run = finished_run(workspace, steps=(100, 150, 200))
+    for event in ({"kind": "validation", "loss": None}, {"kind": "validation"}, {"kind": "step", "loss": None}, {"kind": "step"}):
+        run.append({"step": 250, **event})
+    run.append({"kind": "step", "step": 300, "loss": 0.5, "effective_lr": 0.1})
+    for event in ({"kind": "note"}, {"kind": "skipped"}, {"kind": "preflight", "peak_mb": None}, {"kind": "failed", "step": 300}):
+        run.append(event)
+    job = studio.jobs.submit("local", "train", {"run": run.id})
+    studio.jobs.claim(("train",), 1)
+    now = run_state.condition(run, studio.jobs.get(job.id))
+    assert now.step == 300 and "step 300" in run_view.loss(now)
+    assert "step 300 of 200" in run_view.head(run, now) and "s per step" not in run_view.head(run, now)
+    assert estimate.seconds_per_step(workspace, run.config) is None
 
 
 def failed(run, retries):

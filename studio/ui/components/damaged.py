@@ -7,6 +7,7 @@ from studio.core.access import Mode
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.runs import damage
+from studio.ui.components import removed
 from studio.ui.components.html import panel
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, show_errors
@@ -20,8 +21,9 @@ def listing(workspace: Workspace, local: bool) -> str:
 
 
 def build(studio: Studio) -> gr.HTML:
+    """The list; `wire_set_aside` connects its other button, once there are lists of removed items."""
     shown = panel("", ("open_folder", "set_aside"), elem_id="damaged")
-    local = studio.access.mode is Mode.local and platform.has_file_manager()
+    local = _has_folders(studio)
 
     def list_damaged(request: gr.Request) -> str:
         return listing(studio.workspace(request), local)
@@ -39,14 +41,25 @@ def build(studio: Studio) -> gr.HTML:
                 return
         raise StudioError("This is no longer damaged, or was already set aside; reload the page.")
 
+    gr.on(None, list_damaged, None, shown, **QUIET)
+    shown.open_folder(open_folder, None, None, **QUIET)
+    return shown
+
+
+def wire_set_aside(studio: Studio, shown: gr.HTML, lists: dict[str, gr.HTML]) -> None:
+    """`lists`: kind of removed items -> its list, in which what is set aside appears at once."""
+    local = _has_folders(studio)
+
     @show_errors
-    def set_aside(request: gr.Request, event: gr.EventData) -> str:
+    def set_aside(request: gr.Request, event: gr.EventData) -> tuple[str, ...]:
         workspace = studio.workspace(request)
         damage.set_aside(workspace, str(event.place))
         gr.Info("Set aside: nothing was deleted, and it can be restored under Removed.")
-        return list_damaged(request)
+        return listing(workspace, local), *(removed.listing(workspace, kind) for kind in lists)
 
-    gr.on(None, list_damaged, None, shown, **QUIET)
-    shown.open_folder(open_folder, None, None, **QUIET)
-    shown.set_aside(set_aside, None, shown, **QUIET)
-    return shown
+    shown.set_aside(set_aside, None, [shown, *lists.values()], **QUIET)
+
+
+def _has_folders(studio: Studio) -> bool:
+    """Whether a folder can be opened: the page is on the studio's computer."""
+    return studio.access.mode is Mode.local and platform.has_file_manager()

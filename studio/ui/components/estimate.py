@@ -54,8 +54,9 @@ def seconds_per_step(workspace: Workspace, config: TrainConfig) -> float | None:
     for run in Run.all(workspace):
         other = run.config
         same = other.model.base_model == config.model.base_model and other.dataset.resolution == config.dataset.resolution
-        if same and other.training.train_batch_size == config.training.train_batch_size and (curve := run.curve()):
-            return curve[-1]["seconds_per_step"]
+        same = same and other.training.train_batch_size == config.training.train_batch_size
+        if same and (curve := run.curve()) and (pace := curve[-1].get("seconds_per_step")):
+            return pace
     return None
 
 

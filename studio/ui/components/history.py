@@ -22,7 +22,7 @@ class GeneratedImage:
 def list_images(workspace: Workspace, limit: int = SHOWN * 3) -> list[GeneratedImage]:
     """The newest images that contain a recipe."""
     newest = sorted(((path.stat().st_mtime_ns, path) for path in workspace.images.glob("*.png")), reverse=True)[:limit]
-    found = ((path.stem, _recipe(path, modified)) for modified, path in newest)
+    found = ((path.stem, _readable_recipe(path, modified)) for modified, path in newest)
     return [GeneratedImage(image_id, recipe) for image_id, recipe in found if recipe]
 
 
@@ -58,8 +58,16 @@ def strip(workspace: Workspace) -> str:
     return render("history", "strip", shown) if shown else ""
 
 
+def _readable_recipe(path: Path, modified_ns: int) -> Recipe | None:
+    try:
+        return _recipe(path, modified_ns)
+    except OSError:
+        return None
+
+
 @functools.lru_cache(maxsize=4096)
 def _recipe(path: Path, modified_ns: int) -> Recipe | None:
+    """Kept until the file changes. An OSError is not kept: a file that may not be read can become readable without a change."""
     try:
         return read_recipe(path.read_bytes())
     except StudioError:

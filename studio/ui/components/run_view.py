@@ -118,8 +118,8 @@ def log(file: Path) -> str:
 
 def _progress(now: Condition) -> list[str]:
     facts = [f"step {now.step:,} of {now.total:,}"]
-    if now.curve:
-        facts.append(f"{now.curve[-1]['seconds_per_step']:.2f} s per step")
+    if now.curve and (pace := now.curve[-1].get("seconds_per_step")):
+        facts.append(f"{pace:.2f} s per step")
     if now.state == "running" and now.job and now.job.seconds_left is not None:
         facts.append(f"{duration(now.job.seconds_left)} left")
     if now.preflight and now.state in BUSY:
@@ -135,9 +135,9 @@ def _progress(now: Condition) -> list[str]:
 def _found_rate(run: Run, now: Condition) -> list[str]:
     """The learning rate that the optimizer has found, where it finds one."""
     newest = now.curve[-1] if now.curve else {}
-    if "effective_lr" not in newest:
+    rate, found = newest.get("lr"), newest.get("effective_lr")
+    if rate is None or found is None:
         return []
-    rate, found = newest["lr"], newest["effective_lr"]
     factor = optimizers.get(run.config.training.optimizer).rate_factor
     if not factor:
         return [f"learning rate {found:.2g}, the mean of all layers"]

@@ -19,13 +19,14 @@ TITLE = "Generate"
 
 @dataclass(frozen=True)
 class Generate:
-    """The components that the page refreshes: its introduction, the history, what was removed from it, the owner's LoRAs and the two dropdowns;
-    and those that an address or a draft fills."""
+    """The components that the page refreshes: its introduction, the history, what was removed from it, the owner's LoRAs, the removed ones and the
+    two dropdowns; and those that an address or a draft fills."""
 
     head: gr.HTML
     strip: gr.HTML
     removed: gr.HTML
     own: gr.HTML
+    removed_loras: gr.HTML
     choices: gr.Dropdown
     base: gr.Dropdown
     generate: dict[str, Any]
@@ -56,6 +57,7 @@ def build(studio: Studio, rooms: gr.Tabs, requested: gr.State) -> Generate:
         workbench.strip,
         workbench.removed,
         workbench.own,
+        workbench.removed_loras,
         workbench.choices,
         workbench.settings.base,
         images.event,

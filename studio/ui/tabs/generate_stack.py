@@ -14,10 +14,13 @@ from studio.runs.run import Run
 from studio.ui.components import run_card, run_state
 from studio.ui.components.following import SKIP, Followed, Following
 from studio.ui.components.html import html, notice, notices, panel
+from studio.ui.components.removed import build_removed, listing
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, show_errors
 
 MAX_CARDS = 12
+REMOVED = "adapters"
+"""Kind of removed items; see runs/trash.py."""
 SOURCES = {"starter": "starter", "run": "yours", "file": "from a file", "hub": "from the Hub"}
 
 
@@ -50,8 +53,8 @@ def own_runs(studio: Studio, owner: str) -> str:
     return render("run_card", "picker", cards, "add", "Your LoRAs") if cards else ""
 
 
-def build_adding(studio: Studio, requested: gr.State) -> tuple[gr.HTML, gr.Dropdown]:
-    """Widgets that put a StackRequest into `requested`; returns the cards and the dropdown, in which new LoRAs are listed."""
+def build_adding(studio: Studio, requested: gr.State) -> tuple[gr.HTML, gr.Dropdown, gr.HTML]:
+    """Widgets that put a StackRequest into `requested`; returns the cards and the dropdown, in which new LoRAs are listed, and the removed LoRAs."""
     starters = [(label(adapter), adapter.ref) for adapter in library.starters()]
     with gr.Accordion("Add a LoRA", open=False, elem_classes="fold", elem_id="add-lora"):
         own = panel("", ("add",), elem_id="add-own")
@@ -64,6 +67,8 @@ def build_adding(studio: Studio, requested: gr.State) -> tuple[gr.HTML, gr.Dropd
             download = gr.Button("Download from the Hub", size="sm", min_width=190)
             upload = gr.UploadButton("File from this computer", file_types=[".safetensors"], file_count="multiple", size="sm", min_width=190)
         message = html("")
+    removed = build_removed(studio, REMOVED)
+    removed.render()
 
     following = Following(studio, lambda _, jobs, request: show_added(studio, jobs), [requested, message])
     inputs, outputs = [following.followed], [*following.state, message]
@@ -88,11 +93,18 @@ def build_adding(studio: Studio, requested: gr.State) -> tuple[gr.HTML, gr.Dropd
         job = studio.jobs.start(studio.jobs.submit(studio.owner(request), "download", payload), secret)
         return *following.begin([job], before=followed), notice("Loading …")
 
+    @show_errors
+    def restore_lora(request: gr.Request, event: gr.EventData) -> tuple:
+        workspace = studio.workspace(request)
+        workspace.restore(str(event.id))
+        return gr.update(choices=choices(workspace)), listing(workspace, REMOVED)
+
+    removed.restore(restore_lora, None, [chosen, removed], **QUIET)
     chosen.input(lambda ref: (StackRequest((ref,)), None), chosen, [requested, chosen], **QUIET)
     upload.upload(from_files, [*inputs, upload], outputs, **QUIET)
     gr.on([download.click, repo.submit], from_hub, [*inputs, repo, file, revision], outputs, **QUIET)
     own.add(add_own, None, requested, **QUIET)
-    return own, chosen
+    return own, chosen, removed
 
 
 def show_added(studio: Studio, jobs: Sequence[Job]) -> tuple:

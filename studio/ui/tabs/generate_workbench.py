@@ -36,6 +36,7 @@ class Workbench:
     undo: gr.Button
     own: gr.HTML
     choices: gr.Dropdown
+    removed_loras: gr.HTML
     make_own: gr.Button
     samples: gr.HTML
     """Cards of the sample images, until a person has a LoRA of their own."""
@@ -97,7 +98,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
                 html(render("generate", "list_head"))
                 stack = panel(lora_list.show(first_rows), ("toggle", "weigh", "drop", "switch"), elem_id="stack")
                 undo = gr.Button("Undo", size="sm", visible=False)
-                own, choices = build_adding(studio, requested)
+                own, choices, removed_loras = build_adding(studio, requested)
             make_own = gr.Button("Make your own", variant="secondary", elem_id="make-your-own")
             samples = panel("", ("use_samples",), elem_id="first-samples")
         with gr.Column(scale=11, min_width=320, elem_classes="first-on-phone"):
@@ -122,6 +123,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
         undo=undo,
         own=own,
         choices=choices,
+        removed_loras=removed_loras,
         make_own=make_own,
         samples=samples,
         base_image=base_image,
