@@ -1,5 +1,6 @@
 """The Train form: settings that fit base, dataset and GPU memory, saved and imported settings, warnings."""
 
+import dataclasses
 import inspect
 import json
 
@@ -12,7 +13,9 @@ from studio.core.access import Access
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.datasets.importing.images import decode_files
+from studio.devices.footprint import Footprint
 from studio.families import BUILTIN_ID
+from studio.jobs import estimates
 from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Jobs
 from studio.runs import starting_points
@@ -421,3 +424,27 @@ def test_starting_from_a_lora_keeps_the_chosen_dataset_and_takes_its_rank(fill, 
     run = finished_run(workspace, "lora.rank=4")
     form = fill("start_from", run, dataset.id)
     assert (form["Another dataset"], form["Rank"], form["Start from a LoRA"]) == (dataset.id, 4, f"run:{run.id}@200")
+
+
+def test_a_memory_that_was_measured_before_is_shown_after_every_choice(page, dataset, home):
+    """Not only once a setting is typed."""
+    measured = {
+        "footprint": dict.fromkeys((each.name for each in dataclasses.fields(Footprint)), 1_000_000),
+        "numbers_a_rank": 1000,
+        "free_bytes": None,
+        "card": None,
+    }
+
+    def measure() -> None:
+        path = home.root / "estimates" / f"{estimates.key(page.config())}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(measured))
+
+    page.call("choose_base", dataset.id, "someone/own-base", "")
+    measure()
+    page.call("choose_base", dataset.id, BUILTIN_ID, "")
+    measure()
+    calls = [("choose_base", dataset.id, "someone/own-base", ""), ("choose_base", dataset.id, BUILTIN_ID, ""), ("refresh", dataset.id)]
+    for call in [*calls, ("choose_preset", dataset.id, "small-world-style-quick", ""), ("choose_memory", dataset.id, "")]:
+        assert "GB of memory" in page.call(*call)["costs"], call
+    assert "GB of memory" in page.load(dataset.id)["costs"]

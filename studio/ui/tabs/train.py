@@ -130,7 +130,7 @@ def _build_form(studio: Studio) -> FormColumn:
                 start = gr.Button("Start training", variant="primary", size="lg", scale=0, min_width=170, elem_id="start-training")
             estimate = html("", elem_id="estimate")
     parts = (no_dataset, to_dataset, settings, dataset, preset, about, kept, costs, estimate, errors, start, memory, presets.remove, presets.removed)
-    train_form = TrainForm(form, *parts, gr.Textbox(label="Filled with", elem_classes="hidden-field", elem_id="filled-with"))
+    train_form = TrainForm(studio.home, form, *parts, gr.Textbox(label="Filled with", elem_classes="hidden-field", elem_id="filled-with"))
     return FormColumn(train_form, SetupCards(datasets, base_cards, goals), rank, name, about_memory, start, message, sweep, presets)
 
 

@@ -11,9 +11,9 @@ from studio import config as configs
 from studio import families
 from studio.config import Preset, TrainConfig, fields, suggestions
 from studio.core.errors import StudioError
-from studio.core.workspace import Workspace
+from studio.core.workspace import Home, Workspace
 from studio.datasets.dataset import Dataset
-from studio.jobs.estimates import Estimate
+from studio.jobs import estimates
 from studio.runs import starting_points
 from studio.ui.components import estimate, removed
 from studio.ui.components.form import Form
@@ -65,6 +65,7 @@ class Filled:
 class TrainForm:
     """The form's components and states. Handlers return {component: value} for what changes."""
 
+    home: Home
     form: Form[TrainConfig]
     no_dataset: gr.HTML
     to_dataset: gr.Button
@@ -231,10 +232,9 @@ class TrainForm:
             config = fields.replace(config, {STEPS: configs.suggested_steps(config, images, filled.pace)})
         return config
 
-    def summarize(
-        self, workspace: Workspace, filled: Filled | None, values: Sequence[Any], dataset: Dataset | None, known: Estimate | None = None
-    ) -> dict:
-        """Values of `summary`: what the training costs or what prevents it, and the numbers that apply where steps or alpha are empty."""
+    def summarize(self, workspace: Workspace, filled: Filled | None, values: Sequence[Any], dataset: Dataset | None) -> dict:
+        """Values of `summary`: what the training costs, with the memory if it was measured before, or what prevents it; and the numbers that apply
+        where steps or alpha are empty."""
         try:
             config = self.read(filled, values, dataset)
         except StudioError as error:
@@ -250,7 +250,7 @@ class TrainForm:
                 self.start: gr.update(interactive=False),
             }
         images = dataset.images if dataset else ()
-        summary = estimate.summarize(workspace, config, known, images)
+        summary = estimate.summarize(workspace, config, estimates.load_estimate(self.home, config), images)
         reason, source = STEPS_HELP, "as in the preset" if filled and filled.steps else "suggested"
         if filled and filled.steps is None and filled.preset:
             count = len(images) if dataset else filled.images
