@@ -95,3 +95,15 @@ def test_two_datasets_made_at_once_have_a_result_each(home, jobs, look):
     ended = [end(jobs, begin(jobs, each)) for each in (ink, oil)]
     shown = str(look(Followed(tuple(job.id for job in ended)), Visitor(), oil.id))
     assert shown.count("poem.txt is not an image") == 2 and ink.title in shown
+
+
+def test_a_name_that_another_page_has_changed_is_not_written_back_when_its_field_is_left(home):
+    app, _ = ui.build_app(home, Access(mode=Mode.local))
+    rename = next(event for event in app.fns.values() if event.fn and event.fn.__qualname__ == "wire_about.<locals>.rename").fn
+    workspace = home.workspace("local")
+    dataset = Dataset.create(workspace, "Ink")
+    Dataset.open(workspace, dataset.id).update_facts(title="Ink, newer")
+    rename("Ink", "Ink", dataset.id, Visitor())
+    assert Dataset.open(workspace, dataset.id).title == "Ink, newer"
+    _, base = rename("Ink, mine", "Ink", dataset.id, Visitor())
+    assert Dataset.open(workspace, dataset.id).title == base == "Ink, mine"
