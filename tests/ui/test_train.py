@@ -448,3 +448,11 @@ def test_a_memory_that_was_measured_before_is_shown_after_every_choice(page, dat
     for call in [*calls, ("choose_preset", dataset.id, "small-world-style-quick", ""), ("choose_memory", dataset.id, "")]:
         assert "GB of memory" in page.call(*call)["costs"], call
     assert "GB of memory" in page.load(dataset.id)["costs"]
+
+
+def test_the_base_and_what_was_typed_stay_when_a_preset_is_removed(page, dataset):
+    page.call("choose_base", dataset.id, SD15, "")
+    page.call("save_preset", dataset.id, "Ink", False)
+    page.type("steps", 777)
+    shown = page.call("remove_preset", dataset.id, "mine:ink", "")
+    assert (shown["base"], shown["preset"], shown["steps"]) == (SD15, "stable-diffusion-style", 777) and "Training steps 777" in shown["kept"]
