@@ -369,7 +369,10 @@ def test_a_sweep_validates_every_config_before_any_is_queued(dataset):
     assert [each.title for each in made] == [f"Ink, rank {rank}, seed {seed}" for rank in (8, 32) for seed in (1, 2)]
     assert [each.config.lora.alpha for each in made] == [8, 8, 32, 32] and {each.config.dataset.id for each in made} == {dataset.id}
     kept = train_sweep.plan(dataset, config, "", None, [("lora.rank", "8,32"), ("", "")])
-    assert [each.config.lora.alpha for each in kept] == [config.lora.alpha] * 2 and kept[0].title == "Sample style, rank 8"
+    assert [each.config.lora.alpha for each in kept] == [config.lora.alpha] * 2 and kept[0].title == kept[0].note == ""
+    noted = train_sweep.plan(dataset, config, "", 1, [("lora.rank", "8"), ("training.seed", "1,2")])
+    assert [(each.title, each.note) for each in noted] == [("", "seed 1"), ("", "seed 2")]
+    assert [each.note for each in train_sweep.plan(dataset, config, "", 1, [("lora.alpha", "4,8")])] == ["alpha 4", "alpha 8"]
     halved = train_sweep.plan(dataset, config, "", 0.5, [("lora.rank", "8,32")])
     assert [each.config.lora.alpha for each in halved] == [4, 16]
     assert train_sweep.plan(dataset, config, "", 1, [("lora.rank", " "), ("", "")]) == []
@@ -379,10 +382,13 @@ def test_a_sweep_validates_every_config_before_any_is_queued(dataset):
 
 def test_a_sweep_shows_the_number_of_runs_and_the_total_time(dataset, workspace):
     made = train_sweep.plan(dataset, configs.for_dataset(dataset), "Ink", 1, [("lora.rank", "8,16,32")])
-    assert "3 runs, time shown after the first steps" in train_sweep.summarize(workspace, made)
+    assert "3 runs, time shown after the first steps" in train_sweep.summarize(workspace, dataset, made)
     run = create_run(workspace, configs.for_dataset(dataset), dataset)
     run.append({"kind": "step", "step": 1, "loss": 0.1, "seconds_per_step": 1.3})
-    assert "3 runs, about 23 minutes in all" in train_sweep.summarize(workspace, made) and "Ink, rank 32" in train_sweep.summarize(workspace, made)
+    shown = train_sweep.summarize(workspace, dataset, made)
+    assert "3 runs, about 23 minutes in all" in shown and "Ink, rank 32" in shown
+    unnamed = train_sweep.plan(dataset, configs.for_dataset(dataset), "", 1, [("lora.rank", "8,16")])
+    assert "Sample style · rank 16 · " in train_sweep.summarize(workspace, dataset, unnamed)
 
 
 def test_only_settings_with_a_single_value_can_be_swept():
