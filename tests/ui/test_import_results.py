@@ -107,3 +107,11 @@ def test_a_name_that_another_page_has_changed_is_not_written_back_when_its_field
     assert Dataset.open(workspace, dataset.id).title == "Ink, newer"
     _, base = rename("Ink, mine", "Ink", dataset.id, Visitor())
     assert Dataset.open(workspace, dataset.id).title == base == "Ink, mine"
+
+
+def test_a_new_dataset_whose_images_were_all_removed_during_its_import_stays(home, jobs, look):
+    workspace = home.workspace("local")
+    dataset = Dataset.from_samples(workspace, "style")
+    dataset.remove([each.id for each in dataset.images])
+    look(Followed((end(jobs, begin(jobs, dataset)).id,)), Visitor(), dataset.id)
+    assert Dataset.open(workspace, dataset.id).removed

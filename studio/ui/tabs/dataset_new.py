@@ -132,9 +132,9 @@ def wire_zone(studio: Studio, new: NewDataset, editor: Editor) -> None:
 
 
 def _is_unused(studio: Studio, workspace: Workspace, owner: str, dataset_id: str) -> bool:
-    """Whether no file of a new dataset could be used, and none is on its way."""
+    """Whether no file of a new dataset could be used, and none is on its way. Images that the user has removed meanwhile can still be restored."""
     dataset = open_dataset(workspace, dataset_id)
-    return dataset is not None and not dataset.images and unfinished(studio, owner, dataset_id, ("import",)) is None
+    return dataset is not None and not dataset.images and not dataset.removed and unfinished(studio, owner, dataset_id, ("import",)) is None
 
 
 def _name_of_today() -> str:
