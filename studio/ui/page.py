@@ -96,8 +96,10 @@ class Page(gr.Blocks):
             if (panel := self._panel(block_fn)) is not None:
                 # Gradio starts what waits in one queue in the order it came, and of several queues in any order.
                 block_fn.concurrency_id = f"panel-{panel}"
-        inputs = [block for block_fn in self.fns.values() for block in block_fn.inputs]
-        self.sent_back = frozenset(block._id for block in inputs if not isinstance(block, gr.HTML))
+        inputs = {block for block_fn in self.fns.values() for block in block_fn.inputs if not isinstance(block, gr.HTML)}
+        # What is edited in a panel comes back to the panel's functions: captions.
+        panels = {block for block in self.blocks.values() if isinstance(block, gr.HTML) and block.server_fns}
+        self.sent_back = frozenset(block._id for block in inputs | panels)
         super().__exit__(exc_type, *args)
 
     def turn(self, block_fn: BlockFunction, session: str | None) -> AbstractAsyncContextManager:

@@ -101,7 +101,11 @@ def test_what_the_next_event_sends_back_is_not_rewritten(tmp_path):
     app, _ = ui.build_app(home, ACCESS)
     base = str(home.root / "own-base")
     sent = {"base": {"__type__": "update", "value": base, "choices": [(base, base)], "info": f"From {base}."}}
-    sent |= {"filled-with": json.dumps({"values": {"model.base_model": base}}), "costs": f"{base} cannot be read."}
+    sent |= {
+        "filled-with": json.dumps({"values": {"model.base_model": base}}),
+        "costs": f"{base} cannot be read.",
+        "captions": f"an ink drawing of {base}",
+    }
 
     def answer() -> tuple:
         return tuple(sent.values())
@@ -112,4 +116,4 @@ def test_what_the_next_event_sends_back_is_not_rewritten(tmp_path):
     shown = json.loads(ask(app, handler, SessionState(app)))
     assert (shown[0]["value"], shown[0]["choices"]) == (base, [["the studio's folder/own-base", base]])
     assert shown[0]["info"] == "From the studio's folder/own-base." and shown[1] == sent["filled-with"]
-    assert shown[2] == "the studio's folder/own-base cannot be read."
+    assert shown[2] == "the studio's folder/own-base cannot be read." and shown[3] == sent["captions"], "a caption is edited where it is shown"
