@@ -52,9 +52,8 @@ class HiddenPaths:
             return value
         hidden = {name: each if name == "value" else self.hide(each) for name, each in value.items()}
         if isinstance(choices := value.get("choices"), list):
-            hidden["choices"] = [
-                type(each)((self.hide(each[0]), each[1])) if isinstance(each, list | tuple) and len(each) == 2 else each for each in choices
-            ]
+            pairs = [isinstance(each, list | tuple) and len(each) == 2 for each in choices]
+            hidden["choices"] = [(self.hide(each[0]), each[1]) if pair else each for each, pair in zip(choices, pairs, strict=True)]
         return hidden
 
 

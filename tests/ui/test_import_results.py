@@ -71,7 +71,7 @@ def test_a_dataset_without_a_usable_file_is_removed_once_no_import_into_it_is_le
 def test_a_job_that_starts_while_others_are_followed_is_followed_besides_them(home, name):
     """Otherwise the results of the earlier ones would never be shown."""
     app, _ = ui.build_app(home, Access(mode=Mode.local))
-    found = [event for event in app.fns.values() if event.fn and event.fn.__name__ == name and not event.api_visibility == "public"]
+    found = [event for event in app.fns.values() if event.fn and event.fn.__name__ == name and event.api_visibility != "public"]
     followed = {event.inputs[0] for event in app.fns.values() if event.fn and event.fn.__name__ == "changed"}
     assert found and all(followed & set(event.inputs) & set(event.outputs) for event in found)
 

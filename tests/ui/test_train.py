@@ -213,9 +213,13 @@ def test_a_value_that_does_not_fit_stands_under_its_field_and_start_says_why(pag
     page.type("Batch size", None)
     page.call("summarize", dataset.id)
     field = page.field("Learning rate").elem_id
-    assert f'<li data-field="{field}">Learning rate: 50 does not fit. Enter a number above 0, at most 1.</li>' in page.value("setting-errors")
-    assert "Batch size: it is empty. Enter a whole number from 1 to 64." in page.value("setting-errors")
+    assert f'<li data-field="{field}">Learning rate: 50 does not fit. Enter a number above 0 and at most 1.</li>' in page.value("setting-errors")
+    assert "Batch size is empty. Enter a whole number from 1 to 64." in page.value("setting-errors")
     assert "Correct Batch size and Learning rate first." in page.value("costs")
+    page.type("Resolution", None)
+    page.call("summarize", dataset.id)
+    assert "Correct Resolution, Batch size and Learning rate first." in page.value("costs")
+    page.type("Resolution", 128)
     assert page.interactive["start-training"] is False
     page.type("Learning rate", 0.001)
     page.type("Batch size", 1)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import gradio as gr
 
 from studio.core.errors import StudioError
-from studio.datasets import trigger_words
 from studio.core.workspace import Workspace
+from studio.datasets import trigger_words
 from studio.datasets.captioners import CAPTIONERS
 from studio.datasets.dataset import Dataset, TriggerConflict
 from studio.jobs import worker
@@ -102,9 +102,7 @@ def _wire_captioner(editor: Editor) -> None:
     following = Following(studio, show, [editor.message, *editor.refreshed], [editor.chosen])
 
     @show_errors
-    def write_captions(
-        captioner: str, only_empty: bool, noun: str | None, dataset_id: str, followed: Followed | None, request: gr.Request
-    ) -> tuple:
+    def write_captions(captioner: str, only_empty: bool, noun: str | None, dataset_id: str, followed: Followed | None, request: gr.Request) -> tuple:
         owner = studio.owner(request)
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         payload = {"dataset": dataset_id, "captioner": captioner, "only_empty": only_empty, "class_noun": (noun or "").strip()}

@@ -139,7 +139,9 @@ def _place_drawer(form: Form[TrainConfig]) -> tuple[gr.Textbox, gr.Dropdown, gr.
     with gr.Accordion("All settings", open=False, elem_classes="fold", elem_id="all-settings"):
         html(render("train", "search"))
         with gr.Row(elem_classes="settings"):
-            name = gr.Textbox(label="Run name", placeholder="automatic: dataset, rank, steps and date", max_length=80, min_width=230, elem_id="run-name")
+            name = gr.Textbox(
+                label="Run name", placeholder="automatic: dataset, rank, steps and date", max_length=80, min_width=230, elem_id="run-name"
+            )
             sizes = [("Automatic", ""), *((overlay.title, overlay.name) for overlay in configs.overlays())]
             memory = gr.Dropdown(sizes, value="", label="GPU memory", info=MEMORY_HELP, elem_id="memory", filterable=False, min_width=230)
         about_memory = html("")

@@ -17,7 +17,7 @@ from studio.jobs import estimates
 from studio.runs import starting_points
 from studio.ui.components import estimate, removed
 from studio.ui.components.form import Form
-from studio.ui.components.html import notice, small
+from studio.ui.components.html import listed, notice, small
 from studio.ui.components.templates import render
 from studio.ui.tabs.dataset_choice import choose, trainable_choices
 
@@ -239,10 +239,9 @@ class TrainForm:
             config = self.read(filled, values, dataset)
         except StudioError as error:
             found = error.problems if isinstance(error, fields.InvalidSettings) else {}
-            named = {
-                self.form.widgets[path].elem_id: (self.form.leaves[path].title, text) for path, text in found.items() if path in self.form.widgets
-            }
-            reason = f"Correct {' and '.join(title for title, _ in named.values())} first." if named else str(error)
+            wrong = {path: text for path, text in found.items() if path in self.form.widgets}
+            named = {self.form.widgets[path].elem_id: text for path, text in wrong.items()}
+            reason = f"Correct {listed([self.form.leaves[path].title for path in wrong])} first." if wrong else str(error)
             return {
                 self.costs: render("train", "blocked", reason),
                 self.estimate: "",
