@@ -128,13 +128,13 @@ def replace(model: Model, values: dict[str, Any]) -> Model:
 def explain(error: ValidationError, model: BaseModel) -> str:
     """A pydantic error as a message: which setting, its value, what is allowed."""
     known = {leaf.path: leaf for leaf in leaves(model)}
-    return " ".join(f"{known[path].title}: {text}" if path in known else text for path, text in _explained(error, known))
+    return " ".join(sentence for _, sentence in _explained(error, known))
 
 
 def problems(error: ValidationError, model: BaseModel) -> dict[str, str]:
-    """Path of a setting -> its value and what is allowed."""
+    """Path of a setting -> its name, its value and what is allowed."""
     known = {leaf.path: leaf for leaf in leaves(model)}
-    return {path: text for path, text in _explained(error, known) if path in known}
+    return {path: sentence for path, sentence in _explained(error, known) if path in known}
 
 
 def allowed(leaf: Leaf) -> str:
@@ -156,7 +156,7 @@ def allowed(leaf: Leaf) -> str:
         *([f"at most {_figure(leaf.le)}"] if leaf.le is not None else []),
         *([f"below {_figure(leaf.lt)}"] if leaf.lt is not None else []),
     ]
-    return " ".join([number, ", ".join(limits)]).strip()
+    return " ".join([number, " and ".join(limits)]).strip()
 
 
 def _explained(error: ValidationError, known: dict[str, Leaf]) -> list[tuple[str, str]]:
@@ -167,10 +167,10 @@ def _explained(error: ValidationError, known: dict[str, Leaf]) -> list[tuple[str
         if problem["type"] == "extra_forbidden":
             found.append(("", f"Unknown setting {path!r}; known settings: {', '.join(known)}."))
         elif leaf and problem["type"].startswith(PLAIN_TYPES):
-            shown = "it is empty" if value in (None, "") else f"{value!r} does not fit"
-            found.append((path, f"{shown}. Enter {allowed(leaf)}{', or leave it empty' if leaf.optional else ''}."))
+            shown = " is empty" if value in (None, "") else f": {value!r} does not fit"
+            found.append((path, f"{leaf.title}{shown}. Enter {allowed(leaf)}{', or leave it empty' if leaf.optional else ''}."))
         else:
-            shown = f"{value!r} does not fit. " if leaf else ""
+            shown = f"{leaf.title}: {value!r} does not fit. " if leaf else ""
             found.append((path, f"{shown}{problem['msg'].removeprefix('Value error, ')}."))
     return found
 

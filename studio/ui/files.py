@@ -25,6 +25,8 @@ PREFIX = "/studio/file"
 SCRIPTS = "/studio/script"
 SCRIPTS_DIR = Path(__file__).parent / "static" / "js"
 SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"}
+FRESH = SAFE | {"Cache-Control": "no-store"}
+"""For what may differ the next time: errors, numbers that change, and files that are made on request."""
 HEADERS = SAFE | {"Cache-Control": "private, max-age=86400"}
 FOREVER = SAFE | {"Cache-Control": "public, max-age=31536000, immutable"}
 """For files whose address changes with every version."""
@@ -58,7 +60,7 @@ def script(request: Request) -> Response:
     known = {path.name: path for path in SCRIPTS_DIR.glob("*.js")}
     if path := known.get(request.path_params["name"]):
         return FileResponse(path, headers=FOREVER, media_type="text/javascript")
-    return PlainTextResponse(NOT_FOUND, status_code=404, headers=SAFE)
+    return PlainTextResponse(NOT_FOUND, status_code=404, headers=FRESH)
 
 
 def routes(studio: Studio) -> list[Route]:
@@ -67,25 +69,25 @@ def routes(studio: Studio) -> list[Route]:
 
     def alive(request: Request) -> Response:
         """Tells static/js/away.js that the studio answers, and whether it was restarted."""
-        return PlainTextResponse(started, headers=SAFE | {"Cache-Control": "no-store"})
+        return PlainTextResponse(started, headers=FRESH)
 
     def changes(request: Request) -> Response:
         """A number that changes with any job, for static/js/changes.js."""
-        return PlainTextResponse(str(studio.jobs.data_version()), headers=SAFE | {"Cache-Control": "no-store"})
+        return PlainTextResponse(str(studio.jobs.data_version()), headers=FRESH)
 
     def answer(request: Request) -> Response:
         try:
             path = find(studio.home.workspace(studio.access.owner(request)), request.path_params["path"].split("/"))
         except DiskFull as error:
-            return PlainTextResponse(studio.hidden_paths.hide(str(error)), status_code=507, headers=SAFE)
+            return PlainTextResponse(studio.hidden_paths.hide(str(error)), status_code=507, headers=FRESH)
         except StudioError as error:
-            return PlainTextResponse(studio.hidden_paths.hide(str(error)), status_code=404, headers=HEADERS)
+            return PlainTextResponse(studio.hidden_paths.hide(str(error)), status_code=404, headers=FRESH)
         if not path.is_file():
-            return PlainTextResponse(NOT_FOUND, status_code=404, headers=HEADERS)
+            return PlainTextResponse(NOT_FOUND, status_code=404, headers=FRESH)
         if path.suffix == ".safetensors":
-            return FileResponse(path, filename=adapter_name(Run(path.parents[1]), path), headers=HEADERS | {"Cache-Control": "no-store"})
+            return FileResponse(path, filename=adapter_name(Run(path.parents[1]), path), headers=FRESH)
         if path.suffix == ".zip":
-            return FileResponse(path, filename=path.name, headers=HEADERS | {"Cache-Control": "no-store"})
+            return FileResponse(path, filename=path.name, headers=FRESH)
         return FileResponse(path, headers=HEADERS)
 
     return [Route(ALIVE, alive), Route(CHANGES, changes), Route(PREFIX + "/{path:path}", answer), Route(SCRIPTS + "/{version}/{name}", script)]

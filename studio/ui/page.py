@@ -70,6 +70,8 @@ class Page(gr.Blocks):
         super().__init__(*args, **kwargs)
         self.turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
         """Locks of `turn` that a handler holds or waits for."""
+        self.sent_back: frozenset[int] = frozenset()
+        """Ids of the components whose values come back to a handler: what the user edits, not what the page tells."""
 
     def __enter__(self) -> "Page":
         """Called by Gradio before the page is built.
@@ -95,6 +97,10 @@ class Page(gr.Blocks):
             if (panel := self._panel(block_fn)) is not None:
                 # Gradio starts what waits in one queue in the order it came, and of several queues in any order.
                 block_fn.concurrency_id = f"panel-{panel}"
+        inputs = {block for block_fn in self.fns.values() for block in block_fn.inputs if not isinstance(block, gr.HTML)}
+        # What is edited in a panel comes back to the panel's functions: captions.
+        panels = {block for block in self.blocks.values() if isinstance(block, gr.HTML) and block.server_fns}
+        self.sent_back = frozenset(block._id for block in inputs | panels)
         super().__exit__(exc_type, *args)
 
     def turn(self, block_fn: BlockFunction, session: str | None) -> AbstractAsyncContextManager:
@@ -135,7 +141,7 @@ class Page(gr.Blocks):
     async def _answer(self, block_fn: BlockFunction, *args, **kwargs) -> dict:
         try:
             answer = await super().process_api(block_fn, *args, **kwargs)
-            return {**answer, "data": self.hidden_paths.hide(answer["data"])}
+            return {**answer, "data": [self._hide(block._id, value) for block, value in zip(block_fn.outputs, answer["data"], strict=True)]}
         except gr.Error as error:
             error.message = self.hidden_paths.hide(error.message)
             # Dropdowns and numbers quote the invalid value; the caller may read it, the log must not.
@@ -150,6 +156,9 @@ class Page(gr.Blocks):
             advice = "Check each value against the types on the API's page; the server's log shows where it failed."
             message = f"/{block_fn.api_name} failed ({type(error).__name__}). {advice}"
             raise gr.Error(message, visible=False, print_exception=False) from None
+
+    def _hide(self, block_id: int, value: Any) -> Any:
+        return self.hidden_paths.hide_around(value) if block_id in self.sent_back else self.hidden_paths.hide(value)
 
 
 def _unchanged(block_fn: BlockFunction) -> dict:

@@ -18,6 +18,8 @@ def test_three_runs_of_a_sweep_wait_in_the_order_the_user_sets(open_page, keep, 
     page = open_page()
     page.get_by_role("tab", name="Train").click()
     page.locator("#steps input").fill("2000")
+    page.locator("button:visible", has_text="All settings").click()
+    page.get_by_label("Run name").fill("Sample style")
     page.locator("button:visible", has_text="Try several values").click()
     page.locator("#sweep-values").get_by_role("textbox").fill("4, 8, 16")
     expect(page.locator("#sweep")).to_contain_text("3 runs, ")

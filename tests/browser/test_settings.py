@@ -56,7 +56,7 @@ def test_a_value_that_does_not_fit_is_explained_under_its_field_and_what_was_typ
     rate, start, costs = page.locator("#setting-training-learning_rate"), page.locator("#start-training"), page.locator("#costs")
     expect(costs).to_contain_text("360 steps")
     rate.locator("input").fill("50")
-    expect(rate.locator(".field-error")).to_have_text("Learning rate: 50 does not fit. Enter a number above 0, at most 1.")
+    expect(rate.locator(".field-error")).to_have_text("Learning rate: 50 does not fit. Enter a number above 0 and at most 1.")
     expect(rate.locator("input")).to_have_attribute("aria-invalid", "true")
     expect(start).to_be_disabled()
     expect(costs).to_have_text("Correct Learning rate first.")

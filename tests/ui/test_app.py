@@ -96,6 +96,8 @@ def test_the_file_route_serves_only_the_callers_files(page):
         answer = fetch(*parts)
         assert answer.status_code == 404, parts
         assert answer.headers["x-content-type-options"] == "nosniff"
+    assert fetch("image", "x").headers["cache-control"] == "no-store", "the image may exist later"
+    assert "max-age" in fetch("thumb", dataset.id, image.id).headers["cache-control"]
 
 
 def test_two_visitors_of_a_space_have_different_workspaces(home):

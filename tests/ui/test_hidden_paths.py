@@ -6,6 +6,7 @@ import json
 import gradio as gr
 import pytest
 from gradio.state_holder import SessionState
+from markupsafe import escape
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
@@ -80,3 +81,39 @@ def test_paths_are_hidden_from_strangers_and_shown_to_the_user_of_this_computer(
     hidden = HiddenPaths.of(home, Access(mode, (HOST,)))
     text = hidden.hide([{"value": f"see {home.logs}/worker.log"}])[0]["value"]
     assert text == (f"see {home.logs}/worker.log" if mode is Mode.local else "see the studio's folder/logs/worker.log")
+
+
+@pytest.mark.parametrize("spell", [str, lambda path: str(escape(path)), lambda path: json.dumps(path), lambda path: str(escape(json.dumps(path)))])
+def test_a_path_is_hidden_in_every_spelling(tmp_path, spell):
+    home = Home(tmp_path / "Zoë's & mine")
+    hidden = HiddenPaths.of(home, ACCESS)
+    assert hidden.hide(f"see {spell(str(home.logs))}").replace('"', "").replace("&#34;", "") == "see the studio's folder/logs"
+
+
+def test_the_cache_of_the_hub_is_hidden_wherever_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert HiddenPaths.of(Home(tmp_path / "home"), ACCESS).hide(f"{tmp_path}/hub/models--x") == "the cache of the Hub/models--x"
+
+
+def test_what_the_next_event_sends_back_is_not_rewritten(tmp_path):
+    """A rewritten base would be stored with the run, and would not be found."""
+    home = Home(tmp_path / "secret-place")
+    app, _ = ui.build_app(home, ACCESS)
+    base = str(home.root / "own-base")
+    sent = {"base": {"__type__": "update", "value": base, "choices": [(base, base)], "info": f"From {base}."}}
+    sent |= {
+        "filled-with": json.dumps({"values": {"model.base_model": base}}),
+        "costs": f"{base} cannot be read.",
+        "captions": f"an ink drawing of {base}",
+    }
+
+    def answer() -> tuple:
+        return tuple(sent.values())
+
+    with app:
+        gr.on(None, answer, None, [next(each for each in app.blocks.values() if each.elem_id == name) for name in sent])
+    handler = next(each for each in app.fns.values() if each.fn and each.fn.__name__ == "answer")
+    shown = json.loads(ask(app, handler, SessionState(app)))
+    assert (shown[0]["value"], shown[0]["choices"]) == (base, [["the studio's folder/own-base", base]])
+    assert shown[0]["info"] == "From the studio's folder/own-base." and shown[1] == sent["filled-with"]
+    assert shown[2] == "the studio's folder/own-base cannot be read." and shown[3] == sent["captions"], "a caption is edited where it is shown"

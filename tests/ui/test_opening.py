@@ -10,7 +10,7 @@ from studio.core.access import Access
 from studio.datasets.dataset import Dataset
 from studio.ui import app as ui
 from studio.ui.form_drafts import DraftedForm, read_value
-from studio.ui.opening import GONE, Place, find_place
+from studio.ui.opening import GONE, Place, find_place, trigger_word_function
 from tests.trained import finished_run, png
 
 
@@ -92,3 +92,11 @@ def test_values_are_read_as_the_browser_shows_them():
     form = DraftedForm("x", {"rank": rank, "base": base})
     assert form.ids == {"rank": "x-rank", "base": "x-base"}
     assert form.values({"rank": "5", "base": "gone", "unknown": 1}) == {}
+
+
+def test_the_stored_word_of_a_dataset_that_cannot_be_read_tells_nothing(home, workspace, tmp_path):
+    _, studio = ui.build_app(home, Access())
+    stored_word = trigger_word_function(studio)
+    dataset = Dataset.from_samples(workspace, "style")
+    assert stored_word({"dataset": dataset.id}, SimpleNamespace(headers={})) == {"word": dataset.trigger_word}
+    assert stored_word({"dataset": "../" + str(tmp_path)}, SimpleNamespace(headers={})) == {}

@@ -25,7 +25,7 @@ def press(home):
     def run(name: str, *values) -> str:
         event = next(event for event in app.fns.values() if event.fn and event.fn.__name__ == name)
         changed = next(each.fn for each in app.fns.values() if each.fn and each.fn.__name__ == "changed" and each.inputs[0] is event.outputs[0])
-        followed, _, message = event.fn(Request(), *values)
+        followed, _, message = event.fn(Request(), None, *values)
         ends = time.monotonic() + 60
         while isinstance(followed, Followed) and time.monotonic() < ends:
             time.sleep(0.05)

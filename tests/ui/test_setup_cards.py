@@ -77,6 +77,8 @@ def test_goals_say_steps_and_time_as_this_computer_took_it(workspace, dataset):
     quick, best, saved = setup_cards.list_goals(workspace, dataset, BUILTIN_ID, "small-world-style")
     assert (quick.title, best.title, saved.title) == ("Quick", "Best", "Ink, slow") and saved.value == own.name
     assert quick.mark.startswith("180 steps · about ") and best.mark.startswith("360 steps · about ")
+    starting_points.save(workspace, "Once", configs.for_dataset(dataset, "small-world-style", "training.max_train_steps=1"))
+    assert any(card.mark.startswith("1 step · ") for card in setup_cards.list_goals(workspace, dataset, BUILTIN_ID, "small-world-style"))
     assert [quick.chosen, best.chosen, saved.chosen] == [False, True, False]
 
 

@@ -1,5 +1,6 @@
 """The Train form: settings that fit base, dataset and GPU memory, saved and imported settings, warnings."""
 
+import dataclasses
 import inspect
 import json
 
@@ -12,7 +13,9 @@ from studio.core.access import Access
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.datasets.importing.images import decode_files
+from studio.devices.footprint import Footprint
 from studio.families import BUILTIN_ID
+from studio.jobs import estimates
 from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Jobs
 from studio.runs import starting_points
@@ -210,9 +213,13 @@ def test_a_value_that_does_not_fit_stands_under_its_field_and_start_says_why(pag
     page.type("Batch size", None)
     page.call("summarize", dataset.id)
     field = page.field("Learning rate").elem_id
-    assert f'<li data-field="{field}">Learning rate: 50 does not fit. Enter a number above 0, at most 1.</li>' in page.value("setting-errors")
-    assert "Batch size: it is empty. Enter a whole number from 1 to 64." in page.value("setting-errors")
+    assert f'<li data-field="{field}">Learning rate: 50 does not fit. Enter a number above 0 and at most 1.</li>' in page.value("setting-errors")
+    assert "Batch size is empty. Enter a whole number from 1 to 64." in page.value("setting-errors")
     assert "Correct Batch size and Learning rate first." in page.value("costs")
+    page.type("Resolution", None)
+    page.call("summarize", dataset.id)
+    assert "Correct Resolution, Batch size and Learning rate first." in page.value("costs")
+    page.type("Resolution", 128)
     assert page.interactive["start-training"] is False
     page.type("Learning rate", 0.001)
     page.type("Batch size", 1)
@@ -366,7 +373,10 @@ def test_a_sweep_validates_every_config_before_any_is_queued(dataset):
     assert [each.title for each in made] == [f"Ink, rank {rank}, seed {seed}" for rank in (8, 32) for seed in (1, 2)]
     assert [each.config.lora.alpha for each in made] == [8, 8, 32, 32] and {each.config.dataset.id for each in made} == {dataset.id}
     kept = train_sweep.plan(dataset, config, "", None, [("lora.rank", "8,32"), ("", "")])
-    assert [each.config.lora.alpha for each in kept] == [config.lora.alpha] * 2 and kept[0].title == "Sample style, rank 8"
+    assert [each.config.lora.alpha for each in kept] == [config.lora.alpha] * 2 and kept[0].title == kept[0].note == ""
+    noted = train_sweep.plan(dataset, config, "", 1, [("lora.rank", "8"), ("training.seed", "1,2")])
+    assert [(each.title, each.note) for each in noted] == [("", "seed 1"), ("", "seed 2")]
+    assert [each.note for each in train_sweep.plan(dataset, config, "", 1, [("lora.alpha", "4,8")])] == ["alpha 4", "alpha 8"]
     halved = train_sweep.plan(dataset, config, "", 0.5, [("lora.rank", "8,32")])
     assert [each.config.lora.alpha for each in halved] == [4, 16]
     assert train_sweep.plan(dataset, config, "", 1, [("lora.rank", " "), ("", "")]) == []
@@ -376,10 +386,13 @@ def test_a_sweep_validates_every_config_before_any_is_queued(dataset):
 
 def test_a_sweep_shows_the_number_of_runs_and_the_total_time(dataset, workspace):
     made = train_sweep.plan(dataset, configs.for_dataset(dataset), "Ink", 1, [("lora.rank", "8,16,32")])
-    assert "3 runs, time shown after the first steps" in train_sweep.summarize(workspace, made)
+    assert "3 runs, time shown after the first steps" in train_sweep.summarize(workspace, dataset, made)
     run = create_run(workspace, configs.for_dataset(dataset), dataset)
     run.append({"kind": "step", "step": 1, "loss": 0.1, "seconds_per_step": 1.3})
-    assert "3 runs, about 23 minutes in all" in train_sweep.summarize(workspace, made) and "Ink, rank 32" in train_sweep.summarize(workspace, made)
+    shown = train_sweep.summarize(workspace, dataset, made)
+    assert "3 runs, about 23 minutes in all" in shown and "Ink, rank 32" in shown
+    unnamed = train_sweep.plan(dataset, configs.for_dataset(dataset), "", 1, [("lora.rank", "8,16")])
+    assert "Sample style · rank 16 · " in train_sweep.summarize(workspace, dataset, unnamed)
 
 
 def test_only_settings_with_a_single_value_can_be_swept():
@@ -421,3 +434,35 @@ def test_starting_from_a_lora_keeps_the_chosen_dataset_and_takes_its_rank(fill, 
     run = finished_run(workspace, "lora.rank=4")
     form = fill("start_from", run, dataset.id)
     assert (form["Another dataset"], form["Rank"], form["Start from a LoRA"]) == (dataset.id, 4, f"run:{run.id}@200")
+
+
+def test_a_memory_that_was_measured_before_is_shown_after_every_choice(page, dataset, home):
+    """Not only once a setting is typed."""
+    measured = {
+        "footprint": dict.fromkeys((each.name for each in dataclasses.fields(Footprint)), 1_000_000),
+        "numbers_a_rank": 1000,
+        "free_bytes": None,
+        "card": None,
+    }
+
+    def measure() -> None:
+        path = home.root / "estimates" / f"{estimates.key(page.config())}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(measured))
+
+    page.call("choose_base", dataset.id, "someone/own-base", "")
+    measure()
+    page.call("choose_base", dataset.id, BUILTIN_ID, "")
+    measure()
+    calls = [("choose_base", dataset.id, "someone/own-base", ""), ("choose_base", dataset.id, BUILTIN_ID, ""), ("refresh", dataset.id)]
+    for call in [*calls, ("choose_preset", dataset.id, "small-world-style-quick", ""), ("choose_memory", dataset.id, "")]:
+        assert "GB of memory" in page.call(*call)["costs"], call
+    assert "GB of memory" in page.load(dataset.id)["costs"]
+
+
+def test_the_base_and_what_was_typed_stay_when_a_preset_is_removed(page, dataset):
+    page.call("choose_base", dataset.id, SD15, "")
+    page.call("save_preset", dataset.id, "Ink", False)
+    page.type("steps", 777)
+    shown = page.call("remove_preset", dataset.id, "mine:ink", "")
+    assert (shown["base"], shown["preset"], shown["steps"]) == (SD15, "stable-diffusion-style", 777) and "Training steps 777" in shown["kept"]

@@ -8,6 +8,7 @@ from studio.config import TrainConfig
 from studio.datasets.trigger_words import fill_placeholder, has_word
 from studio.runs.run import Run
 from studio.ui import files
+from studio.ui.components.html import counted
 from studio.ui.components.run_state import WORDS, Condition
 from studio.ui.components.templates import render
 
@@ -43,7 +44,7 @@ def state_text(now: Condition) -> str:
     if now.state == "running" and not now.step and now.job and now.job.message:
         return now.job.message
     if now.state in ("created", "finished"):
-        return f"{WORDS[now.state]}, {now.total:,} steps"
+        return f"{WORDS[now.state]}, {counted(now.total, 'step')}"
     return f"{WORDS[now.state]}, step {now.step:,} of {now.total:,}"
 
 

@@ -15,7 +15,7 @@ from studio.jobs.queue import Job
 from studio.runs.run import Run
 from studio.ui import files
 from studio.ui.components import loss_plot, run_card
-from studio.ui.components.html import duration, share, size
+from studio.ui.components.html import counted, duration, share, size
 from studio.ui.components.run_state import BUSY, WORDS, Condition, step_label
 from studio.ui.components.sample_table import SampleImage, SampleRow
 from studio.ui.components.templates import render
@@ -148,7 +148,7 @@ def _found_rate(run: Run, now: Condition) -> list[str]:
 def _result(run: Run, now: Condition) -> list[str]:
     time = f" in {duration(now.job.seconds)}" if now.job and now.job.seconds and now.uninterrupted else ""
     latest = run.latest_adapter()
-    return [f"{now.total:,} steps{time}", *([f"file size {size(latest.stat().st_size)}"] if latest else [])]
+    return [f"{counted(now.total, 'step')}{time}", *([f"file size {size(latest.stat().st_size)}"] if latest else [])]
 
 
 def sample_grid(run: Run, now: Condition) -> str:

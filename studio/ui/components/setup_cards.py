@@ -171,7 +171,7 @@ def _goal_card(workspace: Workspace, dataset: Dataset, base_model: str, preset: 
         config = starting_points.build_config(workspace, dataset, preset.name, *overrides)
     except StudioError:
         return
-    facts = [f"{config.training.max_train_steps:,} steps"]
+    facts = [counted(config.training.max_train_steps, "step")]
     if pace := seconds_per_step(workspace, config):
         facts.append(f"about {duration(pace * config.training.max_train_steps)}")
     title, sentence = (preset.title, "") if own else PACES[preset.pace]

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import gradio as gr
 
 from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
 from studio.datasets import trigger_words
 from studio.datasets.captioners import CAPTIONERS
 from studio.datasets.dataset import Dataset, TriggerConflict
 from studio.jobs import worker
 from studio.jobs.queue import Job
 from studio.ui.components import caption_grid
-from studio.ui.components.following import Following
+from studio.ui.components.following import Followed, Following
 from studio.ui.components.html import counted, notice
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, show_errors
@@ -92,44 +93,52 @@ def _wire_trigger_in_captions(editor: Editor) -> None:
 def _wire_captioner(editor: Editor) -> None:
     studio = editor.studio
 
-    def show(context: tuple[str, str], jobs: Sequence[Job], request: gr.Request, open_id: str) -> tuple:
+    def show(_: object, jobs: Sequence[Job], request: gr.Request, open_id: str) -> tuple:
         """While captions are written, the page's own poll shows them."""
-        now, (dataset_id, captioner) = jobs[-1], context
-        skipped = [gr.skip()] * len(editor.refreshed)
-        if now.unfinished:
-            return "", *skipped
-        message = notice(now.error, "bad")
-        if now.state == "done":
-            message = caption_result(now.result, captioner, dataset_id)
-        elif now.state == "cancelled":
-            message = notice("Stopped. The captions written so far are kept.")
-        shown = named(message, studio.workspace(request), dataset_id, open_id)
-        return shown, *(editor.refresh(dataset_id, request) if open_id == dataset_id else skipped)
+        ended = any(job.payload["dataset"] == open_id and not job.unfinished for job in jobs)
+        shown = show_captioned(jobs, studio.workspace(request), open_id)
+        return shown, *(editor.refresh(open_id, request) if ended else [gr.skip()] * len(editor.refreshed))
 
     following = Following(studio, show, [editor.message, *editor.refreshed], [editor.chosen])
 
     @show_errors
-    def write_captions(captioner: str, only_empty: bool, noun: str | None, dataset_id: str, request: gr.Request) -> tuple:
+    def write_captions(captioner: str, only_empty: bool, noun: str | None, dataset_id: str, followed: Followed | None, request: gr.Request) -> tuple:
         owner = studio.owner(request)
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         payload = {"dataset": dataset_id, "captioner": captioner, "only_empty": only_empty, "class_noun": (noun or "").strip()}
         job = studio.jobs.submit(owner, "caption", payload, key=f"caption-{dataset_id}")
         worker.ensure(studio.home)
-        return *following.begin([job], (dataset_id, captioner)), "", progress(studio, owner, dataset)
+        return *following.begin([job], before=followed), "", progress(studio, owner, dataset)
 
     @show_errors
     def stop(request: gr.Request, event: gr.EventData) -> None:
         studio.jobs.cancel(studio.jobs.get(int(event.job), studio.owner(request)).id)
 
-    def write_with(noun: str | None, dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
+    def write_with(noun: str | None, dataset_id: str, followed: Followed | None, request: gr.Request, event: gr.EventData) -> tuple:
         """Write the captions that the first captioner left out, in the dataset of the message; the class noun is that of the open one."""
         noun = noun if event.dataset == dataset_id else ""
-        return str(event.captioner), *write_captions(str(event.captioner), True, noun, str(event.dataset), request)
+        return str(event.captioner), *write_captions(str(event.captioner), True, noun, str(event.dataset), followed, request)
 
     outputs = [*following.state, editor.message, editor.progress]
-    editor.write.click(write_captions, [editor.captioner, editor.only_empty, editor.noun, editor.chosen], outputs, **QUIET)
-    editor.message.use_captioner(write_with, [editor.noun, editor.chosen], [editor.captioner, *outputs], **QUIET)
+    inputs = [editor.captioner, editor.only_empty, editor.noun, editor.chosen, following.followed]
+    editor.write.click(write_captions, inputs, outputs, **QUIET)
+    editor.message.use_captioner(write_with, [editor.noun, editor.chosen, following.followed], [editor.captioner, *outputs], **QUIET)
     editor.progress.stop(stop, None, None, **QUIET)
+
+
+def show_captioned(jobs: Sequence[Job], workspace: Workspace, open_id: str | None) -> str:
+    """What became of each job that has ended."""
+    shown = []
+    for job in jobs:
+        dataset_id, message = job.payload["dataset"], ""
+        if job.state == "done":
+            message = caption_result(job.result, job.payload["captioner"], dataset_id)
+        elif job.state == "cancelled":
+            message = notice("Stopped. The captions written so far are kept.")
+        elif not job.unfinished:
+            message = notice(job.error, "bad")
+        shown.append(named(message, workspace, dataset_id, open_id))
+    return "".join(shown)
 
 
 def caption_result(counts: dict[str, int], captioner: str, dataset_id: str) -> str:

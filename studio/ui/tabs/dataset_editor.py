@@ -41,6 +41,8 @@ class Editor:
     train: gr.Button
     about: gr.Row
     title: gr.Textbox
+    title_base: gr.State
+    """The name that the page shows or has stored: only another one is an edit."""
     subject: gr.Radio
     person: gr.Checkbox
     consent: gr.Checkbox
@@ -78,14 +80,15 @@ class Editor:
     @property
     def shown(self) -> list:
         """Outputs of `show`."""
-        return [*self.refreshed, self.title, self.subject, self.person, self.consent, self.word, self.word_base, self.word_note, self.noun]
+        about = [self.title, self.subject, self.person, self.consent]
+        return [*self.refreshed, *about, self.word, self.word_base, self.word_note, self.noun, self.title_base]
 
     @show_errors
     def show(self, dataset_id: str | None, request: gr.Request) -> tuple:
         """Values of `shown`."""
         dataset = open_dataset(self.studio.workspace(request), dataset_id)
         if dataset is None:
-            return gr.update(visible=False), "", "", "", "", *[gr.skip()] * 9, gr.update(visible=False), "", None, "", gr.skip()
+            return gr.update(visible=False), "", "", "", "", *[gr.skip()] * 9, gr.update(visible=False), "", None, "", gr.skip(), None
         has_images = bool(dataset.images)
         link = render("dataset", "export", files.url("dataset", dataset.id)) if has_images else ""
         word = dataset.trigger_word
@@ -108,6 +111,7 @@ class Editor:
             word,
             explain_word(word),
             noun_box(dataset),
+            dataset.title,
         )
 
     def refresh(self, dataset_id: str | None, request: gr.Request) -> tuple:
@@ -146,7 +150,7 @@ def _build_about() -> dict:
     with gr.Column(scale=4, min_width=240):
         person = gr.Checkbox(False, label="The images show a real person", elem_id="real-person")
         consent = gr.Checkbox(False, label=CONSENT, info="Needed before training and publishing.", visible=False, elem_id="consent")
-    return {"title": title, "subject": subject, "person": person, "consent": consent}
+    return {"title": title, "title_base": gr.State(None), "subject": subject, "person": person, "consent": consent}
 
 
 def _build_captioning() -> dict:

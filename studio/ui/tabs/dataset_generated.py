@@ -9,7 +9,7 @@ from studio.datasets.dataset import Dataset
 from studio.jobs.queue import Job
 from studio.ui import files
 from studio.ui.components import job_bar
-from studio.ui.components.following import Following
+from studio.ui.components.following import Followed, Following
 from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.dataset_choice import choices, choose
 from studio.ui.tabs.dataset_editor import Editor
@@ -23,21 +23,21 @@ def wire_generated(studio: Studio, editor: Editor, new: NewDataset, tabs: gr.Tab
     """`images` has the event `add_to_dataset` with the `address` of an image on the page."""
 
     @show_errors
-    def add_to_dataset(dataset_id: str | None, request: gr.Request, event: gr.EventData) -> tuple:
+    def add_to_dataset(dataset_id: str | None, followed: Followed | None, request: gr.Request, event: gr.EventData) -> tuple:
         workspace = studio.workspace(request)
         path = files.find_address(workspace, str(event.address))
         dataset_id = _dataset(workspace, dataset_id)
         job = start_import(studio, [{"path": str(path), "name": path.name}], dataset_id, request)
-        return *following.begin([job], dataset_id), *show(workspace, dataset_id), job_bar.working(job), gr.Tabs(selected="dataset")
+        return *following.begin([job], before=followed), *show(workspace, dataset_id), job_bar.working(job), gr.Tabs(selected="dataset")
 
-    def ended(dataset_id: str, jobs: Sequence[Job], request: gr.Request, open_id: str | None) -> tuple:
-        shown = open_id == dataset_id and not jobs[-1].unfinished
+    def ended(_: object, jobs: Sequence[Job], request: gr.Request, open_id: str | None) -> tuple:
+        shown = any(job.payload["dataset"] == open_id and not job.unfinished for job in jobs)
         result = show_imports(jobs, studio.workspace(request), open_id)
-        return result, *(editor.refresh(dataset_id, request) if shown else [gr.skip()] * len(editor.refreshed))
+        return result, *(editor.refresh(open_id, request) if shown else [gr.skip()] * len(editor.refreshed))
 
     following = Following(studio, ended, [editor.message, *editor.refreshed], [editor.chosen])
     outputs = [*following.state, *new.opened, editor.progress, tabs]
-    images.add_to_dataset(add_to_dataset, editor.chosen, outputs, **QUIET)
+    images.add_to_dataset(add_to_dataset, [editor.chosen, following.followed], outputs, **QUIET)
 
 
 def _dataset(workspace: Workspace, dataset_id: str | None) -> str:

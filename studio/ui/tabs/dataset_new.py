@@ -12,13 +12,13 @@ from studio.datasets.dataset import Dataset
 from studio.jobs.queue import Job
 from studio.ui.api.datasets import uploaded
 from studio.ui.components import job_bar, sample_sets
-from studio.ui.components.following import SKIP, Following
+from studio.ui.components.following import SKIP, Followed, Following
 from studio.ui.components.html import html, notice, panel
 from studio.ui.components.removed import build_removed, listing
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.dataset_choice import choices, choose
-from studio.ui.tabs.dataset_editor import Editor, unfinished
+from studio.ui.tabs.dataset_editor import Editor, open_dataset, unfinished
 from studio.ui.tabs.dataset_images import show_imports, start_import
 
 
@@ -102,7 +102,7 @@ def wire_zone(studio: Studio, new: NewDataset, editor: Editor) -> None:
     """Files dropped on the zone make a dataset; the editor shows the progress and the result of their import."""
     untouched = [gr.skip()] * len(new.opened)
 
-    def create(request: gr.Request, event: gr.EventData) -> tuple:
+    def create(followed: Followed | None, request: gr.Request, event: gr.EventData) -> tuple:
         workspace = studio.workspace(request)
         try:
             listed = [uploaded({"path": path}) for path in event.paths]
@@ -110,22 +110,31 @@ def wire_zone(studio: Studio, new: NewDataset, editor: Editor) -> None:
         except StudioError as error:
             return *SKIP, *untouched[2:], notice(str(error), "bad"), gr.skip(), gr.skip(), gr.skip()
         job = start_import(studio, listed, dataset.id, request)
-        return *following.begin([job], dataset.id), *show(workspace, dataset.id), "", job_bar.working(job)
+        return *following.begin([job], before=followed), *show(workspace, dataset.id), "", job_bar.working(job)
 
-    def ended(dataset_id: str, jobs: Sequence[Job], request: gr.Request, open_id: str | None) -> tuple:
+    def ended(_: object, jobs: Sequence[Job], request: gr.Request, open_id: str | None) -> tuple:
         """A dataset for which no file could be used is removed again, unless more files are on their way; the zone says why."""
         refreshed = [gr.skip()] * len(editor.refreshed)
-        if jobs[-1].unfinished:
+        made = list(dict.fromkeys(job.payload["dataset"] for job in jobs if not job.unfinished))
+        if not made:
             return *untouched, gr.skip(), *refreshed
         workspace = studio.workspace(request)
-        dataset, result = Dataset.open(workspace, dataset_id), show_imports(jobs, workspace, open_id)
-        if dataset.images or unfinished(studio, jobs[-1].owner, dataset_id, ("import",)):
-            return *untouched, result, *(editor.refresh(dataset_id, request) if open_id == dataset_id else refreshed)
-        workspace.erase(workspace.remove(dataset.path))
-        return *show(workspace, open_id, form=True, message=result), "", *refreshed
+        result = show_imports(jobs, workspace, open_id)
+        unused = [each for each in made if _is_unused(studio, workspace, jobs[-1].owner, each)]
+        for each in unused:
+            workspace.erase(workspace.remove(workspace.dataset_path(each)))
+        if unused:
+            return *show(workspace, open_id, form=True, message=result), "", *refreshed
+        return *untouched, result, *(editor.refresh(open_id, request) if open_id in made else refreshed)
 
     following = Following(studio, ended, [*new.opened, editor.message, *editor.refreshed], [editor.chosen])
-    new.zone.import_images(create, None, [*following.state, *new.opened, editor.message, editor.progress], **QUIET)
+    new.zone.import_images(create, following.followed, [*following.state, *new.opened, editor.message, editor.progress], **QUIET)
+
+
+def _is_unused(studio: Studio, workspace: Workspace, owner: str, dataset_id: str) -> bool:
+    """Whether no file of a new dataset could be used, and none is on its way. Images that the user has removed meanwhile can still be restored."""
+    dataset = open_dataset(workspace, dataset_id)
+    return dataset is not None and not dataset.images and not dataset.removed and unfinished(studio, owner, dataset_id, ("import",)) is None
 
 
 def _name_of_today() -> str:

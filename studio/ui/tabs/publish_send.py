@@ -8,7 +8,7 @@ from gradio.utils import get_icon_path
 from studio.core.errors import StudioError
 from studio.jobs.queue import Job
 from studio.ui import files
-from studio.ui.components.following import SKIP, Following
+from studio.ui.components.following import SKIP, Followed, Following
 from studio.ui.components.html import html, notice, share
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
@@ -117,25 +117,26 @@ def start_publishing(studio: Studio, owner: str, token: str, confirmed: bool, va
 
 def wire_save(studio: Studio, form: PublishForm, zip_button: gr.Button, folder_button: gr.Button, message: gr.HTML) -> None:
     """Each is a job of its own, since a LoRA can be gigabytes."""
-    following = Following(studio, lambda _, jobs, request: (show_saving(jobs[-1]),), [message])
+    following = Following(studio, lambda _, jobs, request: ("".join(show_saving(job) for job in jobs),), [message])
 
-    def start(request: gr.Request, how: str, values: tuple) -> tuple:
+    def start(request: gr.Request, how: str, followed: Followed | None, values: tuple) -> tuple:
         try:
             planned = build_request(*values)
             payload = {"request": planned.model_dump(), "how": how}
             job = studio.jobs.start(studio.jobs.submit(studio.owner(request), "save", payload, key=f"save-{how}-{planned.adapter}"))
         except StudioError as error:
             return *SKIP, notice(str(error), "bad")
-        return *following.begin([job]), progress(job)
+        return *following.begin([job], before=followed), progress(job)
 
-    def save_zip(request: gr.Request, *values):
-        return start(request, "zip", values)
+    def save_zip(request: gr.Request, followed: Followed | None, *values):
+        return start(request, "zip", followed, values)
 
-    def save_folder(request: gr.Request, *values):
-        return start(request, "folder", values)
+    def save_folder(request: gr.Request, followed: Followed | None, *values):
+        return start(request, "folder", followed, values)
 
-    zip_button.click(save_zip, form.fields, [*following.state, message], **QUIET)
-    folder_button.click(save_folder, form.fields, [*following.state, message], **QUIET)
+    inputs = [following.followed, *form.fields]
+    zip_button.click(save_zip, inputs, [*following.state, message], **QUIET)
+    folder_button.click(save_folder, inputs, [*following.state, message], **QUIET)
 
 
 def show_saving(job: Job) -> str:

@@ -130,7 +130,7 @@ def _build_form(studio: Studio) -> FormColumn:
                 start = gr.Button("Start training", variant="primary", size="lg", scale=0, min_width=170, elem_id="start-training")
             estimate = html("", elem_id="estimate")
     parts = (no_dataset, to_dataset, settings, dataset, preset, about, kept, costs, estimate, errors, start, memory, presets.remove, presets.removed)
-    train_form = TrainForm(form, *parts, gr.Textbox(label="Filled with", elem_classes="hidden-field", elem_id="filled-with"))
+    train_form = TrainForm(studio.home, form, *parts, gr.Textbox(label="Filled with", elem_classes="hidden-field", elem_id="filled-with"))
     return FormColumn(train_form, SetupCards(datasets, base_cards, goals), rank, name, about_memory, start, message, sweep, presets)
 
 
@@ -139,7 +139,9 @@ def _place_drawer(form: Form[TrainConfig]) -> tuple[gr.Textbox, gr.Dropdown, gr.
     with gr.Accordion("All settings", open=False, elem_classes="fold", elem_id="all-settings"):
         html(render("train", "search"))
         with gr.Row(elem_classes="settings"):
-            name = gr.Textbox(label="Run name", placeholder="name of the dataset", max_length=80, min_width=230, elem_id="run-name")
+            name = gr.Textbox(
+                label="Run name", placeholder="automatic: dataset, rank, steps and date", max_length=80, min_width=230, elem_id="run-name"
+            )
             sizes = [("Automatic", ""), *((overlay.title, overlay.name) for overlay in configs.overlays())]
             memory = gr.Dropdown(sizes, value="", label="GPU memory", info=MEMORY_HELP, elem_id="memory", filterable=False, min_width=230)
         about_memory = html("")

@@ -19,11 +19,7 @@ def wire_estimate(studio: Studio, form: TrainForm, rank: gr.components.Component
     def summarize(dataset_id: str | None, request: gr.Request, filled_with: str | None, *values: Any) -> dict:
         workspace, filled = studio.workspace(request), Filled.read(filled_with)
         dataset = next((each for each in Dataset.all(workspace) if each.id == dataset_id), None)
-        try:
-            known = estimates.load_estimate(studio.home, form.read(filled, values, dataset))
-        except StudioError:
-            known = None
-        return form.summarize(workspace, filled, values, dataset, known)
+        return form.summarize(workspace, filled, values, dataset)
 
     def measure(request: gr.Request, filled_with: str | None, *values: Any) -> tuple:
         """Measure the memory in a job where it is not cached for this base and size: that needs torch, which this process never loads."""

@@ -11,13 +11,13 @@ from studio import config as configs
 from studio import families
 from studio.config import Preset, TrainConfig, fields, suggestions
 from studio.core.errors import StudioError
-from studio.core.workspace import Workspace
+from studio.core.workspace import Home, Workspace
 from studio.datasets.dataset import Dataset
-from studio.jobs.estimates import Estimate
+from studio.jobs import estimates
 from studio.runs import starting_points
 from studio.ui.components import estimate, removed
 from studio.ui.components.form import Form
-from studio.ui.components.html import notice, small
+from studio.ui.components.html import listed, notice, small
 from studio.ui.components.templates import render
 from studio.ui.tabs.dataset_choice import choose, trainable_choices
 
@@ -65,6 +65,7 @@ class Filled:
 class TrainForm:
     """The form's components and states. Handlers return {component: value} for what changes."""
 
+    home: Home
     form: Form[TrainConfig]
     no_dataset: gr.HTML
     to_dataset: gr.Button
@@ -231,18 +232,16 @@ class TrainForm:
             config = fields.replace(config, {STEPS: configs.suggested_steps(config, images, filled.pace)})
         return config
 
-    def summarize(
-        self, workspace: Workspace, filled: Filled | None, values: Sequence[Any], dataset: Dataset | None, known: Estimate | None = None
-    ) -> dict:
-        """Values of `summary`: what the training costs or what prevents it, and the numbers that apply where steps or alpha are empty."""
+    def summarize(self, workspace: Workspace, filled: Filled | None, values: Sequence[Any], dataset: Dataset | None) -> dict:
+        """Values of `summary`: what the training costs, with the memory if it was measured before, or what prevents it; and the numbers that apply
+        where steps or alpha are empty."""
         try:
             config = self.read(filled, values, dataset)
         except StudioError as error:
             found = error.problems if isinstance(error, fields.InvalidSettings) else {}
-            named = {
-                self.form.widgets[path].elem_id: (self.form.leaves[path].title, text) for path, text in found.items() if path in self.form.widgets
-            }
-            reason = f"Correct {' and '.join(title for title, _ in named.values())} first." if named else str(error)
+            wrong = {path: text for path, text in found.items() if path in self.form.widgets}
+            named = {self.form.widgets[path].elem_id: text for path, text in wrong.items()}
+            reason = f"Correct {listed([self.form.leaves[path].title for path in wrong])} first." if wrong else str(error)
             return {
                 self.costs: render("train", "blocked", reason),
                 self.estimate: "",
@@ -250,7 +249,7 @@ class TrainForm:
                 self.start: gr.update(interactive=False),
             }
         images = dataset.images if dataset else ()
-        summary = estimate.summarize(workspace, config, known, images)
+        summary = estimate.summarize(workspace, config, estimates.load_estimate(self.home, config), images)
         reason, source = STEPS_HELP, "as in the preset" if filled and filled.steps else "suggested"
         if filled and filled.steps is None and filled.preset:
             count = len(images) if dataset else filled.images

@@ -55,7 +55,7 @@ class Lists:
             if job and job.unfinished:
                 return *[gr.skip()] * len(outputs), notice(f"{run.title} is still training. Stop it first.", "warn")
             workspace.remove(run.path)
-            return *show(run_id if run_id != event.run else None, ids, request), ""
+            return *show(run_id, ids, request), ""
 
         @show_errors
         def restore(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:

@@ -52,11 +52,11 @@ class RunView:
 
     @property
     def outputs(self) -> list:
-        """Outputs of `show`."""
+        """Outputs of `show`. The open run is one of them: it becomes the newest if it is gone, so that each button acts on the run that is shown."""
         buttons = [self.try_it, self.now, self.stop, self.resume]
         lists = [self.lists.queue, self.lists.listing, self.lists.removed]
         above = [self.title, self.head, self.help_first, *buttons, self.file]
-        return [*above, self.sample_grid, self.loss, self.log_fold, self.log, self.actions, *lists]
+        return [*above, self.sample_grid, self.loss, self.log_fold, self.log, self.actions, *lists, self.open_run]
 
     @property
     def listing(self) -> gr.HTML:
@@ -82,9 +82,10 @@ class RunView:
         """Values of `outputs`."""
         owner, workspace = self.studio.owner(request), self.studio.workspace(request)
         run = find_run(workspace, run_id)
+        opened = gr.skip() if not run_id or (run and run.id == run_id) else None
         if run is None:
             hidden = gr.update(visible=False)
-            return "", NO_RUN, "", hidden, hidden, hidden, hidden, "", "", "", hidden, "", "", "", "", removed.listing(workspace, "runs")
+            return "", NO_RUN, "", hidden, hidden, hidden, hidden, "", "", "", hidden, "", "", "", "", removed.listing(workspace, "runs"), opened
         jobs, runs = run_state.newest_jobs(self.studio, owner), Run.all(workspace)
         now = run_state.condition(run, jobs.get(run.id))
         log = self.read_log(run)
@@ -109,20 +110,24 @@ class RunView:
             run_list.waiting(self.studio, owner),
             run_list.listing(runs, jobs, run.id, {each.id for each in runs} & set(picked)),
             removed.listing(workspace, "runs"),
+            opened,
         )
 
 
 def find_run(workspace: Workspace, run_id: str | None) -> Run | None:
-    """The run with this id, or the newest one."""
+    """The run to show: the one with this id, or the newest."""
     runs = Run.all(workspace)
     return next((run for run in runs if run.id == run_id), runs[0] if runs else None)
 
 
 def shown_run(workspace: Workspace, run_id: str | None) -> Run:
-    """As `find_run`; StudioError where there is no run."""
+    """The run that a button acts on; None stands for the newest. StudioError where there is none, and for one that was removed meanwhile, on another
+    page or there: never another run in its place."""
     run = find_run(workspace, run_id)
     if run is None:
         raise StudioError("There is no run. Start a training first.")
+    if run_id and run.id != run_id:
+        raise StudioError("This run no longer exists. Choose one from the list, or restore it under Removed.")
     return run
 
 

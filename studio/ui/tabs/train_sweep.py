@@ -1,5 +1,6 @@
 """Parameter sweep: one or two settings with several values each become as many runs in the queue."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.jobs.launch import TrainingRequest
 from studio.runs import sweeps
+from studio.runs.creation import automatic_name
 from studio.runs.sweeps import is_sweepable
 from studio.ui.components import estimate
 from studio.ui.components.html import counted, duration, html, notice
@@ -33,8 +35,8 @@ def choices() -> list[tuple[str, str]]:
 
 
 def plan(dataset: Dataset, config: TrainConfig, name: str, alpha_ratio: float | None, varied: list[tuple[str, str]]) -> list[TrainingRequest]:
-    """The runs of these (path, values) pairs, each with a whole validated config; StudioError when a value does not fit. Alpha follows each run's
-    rank by `alpha_ratio`; None: it was typed and is kept."""
+    """The runs of these (path, values) pairs, each with a whole validated config; StudioError when a value does not fit. Without a name each
+    run gets an automatic one. Alpha follows each run's rank by `alpha_ratio`; None: it was typed and is kept."""
     settings = [f"{path}={values}" for path, values in varied if path and values.strip()]
     if not settings:
         return []
@@ -42,19 +44,22 @@ def plan(dataset: Dataset, config: TrainConfig, name: str, alpha_ratio: float | 
     if alpha_ratio is None and not varies_alpha:
         settings.append(f"{ALPHA}={config.lora.alpha}")
     values = config.model_dump(mode="json")
-    title = name or dataset.title
-    made = [TrainingRequest(configs.build(values, *each.settings), each.named(title)) for each in sweeps.combinations(settings)]
+    made = [
+        TrainingRequest(configs.build(values, *each.settings), each.named(name) if name else "", "" if name else each.note)
+        for each in sweeps.combinations(settings)
+    ]
     if alpha_ratio in (None, 1) or varies_alpha:
         return made
     return [replace(each, config=fields.replace(each.config, {ALPHA: each.config.lora.rank * alpha_ratio})) for each in made]
 
 
-def summarize(workspace: Workspace, requests: list[TrainingRequest]) -> str:
+def summarize(workspace: Workspace, dataset: Dataset, requests: list[TrainingRequest]) -> str:
     """Number of runs, total time where it is known, and the titles."""
     paces = [estimate.seconds_per_step(workspace, each.config) for each in requests]
     known = [pace * each.config.training.max_train_steps for pace, each in zip(paces, requests) if pace]
-    time = f"about {duration(sum(known))} in all" if len(known) == len(requests) else "time shown after the first steps"
-    return render("train", "sweep", f"{counted(len(requests), 'run')}, {time}", [each.title for each in requests])
+    total = f"about {duration(sum(known))} in all" if len(known) == len(requests) else "time shown after the first steps"
+    titles = [each.title or automatic_name(dataset.title, each.config, time.time(), each.note) for each in requests]
+    return render("train", "sweep", f"{counted(len(requests), 'run')}, {total}", titles)
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,11 @@ class Sweep:
             if not (values[1] or "").strip():
                 return "", gr.update(interactive=False, value=START)
             try:
-                _, planned = requests(request, values)
+                dataset, planned = requests(request, values)
             except StudioError as error:
                 return notice(str(error), "bad"), gr.update(interactive=False, value=START)
             button = gr.update(interactive=True, value=f"Queue {counted(len(planned), 'run')}")
-            return summarize(self.studio.workspace(request), planned), button
+            return summarize(self.studio.workspace(request), dataset, planned), button
 
         def start_all(request: gr.Request, *values: str | None) -> tuple:
             """Queue all runs, or none with an error."""
