@@ -13,8 +13,8 @@ addEventListener('click', event => { if (event.isTrusted) window.clicks = (windo
 addEventListener('keydown', () => { window.typed = true; }, true);
 """
 """In the page, which is loaded once on the way."""
-SHORTER = "field => { field.value = 4; field.dispatchEvent(new Event('input', {bubbles: true})); }"
-"""A test has no time for the default steps; this is no click."""
+SHORTER = "(field, value) => { field.value = value; field.dispatchEvent(new Event('input', {bubbles: true})); }"
+"""A test has no time for the default steps and sample prompts; this is no click."""
 DRAWN = """() => ['#base-image', '#stack-image'].every(panel =>
   document.querySelector(panel + ' img')?.complete && !document.querySelector(panel + ' .busy'))"""
 
@@ -34,7 +34,8 @@ def page(open_page):
 
 def train_and_try(page) -> None:
     page.get_by_role("button", name="Train with this dataset").click()
-    page.locator("#steps input").evaluate(SHORTER)
+    page.locator("#steps input").evaluate(SHORTER, "4")
+    page.locator("#sample-prompts textarea").evaluate(SHORTER, "a red house")
     page.locator("#start-training").click()
     expect(page.locator("#run-head .state")).to_have_text("Finished", timeout=300_000)
     before = page.locator("#stack-image img").get_attribute("src")

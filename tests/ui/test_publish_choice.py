@@ -1,6 +1,13 @@
 """Publish preselects the run that the user looks at, never an unfinished one."""
 
+from types import SimpleNamespace
+
+import gradio as gr
+
+from studio.core.access import Access
+from studio.ui import app as ui
 from studio.ui.tabs.publish import choose
+from studio.ui.tabs.publish_form import NOT_OPENED
 from tests.trained import finished_run
 
 
@@ -34,3 +41,13 @@ def test_without_a_finished_run_none_is_preselected(workspace):
     stopped = unfinished(workspace, "Half")
     choice = choose(workspace, {}, stopped.id, None)
     assert choice.ref is None and "Choose a run in the list" in choice.reason
+
+
+def test_a_change_of_jobs_chooses_nothing_before_the_page_is_opened(home, workspace):
+    """Its answer may come after that of the opening, which has chosen the run of the address."""
+    run = finished_run(workspace, title="Older")
+    app, _ = ui.build_app(home, Access())
+    list_again = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "list_again")
+    visitor, form = SimpleNamespace(headers={}), (None, False, "", None, None)
+    assert set(map(str, list_again(visitor, NOT_OPENED, *form))) == {str(gr.skip())}
+    assert f"run:{run.id}" in str(list_again(visitor, None, *form))

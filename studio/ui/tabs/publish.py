@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -15,7 +16,7 @@ from studio.ui.components.html import empty, html, notice, small
 from studio.ui.components.templates import render
 from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio, show_errors
-from studio.ui.tabs.publish_form import PublishForm, build_form, build_request
+from studio.ui.tabs.publish_form import NOT_OPENED, PublishForm, build_form, build_request
 from studio.ui.tabs.publish_licence import repo_name, run_id_of
 from studio.ui.tabs.publish_send import build_send
 
@@ -115,15 +116,22 @@ def build(studio: Studio, rooms: gr.Tabs, job_states: gr.State, open_run: gr.Sta
         proposed = repo_name(workspace, choice.ref)
         return *shown, listed, proposed, proposed, *about, picked, looked_at
 
+    def list_again(request: gr.Request, followed: str | None, *values: Any) -> tuple:
+        """After a change of jobs. Before the page is opened nothing is chosen yet, and this answer may come after that of the opening."""
+        if followed == NOT_OPENED:
+            return (gr.skip(),) * len(outputs)
+        chosen, picked, name, proposed, looked_at = values
+        return list_runs(chosen, picked, name, proposed, looked_at, request)
+
     def follow(name: str, proposed: str | None, looked_at: str | None, followed: str | None, request: gr.Request) -> tuple:
         """Preselect the run that is looked at now. The page's opening has done so for its own."""
-        if looked_at == followed:
+        if looked_at == followed or followed == NOT_OPENED:
             return (gr.skip(),) * len(outputs)
         return list_runs(None, False, name, proposed, looked_at, request)
 
     inputs = [form.adapter, form.picked, form.repo, form.proposed, open_run]
     outputs = [none, to_train, workbench, form.adapter, form.repo, form.proposed, form.card, form.reason, form.picked, form.followed]
-    job_states.change(list_runs, inputs, outputs, **QUIET)
+    job_states.change(list_again, [form.followed, *inputs], outputs, **QUIET)
     open_run.change(follow, [form.repo, form.proposed, open_run, form.followed], outputs, **QUIET)
     return Publish(list_runs, inputs, outputs, form.adapter, form.licence.followed[0], form.drafted)
 

@@ -23,6 +23,7 @@ RIGHTS = [
 ]
 STEP_HELP = "The last saved LoRA, or an earlier step whose samples look better."
 PUBLIC, PRIVATE = "Public", "Private"
+NOT_OPENED = ""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class PublishForm:
     picked: gr.State
     """Whether the user chose the run, in the dropdown or by an address."""
     followed: gr.State
-    """The run of the Train tab for which a run was preselected last."""
+    """The run of the Train tab for which a run was preselected last; NOT_OPENED until the page is opened."""
     reason: gr.HTML
     """Why the chosen run is not the one that the Train tab shows."""
     card: gr.HTML
@@ -88,7 +89,7 @@ def build_form(studio: Studio) -> PublishForm:
     return PublishForm(
         adapter,
         gr.State(False),
-        gr.State(None),
+        gr.State(NOT_OPENED),
         reason,
         card,
         step,
