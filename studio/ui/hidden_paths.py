@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import escape
-
 from studio.core import platform
 from studio.core.access import Access, Mode
 from studio.core.workspace import Home
@@ -60,5 +58,6 @@ class HiddenPaths:
 def _spellings(path: str) -> set[str]:
     """The path as it stands in a text, in JSON and in HTML."""
     written = {path, *(json.dumps(path, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))}
+    escaped = {html.escape(each) for each in written}
     # Jinja2 writes quotes in another way than Python does.
-    return {*written, *(html.escape(each) for each in written), *(str(escape(each)) for each in written)}
+    return {*written, *escaped, *(each.replace("&#x27;", "&#39;").replace("&quot;", "&#34;") for each in escaped)}

@@ -6,7 +6,6 @@ import json
 import gradio as gr
 import pytest
 from gradio.state_holder import SessionState
-from markupsafe import escape
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
@@ -16,12 +15,15 @@ from studio.core.workspace import Home
 from studio.jobs import worker
 from studio.ui import app as ui
 from studio.ui.components.following import Followed
+from studio.ui.components.templates import ENVIRONMENT
 from studio.ui.hidden_paths import HiddenPaths
 from tests.trained import finished_run
 
 HOST = "studio.example"
 VISITOR = "visitor-" + "a" * 32
 ACCESS = Access(Mode.space, (HOST,), space_id="someone/studio")
+
+escape = ENVIRONMENT.filters["escape"]
 
 
 def ask(app: gr.Blocks, handler, state: SessionState) -> str:
