@@ -75,6 +75,7 @@ MODELS = (
         # The main branch of this repository has pickles only; this commit is the Hub's own conversion to safetensors.
         revision="9cfcdbcaccbcadb2b53b36d4b50042c4eeaa0c25",
         size="about 990 MB",
+        seconds=2,
     ),
     CaptionerInfo(
         name="blip-large",
@@ -84,5 +85,6 @@ MODELS = (
         licence="bsd-3-clause",
         repo_id="Salesforce/blip-image-captioning-large",
         size="about 1.9 GB",
+        seconds=5,
     ),
 )

@@ -155,7 +155,11 @@ def caption_result(counts: dict[str, int], captioner: str, dataset_id: str) -> s
         # One that knows a small world only cannot be sure of what it wrote.
         return notice(text, "" if CAPTIONERS[captioner].least_likelihood else "good")
     about = f"The {CAPTIONERS[captioner].title} captioner does not know {counted(unknown, 'image')}: {_was(unknown)} left without a caption."
-    others = [Proposal(each.name, each.title, f"{each.size} to download, once") for each in CAPTIONERS.values() if each.size]
+    others = [
+        Proposal(each.name, each.title, f"{each.size} to download, once; {each.seconds} seconds per image without a GPU")
+        for each in CAPTIONERS.values()
+        if each.size and each.seconds
+    ]
     others = [each for each in others if each.name != captioner]
     return render("caption_grid", "unknown", about, text if counts["captioned"] else "", dataset_id, others)
 
