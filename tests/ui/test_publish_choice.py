@@ -50,4 +50,5 @@ def test_a_change_of_jobs_chooses_nothing_before_the_page_is_opened(home, worksp
     list_again = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "list_again")
     visitor, form = SimpleNamespace(headers={}), (None, False, "", None, None)
     assert set(map(str, list_again(visitor, NOT_OPENED, *form))) == {str(gr.skip())}
+    assert set(map(str, list_again(visitor, None, None, True, "", None, None))) == {str(gr.skip())}, "picked by the address, not shown yet"
     assert f"run:{run.id}" in str(list_again(visitor, None, *form))

@@ -117,10 +117,11 @@ def build(studio: Studio, rooms: gr.Tabs, job_states: gr.State, open_run: gr.Sta
         return *shown, listed, proposed, proposed, *about, picked, looked_at
 
     def list_again(request: gr.Request, followed: str | None, *values: Any) -> tuple:
-        """After a change of jobs. Before the page is opened nothing is chosen yet, and this answer may come after that of the opening."""
-        if followed == NOT_OPENED:
-            return (gr.skip(),) * len(outputs)
+        """After a change of jobs. While the page is being opened it does not show yet what is chosen, and this answer comes after that of the
+        opening: the states, which the server keeps, are those of the opening by then, the fields are not."""
         chosen, picked, name, proposed, looked_at = values
+        if followed == NOT_OPENED or (picked and chosen is None):
+            return (gr.skip(),) * len(outputs)
         return list_runs(chosen, picked, name, proposed, looked_at, request)
 
     def follow(name: str, proposed: str | None, looked_at: str | None, followed: str | None, request: gr.Request) -> tuple:
