@@ -8,6 +8,11 @@ os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 import huggingface_hub.constants
 import pytest
 
@@ -34,6 +39,17 @@ def pytest_collection_finish(session):
     """Without groups everything still passes, in nearly twice the time: each process makes what a file or folder shares."""
     if getattr(session.config.option, "loadgroup", False):
         assert all("@" in item.nodeid for item in session.items), "pytest-xdist groups no tests; see the version of pytest in tests/requirements.txt"
+
+
+@pytest.fixture(autouse=True)
+def no_limit_is_left():
+    """Such a limit ends the process, without a word, in a later test."""
+    if resource is None:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_CPU)
+    yield
+    assert resource.getrlimit(resource.RLIMIT_CPU) == before
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ It uses PEFT's own functions, because the adapter methods of diffusers' and tran
 with.
 """
 
+from studio.adapters import quick_peft  # noqa: F401, I001 - before PEFT
 from peft import LoKrConfig, LoraConfig, PeftConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn

@@ -19,7 +19,7 @@ from studio.datasets.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.families import bases
 from studio.generation.images import MAX_IMAGES
-from studio.runs import library, starting_points, trash
+from studio.runs import damage, library, starting_points, trash
 from studio.runs.run import Run
 
 app = typer.Typer(
@@ -170,7 +170,7 @@ def doctor() -> None:
 
 @app.command()
 def restore(removed: Annotated[str, typer.Argument(help="Id of the removed item; see `show removed`.")], home: HomeOption = None) -> None:
-    """Restore a removed dataset, run or preset."""
+    """Restore a removed dataset, run, LoRA, preset or image."""
     _, workspace, _ = open_home(home)
     console.print(workspace.restore(removed).name)
 
@@ -198,6 +198,8 @@ def show(
     }
     if what not in listings:
         raise StudioError(f"{what!r} cannot be listed; choose one of {', '.join(listings)}.")
+    for thing in damage.find(workspace):
+        stderr.print(f"The {thing.kind} {thing.title!r} cannot be read: {thing.reason} ({damage.place(workspace, thing)})", highlight=False)
     columns, rows = listings[what]()
     if not rows:
         console.print(f"No {what} yet." if what != "removed" else "No removed items.")

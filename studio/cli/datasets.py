@@ -90,3 +90,7 @@ def caption(
     console.print(f"{result['captioned']} images captioned, {result['kept']} unchanged.")
     if result["failed"]:
         console.print(f"{result['failed']} images could not be read.")
+    if result["unknown"]:
+        console.print(f"{result['unknown']} images are not known to this captioner and were left empty; try another one.")
+    if result["shortened"]:
+        console.print(f"{result['shortened']} captions repeated themselves and were shortened.")

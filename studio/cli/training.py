@@ -34,7 +34,7 @@ def train(
     memory: Annotated[
         str, typer.Option(help=f"Settings for a GPU with this much memory: {', '.join(OVERLAYS)}; default: chosen by free memory.")
     ] = "",
-    title: Annotated[str, typer.Option(help="Title of the LoRA.")] = "",
+    title: Annotated[str, typer.Option(help="Title of the LoRA; default: a name from dataset, rank, steps and date.")] = "",
     wait: Wait = True,
     home: HomeOption = None,
 ) -> None:

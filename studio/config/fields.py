@@ -13,6 +13,18 @@ from studio.core.errors import StudioError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+PLAIN_TYPES = ("greater_than", "less_than", "int_", "float_", "bool_", "literal_error", "finite_number", "missing", "multiple_of")
+"""Beginnings of the pydantic errors that mean: not of the type or outside the bounds. `allowed` says it in plain words."""
+
+
+class InvalidSettings(StudioError):
+    """Settings that do not fit. `problems`: path of a setting -> its value and what is allowed; what concerns several settings is only in the
+    message."""
+
+    def __init__(self, message: str, problems: dict[str, str]):
+        super().__init__(message)
+        self.problems = problems
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -28,6 +40,8 @@ class Leaf:
     ge: float | None = None
     gt: float | None = None
     le: float | None = None
+    lt: float | None = None
+    multiple_of: float | None = None
 
 
 def leaves(model: BaseModel) -> list[Leaf]:
@@ -57,7 +71,7 @@ def leaves(model: BaseModel) -> list[Leaf]:
 
 
 def bounds(field: FieldInfo) -> dict[str, Any]:
-    """The bounds of a number: those of ge, gt and le that it has."""
+    """The bounds of a number: those of ge, gt, le, lt and multiple_of that it has."""
     found: dict[str, Any] = {}
     for limit in field.metadata:
         if isinstance(limit, annotated_types.Ge):
@@ -66,6 +80,10 @@ def bounds(field: FieldInfo) -> dict[str, Any]:
             found["gt"] = limit.gt
         elif isinstance(limit, annotated_types.Le):
             found["le"] = limit.le
+        elif isinstance(limit, annotated_types.Lt):
+            found["lt"] = limit.lt
+        elif isinstance(limit, annotated_types.MultipleOf):
+            found["multiple_of"] = limit.multiple_of
     return found
 
 
@@ -104,21 +122,61 @@ def replace(model: Model, values: dict[str, Any]) -> Model:
     try:
         return type(model).model_validate(tree)
     except ValidationError as error:
-        raise StudioError(explain(error, model)) from None
+        raise InvalidSettings(explain(error, model), problems(error, model)) from None
 
 
 def explain(error: ValidationError, model: BaseModel) -> str:
     """A pydantic error as a message: which setting, its value, what is allowed."""
     known = {leaf.path: leaf for leaf in leaves(model)}
-    messages = []
+    return " ".join(sentence for _, sentence in _explained(error, known))
+
+
+def problems(error: ValidationError, model: BaseModel) -> dict[str, str]:
+    """Path of a setting -> its name, its value and what is allowed."""
+    known = {leaf.path: leaf for leaf in leaves(model)}
+    return {path: sentence for path, sentence in _explained(error, known) if path in known}
+
+
+def allowed(leaf: Leaf) -> str:
+    """The values that a setting may have, in words."""
+    if leaf.choices:
+        return f"one of {', '.join(str(each) for each in leaf.choices)}"
+    if leaf.type is bool:
+        return "yes or no"
+    if leaf.type not in (int, float):
+        return "text"
+    number = "a whole number" if leaf.type is int else "a number"
+    if leaf.multiple_of is not None:
+        number = f"a multiple of {_figure(leaf.multiple_of)}"
+    if leaf.ge is not None and leaf.le is not None:
+        return f"{number} from {_figure(leaf.ge)} to {_figure(leaf.le)}"
+    limits = [
+        *([f"of at least {_figure(leaf.ge)}"] if leaf.ge is not None else []),
+        *([f"above {_figure(leaf.gt)}"] if leaf.gt is not None else []),
+        *([f"at most {_figure(leaf.le)}"] if leaf.le is not None else []),
+        *([f"below {_figure(leaf.lt)}"] if leaf.lt is not None else []),
+    ]
+    return " ".join([number, " and ".join(limits)]).strip()
+
+
+def _explained(error: ValidationError, known: dict[str, Leaf]) -> list[tuple[str, str]]:
+    found = []
     for problem in error.errors():
-        path = ".".join(str(part) for part in problem["loc"])
+        path = ".".join(str(part) for part in problem["loc"][:2])
+        leaf, value = known.get(path), problem["input"]
         if problem["type"] == "extra_forbidden":
-            messages.append(f"Unknown setting {path!r}; known settings: {', '.join(known)}.")
+            found.append(("", f"Unknown setting {path!r}; known settings: {', '.join(known)}."))
+        elif leaf and problem["type"].startswith(PLAIN_TYPES):
+            shown = " is empty" if value in (None, "") else f": {value!r} does not fit"
+            found.append((path, f"{leaf.title}{shown}. Enter {allowed(leaf)}{', or leave it empty' if leaf.optional else ''}."))
         else:
-            title = known[path].title if path in known else path
-            messages.append(f"{title}: {problem['input']!r} does not fit. {problem['msg'].removeprefix('Value error, ')}.")
-    return " ".join(messages)
+            shown = f"{leaf.title}: {value!r} does not fit. " if leaf else ""
+            found.append((path, f"{shown}{problem['msg'].removeprefix('Value error, ')}."))
+    return found
+
+
+def _figure(number: float) -> str:
+    return f"{number:,}" if number == int(number) else f"{number:g}"
 
 
 def _unwrap(annotation) -> tuple[type, bool, tuple | None]:

@@ -37,13 +37,17 @@ class Overlay:
     of_families: dict = field(compare=False, repr=False)
     of_bases: dict = field(compare=False, repr=False)
 
+    @property
+    def gigabytes(self) -> int:
+        return int(self.name.removeprefix(PREFIX).removesuffix("gb"))
+
     def settings_for(self, family: str, base_model: str) -> dict:
         return {**self.settings, **self.of_families.get(family, {}), **self.of_bases.get(base_model, {})}
 
 
 def overlays() -> list[Overlay]:
     """All shipped overlays, smallest GPU first."""
-    return sorted(_read(), key=lambda overlay: int(overlay.name.removeprefix(PREFIX).removesuffix("gb")))
+    return sorted(_read(), key=lambda overlay: overlay.gigabytes)
 
 
 def get(name: str) -> Overlay:
@@ -55,6 +59,12 @@ def get(name: str) -> Overlay:
             return overlay
     sizes = ", ".join(overlay.name.removeprefix(PREFIX) for overlay in known)
     raise StudioError(f"There is no memory overlay {name!r}. Choose one of {sizes}, or leave it out to decide by the free memory.")
+
+
+def least_gigabytes(family: str, base_model: str) -> int | None:
+    """The smallest GPU, in GB, that trains a base without offloading blocks to RAM, which is slow; None if the largest overlay offloads it too."""
+    enough = (each.gigabytes for each in overlays() if not each.settings_for(family, base_model).get("runtime.offload"))
+    return next(enough, None)
 
 
 def fit(config: TrainConfig, memory: str, explicit: Collection[str] = ()) -> TrainConfig:

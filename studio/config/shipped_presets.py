@@ -74,6 +74,8 @@ def read(path: Path) -> dict:
         raise StudioError(f"There is no settings file {path.name!r}; known presets: {', '.join(p.name for p in presets())}.") from None
     except ValueError as error:
         raise StudioError(f"{path.name} cannot be read as a settings file: {error}.") from None
+    if not isinstance(values, dict):
+        raise StudioError(f"{path.name} cannot be read as a settings file: it contains no sections.")
     return migrate({name: value for name, value in values.items() if name not in ("preset", "quick")})
 
 

@@ -1,5 +1,6 @@
 """StudioError, the error shown to users: what failed, the value, what is allowed, what to do."""
 
+import errno
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ def error_message(error: Exception, log_file: Path) -> str:
         return "There is not enough RAM; close other programs, or choose fewer or smaller images."
     if "out of memory" in str(error).lower():
         return "The GPU ran out of memory; choose a smaller image size, fewer images at once, or a smaller base model."
-    if isinstance(error, OSError) and error.errno == 28:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "The disk is full; free some space and try again. Files saved before are not affected."
     return f"The job failed because of a bug in the studio ({type(error).__name__}); the details are in {log_file}."
 

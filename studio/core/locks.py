@@ -1,5 +1,6 @@
 """File locks that the operating system releases when their holder ends, on Linux, macOS and Windows."""
 
+import contextlib
 import errno
 import os
 import sys
@@ -90,6 +91,37 @@ class FileLock:
 
     def __exit__(self, *exception) -> None:
         self.release()
+
+
+class OpenMark:
+    """Marks a file as open in this process while the mark exists, so that another process does not move it away.
+
+    On Windows nothing is needed: a file that a process has open cannot be moved.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.file: BinaryIO | None = None
+        if sys.platform != "win32":
+            # The name of the lock file, not the marked one: SQLite has locks of its own on that.
+            self.file = open(path, "a+b")  # noqa: SIM115 - held until close
+            with contextlib.suppress(OSError):
+                fcntl.flock(self.file, fcntl.LOCK_SH)
+
+    def only_here(self) -> bool:
+        """Whether no other mark exists on this computer. Keeps others from being made until `close`."""
+        if sys.platform == "win32" or self.file is None:
+            return True
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
 
 
 if sys.platform == "win32":

@@ -6,9 +6,11 @@ Children are started from an argument list (never a shell) and outlive their par
 import _thread
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +31,9 @@ CONTAINER_LIMITS = (
 )
 """(folder, limit file, usage file) of Linux control groups, version 2 and 1."""
 
+OOM_COUNTERS = (Path("/proc/vmstat"), CGROUPS / "memory.events", CGROUPS / "memory" / "memory.oom_control")
+"""Files with a line "oom_kill <number>": of the machine since Linux 4.13, of control groups version 2 and 1."""
+SECONDS_TO_SHOW = 2
 MADV_PAGEOUT = 21
 """madvise(2), since Linux 5.4."""
 
@@ -51,6 +56,26 @@ def module_command(module: str, *arguments: str | int | Path, count: int = 1) ->
         return [sys.executable, *module_arguments]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(count)]
     return [*launcher, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *module_arguments]
+
+
+def has_file_manager() -> bool:
+    """Whether `show_in_folder` has a program to call."""
+    return WINDOWS or sys.platform == "darwin" or shutil.which("xdg-open") is not None
+
+
+def show_in_folder(file: Path) -> None:
+    """Open the folder of a file in the file manager of this computer, with the file selected where the system can. OSError if that fails."""
+    if WINDOWS:
+        command = ["explorer", "/select,", str(file)]
+    else:
+        command = ["open", "-R", str(file)] if sys.platform == "darwin" else ["xdg-open", str(file.parent)]
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        # xdg-open without a desktop fails at once; explorer ends with 1 even after it has opened the folder.
+        if child.wait(SECONDS_TO_SHOW) and not WINDOWS:
+            raise OSError(errno.ENODEV, "no file manager could be started")
+    except subprocess.TimeoutExpired:
+        threading.Thread(target=child.wait, name=f"reap-{child.pid}", daemon=True).start()
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -252,6 +277,15 @@ def free_memory() -> int:
             # No limit: the file is missing, or contains "max".
             continue
     return max(0, free)
+
+
+def oom_kills() -> int:
+    """How many processes Linux has ended because RAM ran out, on this machine and in this container; 0 where it does not count them."""
+    total = 0
+    for file in OOM_COUNTERS:
+        with contextlib.suppress(OSError, ValueError):
+            total += sum(int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith("oom_kill "))
+    return total
 
 
 def limit_self(memory_bytes: int, largest_file_bytes: int) -> None:

@@ -1,11 +1,13 @@
 """Replacing and deleting files that another program may have open. Windows refuses both until it closes them, so there they are tried again."""
 
+import contextlib
 import errno
 import logging
 import os
 import shutil
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from studio.core import platform
@@ -13,12 +15,44 @@ from studio.core.errors import StudioError
 
 log = logging.getLogger(__name__)
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a full disk and of a user's full share of it."""
 FIRST_PAUSE_SECONDS = 0.01
 LONGEST_WAIT_SECONDS = 1.0
 
 
 class FileInUse(StudioError, PermissionError):
     """Windows did not allow a file or folder to be replaced or deleted. An OSError too, for code that handles the errors of a disk."""
+
+
+class DiskFull(StudioError, OSError):
+    """The disk or the quota is full. An OSError too, for code that waits for space."""
+
+    def __init__(self, name: str):
+        super().__init__(f"The disk is full: {name} could not be saved. Free some space and try again; what was saved before is kept.")
+        self.errno = errno.ENOSPC
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether this is the error of a full disk, of the system or of SQLite."""
+    if isinstance(error, sqlite3.OperationalError):
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or "disk is full" in str(error)
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+@contextlib.contextmanager
+def saving(name: str, *unfinished: Path) -> Iterator[None]:
+    """DiskFull about `name` if the disk fills up in the block. After any error the `unfinished` files and folders are deleted, since they take
+    the space that is missing."""
+    try:
+        yield
+    except BaseException as error:
+        for path in unfinished:
+            with contextlib.suppress(OSError):
+                discard(path)
+        if is_full(error) and not isinstance(error, DiskFull):
+            raise DiskFull(name) from error
+        raise
 
 
 def replace_file(source: Path, target: Path) -> None:

@@ -1,8 +1,10 @@
 """Paths on disk: one Home per installation, one Workspace per owner. All paths are created here.
 
-Home/studio.db, logs/, trials/, owners/<owner>/{datasets,runs,adapters,images,presets,published,trash}/
+Home/studio.db, identity, logs/, trials/, owners/<owner>/{datasets,runs,adapters,images,presets,published,trash}/
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import re
@@ -13,7 +15,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio.core import storage
+from studio.core import damage, storage
 from studio.core.errors import StudioError
 
 PLAIN_ID = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,118}[a-z0-9])?")
@@ -22,6 +24,9 @@ RUNS = "runs"
 CHOOSE_ANOTHER_HOME = "Choose a home folder on a local disk that you can write to: set LORA_STUDIO_HOME, or use a command's --home."
 FOOTPRINTS = "footprints"
 """Folder of counted memory footprints, for all owners: see devices/footprint_store.py."""
+SET_ASIDE = "set-aside"
+"""Folder of a home for a damaged job database; nothing reads it."""
+ORIGIN = {"original": str, "removed": damage.NUMBER}
 TRIALS = "trials"
 """Folder of what was found out about executions on this computer's GPU, for all owners: see training/verdicts.py."""
 
@@ -40,26 +45,31 @@ def new_id(title: str) -> str:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file atomically: readers see the old or the new bytes, even after a power loss."""
     aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    with open(aside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    storage.replace_file(aside, path)
+    with storage.saving(path.name, aside):
+        with open(aside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        storage.replace_file(aside, path)
 
 
 def copy_atomically(source: Path, target: Path) -> None:
     """The same for a file that is a copy of another; its bytes never pass through this process's memory."""
     aside = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    shutil.copyfile(source, aside)
-    with open(aside, "rb+") as file:
-        os.fsync(file.fileno())
-    storage.replace_file(aside, target)
+    with storage.saving(target.name, aside):
+        shutil.copyfile(source, aside)
+        with open(aside, "rb+") as file:
+            os.fsync(file.fileno())
+        storage.replace_file(aside, target)
 
 
 def _make_folder(folder: Path) -> None:
     """Create a folder of a home; StudioError that names it if the system does not allow that."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with storage.saving(f"the folder {folder.name}"):
+            folder.mkdir(parents=True, exist_ok=True)
+    except storage.DiskFull:
+        raise
     except OSError as error:
         raise StudioError(f"The folder {folder} cannot be used: {error.strerror}. {CHOOSE_ANOTHER_HOME}") from error
 
@@ -128,7 +138,7 @@ class Workspace:
         folder = self._inside(self.trash, trash_id, "removed item")
         if not (folder / "content").exists():
             raise StudioError("This was already restored or permanently deleted.")
-        original = self.root / json.loads((folder / "origin.json").read_text())["original"]
+        original = self._original(damage.read_object(folder / "origin.json", ORIGIN))
         if original.exists():
             raise StudioError(f"{original.name} exists again; remove or rename that one first.")
         original.parent.mkdir(parents=True, exist_ok=True)
@@ -144,13 +154,21 @@ class Workspace:
         storage.remove_folder(folder)
 
     def trashed(self) -> list[Trashed]:
-        """What can be restored, newest first."""
+        """What can be restored, newest first; runs/damage.py lists what cannot, because its origin.json cannot be read."""
         found = []
         for folder in sorted(self.trash.iterdir(), reverse=True):
             if (folder / "origin.json").exists() and (folder / "content").exists():
-                origin = json.loads((folder / "origin.json").read_text())
-                found.append(Trashed(folder.name, self.root / origin["original"], folder / "content", origin["removed"]))
+                with contextlib.suppress(StudioError):
+                    origin = damage.read_object(folder / "origin.json", ORIGIN)
+                    found.append(Trashed(folder.name, self._original(origin), folder / "content", origin["removed"]))
         return found
+
+    def _original(self, origin: dict) -> Path:
+        """Where something in the trash came from; a file that was tampered with names no place outside this workspace."""
+        original = (self.root / origin["original"]).resolve()
+        if not original.is_relative_to(self.root.resolve()):
+            raise StudioError("This was not removed from this workspace, so it cannot be restored.")
+        return original
 
     def _inside(self, folder: Path, plain_id: str, noun: str) -> Path:
         if not isinstance(plain_id, str) or not PLAIN_ID.fullmatch(plain_id) or ".." in plain_id:
@@ -170,6 +188,8 @@ class Home:
             root = platformdirs.user_data_path("lora-studio")
         self.root = Path(root).expanduser().resolve()
         self.database = self.root / "studio.db"
+        self.identity = self.root / "identity"
+        """File with a random id of this installation."""
         self.logs = self.root / "logs"
         _make_folder(self.logs)
 
@@ -177,3 +197,17 @@ class Home:
         if not PLAIN_ID.fullmatch(owner) or ".." in owner:
             raise StudioError(f"{owner[:60]!r} cannot own a workspace; names are lower-case letters, digits, '-', '_' and '.'.")
         return Workspace(self.root / OWNERS / owner, owner)
+
+    def drafts_key(self, owner: str) -> str:
+        """Name under which a browser keeps the unsaved text of one owner of this installation. It tells neither name."""
+        return hashlib.sha256(f"{self._identify()}:{owner}".encode()).hexdigest()[:32]
+
+    def _identify(self) -> str:
+        try:
+            known = self.identity.read_text(encoding="ascii")
+            if re.fullmatch(r"[0-9a-f]{32}", known):
+                return known
+        except (OSError, UnicodeDecodeError):
+            pass
+        write_atomically(self.identity, secrets.token_hex(16).encode())
+        return self.identity.read_text(encoding="ascii")

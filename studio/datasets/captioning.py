@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from studio.datasets.captioners.base import Captioner
+from studio.datasets.captioners.base import Captioner, without_loops
 from studio.datasets.captions import KEPT_SOURCES
 from studio.datasets.dataset import Dataset, DatasetImage
 from studio.datasets.trigger_words import add_trigger
@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 
 
 def caption_dataset(dataset: Dataset, name: str, captioner: Captioner, only_empty: bool, report: "ProgressReporter", class_noun: str = "") -> dict:
-    """Caption a dataset's images; each caption is saved as it comes, so that a stop or crash loses none. {"captioned", "kept", "failed"}.
+    """Caption a dataset's images; each caption is saved as it comes, so that a stop or crash loses none. {"captioned", "kept", "failed",
+    "unknown", "shortened"}.
 
+    An image that the captioner does not know is left empty, and a caption that repeats itself is shortened; both are counted.
     Typed and imported captions are never overwritten; `only_empty` also keeps those of other captioners.
     """
     from PIL import Image
 
     images = dataset.images
     todo = [p for p in images if not p.caption or (not only_empty and p.caption_source not in KEPT_SOURCES)]
-    written = failed = 0
+    written = failed = unknown = shortened = 0
     subject, trigger_word = dataset.subject, dataset.trigger_word
     for start in range(0, len(todo), captioner.batch_size):
         report(start, len(todo), "Captioning images")
@@ -34,7 +36,14 @@ def caption_dataset(dataset: Dataset, name: str, captioner: Captioner, only_empt
                 failed += 1
         captions = captioner.describe([pixels for _, pixels in batch]) if batch else []
         for (image, _), caption in zip(batch, captions, strict=True):
-            text = add_trigger(caption, trigger_word, subject, image.looks_like_photo, class_noun)
-            written += dataset.set_caption(image.id, text, name)
+            text = without_loops(caption)
+            if not text:
+                unknown += dataset.leave_uncaptioned(image.id, name)
+                continue
+            text = add_trigger(text, trigger_word, subject, image.looks_like_photo, class_noun)
+            changed = dataset.set_caption(image.id, text, name)
+            written += changed
+            shortened += changed and without_loops(caption) != caption
     report(len(todo), len(todo), "Done")
-    return {"captioned": written, "kept": len(images) - written - failed, "failed": failed}
+    kept = len(images) - written - failed - unknown
+    return {"captioned": written, "kept": kept, "failed": failed, "unknown": unknown, "shortened": shortened}

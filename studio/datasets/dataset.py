@@ -8,6 +8,7 @@ masks.jsonl  masks/<sha256>.png  the same for masks, and the mask files
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -19,23 +20,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio import builtin
-from studio.core import storage
+from studio.core import damage, storage
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.workspace import Workspace, new_id, slug, write_atomically
-from studio.datasets.captions import Captions
+from studio.datasets.captions import Caption, Captions, Edit
 from studio.datasets.importing.images import clean_text, decode_files, require_images
 from studio.datasets.importing.mask_names import mask_name, masked_stems
 from studio.datasets.importing.matching import Decoded
 from studio.datasets.masks import Masks
+from studio.datasets.trigger_words import add_trigger, has_word
 
 SUBJECTS = ("style", "character", "object")
 LONGEST_TRIGGER = 60
+FILES = ("dataset.json", "pictures.json", "captions.jsonl", "masks.jsonl")
+FACTS = {"title": str, "created": damage.NUMBER, "subject": str, "real_person": bool, "consent": (dict, damage.ABSENT), "trigger_word": str}
+ENTRY = {"id": str, "name": str, "removed": (*damage.NUMBER, damage.ABSENT), "width": int, "height": int, "looks_like_photo": bool}
+"""What dataset.json and each entry of pictures.json must contain."""
+
+
+class TriggerConflict(StudioError):
+    """The trigger word was changed elsewhere since this edit began; `word` is the current one."""
+
+    def __init__(self, word: str):
+        super().__init__(f"The trigger word was changed elsewhere to {word!r}. Keep one of the two.")
+        self.word = word
 
 
 @dataclass(frozen=True)
 class DatasetImage:
-    """An image of a dataset. caption_source: hand, file (a .txt beside it), sample, a captioner's name, or "" for none."""
+    """An image of a dataset. caption_source: hand, file (a .txt beside it), sample, a captioner's name, or "" for none.
+    An empty caption with a captioner's name: that captioner does not know the image."""
 
     id: str
     name: str
@@ -64,7 +79,11 @@ class Dataset:
         """Create an empty dataset. Images of a real person need a statement of consent, which is stored with today's date."""
         title = clean_text(title, 120) or "My images"
         dataset = cls(workspace.dataset_path(new_id(title)))
-        facts = {"version": 1, "title": title, "created": time.time(), **_checked(subject, real_person, consent, trigger_word)}
+        stated = _statement(real_person, consent)
+        if real_person and not stated:
+            raise StudioError("These images show a real person. State that they agreed, or use images of someone who did.")
+        facts = {"version": 1, "title": title, "created": time.time(), "subject": _checked_subject(subject)}
+        facts |= {"real_person": bool(real_person), "consent": stated, "trigger_word": clean_text(trigger_word, LONGEST_TRIGGER)}
         for folder in ("pictures", "thumbs", "trash"):
             (dataset.path / folder).mkdir(parents=True)
         write_atomically(dataset.path / "pictures.json", b"[]")
@@ -80,9 +99,19 @@ class Dataset:
 
     @classmethod
     def all(cls, workspace: Workspace) -> list["Dataset"]:
-        """Every dataset of a workspace, newest first."""
-        found = [cls(path) for path in workspace.datasets.iterdir() if (path / "dataset.json").exists()]
+        """Every dataset of a workspace that can be read, newest first; runs/damage.py lists the others."""
+        found = [dataset for dataset in cls.folders(workspace) if not dataset.damage]
         return sorted(found, key=lambda dataset: dataset.facts["created"], reverse=True)
+
+    @classmethod
+    def folders(cls, workspace: Workspace) -> list["Dataset"]:
+        """Every dataset, readable or not."""
+        return [cls(path) for path in sorted(workspace.datasets.iterdir()) if (path / "dataset.json").exists()]
+
+    @property
+    def damage(self) -> str:
+        """Why this dataset cannot be read; empty if it can. Read again only when one of its files has changed."""
+        return _damage(self.path, damage.stamps(*(self.path / name for name in FILES)))
 
     @classmethod
     def from_samples(cls, workspace: Workspace, name: str) -> "Dataset":
@@ -99,7 +128,7 @@ class Dataset:
 
     @property
     def facts(self) -> dict:
-        return json.loads((self.path / "dataset.json").read_text(encoding="utf-8"))
+        return damage.read_object(self.path / "dataset.json", FACTS)
 
     @property
     def title(self) -> str:
@@ -126,27 +155,29 @@ class Dataset:
         self,
         title: str | None = None,
         subject: str | None = None,
-        real_person: bool | None = None,
-        consent: str | None = None,
         trigger_word: str | None = None,
+        trigger_base: str | None = None,
     ) -> None:
-        """Change the dataset's facts; None leaves one unchanged."""
+        """Change the dataset's facts; None leaves one unchanged. `trigger_base` as in `set_trigger_word`."""
         with self._locked():
             facts = self.facts
-            statement = facts["consent"]["text"] if facts["consent"] else ""
-            checked = _checked(
-                subject if subject is not None else facts["subject"],
-                real_person if real_person is not None else facts["real_person"],
-                consent if consent is not None else statement,
-                trigger_word if trigger_word is not None else facts["trigger_word"],
-            )
-            if checked["consent"] and checked["consent"]["text"] == statement:
-                checked["consent"] = facts["consent"]
-            title = clean_text(title, 120) if title else facts["title"]
-            write_atomically(self.path / "dataset.json", json.dumps({**facts, **checked, "title": title}, indent=1).encode())
+            if trigger_base is not None and facts["trigger_word"] not in (trigger_base, clean_text(trigger_word or "", LONGEST_TRIGGER)):
+                raise TriggerConflict(facts["trigger_word"])
+            changed = {"subject": _checked_subject(subject)} if subject is not None else {}
+            if trigger_word is not None:
+                changed["trigger_word"] = clean_text(trigger_word, LONGEST_TRIGGER)
+            if title := clean_text(title or "", 120):
+                changed["title"] = title
+            self._write_facts(facts | changed)
 
-    def set_trigger_word(self, word: str) -> None:
-        self.update_facts(trigger_word=word)
+    def set_person(self, real_person: bool, consent: str = "") -> None:
+        """Note whether the images show a real person, and their statement of consent. Without the statement no training starts."""
+        with self._locked():
+            self._write_facts({**self.facts, "real_person": real_person, "consent": _statement(real_person, consent)})
+
+    def set_trigger_word(self, word: str, base: str | None = None) -> None:
+        """Set the trigger word. `base`: the word that the edit began from; TriggerConflict if it was changed to another one elsewhere."""
+        self.update_facts(trigger_word=word, trigger_base=base)
 
     @property
     def images(self) -> list[DatasetImage]:
@@ -226,17 +257,57 @@ class Dataset:
             self._write_listing(listing)
         return moved
 
-    def set_caption(self, image_id: str, text: str, source: str = "hand", typing: bool = False) -> bool:
-        """Set a caption; False if it is unchanged, or if it is protected from this source."""
+    def set_caption(self, image_id: str, text: str, source: str = "hand", edit: Edit | None = None) -> bool:
+        """Set a caption; False if it is unchanged, or if it is protected from this source. CaptionConflict if it is not what `edit` began from."""
         with self._locked():
             self._check_exists(image_id)
             # Within the lock, so that a caption that the user types meanwhile is not overwritten.
-            return self._captions.set(image_id, text, source, typing)
+            return self._captions.set(image_id, text, source, edit)
+
+    def leave_uncaptioned(self, image_id: str, captioner: str) -> bool:
+        """Note that a captioner does not know the image. False if another caption stands there, which stays."""
+        with self._locked():
+            self._check_exists(image_id)
+            return self._captions.leave_empty(image_id, captioner)
+
+    def pass_over_caption(self, image_id: str, text: str) -> None:
+        """Keep the current caption; undo brings back `text`, which was typed against it."""
+        with self._locked():
+            self._check_exists(image_id)
+            self._captions.pass_over(image_id, text)
+
+    def caption(self, image_id: str) -> Caption:
+        """Text and source of an image's caption."""
+        return self._captions.of(image_id)
+
+    @property
+    def version(self) -> str:
+        """Changes when a file of the dataset changes: facts, images, captions or masks. Four calls of `stat`, so it may be asked for often."""
+        stats = [os.stat(path) if (path := self.path / name).exists() else None for name in FILES]
+        return hashlib.sha256(repr([stat and (stat.st_mtime_ns, stat.st_size) for stat in stats]).encode()).hexdigest()[:16]
 
     def undo_caption(self, image_id: str) -> str:
         """Undo the last change of a caption; returns the restored one."""
         with self._locked():
             return self._captions.undo(image_id)
+
+    @property
+    def lacking_trigger(self) -> list[DatasetImage]:
+        """Images whose caption lacks the trigger word; none without a trigger word."""
+        word = self.trigger_word
+        return [image for image in self.images if word and image.caption.strip() and not has_word(image.caption, word)]
+
+    def put_trigger_into_captions(self, class_noun: str = "") -> tuple[int, str]:
+        """Put the trigger word into every caption that lacks it: how many, and the id with which `undo_captions` undoes it."""
+        with self._locked():
+            word, subject, batch = self.trigger_word, self.subject, new_id("trigger")
+            texts = {each.id: add_trigger(each.caption, word, subject, each.looks_like_photo, class_noun) for each in self.lacking_trigger}
+            return self._captions.change_all(texts, batch), batch
+
+    def undo_captions(self, batch: str) -> tuple[int, int]:
+        """Undo a change of many captions: how many were restored, and how many were edited since and stay as they are."""
+        with self._locked():
+            return self._captions.undo_all(batch)
 
     def mask(self, image_id: str) -> Path | None:
         """The mask of an image in use; None without one."""
@@ -263,18 +334,19 @@ class Dataset:
         """Write a zip with images, a .txt and, if it exists, a mask beside each, as other trainers expect them, and dataset.json.
         The same dataset gives the same bytes."""
         aside = path.with_name(f".{path.name}.part")
-        with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(_member("dataset.json"), json.dumps(self.facts, indent=1))
-            for number, image in enumerate(self.images, 1):
-                name = f"{number:03d}-{slug(Path(image.name).stem, 'picture')}"
-                if masked_stems(f"{name}.png"):
-                    # "mask.png" would be imported again as the mask of an image named by its number.
-                    name += "-picture"
-                archive.writestr(_member(f"{name}.png"), image.file.read_bytes())
-                archive.writestr(_member(f"{name}.txt"), image.caption + "\n")
-                if image.mask:
-                    archive.writestr(_member(mask_name(name)), image.mask.read_bytes())
-        storage.replace_file(aside, path)
+        with storage.saving(path.name, aside):
+            with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
+                archive.writestr(_member("dataset.json"), json.dumps(self.facts, indent=1))
+                for number, image in enumerate(self.images, 1):
+                    name = f"{number:03d}-{slug(Path(image.name).stem, 'picture')}"
+                    if masked_stems(f"{name}.png"):
+                        # "mask.png" would be imported again as the mask of an image named by its number.
+                        name += "-picture"
+                    archive.writestr(_member(f"{name}.png"), image.file.read_bytes())
+                    archive.writestr(_member(f"{name}.txt"), image.caption + "\n")
+                    if image.mask:
+                        archive.writestr(_member(mask_name(name)), image.mask.read_bytes())
+            storage.replace_file(aside, path)
         return path
 
     @contextlib.contextmanager
@@ -295,10 +367,13 @@ class Dataset:
             raise StudioError("This image is no longer in the dataset; reload the page.")
 
     def _listing(self) -> list[dict]:
-        return json.loads((self.path / "pictures.json").read_text(encoding="utf-8"))
+        return damage.read_list(self.path / "pictures.json", ENTRY)
 
     def _write_listing(self, listing: list[dict]) -> None:
         write_atomically(self.path / "pictures.json", json.dumps(listing, indent=1).encode())
+
+    def _write_facts(self, facts: dict) -> None:
+        write_atomically(self.path / "dataset.json", json.dumps(facts, indent=1).encode())
 
     def _image(self, entry: dict, captions: Captions, masks: Masks) -> DatasetImage:
         id = entry["id"]
@@ -326,18 +401,26 @@ class Dataset:
         return Masks(self.path)
 
 
-def _checked(subject: str, real_person: bool, consent: str, trigger_word: str) -> dict:
+@functools.lru_cache(maxsize=1024)
+def _damage(path: Path, stamps: tuple) -> str:
+    dataset = Dataset(path)
+    try:
+        dataset.facts, dataset.images  # noqa: B018 - reading is the check
+    except damage.Damaged as error:
+        return str(error)
+    return ""
+
+
+def _checked_subject(subject: str) -> str:
     if subject not in SUBJECTS:
         raise StudioError(f"{subject!r} is not a subject; choose one of {', '.join(SUBJECTS)}.")
+    return subject
+
+
+def _statement(real_person: bool, consent: str) -> dict[str, str] | None:
+    """The statement of consent with today's date; None without a real person or without a statement."""
     consent = clean_text(consent)
-    if real_person and not consent:
-        raise StudioError("These images show a real person. State that they agreed, or use images of someone who did.")
-    return {
-        "subject": subject,
-        "real_person": bool(real_person),
-        "consent": {"text": consent, "date": time.strftime("%Y-%m-%d")} if real_person else None,
-        "trigger_word": clean_text(trigger_word, LONGEST_TRIGGER),
-    }
+    return {"text": consent, "date": time.strftime("%Y-%m-%d")} if real_person and consent else None
 
 
 def _member(name: str) -> zipfile.ZipInfo:

@@ -11,7 +11,10 @@ from collections import Counter
 from pathlib import Path
 
 from studio.core import journal, storage
+from studio.core.damage import ABSENT, NUMBER
 from studio.datasets.importing.matching import NewMask
+
+CHANGE = {"id": str, "time": NUMBER, "mask": (str, ABSENT), "undo": (bool, ABSENT)}
 
 
 class Masks:
@@ -21,7 +24,7 @@ class Masks:
         self.path = dataset / "masks.jsonl"
         self.folder = dataset / "masks"
         self._history: dict[str, list[str | None]] = {}
-        for change in journal.read(self.path):
+        for change in journal.read(self.path, CHANGE):
             self._apply(change)
 
     def of(self, image_id: str) -> Path | None:
@@ -78,7 +81,7 @@ class Masks:
     def _apply(self, change: dict) -> None:
         stack = self._history.setdefault(change["id"], [None])
         if "undo" not in change:
-            stack.append(change["mask"])
+            stack.append(change.get("mask"))
         elif len(stack) > 1:
             stack.pop()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.core.packages import INSTALL, REQUIREMENTS, installed, tested, untested
-from studio.core.workspace import Home
+from studio.core.workspace import SET_ASIDE, Home
 
 MIN_PYTHON = (3, 11)
 MIN_DISK_GB = 5
@@ -30,23 +30,32 @@ def examine(home: Home | None = None) -> list[Finding]:
     """Run all checks; takes less than a second."""
     gpu = find_gpu()
     folder = (home or Home()).root
-    found = [python(), *packages(), torch_build(gpu, installed("torch")), disk(folder), memory()]
+    found = [python(), *packages(), torch_build(gpu, installed("torch")), disk(folder), memory(), set_aside(folder)]
     return [finding for finding in found if finding is not None]
 
 
 def find_gpu() -> str:
     """Name of the NVIDIA GPU, or empty: from nvidia-smi, or from the driver's files where that is missing (containers)."""
+    return _query_gpu("name") or ("NVIDIA GPU" if any(sign.exists() for sign in NVIDIA_SIGNS) else "")
+
+
+def find_gpu_memory() -> int | None:
+    """Memory of the NVIDIA GPU in GB, as its maker counts it; None without one, or where nvidia-smi is missing."""
+    mebibytes = _query_gpu("memory.total")
+    return round(int(mebibytes) / 1024) if mebibytes.isdecimal() else None
+
+
+def _query_gpu(field: str) -> str:
+    """A field that nvidia-smi reports for the first GPU, without its unit; empty without one."""
     tool = shutil.which("nvidia-smi")
-    if tool:
-        try:
-            output = subprocess.run(
-                [tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=SMI_SECONDS, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            output = None
-        if output is not None and output.returncode == 0 and output.stdout.strip():
-            return output.stdout.splitlines()[0].strip()
-    return "NVIDIA GPU" if any(sign.exists() for sign in NVIDIA_SIGNS) else ""
+    if not tool:
+        return ""
+    command = [tool, f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, timeout=SMI_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return output.stdout.splitlines()[0].strip() if output.returncode == 0 and output.stdout.strip() else ""
 
 
 def torch_build(gpu: str, version: str, platform: str = sys.platform) -> Finding | None:
@@ -94,6 +103,18 @@ def disk(folder: Path) -> Finding:
     if free < MIN_DISK_GB:
         return Finding("warn", f"Only {free:.1f} GB are free in {folder}; checkpoints of training need {MIN_DISK_GB} GB to be safe.")
     return Finding("ok", f"{free:.0f} GB free on the disk.")
+
+
+def set_aside(folder: Path) -> Finding | None:
+    """A job database that was damaged, until its folder is deleted."""
+    kept = sorted((folder / SET_ASIDE).glob("*")) if (folder / SET_ASIDE).is_dir() else []
+    if not kept:
+        return None
+    return Finding(
+        "warn",
+        "The list of jobs was damaged and was set aside; a new one was started. Datasets, runs and LoRAs are kept. "
+        f"The damaged file is in {kept[-1]}; delete that folder when you no longer need it.",
+    )
 
 
 def memory() -> Finding | None:

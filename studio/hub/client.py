@@ -22,13 +22,14 @@ from pydantic import SecretStr
 from studio.core.access import Access
 from studio.core.errors import StudioError
 from studio.core.file_types import PICKLE_SUFFIXES
-from studio.hub.errors import HUB_ERRORS, endpoint, translated_errors
+from studio.hub.errors import HUB_ERRORS, endpoint, is_transient, translated_errors
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, total bytes)."""
 
 SECONDS_TO_CONNECT = 10
 SECONDS_OF_SILENCE = 60
+SECONDS_TO_CHECK = 5
 LARGEST_ADAPTER = 4 * 1024**3
 KEPT_FREE = 2 * 10**9
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
@@ -147,6 +148,24 @@ def resolve(repo_id: str, revision: str | None = None, token: SecretStr | None =
     """The commit hash of a branch, tag or the default branch; offline, the cached one."""
     with translated_errors(f"Looking up {repo_id}", repo_id):
         return api(token).resolve_revision(check_repo_id(repo_id), revision=revision or None).resolved
+
+
+def check_model(repo_id: str, token: SecretStr | None = None) -> None:
+    """StudioError if the Hub has no diffusers model of this id that this token can read. Without an answer nothing is known, which is no error."""
+    try:
+        with translated_errors(f"Looking up {repo_id}", repo_id):
+            info = api(token).model_info(check_repo_id(repo_id), timeout=SECONDS_TO_CHECK)
+            if not any(file.rfilename == "model_index.json" for file in info.siblings or []):
+                advice = "choose a repository that has one, or download a single .safetensors file and enter its path."
+                raise StudioError(f"{repo_id} is not a diffusers model: it has no model_index.json; {advice}")
+            api(token).auth_check(check_repo_id(repo_id))
+    except StudioError as error:
+        if not isinstance(error.__cause__, HUB_ERRORS) or not _has_no_answer(error.__cause__):
+            raise
+
+
+def _has_no_answer(error: Exception) -> bool:
+    return is_transient(error) or isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError))
 
 
 def download_model(

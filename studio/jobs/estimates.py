@@ -10,6 +10,7 @@ from pathlib import Path
 
 from studio import families
 from studio.config import TrainConfig, fields
+from studio.core import platform
 from studio.core.errors import StudioError
 from studio.core.workspace import Home, write_atomically
 from studio.devices.footprint import Footprint
@@ -63,6 +64,8 @@ def can_estimate(config: TrainConfig) -> bool:
 
 def estimate_job(home: Home, job: Job, report: ProgressReporter, secret: bytes | None) -> dict:
     """{"config"} -> {}: measure and cache the estimate."""
+    # The page and the browser beside it come first.
+    platform.be_nice()
     import torch
 
     from studio.devices import memory, runtime

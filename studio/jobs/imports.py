@@ -79,7 +79,8 @@ def store_adapter(workspace: Workspace, path: Path, title: str, source: dict, tr
     title = clean_text(title, 120) or "LoRA"
     target = workspace.adapter_path(new_id(title))
     aside = target.with_suffix(".part")
-    shutil.copyfile(path, aside)
+    with storage.saving(title, aside):
+        shutil.copyfile(path, aside)
     about = {"title": title, "source": source, "trigger_words": list(trigger_words)}
     write_atomically(target.with_suffix(".json"), json.dumps(about, indent=1).encode())
     storage.replace_file(aside, target)

@@ -22,28 +22,35 @@ MAX_JOBS_CHECKED = 500
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """One requested run."""
+    """One requested run. Without a title it gets an automatic name with this note."""
 
     config: TrainConfig
     title: str
+    note: str = ""
 
 
 def train(workspace: Workspace, jobs: Jobs, dataset: Dataset, requests: Sequence[TrainingRequest]) -> list[tuple[Run, Job]]:
     """Create and queue new runs on the current dataset. StudioError if one of them cannot start; then none is created."""
-    return _begin(workspace, jobs, requests, dataset.sha256(), lambda each: create_run(workspace, each.config, dataset, each.title))
+    return _begin(workspace, jobs, requests, dataset.sha256(), lambda each: create_run(workspace, each.config, dataset, each.title, each.note))
 
 
 def train_again(workspace: Workspace, jobs: Jobs, run: Run, settings: Sequence[str] = (), title: str = "") -> list[tuple[Run, Job]]:
     """Create and queue new runs with the images and settings of another run, except for `settings`; several values give several runs.
 
-    Titles are that run's title and the settings that differ.
+    Titles are that run's title and the settings that differ; a run with an automatic name is followed by others with automatic names.
     """
     values = json.loads(configs.dump(run.requested))
     several = sweeps.combinations(settings)
+    if not title and run.marks.automatic:
+        automatic = [
+            TrainingRequest(configs.build(values, *each.settings), "", sweeps.note(each.settings) or ("" if settings else "again"))
+            for each in several
+        ]
+        return _begin(workspace, jobs, automatic, run.id, lambda each: repeat_run(run, workspace, each.config, "", each.note))
     base = sweeps.strip_settings(run.title, settings)
     name = title or (base if len(several) > 1 else f"{base}, {', '.join(map(sweeps.setting_label, settings)) or 'again'}")
     requests = [TrainingRequest(configs.build(values, *each.settings), each.named(name)) for each in several]
-    return _begin(workspace, jobs, requests, run.id, lambda each: repeat_run(run, workspace, each.config, each.title))
+    return _begin(workspace, jobs, requests, run.id, lambda each: repeat_run(run, workspace, each.config, each.title, each.note))
 
 
 def retry(workspace: Workspace, jobs: Jobs, run: Run, number: int) -> tuple[Run, Job]:
@@ -83,4 +90,6 @@ def _begin(
 
 
 def _hash(request: TrainingRequest, images: str) -> str:
-    return hashlib.sha256(json.dumps([images, request.title, request.config.model_dump(mode="json")], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([images, request.title or request.note, request.config.model_dump(mode="json")], sort_keys=True).encode()
+    ).hexdigest()

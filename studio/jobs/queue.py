@@ -115,6 +115,11 @@ class Jobs:
         rows = self._table.fetch_all(f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?", *values, limit)
         return [as_job(row) for row in rows]
 
+    def ended_of(self, ids: Iterable[int]) -> Sequence[Job]:
+        """Those of these jobs that have ended, in one statement; of all owners."""
+        ended = "SELECT jobs.* FROM json_each(?) AS requested JOIN jobs ON jobs.id = requested.value WHERE state NOT IN ('waiting', 'running')"
+        return [as_job(row) for row in self._table.fetch_all(ended, json.dumps(list(ids)))]
+
     def queue(self, kinds: Iterable[str] = DEVICE_KINDS) -> Sequence[Job]:
         """Running jobs, then waiting jobs in queue order; of all owners, since they share the device."""
         kinds = list(kinds)

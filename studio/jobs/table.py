@@ -2,16 +2,22 @@
 
 import contextlib
 import json
+import logging
 import os
+import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.core import storage
 from studio.core.errors import StudioError
-from studio.core.locks import FileLock
-from studio.core.workspace import CHOOSE_ANOTHER_HOME
+from studio.core.locks import FileLock, OpenMark
+from studio.core.workspace import CHOOSE_ANOTHER_HOME, SET_ASIDE
+
+log = logging.getLogger(__name__)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -40,6 +46,17 @@ def prepare(connection: sqlite3.Connection) -> None:
     for name, kind in ADDED.items():
         if name not in present:
             connection.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
+
+
+def set_aside(database: Path, reason: str) -> Path:
+    """Move a damaged database with SQLite's files beside it into a folder of its own. Nothing is deleted; the doctor and the page mention it."""
+    folder = database.parent / SET_ASIDE / f"{database.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True)
+    for path in (database, database.with_name(f"{database.name}-wal"), database.with_name(f"{database.name}-shm")):
+        if path.exists():
+            storage.move(path, folder / path.name)
+    log.warning("the job database was damaged (%s) and is now in %s/%s; a new one was made", reason, SET_ASIDE, folder.name)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -93,8 +110,7 @@ class Table:
         try:
             # Two processes that switch a new file to WAL can deadlock, for which SQLite raises an error instead of waiting.
             with FileLock(self.database.with_suffix(".setup"), "The job database", wait=True):
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                prepare(self._connection)
+                self._open_or_replace()
             # PRAGMA data_version counts writes of *other* connections, so `data_version` needs a connection that never writes.
             self._watch = self._connect(check_same_thread=False)
         except sqlite3.OperationalError as error:
@@ -102,23 +118,51 @@ class Table:
                 f"The job database {database} cannot be used: {error}. Another program may have it open, or it is on a network drive, where "
                 f"SQLite does not work reliably. Close other programs that use it. {CHOOSE_ANOTHER_HOME}"
             ) from error
-        except sqlite3.DatabaseError as error:
-            raise StudioError(
-                f"The job database {database} is damaged: {error}. Move it to another folder and start again. Only the list of jobs is lost; "
-                "datasets, runs and LoRAs are kept."
-            ) from error
         self._watch_lock = threading.Lock()
+
+    def _open_or_replace(self) -> None:
+        """A damaged database is set aside, never while another process has it open: that one would go on with the old file."""
+        mark = OpenMark(self.database.with_suffix(".open"))
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self._own = _Connection()
+            if not self._is_damaged(error):
+                raise
+            if not mark.only_here():
+                raise StudioError(
+                    f"The job database {self.database} is damaged: {error}. Another process of the studio has it open. End the studio, its commands "
+                    "and its worker, then start again: the database is then set aside, and datasets, runs and LoRAs are kept."
+                ) from error
+            set_aside(self.database, str(error))
+            mark.close()
+            mark = OpenMark(self.database.with_suffix(".open"))
+            self._prepare()
+        self._open_mark = mark
+
+    def _prepare(self) -> None:
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        prepare(self._connection)
+        found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+
+    def _is_damaged(self, error: sqlite3.DatabaseError) -> bool:
+        """A folder in its place cannot be opened; every other error of opening is about access or locks, and the file may be whole."""
+        return self.database.is_dir() or not isinstance(error, sqlite3.OperationalError)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Exclusive transaction: no other process writes during the block, and an exception rolls it back."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        with self._connection:
-            yield
+        with storage.saving("the list of jobs"):
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:
+                yield
 
     def fetch_all(self, sql: str, *values) -> list[sqlite3.Row]:
         # Not one row at a time: a RETURNING statement holds the write lock until its last row is read.
-        return self._connection.execute(sql, values).fetchall()
+        with storage.saving("the list of jobs"):
+            return self._connection.execute(sql, values).fetchall()
 
     def fetch_one(self, sql: str, *values) -> sqlite3.Row | None:
         rows = self.fetch_all(sql, *values)
@@ -126,7 +170,8 @@ class Table:
 
     def write(self, sql: str, *values) -> bool:
         """Whether any row was changed."""
-        return self._connection.execute(sql, values).rowcount > 0
+        with storage.saving("the list of jobs"):
+            return self._connection.execute(sql, values).rowcount > 0
 
     def data_version(self) -> int:
         """A number that changes when another process or thread writes."""

@@ -11,6 +11,7 @@ from studio.config.recipe import Recipe
 from studio.config.runtime import EXECUTIONS
 from studio.core import platform
 from studio.core.errors import StudioError
+from studio.devices import memory
 from studio.families.facts import BaseFolder
 from studio.jobs.queue import Job, Jobs
 from studio.runs.image_requests import ImageRequests
@@ -18,6 +19,8 @@ from studio.runs.run import Run
 
 log = logging.getLogger(__name__)
 
+MAX_RESUMES = 3
+"""Resumes without a click after one Start or Resume, if the user asked for that: a run that always ends the same way must not start endlessly."""
 ENDINGS = ("finished", "stopped", "failed")
 """The last event of a process that did not end unexpectedly."""
 
@@ -38,6 +41,7 @@ class TrainingChild:
         self.loaded = False
         """Whether it has begun to train, so that it can draw."""
         self.requests = ImageRequests(run)
+        self.oom_kills = platform.oom_kills()
 
     @classmethod
     def start(cls, jobs: Jobs, job: Job, run: Run, log_file: Path) -> "TrainingChild":
@@ -170,15 +174,44 @@ class TrainingChild:
             )
         elif self.status == 1:
             # It failed before it could write an event: while importing, or because another process holds the run, which then writes the events.
-            message = f"Training failed{where}; see logs/{self.run.id}.log in the studio's folder. Press Resume to continue from the last checkpoint."
-            with contextlib.suppress(StudioError, OSError), self.run.lock():
-                self.run.append({"kind": "failed", "step": self.step, "message": message})
-            self.jobs.fail(self.job.id, message)
+            self._fail(
+                f"Training failed{where}; see logs/{self.run.id}.log in the studio's folder. Press Resume to continue from the last checkpoint."
+            )
+        elif self._ran_out_of_ram:
+            device = self.run.config.runtime.device
+            # On a GPU the settings decide about its memory, and RAM holds little besides the base.
+            advice, changes = memory.out_of_memory_advice(self.run.config) if device != "cuda" else ("Close other programs.", [])
+            self._fail(
+                f"The computer ran out of RAM, so Linux ended the training{where}. {advice} Everything up to the last checkpoint is saved.", changes
+            )
+            self._resume()
         else:
             how = f" (killed by signal {-self.status})" if self.status and self.status < 0 else ""
             self.jobs.interrupt(self.job.id, f"Training stopped unexpectedly{where}{how}; press Resume to continue from the last checkpoint.", result)
+            self._resume()
         self.run.clear_stop()
         self.run.clear_pause()
+
+    @property
+    def _ran_out_of_ram(self) -> bool:
+        """Whether Linux ended the process for lack of RAM: SIGKILL, and its count of such ends has grown since the process started."""
+        # The number, because Windows, where such ends are not counted, has no signal.SIGKILL.
+        return self.status in (-9, None) and platform.oom_kills() > self.oom_kills
+
+    def _fail(self, message: str, retries: list[dict] | None = None) -> None:
+        """Write the "failed" event that the process could not write, and fail its job."""
+        with contextlib.suppress(StudioError, OSError), self.run.lock():
+            self.run.append({"kind": "failed", "step": self.step, "message": message, "retries": retries or []})
+        self.jobs.fail(self.job.id, message)
+
+    def _resume(self) -> None:
+        """Queue the run again after an unexpected end, if the user asked for that."""
+        resumes = self.job.payload.get("resumes", 0) + 1
+        if not self.run.marks.resumes or self.stop_sent or self.run.stop_requested or resumes > MAX_RESUMES:
+            return
+        log.info("run resumes automatically, number %d", resumes)
+        with contextlib.suppress(StudioError):
+            self.jobs.submit(self.job.owner, "train", {"run": self.run.id, "resumes": resumes}, key=self.run.job_key)
 
 
 def _progress_message(event: dict) -> str:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from studio import families
 from studio.config.recipe import Recipe
-from studio.core import platform
+from studio.core import damage, platform
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.logging import configure, log_packages
 from studio.core.workspace import Home, write_atomically
 from studio.generation.images import generate_images
+from studio.jobs import leftovers
 from studio.jobs.handed_job import HandedJob
 from studio.jobs.progress import ErrorBoundary, ProgressReporter
 from studio.jobs.queue import DEVICE_KINDS, QUICK_KINDS, Job, Jobs
@@ -72,10 +73,13 @@ def _start_lock(home: Home) -> FileLock:
     return FileLock(home.root / "worker-start.lock", "The worker's start", wait=True)
 
 
+STATE = {"pid": int, "mark": (str, damage.ABSENT), "starts": list}
+
+
 def _state(home: Home) -> dict:
     try:
-        return json.loads((home.root / "worker.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        return damage.read_object(home.root / "worker.json", STATE)
+    except damage.Damaged:
         return {}
 
 
@@ -94,6 +98,10 @@ def start_supervisor(home: Home) -> threading.Thread:
     jobs = Jobs(home.database)
 
     def run_forever() -> None:
+        try:
+            leftovers.sweep(home)
+        except OSError as error:
+            log.warning("could not delete unfinished files: %s", error)
         while True:
             try:
                 supervise(home, jobs)
@@ -277,7 +285,7 @@ class Worker:
         return generate_images(job.payload, self.home.workspace(job.owner), self.models.generate, report)
 
     def caption(self, job: Job, report: ProgressReporter) -> dict:
-        """{"dataset", "captioner", "only_empty", "class_noun"} -> {"captioned", "kept", "failed"}."""
+        """{"dataset", "captioner", "only_empty", "class_noun"} -> {"captioned", "kept", "failed", "unknown", "shortened"}."""
         from studio.datasets import captioners
         from studio.datasets.captioning import caption_dataset
         from studio.datasets.dataset import Dataset

@@ -13,12 +13,13 @@ from studio.devices import runtime
 from studio.runs import library
 
 FIRST_DIR = builtin.HERE / "first"
-PROMPT = "tok light, a large sks on a green hill"
-STACK = {"dusk": 0.7, "character": 0.9}
-"""Starters and weights, chosen by eye: light and creature are recognised at once, and both were trained on other scenes."""
+PROMPT = "tok light, a large red mushroom on a green hill"
+STACK = {"dusk": 0.8}
+SEED = 5
+"""Chosen by eye among a hundred pairs: both images are sharp, and they differ by one thing, the light."""
 
 
-def recipe(seed: int) -> Recipe:
+def recipe(seed: int = SEED) -> Recipe:
     starters = {adapter.path.stem: adapter for adapter in library.starters()}
     entries = [
         StackEntry(adapter=starters[name].ref, weight=weight, title=starters[name].title, sha256=starters[name].sha256)
@@ -45,5 +46,5 @@ def make(seed: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m studio.making.first_image", description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=7, help="seed of both images (default 7)")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"seed of both images (default {SEED})")
     make(parser.parse_args().seed)

@@ -172,11 +172,11 @@ def plan(workspace: Workspace, request: Request, sha256: Callable[[Path], str | 
     if base.has_unknown_licence:
         notes += (f"The licence of the base model, {base.title}, is not known to the studio; look it up and enter it (base licence).",)
     grant = licensing.resolve_grant(base.title, base.licence, request.licence, request.licence_name, request.licence_link)
-    name = request.repo.rpartition("/")[2] or request.title or run.title
+    name = request.repo.rpartition("/")[2] or request.title or run.short_title
     return Plan(
         request=request,
         facts=CardFacts(
-            title=request.title or run.title,
+            title=request.title or run.short_title,
             description=request.description,
             repo_id=_repo_id(request.repo),
             config=config,

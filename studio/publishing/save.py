@@ -18,14 +18,15 @@ def save_folder(release: Plan, folder: Path) -> Path:
         raise StudioError(f"The folder {folder.name!r} is not empty; choose a new or empty folder.")
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    for file in release.files:
-        target = aside / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(target, "wb") as opened:
-            file.copy_to(opened)
-    if folder.exists():
-        folder.rmdir()
-    storage.replace_file(aside, folder)
+    with storage.saving(folder.name, aside):
+        for file in release.files:
+            target = aside / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(target, "wb") as opened:
+                file.copy_to(opened)
+        if folder.exists():
+            folder.rmdir()
+        storage.replace_file(aside, folder)
     return folder
 
 
@@ -33,14 +34,15 @@ def save_zip(release: Plan, path: Path) -> Path:
     """Zip with reproducible bytes: sorted, without dates, and stored, since deflate differs between builds of zlib."""
     top = release.repo_id.split("/")[-1] or slug(release.facts.title)
     aside = path.with_name(f".{path.name}.part")
-    with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(release.files, key=lambda file: file.path):
-            entry = zipfile.ZipInfo(f"{top}/{file.path}", date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system, entry.external_attr = 3, 0o644 << 16
-            entry.file_size = file.size
-            with archive.open(entry, "w") as opened:
-                file.copy_to(opened)
-    storage.replace_file(aside, path)
+    with storage.saving(path.name, aside):
+        with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
+            for file in sorted(release.files, key=lambda file: file.path):
+                entry = zipfile.ZipInfo(f"{top}/{file.path}", date_time=(1980, 1, 1, 0, 0, 0))
+                entry.create_system, entry.external_attr = 3, 0o644 << 16
+                entry.file_size = file.size
+                with archive.open(entry, "w") as opened:
+                    file.copy_to(opened)
+        storage.replace_file(aside, path)
     return path
 
 

@@ -1,5 +1,6 @@
 """Creation of runs: from a dataset, or with the images and captions of an earlier run. No torch."""
 
+import itertools
 import json
 import os
 import shutil
@@ -16,8 +17,11 @@ from studio.datasets.buckets import bucket_table
 from studio.datasets.image_notes import NotedImage, image_notes
 from studio.datasets.importing.mask_names import mask_name
 from studio.families import bases
-from studio.runs import library
+from studio.runs import library, marks
 from studio.runs.run import Run
+
+LONGEST_DATASET_TITLE = 60
+"""Of an automatic name, in characters."""
 
 
 class ImageFacts(Protocol):
@@ -57,14 +61,21 @@ class DatasetFacts(Protocol):
     def sha256(self) -> str: ...
 
 
-def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts, title: str = "") -> Run:
-    """Write the config and a snapshot of the dataset; later edits of the dataset do not affect this run."""
+def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts, title: str = "", note: str = "") -> Run:
+    """Write the config and a snapshot of the dataset; later edits of the dataset do not affect this run.
+
+    Without a title the run gets an automatic name, to which `note` is added: settings that distinguish it from others.
+    """
     images = dataset.images
     if not images:
         raise StudioError(f"The dataset {dataset.title!r} has no images; add 10 to 50.")
     uncaptioned = sum(1 for image in images if not image.caption.strip())
     if uncaptioned:
-        raise StudioError(f"{uncaptioned} of {len(images)} images have no caption; write captions first (Caption writes them all), then train.")
+        raise StudioError(
+            f"{uncaptioned} of {len(images)} images have no caption; write them under Images & captions or with the command caption, then train."
+        )
+    if dataset.real_person and not dataset.consent:
+        raise StudioError("These images show a real person. Confirm under Images & captions that this person agreed, then train.")
     start = _start_file(workspace, config)
     run = _empty_run(workspace, title or config.dataset.trigger_word or dataset.title)
     listing: list[dict[str, Any]] = []
@@ -76,6 +87,7 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts,
         if image.mask:
             listing[-1]["mask"] = mask_name(image.id)
             _link_or_copy(image.mask, run.dataset_dir / "pictures" / mask_name(image.id))
+    created = time.time()
     snapshot = {
         "title": title or dataset.title,
         "dataset": dataset.id,
@@ -85,10 +97,18 @@ def create_run(workspace: Workspace, config: TrainConfig, dataset: DatasetFacts,
         "real_person": dataset.real_person,
         "consent": dataset.consent,
         "pictures": sorted(listing, key=lambda item: item["sha256"]),
-        "created": time.time(),
+        "created": created,
     }
-    _write(run, config, snapshot, start)
+    _write(workspace, run, config, snapshot, start, "" if title else automatic_name(dataset.title, config, created, note))
     return run
+
+
+def automatic_name(dataset_title: str, config: TrainConfig, created: float, note: str = "") -> str:
+    """Name of a run without a title: "Emoji · rank 16 · 1,500 steps · 27 Nov"."""
+    date = time.localtime(created)
+    steps = config.training.max_train_steps
+    parts = [dataset_title[:LONGEST_DATASET_TITLE].strip(), f"rank {config.lora.rank}", f"{steps:,} step{'' if steps == 1 else 's'}"]
+    return " · ".join([*parts, *([note] if note else []), f"{date.tm_mday} {time.strftime('%b', date)}"])
 
 
 def dataset_notes(config: TrainConfig, images: Sequence[ImageFacts]) -> list[str]:
@@ -99,17 +119,18 @@ def dataset_notes(config: TrainConfig, images: Sequence[ImageFacts]) -> list[str
     return image_notes(noted, table, config.training.max_train_steps * config.training.gradient_accumulation_steps)
 
 
-def repeat_run(earlier: Run, workspace: Workspace, config: TrainConfig, title: str) -> Run:
-    """A new run with these settings and the images and captions of `earlier`."""
+def repeat_run(earlier: Run, workspace: Workspace, config: TrainConfig, title: str = "", note: str = "") -> Run:
+    """A new run with these settings and the images and captions of `earlier`. Title and note as in `create_run`."""
     same = config.lora.start_from and config.lora.start_from == earlier.config.lora.start_from
     start = earlier.start_file if same else _start_file(workspace, config)
-    run = _empty_run(workspace, title)
+    run = _empty_run(workspace, title or earlier.short_title)
     for file in earlier.dataset_dir.rglob("*"):
         if file.is_file() and file.name != "dataset.json":
             target = run.dataset_dir / file.relative_to(earlier.dataset_dir)
             target.parent.mkdir(parents=True, exist_ok=True)
             _link_or_copy(file, target)
-    _write(run, config, {**earlier.snapshot, "title": title, "created": time.time()}, start)
+    snapshot = {**earlier.snapshot, "title": title or earlier.short_title, "created": time.time()}
+    _write(workspace, run, config, snapshot, start, "" if title else automatic_name(snapshot["dataset_title"], config, snapshot["created"], note))
     return run
 
 
@@ -120,8 +141,12 @@ def _empty_run(workspace: Workspace, title: str) -> Run:
     return run
 
 
-def _write(run: Run, config: TrainConfig, snapshot: dict, start: Path | None) -> None:
-    """Write config.json last: a folder without it does not count as a run."""
+def _write(workspace: Workspace, run: Run, config: TrainConfig, snapshot: dict, start: Path | None, name: str) -> None:
+    """Write config.json last: a folder without it does not count as a run. `name` is an automatic name; a number is added if it is taken."""
+    if name:
+        taken = {each.title for each in Run.all(workspace)}
+        distinct = itertools.chain([name], (f"{name}, {number}" for number in itertools.count(2)))
+        marks.change(run.path, name=next(each for each in distinct if each not in taken), automatic=True)
     if start:
         # A real copy, not a link: the file of another run can be overwritten by its training.
         copy_atomically(start, run.start_file)

@@ -1,7 +1,7 @@
 """Library of LoRAs for a stack: shipped starters, runs of this studio, imported and downloaded files. No torch."""
 
+import contextlib
 import functools
-import json
 import logging
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from studio.adapters.format import fingerprint
 from studio.adapters.header import read_header
 from studio.adapters.info import Fingerprint
 from studio.config.recipe import StackEntry
-from studio.core import bounded_json, hashes
+from studio.core import bounded_json, damage, hashes
 from studio.core.errors import StudioError, validated
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import LONGEST_TRIGGER
@@ -61,8 +61,9 @@ def list_adapters(workspace: Workspace) -> list[AdapterInfo]:
     for make in makers + [functools.partial(_file_adapter, path) for path in workspace.adapters.glob("*.safetensors")]:
         try:
             adapters.append(make())
-        except StudioError as error:
-            log.warning("LoRA skipped in the list: %s", error)
+        except (StudioError, OSError) as error:
+            # The system's reason alone: its message has the path.
+            log.warning("LoRA skipped in the list: %s", error.strerror if isinstance(error, OSError) else error)
     adapters.sort(key=lambda adapter: adapter.created, reverse=True)
     return adapters + starters()
 
@@ -135,10 +136,17 @@ def _run_adapter(run: Run, step: int | None, path: Path) -> AdapterInfo:
     return _adapter_info(ref, title, "run", path)
 
 
+METADATA = {"title": str, "source": (dict, damage.ABSENT), "trigger_words": (list, damage.ABSENT)}
+"""What the .json beside an imported LoRA may contain."""
+
+
 def _file_adapter(path: Path) -> AdapterInfo:
     metadata_file = path.with_suffix(".json")
-    metadata = json.loads(metadata_file.read_text(encoding="utf-8")) if metadata_file.exists() else {}
-    origin = metadata.get("source", {})
+    metadata: dict = {}
+    with contextlib.suppress(damage.Damaged):
+        # Without it the LoRA works under the name of its file; damage.py names the file that cannot be read.
+        metadata = damage.read_object(metadata_file, METADATA)
+    origin = metadata.get("source") or {}
     return _adapter_info(f"file:{path.stem}", metadata.get("title", path.stem), "hub" if "hub" in origin else "file", path, metadata, origin)
 
 

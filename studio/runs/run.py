@@ -1,12 +1,14 @@
 """Run: one directory with everything needed to train the same LoRA again. No torch.
 
-    config.json  asked.json  dataset/{dataset.json,pictures/}  start.safetensors  events.jsonl  samples/<step>/  checkpoints/
+    config.json  asked.json  marks.json  dataset/{dataset.json,pictures/}  start.safetensors  events.jsonl  samples/<step>/  checkpoints/
     adapters/step-<step>.safetensors
 
-config.json holds the resolved config, asked.json the requested one, before automatic choices. Only the holder of the lock, the training
+config.json holds the resolved config, asked.json the requested one, before automatic choices; marks.json holds what the user can change at any
+time (marks.py). Only the holder of the lock, the training
 process, writes events.jsonl. `stop` and `pause` are empty files that request these actions; `draw` holds requested images (image_requests.py).
 """
 
+import functools
 import json
 import re
 import time
@@ -16,10 +18,15 @@ from typing import get_args
 from studio import config as configs
 from studio.config import TrainConfig, fields, schedules
 from studio.config.extension import Extension, Schedule, warmup_steps
+from studio.core import damage
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.workspace import FOOTPRINTS, OWNERS, RUNS, TRIALS, Workspace, write_atomically
+from studio.datasets.importing.images import clean_text
+from studio.runs import marks
+from studio.runs.marks import Marks
 
+LONGEST_NAME = 120
 ADAPTER_NAME = re.compile(r"step-(\d{6})\.safetensors")
 STATE_AFTER = {
     "started": "running",
@@ -31,6 +38,21 @@ STATE_AFTER = {
     "failed": "failed",
     "extended": "stopped",
 }
+
+SNAPSHOT = {"title": str, "created": damage.NUMBER, "sha256": str, "pictures": list}
+EVENT = {"kind": str}
+MAYBE_NUMBER = (*damage.NUMBER, damage.ABSENT)
+EVENTS: dict[str, damage.Shape] = {
+    "started": {"step": int},
+    "step": {"step": int, "loss": damage.NUMBER, "lr": MAYBE_NUMBER, "effective_lr": MAYBE_NUMBER, "seconds_per_step": MAYBE_NUMBER},
+    "validation": {"step": int, "loss": damage.NUMBER},
+    "skipped": {"step": int},
+    "note": {"message": str},
+    "preflight": {"peak_mb": damage.NUMBER, "disk_mb": damage.NUMBER},
+}
+"""What events of a kind must contain to be read."""
+EVENTS_CHECKED = 65536
+"""Bytes at the beginning of events.jsonl among which an event must be readable."""
 
 
 class Run:
@@ -60,9 +82,31 @@ class Run:
 
     @classmethod
     def all(cls, workspace: Workspace) -> list["Run"]:
-        """Every run of a workspace, newest first."""
-        runs = [cls(path) for path in workspace.runs.iterdir() if (path / "config.json").exists()]
-        return sorted(runs, key=lambda run: run.snapshot["created"], reverse=True)
+        """Every run of a workspace that can be read, newest first; damage.py lists the others."""
+        return sorted((run for run in cls.folders(workspace) if not run.damage), key=lambda run: run.snapshot["created"], reverse=True)
+
+    @classmethod
+    def folders(cls, workspace: Workspace) -> list["Run"]:
+        """Every run, readable or not."""
+        return [cls(path) for path in sorted(workspace.runs.iterdir()) if (path / "config.json").exists()]
+
+    @property
+    def damage(self) -> str:
+        """Why this run cannot be read; empty if it can. Read again only when one of its files has changed."""
+        return _damage(self.path, damage.stamps(self.path / "config.json", self.dataset_dir / "dataset.json")) or self._damaged_events()
+
+    def _damaged_events(self) -> str:
+        """Not kept, because events are added all the time; the first one that can be read is the end of the search."""
+        try:
+            with open(self.events_file, "rb") as file:
+                lines = file.read(EVENTS_CHECKED).splitlines()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return f"{damage.readable_name(self.path)}/{self.events_file.name} cannot be read ({error.strerror})."
+        if not lines or any(_event(line) for line in lines):
+            return ""
+        return f"{damage.readable_name(self.path)}/{self.events_file.name} cannot be read: none of its lines is an event of a training."
 
     @property
     def job_key(self) -> str:
@@ -113,11 +157,46 @@ class Run:
     @property
     def snapshot(self) -> dict:
         """The dataset when the run was created: title, sha256, consent, images with captions."""
-        return json.loads((self.dataset_dir / "dataset.json").read_text(encoding="utf-8"))
+        return damage.read_object(self.dataset_dir / "dataset.json", SNAPSHOT)
 
     @property
     def title(self) -> str:
+        """Name on the page and in messages, which the user can change."""
+        return self.marks.name or self.original_title
+
+    @property
+    def original_title(self) -> str:
+        """Title at creation, which is part of the adapter file: a new name does not change the file's bytes."""
         return self.snapshot["title"]
+
+    @property
+    def short_title(self) -> str:
+        """The title without the settings and the date of an automatic name, for a repository or a model card."""
+        return self.original_title if self.marks.automatic else self.title
+
+    @property
+    def marks(self) -> Marks:
+        return marks.read(self.path)
+
+    def rename(self, name: str) -> None:
+        """Give the run another name; StudioError if it is empty."""
+        name = clean_text(name, LONGEST_NAME)
+        if not name:
+            raise StudioError(f"A run needs a name of 1 to {LONGEST_NAME} characters; {self.title!r} keeps its name.")
+        if name != self.title:
+            marks.change(self.path, name=name, automatic=False)
+
+    def star(self, starred: bool) -> None:
+        marks.change(self.path, starred=starred)
+
+    def star_step(self, step: int, starred: bool) -> None:
+        """Star a checkpoint, or remove its star."""
+        others = [each for each in self.marks.starred_steps if each != step]
+        marks.change(self.path, starred_steps=tuple(sorted([*others, step] if starred else others)))
+
+    def resume_automatically(self, resumes: bool) -> None:
+        """Whether training resumes without a click after it ended unexpectedly."""
+        marks.change(self.path, resumes=resumes)
 
     def append(self, event: dict) -> None:
         """Append one event, in a single write call per line, so that readers rarely see a partial line and skip it."""
@@ -135,11 +214,9 @@ class Run:
         complete = data[: data.rfind(b"\n") + 1]
         found = []
         for line in complete.splitlines():
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                # A kill can truncate a line, to which the resumed process then appends. Only that line is lost.
-                continue
+            # A kill can truncate a line, to which the resumed process then appends. Only that line is lost.
+            if event := _event(line):
+                found.append(event)
         return found, offset + len(complete)
 
     @property
@@ -167,7 +244,7 @@ class Run:
     def retries(self) -> list[dict]:
         """Changes that a failed training process suggests: [{"title": text, "set": {"section.field": value}}]."""
         ends = [event for event in self.events()[0] if event["kind"] in STATE_AFTER]
-        return ends[-1].get("retries", []) if ends and ends[-1]["kind"] == "failed" else []
+        return ends[-1].get("retries") or [] if ends and ends[-1]["kind"] == "failed" else []
 
     def adapter_at(self, step: int) -> Path:
         return self.adapters_dir / f"step-{step:06d}.safetensors"
@@ -219,6 +296,26 @@ class Run:
     def trainer_pid(self) -> int | None:
         """Pid of the process that trains this run, whether or not a job has recorded it."""
         return self.lock().holder()
+
+
+def _event(line: bytes) -> dict | None:
+    """The event in a line; None if it cannot be read."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    complete = not damage.problem_of(event, EVENT) and not damage.problem_of(event, EVENTS.get(event["kind"], {}))
+    return event if complete else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _damage(path: Path, stamps: tuple) -> str:
+    run = Run(path)
+    try:
+        run.snapshot, run.config  # noqa: B018 - reading is the check
+    except StudioError as error:
+        return str(error)
+    return ""
 
 
 def _checked_steps(more: int) -> int:

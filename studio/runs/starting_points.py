@@ -118,6 +118,8 @@ def read_title(path: Path) -> str:
 
 def _load_saved(path: Path) -> Preset:
     values = shipped_presets.read(path)
+    if path.stat().st_size == 0:
+        raise StudioError(f"{path.name} is empty; remove it, or restore it from a backup.")
     about = tomllib.loads(path.read_text(encoding="utf-8")).get("preset", {})
     values.pop("version", None)
     return shipped_presets.from_tables(MINE + path.stem, path, about, values)

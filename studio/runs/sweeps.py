@@ -9,6 +9,9 @@ from studio.config.fields import Leaf
 from studio.core.errors import StudioError
 
 MOST_RUNS = 20
+RANK, STEPS = "lora.rank", "training.max_train_steps"
+IN_EVERY_NAME = (RANK, "lora.alpha", STEPS)
+"""Settings that an automatic name contains; alpha follows the rank. See creation.automatic_name."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,8 @@ class Combination:
 
     settings: tuple[str, ...]
     label: str
+    note: str = ""
+    """What of the label an automatic name does not contain. An alpha that varies does not follow the rank."""
 
     def named(self, title: str) -> str:
         return f"{title}, {self.label}" if self.label else title
@@ -42,8 +47,9 @@ def combinations(settings: Sequence[str]) -> list[Combination]:
     varied = [len(values) > 1 for values in axes]
     found = []
     for chosen in itertools.product(*axes):
-        label = ", ".join(setting_label(each) for each, several in zip(chosen, varied) if several)
-        found.append(Combination(chosen, label))
+        differing = [each for each, several in zip(chosen, varied) if several]
+        label = ", ".join(setting_label(each) for each in differing)
+        found.append(Combination(chosen, label, note(differing, (RANK, STEPS))))
     return found
 
 
@@ -61,6 +67,11 @@ def strip_settings(title: str, settings: Sequence[str]) -> str:
     names = tuple(setting_label(f"{setting.partition('=')[0]}=") + " " for setting in settings)
     first, *rest = title.split(", ")
     return ", ".join([first, *(part for part in rest if not part.startswith(names))])
+
+
+def note(settings: Sequence[str], named: Sequence[str] = IN_EVERY_NAME) -> str:
+    """Labels of the settings that an automatic name does not contain anyway."""
+    return ", ".join(setting_label(each) for each in settings if each.partition("=")[0].strip() not in named)
 
 
 def setting_label(setting: str) -> str:

@@ -1,7 +1,6 @@
 """Writes that wait while the disk is full: the run keeps its state in memory until there is space again, and loses no step."""
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -9,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from studio.core import storage
 from studio.runs.run import Run
 from studio.training.checkpoints import Disk
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 SECONDS_BETWEEN_RETRIES = 1.0
 SPARE_BYTES = 1_000_000
 
@@ -48,7 +47,7 @@ def retry_while_full(run: Run, size: int, write: Callable[[], None]) -> None:
                 Run.append(run, {"kind": "resumed"})
             return
         except OSError as error:
-            if error.errno not in FULL or run.stop_requested:
+            if error.errno not in storage.FULL or run.stop_requested:
                 raise
         # Removes the part of an event that still fitted on the disk.
         with contextlib.suppress(OSError):

@@ -126,7 +126,7 @@ def save_adapter(run: Run, step: int, config: TrainConfig, base: BaseFolder, fam
         "sai_model_spec": "1.0.0",
         "architecture": family.architecture(base),
         "implementation": "diffusers",
-        "title": run.title,
+        "title": run.original_title,
         "trigger_phrase": config.dataset.trigger_word,
         "resolution": f"{config.dataset.resolution}x{config.dataset.resolution}",
         "prediction_type": {"v_prediction": "v"}.get(family.prediction_type(base), family.prediction_type(base)),

@@ -166,5 +166,5 @@ def preflight(config: TrainConfig, samples: SampleGrid, parameters: TrainedParam
 def _disk_bytes(config: TrainConfig, parameters: TrainedParameters) -> int:
     """Bytes of one float32 adapter per column, of those saved for pauses, and of three checkpoints (two kept and one being written)."""
     count = sum(weight.numel() for weight in parameters.masters.values())
-    columns = config.training.max_train_steps // config.samples.every + 1
+    columns = len(config.samples.columns(config.training.max_train_steps))
     return int(count * (4 * (columns + MAX_PAUSE_ADAPTERS) + 3 * checkpoint_bytes(config.training)))

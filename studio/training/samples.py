@@ -37,6 +37,7 @@ class SampleGrid:
     def __init__(self, run: Run, config: TrainConfig, base: BaseFolder, family: Family, encodings: Encodings, disk: Disk):
         self.run, self.config, self.base, self.family, self.encodings, self.disk = run, config, base, family, encodings, disk
         self.prompts = [fill_placeholder(prompt, config.dataset.trigger_word) for prompt in config.samples.prompts]
+        self.columns = config.samples.columns(config.training.max_train_steps)
         self.seconds_per_column = 0.0
         self.conditions: dict[str, Conditions] = {}
         self.generator: Generator | None = None
@@ -106,13 +107,11 @@ class SampleGrid:
 
     def seconds_left(self, step: int) -> float:
         """Estimated seconds for all columns after `step`."""
-        every, total = self.config.samples.every, self.config.training.max_train_steps
-        columns = total // every - step // every + (total % every > 0)
-        return columns * self.seconds_per_column
+        return sum(column > step for column in self.columns) * self.seconds_per_column
 
     def has_column(self, step: int) -> bool:
         """Whether an adapter and a column are made after this step."""
-        return step % self.config.samples.every == 0 or step == self.config.training.max_train_steps
+        return step in self.columns
 
     def generate_column(self, step: int, adapter: Path | None, before_image: Callable[[], None]) -> bool:
         """Generate one column; False if a stop request interrupted it, True also if all its images exist already.
@@ -155,7 +154,7 @@ class SampleGrid:
             return Image.new("RGB", (side, side))
 
     def _stack(self, step: int, adapter: Path) -> list[StackEntry]:
-        title = f"{self.run.title}, step {step}"
+        title = f"{self.run.original_title}, step {step}"
         return [StackEntry(adapter=f"run:{self.run.id}@{step}", weight=1.0, title=title, sha256=hashes.sha256(adapter))]
 
     def _recipe(self, prompt: str, stack: list[StackEntry]) -> Recipe:

@@ -9,9 +9,10 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
+from studio.core import storage
 from studio.core.access import VISITOR_HEADER
 from studio.core.errors import traceback_without_messages
 from studio.ui.policy import ASGIApp, Message, Policy, Receive, Scope, Send
@@ -24,6 +25,7 @@ UPLOADS = re.compile(r"/gradio_api/upload/?$")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 COOKIE = "studio_visitor"
 COOKIE_VALUE = re.compile(r"[A-Za-z0-9_-]{43}")
+DISK_FULL = "The disk of the studio is full. Free some space there, then try again; what was saved before is kept."
 SECONDS_A_YEAR = 31_536_000
 
 
@@ -32,7 +34,7 @@ class Gate:
 
     `hosts` are allowed besides this computer's loopback names with the port of the listening socket. On a Space the gate also gives
     each visitor a cookie, and identifies the visitor to the studio in a header that a client cannot set. `script` is the address of the
-    page's own script; see policy.py.
+    page's own script, and `drafts` gives the name for the caller's drafts; see policy.py.
     """
 
     def __init__(
@@ -41,10 +43,11 @@ class Gate:
         hosts: Iterable[str] = (),
         space: bool = False,
         script: str = "",
+        drafts: Callable[[Scope], str] = lambda _: "",
         max_upload_bytes: int = 2 * 1024**3,
         max_body_bytes: int = 8 * 1024**2,
     ):
-        self.app = Policy(app, script, space)
+        self.app = Policy(app, script, space, drafts)
         self.hosts = {host.lower() for host in hosts}
         self.space = space
         self.max_upload_bytes = max_upload_bytes
@@ -168,7 +171,10 @@ class _Body:
         log.error("a request failed\n%s", traceback_without_messages(error))
         if protocol == "http" and not self._answered:
             self._answered = True
-            await _answer(self._send, 500, f"The request failed ({type(error).__name__}); the studio's log shows where.")
+            if storage.is_full(error):
+                await _answer(self._send, 507, DISK_FULL)
+            else:
+                await _answer(self._send, 500, f"The request failed ({type(error).__name__}); the studio's log shows where.")
 
     async def close(self) -> None:
         if self._too_large and not self._answered:

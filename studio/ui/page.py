@@ -1,11 +1,20 @@
-"""The page's Blocks: the number of values in a call is checked before any is read, and no value is printed.
+"""The page's Blocks: no event of a field is lost, the number of values in a call is checked before any is read, and no value is printed.
+
+By default Gradio 6.31 drops every event that comes while the handler of the one before runs (trigger_mode "once"): the last letter typed, the
+second of two ticks. TRIGGER_MODES says what happens instead, for every handler of the page; a tab need not repeat it.
 
 Gradio 6.31 prints a traceback for wrong input, and its message contains values: all of them if there are too few
 (`Blocks.validate_inputs`), the first 200 characters of one that a component cannot read (`_format_processing_error`), and whatever
 an exception of a handler quotes (queueing.py and routes.py print every exception without `print_exception=False`). A value may be a token.
 """
 
+import asyncio
+import inspect
 import logging
+from collections.abc import Hashable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
+from weakref import WeakValueDictionary
 
 import gradio as gr
 from gradio.blocks import BlockFunction
@@ -13,13 +22,99 @@ from gradio.components.api_component import Api
 from gradio.utils import get_function_params
 
 from studio.core.errors import traceback_without_messages
+from studio.core.storage import DiskFull, is_full
+from studio.ui.components.following import SIGNAL
+from studio.ui.components.html import html
+from studio.ui.hidden_paths import HiddenPaths
 
 log = logging.getLogger(__name__)
+
+THEN = "then"
+PANEL = "panel"
+TRIGGER_MODES = {
+    # Runs once more with the newest values after the handler that was running: the last value is never lost, and no queue of old ones builds up.
+    **dict.fromkeys(("change", "input", "select", "blur", "release", "key_up", THEN), "always_last"),
+    # Each carries data of its own (which row, which files), so each is handled.
+    **dict.fromkeys((PANEL, "upload"), "multiple"),
+    # Dropped while the one before is handled: a double click must not start two runs, and the next tick comes anyway.
+    **dict.fromkeys(("click", "submit", "load", "tick"), "once"),
+}
+"""Kind of event -> what Gradio's page does with one that comes while its handler runs. A tab may ask for more than "once", never for less."""
+
+CREATES = frozenset({"use_samples", "retry", "extend", "copy", "start_from"})
+"""Events of panels that make something new or fill a form. They are treated like clicks."""
+
+
+def trigger_mode(app: gr.Blocks, block_fn: BlockFunction) -> str:
+    """Trigger mode of a handler by the events that call it. Of several kinds the one that loses least decides."""
+    modes = {TRIGGER_MODES[_kind(app, block_id, event)] for block_id, event in block_fn.targets if event not in CREATES}
+    return next((mode for mode in ("multiple", "always_last") if mode in modes | {block_fn.trigger_mode}), "once")
+
+
+def is_panel_event(app: gr.Blocks, block_id: int | None, event: str) -> bool:
+    """Whether this is an event of components/html.panel, which carries the data of a row."""
+    return event not in TRIGGER_MODES and block_id is not None and isinstance(app.blocks.get(block_id), gr.HTML)
+
+
+def _kind(app: gr.Blocks, block_id: int | None, event: str) -> str:
+    return PANEL if is_panel_event(app, block_id, event) else event
 
 
 class Page(gr.Blocks):
     expects_oauth = False
     """Whether Gradio adds its routes for a Hub login; Gradio's own property looks for a gr.LoginButton, which the page cannot have."""
+
+    hidden_paths = HiddenPaths()
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+        """Locks of `turn` that a handler holds or waits for."""
+        self.sent_back: frozenset[int] = frozenset()
+        """Ids of the components whose values come back to a handler: what the user edits, not what the page tells."""
+
+    def __enter__(self) -> "Page":
+        """Called by Gradio before the page is built.
+
+        `nowhere` stands for the outputs of handlers with hidden progress: several times for each event Gradio's page copies the properties of
+        everything that has ever shown progress, hidden or not, and of all that stands inside it, which took seconds after an event that chose a
+        tab. It searches the page for each of them, and this one stands first.
+        """
+        super().__enter__()
+        self.nowhere = html(visible=False)
+        return self
+
+    def create_limiter(self) -> None:
+        """Called by Gradio at the start. As many threads as ever: the slots of waiting.py beyond these wait, and need no thread."""
+        self.limiter = None
+
+    def __exit__(self, exc_type: type[BaseException] | None = None, *args) -> None:
+        """Called by Gradio when the page is built; it then writes the page's configuration, with the trigger modes."""
+        for block_fn in self.fns.values():
+            block_fn.trigger_mode = trigger_mode(self, block_fn)
+            if block_fn.show_progress == "hidden":
+                block_fn.show_progress_on = [self.nowhere]
+            if (panel := self._panel(block_fn)) is not None:
+                # Gradio starts what waits in one queue in the order it came, and of several queues in any order.
+                block_fn.concurrency_id = f"panel-{panel}"
+        inputs = {block for block_fn in self.fns.values() for block in block_fn.inputs if not isinstance(block, gr.HTML)}
+        # What is edited in a panel comes back to the panel's functions: captions.
+        panels = {block for block in self.blocks.values() if isinstance(block, gr.HTML) and block.server_fns}
+        self.sent_back = frozenset(block._id for block in inputs | panels)
+        super().__exit__(exc_type, *args)
+
+    def turn(self, block_fn: BlockFunction, session: str | None) -> AbstractAsyncContextManager:
+        """Handlers of one panel, and calls of one handler by several events, run one after the other in the order they were sent, for each open
+        page by itself: a tick adds to the list of the last one, and the newest word is stored last. Handlers that wait for a job take no turns;
+        those that begin to follow a job share the turn of its signal."""
+        if session is None or inspect.iscoroutinefunction(block_fn.fn) or inspect.isasyncgenfunction(block_fn.fn):
+            return nullcontext()
+        signal = next((block._id for block in block_fn.outputs if SIGNAL in (getattr(block, "elem_classes", None) or ())), None)
+        panel = self._panel(block_fn) if signal is None else signal
+        return self.turns.setdefault((session, block_fn.fn if panel is None else panel), asyncio.Lock())
+
+    def _panel(self, block_fn: BlockFunction) -> int | None:
+        return next((block_id for block_id, event in block_fn.targets if is_panel_event(self, block_id, event)), None)
 
     def validate_inputs(self, block_fn: BlockFunction, inputs: list) -> None:
         """Called by Gradio before it reads a value. Unlike Gradio's own, it also refuses too many values instead of ignoring them."""
@@ -34,16 +129,49 @@ class Page(gr.Blocks):
     async def process_api(self, block_fn: BlockFunction, *args, **kwargs) -> dict:
         """Called by Gradio to turn a call's values into its answer; `args` and `kwargs` are passed through."""
         try:
-            return await super().process_api(block_fn, *args, **kwargs)
+            async with self.turn(block_fn, kwargs.get("session_hash")):
+                return await self._answer(block_fn, *args, **kwargs)
         except gr.Error as error:
+            if block_fn.trigger_mode == "always_last" and (event_id := kwargs.get("event_id")):
+                # After an error Gradio's page forgets the event that waits for its turn, so the error is shown and the call itself ends well.
+                self._queue.log_message(event_id, str(error.message), error.title, "warning", error.duration, error.visible)
+                return _unchanged(block_fn)
+            raise
+
+    async def _answer(self, block_fn: BlockFunction, *args, **kwargs) -> dict:
+        try:
+            answer = await super().process_api(block_fn, *args, **kwargs)
+            return {**answer, "data": [self._hide(block._id, value) for block, value in zip(block_fn.outputs, answer["data"], strict=True)]}
+        except gr.Error as error:
+            error.message = self.hidden_paths.hide(error.message)
             # Dropdowns and numbers quote the invalid value; the caller may read it, the log must not.
             error.print_exception = False
             raise
+        except DiskFull as error:
+            raise gr.Error(str(error), print_exception=False) from None
         except Exception as error:  # noqa: BLE001 - any exception of a handler, which Gradio would print
+            if is_full(error):
+                raise gr.Error(str(DiskFull("this")), print_exception=False) from None
             log.error("/%s failed\n%s", block_fn.api_name, traceback_without_messages(error))
             advice = "Check each value against the types on the API's page; the server's log shows where it failed."
             message = f"/{block_fn.api_name} failed ({type(error).__name__}). {advice}"
             raise gr.Error(message, visible=False, print_exception=False) from None
+
+    def _hide(self, block_id: int, value: Any) -> Any:
+        return self.hidden_paths.hide_around(value) if block_id in self.sent_back else self.hidden_paths.hide(value)
+
+
+def _unchanged(block_fn: BlockFunction) -> dict:
+    """An answer of Gradio's process_api that changes nothing on the page."""
+    ended: dict[str, Any] = {
+        "is_generating": False,
+        "iterator": None,
+        "duration": 0.0,
+        "average_duration": 0.0,
+        "render_config": None,
+        "changed_state_ids": [],
+    }
+    return {"data": [None if isinstance(each, gr.State) else gr.skip() for each in block_fn.outputs], **ended}
 
 
 def _names(block_fn: BlockFunction) -> list[str]:

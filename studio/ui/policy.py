@@ -24,20 +24,25 @@ BASE = re.compile(rb"<base\b[^>]*>")
 
 
 class Policy:
-    """`script` is the address of our JavaScript, loaded before Gradio's. `space` allows the Hub to frame the page, and the page to ask the Hub
-    for the author of the Space, as Gradio's header does there."""
+    """`script` is the address of our JavaScript, loaded before Gradio's; `drafts` gives the name under which it keeps the caller's drafts.
+    `space` allows the Hub to frame the page, and the page to ask the Hub for the author of the Space, as Gradio's header does there."""
 
-    def __init__(self, app: ASGIApp, script: str, space: bool = False):
+    def __init__(self, app: ASGIApp, script: str, space: bool = False, drafts: Callable[[Scope], str] = lambda _: ""):
         self.app = app
-        self.element = render("frame", "script", script).encode() if script else b""
+        self.script = script
+        self.drafts = drafts
         self.space = space
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        page = _Page(send, self) if scope["method"] == "GET" else None
+        page = _Page(send, self, scope) if scope["method"] == "GET" else None
         await self.app(scope, receive, page.send if page else self._with_policy(send))
+
+    def element(self, scope: Scope) -> bytes:
+        """The script element of a page for this caller."""
+        return render("frame", "script", self.script, self.drafts(scope)).encode() if self.script else b""
 
     def _with_policy(self, send: Send) -> Send:
         async def add(message: Message) -> None:
@@ -74,8 +79,9 @@ class Policy:
 class _Page:
     """One response: HTML is buffered until it is complete, since its header depends on its content; other types pass through."""
 
-    def __init__(self, send: Send, policy: Policy):
+    def __init__(self, send: Send, policy: Policy, scope: Scope):
         self._send = send
+        self._scope = scope
         self._policy = policy
         self._start: Message | None = None
         self._body = bytearray()
@@ -94,7 +100,7 @@ class _Page:
                 await self._send_buffered(self._start)
 
     async def _send_buffered(self, start: Message) -> None:
-        body = BASE.sub(self._policy.element, bytes(self._body), count=1)
+        body = BASE.sub(self._policy.element(self._scope), bytes(self._body), count=1)
         start = self._policy.add_header(start, body)
         kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
         await self._send({**start, "headers": [*kept, (b"content-length", str(len(body)).encode())]})

@@ -1,14 +1,14 @@
 """The studio as every tab sees it: home folder, access mode, job queue, and the Workspace of a request."""
 
-import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from studio import doctor
 from studio.config import TrainConfig
 from studio.core.access import Access
 from studio.core.errors import StudioError
@@ -18,10 +18,8 @@ from studio.jobs import estimates, launch, worker
 from studio.jobs.launch import TrainingRequest
 from studio.jobs.queue import Job, Jobs
 from studio.runs.run import Run
-
-POLL_SECONDS = 0.03
-FINAL_STATES = ("done", "failed", "cancelled", "interrupted")
-
+from studio.ui.hidden_paths import HiddenPaths
+from studio.ui.waiting import WaitingRoom
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 """Options of every handler of the page: no public endpoint, no progress overlay, no waiting for another visitor's handler."""
@@ -45,16 +43,6 @@ def show_errors(handler: Callable) -> Callable:
         except StudioError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    @functools.wraps(handler)
-    async def shown_generator(*values):
-        try:
-            async for each in handler(*values):
-                yield each
-        except StudioError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    if inspect.isasyncgenfunction(handler):
-        return shown_generator
     return shown_async if inspect.iscoroutinefunction(handler) else shown
 
 
@@ -98,29 +86,22 @@ class Studio:
         if self.jobs.cancel(job.id).state == "running" and job.kind == "train":
             Run.open(self.home.workspace(job.owner), job.payload["run"]).request_stop()
 
-    async def watch(self, job: Job, every: float = POLL_SECONDS) -> AsyncIterator[Job]:
-        """Yield the job each time it has changed, and a last time when it has ended. The job does not depend on being watched."""
-        shown: tuple | None = None
-        while True:
-            now = self.jobs.get(job.id)
-            seen = (now.state, now.done, now.total, now.message)
-            if seen != shown:
-                shown = seen
-                yield now
-            if now.state in FINAL_STATES:
-                return
-            await asyncio.sleep(every)
+    @functools.cached_property
+    def gpu_gigabytes(self) -> int | None:
+        """Memory of this computer's GPU; None without one."""
+        return doctor.find_gpu_memory()
 
-    async def wait_for(self, job: Job) -> Job:
-        """The job once it has ended."""
-        last = job
-        async for now in self.watch(job):
-            last = now
-        return last
+    @functools.cached_property
+    def hidden_paths(self) -> HiddenPaths:
+        return HiddenPaths.of(self.home, self.access)
+
+    @functools.cached_property
+    def waiting(self) -> WaitingRoom:
+        return WaitingRoom(self.jobs)
 
     async def result(self, job: Job) -> dict[str, Any]:
-        """The result of a job once it has ended; a StudioError if it failed or was stopped."""
-        ended = await self.wait_for(job)
+        """The result of a job once it has ended, for endpoints; a StudioError if it failed or was stopped."""
+        ended = await self.waiting.ended(job)
         if ended.state != "done":
             raise StudioError(ended.error or f"The {ended.kind} job ended as {ended.state}.")
         return ended.result

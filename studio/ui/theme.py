@@ -5,12 +5,20 @@ from pathlib import Path
 
 import gradio as gr
 
+TYPE = {
+    "xxs": "var(--type-mark)",
+    "xs": "var(--type-mark)",
+    "sm": "var(--type-help)",
+    "md": "var(--type-text)",
+    "lg": "var(--type-text)",
+    "xl": "var(--type-part)",
+    "xxl": "var(--type-title)",
+}
+"""Gradio's sizes of text, as sizes of colours.css."""
 CSS = Path(__file__).parent / "static" / "css"
 COLOUR_STYLE = CSS / "colours.css"
-STYLES = [
-    CSS / f"{name}.css"
-    for name in ("colours", "frame", "text", "layout", "generate", "loras", "progress", "forms", "dataset", "runs", "publish", "phone")
-]
+SHEETS = "colours frame text controls layout generate loras progress forms setup dataset runs publish lightbox about phone"
+STYLES = [CSS / f"{name}.css" for name in SHEETS.split()]
 """In the order in which they are loaded: rules for narrow screens override the others."""
 SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -129,7 +137,7 @@ def theme() -> gr.themes.Base:
         font=SYSTEM_FONTS,
         font_mono=MONO_FONTS,
         radius_size=gr.themes.sizes.radius_md,
-        text_size=gr.themes.sizes.text_md,
+        text_size=gr.themes.sizes.Size(name="studio", **TYPE),
     )
     known = set(vars(base))
     both = {f"{name}_dark": value for name, value in COLOURS.items() if f"{name}_dark" in known}

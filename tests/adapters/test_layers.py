@@ -1,6 +1,7 @@
 """Trainable layers in a model: which are put in, and by whose means."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from studio.adapters.layers import enable, inject
 from studio.core.errors import StudioError
+from tests.forked import start
 
 ROOT = Path(__file__).parents[2]
 MIXIN_METHODS = {
@@ -59,3 +61,16 @@ def test_layers_that_are_switched_off_compute_what_the_base_computes_and_train_a
 def test_target_modules_that_cannot_be_trained_are_named(names):
     with pytest.raises(StudioError, match=names[0]):
         inject(tiny(), LoraConfig(r=2, target_modules=names))
+
+
+def _import_without_compiler() -> None:
+    """In a process that has imported the training loop and nothing else."""
+    assert "bitsandbytes" in sys.modules and "torch._inductor.compile_fx" not in sys.modules
+    assert torch.compile.__module__ == "torch", "restored after the import"
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="bitsandbytes compiles on a Mac; no process is forked on Windows")
+def test_a_training_begins_without_importing_the_compiler():
+    process = start(_import_without_compiler)
+    process.join(60)
+    assert process.exitcode == 0

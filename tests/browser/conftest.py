@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -77,7 +77,7 @@ def missing(message: str) -> None:
 class App:
     """One running studio."""
 
-    def __init__(self, home: Path, environment: dict[str, str]):
+    def __init__(self, home: Path, environment: dict[str, str], program: Sequence[str] = ("app.py",)):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -85,8 +85,17 @@ class App:
         self.home = Home(home)
         self.log = open(home / "app.log", "ab")  # noqa: SIM115 - open for as long as the app runs
         here = {"LORA_STUDIO_HOME": str(home), "LORA_STUDIO_PORT": str(self.port), "LORA_STUDIO_BROWSER": "0", "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment | here, stdout=self.log, stderr=self.log)
+        self.environment, self.program = environment | here, program
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, also again after `kill`, on the same port."""
+        self.process = subprocess.Popen([sys.executable, *self.program], cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log)
         self.wait_until_ready()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
 
     def wait_until_ready(self) -> None:
         ends = time.monotonic() + SECONDS_TO_START
@@ -126,9 +135,9 @@ def hub():
         yield hub
 
 
-def started(folder: Path, hub: FakeHub) -> Iterator[App]:
-    """A studio with its home in this folder, stopped in the end."""
-    running = App(folder, clean_environment() | hub.environment(cache=folder / "hf"))
+def started(folder: Path, hub: FakeHub, program: Sequence[str] = ("app.py",)) -> Iterator[App]:
+    """A studio with its home in this folder, stopped in the end. `program`: arguments of Python that start it."""
+    running = App(folder, clean_environment() | hub.environment(cache=folder / "hf"), program)
     yield running
     running.stop()
 
@@ -159,11 +168,12 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, app):
-    """open_page(width, height, theme) -> a loaded page; JavaScript errors on it and violations of its policy fail the test."""
+    """open_page(width, height, theme) -> a loaded page; JavaScript errors on it and violations of its policy fail the test. `options` are those of
+    the browser context."""
     contexts, pages, errors = [], [], []
 
-    def open_one(width: int = 1440, height: int = 900, theme: str = "light"):
-        context = browser.new_context(viewport={"width": width, "height": height})
+    def open_one(width: int = 1440, height: int = 900, theme: str = "light", **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
@@ -183,11 +193,12 @@ def open_page(browser, app):
 
 @pytest.fixture
 def keep():
-    """keep(page, name): a screenshot of the whole page as a test artefact; with LORA_STUDIO_DOCS=1 those with `docs` go to docs/."""
+    """keep(page, name): a screenshot of the whole page (or of what is in view) as a test artefact; with LORA_STUDIO_DOCS=1 those with `docs` go to
+    docs/."""
     ARTIFACTS.mkdir(exist_ok=True)
 
-    def save(page, name: str, docs: str = "") -> None:
-        page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
+    def save(page, name: str, docs: str = "", whole: bool = True) -> None:
+        page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=whole)
         if docs and FOR_DOCS:
             DOCS.mkdir(exist_ok=True)
             page.screenshot(path=DOCS / f"{docs}.png")

@@ -48,7 +48,7 @@ def test_the_whole_path(open_page, keep, app, hub):
     # Make your own: the sample images are one click away.
     page.locator("#make-your-own").click()
     keep(page, "2-no-images-yet")
-    page.locator("[data-sample=style]").click()
+    page.locator("#samples [data-sample=style]").click()
     expect(page.locator(".captioned")).to_have_count(16)
     expect(page.locator("#trigger-word textarea, #trigger-word input")).to_have_value("ohwx")
 
@@ -80,7 +80,6 @@ def test_the_whole_path(open_page, keep, app, hub):
 
     # Reload during the training: the job is shown again, on every tab.
     page.reload()
-    page.get_by_role("button", name="Generate", exact=True).wait_for()
     expect(page.locator(".jobbar")).to_be_visible()
     expect(page.locator(".jobbar")).to_contain_text("Training")
     tab(page, "Train")
@@ -177,6 +176,7 @@ def test_an_image_of_the_history_restores_its_recipe(open_page, app):
     assert read_recipe(image_bytes(app, image)).prompt == "a red boat by the sea"
     page.locator("#prompt textarea").fill("a blue house")
     page.locator("#history button").first.click()
+    page.get_by_role("button", name="Restore its settings").click()
     expect(page.locator("#prompt textarea")).to_have_value("a red boat by the sea")
     path = app.home.workspace("local").image_path(image.rpartition("/")[2])
     page.locator("#prompt textarea").fill("a green star")

@@ -9,7 +9,7 @@ from tests.trained import finished_run
 
 
 def titles(page) -> list[str]:
-    return page.locator(".queue .open > b").all_inner_texts()
+    return page.locator(".queue .open b").all_inner_texts()
 
 
 @pytest.mark.timeout(900)
@@ -18,6 +18,8 @@ def test_three_runs_of_a_sweep_wait_in_the_order_the_user_sets(open_page, keep, 
     page = open_page()
     page.get_by_role("tab", name="Train").click()
     page.locator("#steps input").fill("2000")
+    page.locator("button:visible", has_text="All settings").click()
+    page.get_by_label("Run name").fill("Sample style")
     page.locator("button:visible", has_text="Try several values").click()
     page.locator("#sweep-values").get_by_role("textbox").fill("4, 8, 16")
     expect(page.locator("#sweep")).to_contain_text("3 runs, ")
@@ -35,7 +37,7 @@ def test_three_runs_of_a_sweep_wait_in_the_order_the_user_sets(open_page, keep, 
     keep(page, "queue")
     page.reload()
     page.get_by_role("tab", name="Train").click()
-    expect(page.locator("#run-head")).to_contain_text("Sample style, rank 4")
+    expect(page.locator("#run-title input")).to_have_value("Sample style, rank 4")
     for rank in (16, 8):
         page.get_by_role("button", name=f"Remove Sample style, rank {rank} from the queue").click()
         expect(page.locator("#run-list .runs li", has_text=f"Sample style, rank {rank}")).to_contain_text("Not started, 2,000 steps")
@@ -51,6 +53,7 @@ def test_two_runs_are_compared(open_page, keep, app):
     runs = [finished_run(workspace, f"lora.rank={rank}", title=f"Beside {rank}") for rank in (8, 32)]
     page = open_page(360, 780, "dark")
     page.get_by_role("tab", name="Train").click()
+    page.get_by_role("tab", name="Watch").click()
     for run in runs:
         page.get_by_role("checkbox", name=f"Compare {run.title}").check()
     page.get_by_role("button", name="Compare 2 runs").click()

@@ -4,6 +4,7 @@ import pytest
 
 from studio import config
 from studio.config import TrainConfig, fields
+from studio.config.samples import SamplesConfig
 from studio.core.errors import StudioError
 
 
@@ -95,3 +96,37 @@ def test_replacing_a_leaf_validates_the_whole():
     assert fields.get(changed, "lora.rank") == 4
     with pytest.raises(StudioError, match="known settings"):
         fields.replace(TrainConfig(), {"lora.ranks": 4})
+
+
+@pytest.mark.parametrize(
+    ("total", "every", "columns"),
+    [
+        (160, None, [16, 40, 80, 120, 160]),
+        (1500, None, [150, 375, 750, 1125, 1500]),
+        (60, None, [15, 30, 45, 60]),
+        (16, None, [16]),
+        (1, None, [1]),
+        (600, 250, [250, 500, 600]),
+        (500, 250, [250, 500]),
+        (100, 250, [100]),
+    ],
+)
+def test_the_sample_grid_has_columns_at_shares_of_the_steps_or_every_n_steps(total, every, columns):
+    assert SamplesConfig(every=every).columns(total) == columns
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("training.learning_rate", 50, "Learning rate: 50 does not fit. Enter a number above 0 and at most 1."),
+        ("training.max_train_steps", 1.5, "Training steps: 1.5 does not fit. Enter a whole number from 1 to 200,000."),
+        ("training.train_batch_size", None, "Batch size is empty. Enter a whole number from 1 to 64."),
+        ("dataset.resolution", 100, "Resolution: 100 does not fit. Enter a multiple of 8 from 64 to 2,048."),
+        ("training.ema_decay", 1, "EMA decay: 1 does not fit. Enter a number above 0 and below 1, or leave it empty."),
+    ],
+)
+def test_an_error_names_the_setting_its_value_and_what_is_allowed(path, value, message):
+    with pytest.raises(fields.InvalidSettings) as refused:
+        fields.replace(TrainConfig(), {path: value})
+    assert str(refused.value) == message
+    assert refused.value.problems == {path: message}

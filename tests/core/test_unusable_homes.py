@@ -1,18 +1,22 @@
 """A home folder that cannot be used ends the start with a message that names it and what to do, as errors of real systems do."""
 
 import errno
+import gc
 import os
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from studio import doctor
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
 from studio.core.workspace import Home
 from studio.jobs import table
+from studio.jobs.queue import Jobs
 from studio.jobs.table import Table
 
 ANOTHER = "Choose a home folder on a local disk that you can write to: set LORA_STUDIO_HOME"
@@ -95,10 +99,71 @@ def test_a_database_that_stays_locked_is_an_error_with_its_path(tmp_path, monkey
     holder.close()
 
 
-def test_a_damaged_database_is_an_error_that_tells_what_is_kept(tmp_path):
-    (tmp_path / "studio.db").write_bytes(b"no database " * 1000)
-    with pytest.raises(StudioError, match=r"studio\.db is damaged: file is not a database\. Move it .* datasets, runs and LoRAs are kept"):
-        Table(tmp_path / "studio.db")
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def damaged_pages(path: Path) -> None:
+    """The first page, with the schema, is whole; those of the rows are not."""
+    data = bytearray(path.read_bytes())
+    data[4096:] = os.urandom(len(data) - 4096)
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "garbage": lambda path: path.write_bytes(b"no database " * 1000),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "damaged pages": damaged_pages,
+    "a folder": a_folder,
+}
+
+
+@pytest.fixture
+def database(tmp_path) -> Path:
+    """A database with a hundred jobs, closed."""
+    path = tmp_path / "studio.db"
+    jobs = Jobs(path)
+    jobs.submit_all("local", "generate", [({"prompt": "a cat " * 50}, None)] * 100)
+    del jobs
+    gc.collect()
+    sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()
+    return path
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_database_is_set_aside_and_a_new_one_is_made(database, how, caplog):
+    DAMAGES[how](database)
+    before = database.read_bytes() if database.is_file() else None
+    jobs = Jobs(database)
+    assert not jobs.list() and jobs.submit("local", "generate", {}).state == "waiting"
+    (kept,) = (database.parent / "set-aside").iterdir()
+    assert (kept / "studio.db").is_dir() if before is None else (kept / "studio.db").read_bytes() == before
+    assert f"is now in set-aside/{kept.name}; a new one was made" in caplog.text
+    finding = doctor.set_aside(database.parent)
+    assert "The list of jobs was damaged and was set aside" in finding.message and str(kept) in finding.message
+    del jobs
+    gc.collect()
+    assert len(Jobs(database).list()) == 1, "the new one is used from now on"
+
+
+def test_an_empty_database_is_a_new_one(database):
+    database.write_bytes(b"")
+    assert not Jobs(database).list() and not (database.parent / "set-aside").exists()
+
+
+def test_a_database_that_another_process_has_open_is_not_set_aside(database):
+    open_it = "import sys; from pathlib import Path; from studio.jobs.queue import Jobs; j = Jobs(Path(sys.argv[1])); print(1, flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", open_it, str(database)], cwd=platform.REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    other.stdout.readline()
+    DAMAGES["garbage"](database)
+    with pytest.raises(StudioError, match=r"studio\.db is damaged: .* Another process of the studio has it open"):
+        Jobs(database)
+    assert not (database.parent / "set-aside").exists()
+    other.communicate("\n")
+    assert not Jobs(database).list() and (database.parent / "set-aside").exists()
 
 
 @pytest.mark.parametrize("command", [["app.py"], ["-m", "studio", "doctor"], ["-m", "studio", "generate", "a cat"]])

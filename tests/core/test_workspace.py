@@ -76,3 +76,12 @@ def test_a_writer_killed_in_the_middle_leaves_the_old_file(tmp_path):
     from tests.atomic import left_by_a_kill
 
     assert left_by_a_kill(write_atomically, tmp_path / "x.json") == ("old", signal.SIGXFSZ)
+
+
+def test_drafts_of_each_owner_and_each_home_have_another_name(tmp_path):
+    home, other = Home(tmp_path / "a"), Home(tmp_path / "b")
+    key = home.drafts_key("local")
+    assert key == Home(tmp_path / "a").drafts_key("local") and "local" not in key
+    assert len({key, home.drafts_key("visitor"), other.drafts_key("local")}) == 3
+    home.identity.write_bytes(b"\xff cut")
+    assert home.drafts_key("local") != key

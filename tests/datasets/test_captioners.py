@@ -13,7 +13,7 @@ from studio.core import platform
 from studio.core.errors import StudioError
 from studio.datasets import captioners
 from studio.datasets.captioners import CAPTIONERS
-from studio.datasets.captioners.base import Captioner, CaptionerInfo, clean_caption
+from studio.datasets.captioners.base import Captioner, CaptionerInfo, clean_caption, without_loops
 from studio.datasets.captioners.blip import Blip
 from studio.datasets.captioners.florence_2 import Florence2
 
@@ -146,3 +146,37 @@ def test_a_captioner_is_a_class_and_its_facts(tmp_path, monkeypatch):
 def test_what_decoders_leave_behind_is_removed():
     assert clean_caption("[DEC] there is arafed dog on a hill.") == "dog on a hill"
     assert clean_caption("</s><s>A dog.</s><pad><pad>") == "A dog"
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("a large large large large", "a large"),
+        ("a cat on a mat, on a mat, on a mat, on a", "a cat on a mat"),
+        ("a red ball and a blue ball and a green ball", "a red ball and a blue ball and a green ball"),
+        ("a very very old house", "a very very old house"),
+        ("", ""),
+    ],
+)
+def test_a_repetition_loop_is_shortened_to_its_first_turn(text, short):
+    assert without_loops(text) == short
+
+
+def world_and_others():
+    """Images like the samples, and images as photographs: clouds of colour at every scale."""
+    import numpy as np
+
+    random = np.random.default_rng(3)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
+    frequency[0, 0] = 1 / 256
+    clouds = [np.fft.ifft2(np.exp(2j * np.pi * random.random((256, 256, 3))) / frequency[..., None] ** 1.6, axes=(0, 1)).real for _ in range(6)]
+    photos = [Image.fromarray((128 + 50 * cloud / cloud.std()).clip(0, 255).astype(np.uint8)) for cloud in clouds]
+    samples = [Image.open(path).convert("RGB") for folder in builtin.SAMPLES.values() for path in sorted(folder.glob("*.png"))[:6]]
+    return samples, photos
+
+
+def test_the_built_in_captioner_knows_the_samples_and_leaves_photographs_empty():
+    captioner = captioners.load("builtin")
+    samples, photos = world_and_others()
+    assert all(captioner.describe(samples))
+    assert captioner.describe(photos) == [""] * len(photos)

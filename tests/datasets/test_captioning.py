@@ -31,6 +31,10 @@ class Parrot(Captioner):
         return [f"picture {self.seen - len(pictures) + n + 1}" for n in range(len(pictures))]
 
 
+def counts(**others) -> dict:
+    return {"captioned": 0, "kept": 0, "failed": 0, "unknown": 0, "shortened": 0} | others
+
+
 @pytest.fixture
 def dataset(workspace):
     dataset = captioned_dataset(workspace, "style", "")
@@ -41,9 +45,9 @@ def dataset(workspace):
 
 
 def test_only_empty_captions_are_filled_and_hand_made_ones_always_stay(dataset):
-    assert caption_dataset(dataset, "blip", Parrot(2), True, Quiet()) == {"captioned": 1, "kept": 2, "failed": 0}
+    assert caption_dataset(dataset, "blip", Parrot(2), True, Quiet()) == counts(captioned=1, kept=2)
     assert [p.caption for p in dataset.images] == ["mine", "picture 1", "an older machine's"]
-    assert caption_dataset(dataset, "florence-2", Parrot(2), False, Quiet()) == {"captioned": 2, "kept": 1, "failed": 0}
+    assert caption_dataset(dataset, "florence-2", Parrot(2), False, Quiet()) == counts(captioned=2, kept=1)
     assert [p.caption for p in dataset.images] == ["mine", "picture 1", "picture 2"]
     assert [p.caption_source for p in dataset.images] == ["hand", "florence-2", "florence-2"]
 
@@ -60,7 +64,7 @@ def test_what_a_person_types_while_the_captioner_looks_wins(dataset):
             dataset.set_caption(dataset.images[1].id, "typed just now", "hand")
             return super().describe(pictures)
 
-    assert caption_dataset(dataset, "blip", Slow(4), True, Quiet()) == {"captioned": 0, "kept": 3, "failed": 0}
+    assert caption_dataset(dataset, "blip", Slow(4), True, Quiet()) == counts(kept=3)
     assert dataset.images[1].caption == "typed just now"
 
 
@@ -68,3 +72,21 @@ def test_a_picture_file_that_was_lost_does_not_stop_the_others(dataset):
     dataset.images[1].file.unlink()
     assert caption_dataset(dataset, "blip", Parrot(4), False, Quiet())["failed"] == 1
     assert dataset.images[2].caption == "picture 1"
+
+
+def test_an_image_that_the_captioner_does_not_know_is_left_empty_and_a_loop_is_shortened(dataset):
+    class Narrow(Parrot):
+        def __init__(self, *texts):
+            super().__init__(2)
+            self.texts = list(texts)
+
+        def describe(self, pictures):
+            return self.texts
+
+    assert caption_dataset(dataset, "blip-large", Narrow("", "a large large large cat"), False, Quiet()) == counts(
+        captioned=1, kept=1, unknown=1, shortened=1
+    )
+    assert [(p.caption, p.caption_source) for p in dataset.images] == [("mine", "hand"), ("", "blip-large"), ("a large cat", "blip-large")]
+    # A captioner that does not know an image discards its own caption, and no other.
+    assert caption_dataset(dataset, "builtin", Narrow("", ""), False, Quiet())["unknown"] == 1
+    assert dataset.images[2].caption == "a large cat"

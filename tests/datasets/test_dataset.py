@@ -8,10 +8,12 @@ import zipfile
 import pytest
 from PIL import Image
 
+from studio import config
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
-from studio.datasets.dataset import Dataset
+from studio.datasets.dataset import Dataset, TriggerConflict
 from studio.datasets.importing.images import decode_files
+from studio.runs.creation import create_run
 
 
 @pytest.fixture
@@ -228,6 +230,7 @@ def test_a_real_person_needs_consent_in_words_and_it_is_kept_with_the_date(works
     dataset = Dataset.create(workspace, "Ada", "character", real_person=True, consent="Ada agreed by letter")
     assert dataset.consent == {"text": "Ada agreed by letter", "date": time.strftime("%Y-%m-%d")}
     dataset.update_facts(title="Ada L.")
+    dataset.update_facts(title="  ")
     assert dataset.title == "Ada L." and dataset.consent["text"] == "Ada agreed by letter"
     with pytest.raises(StudioError, match="choose one of style, character, object"):
         dataset.update_facts(subject="weapon")
@@ -237,3 +240,40 @@ def test_only_plain_ids_open_a_dataset(workspace):
     for bad in ("../other", "/etc/passwd", "", "a" * 300):
         with pytest.raises(StudioError):
             Dataset.open(workspace, bad)
+
+
+def test_the_trigger_word_is_put_into_every_caption_that_lacks_it_and_taken_out_at_once(workspace):
+    dataset = Dataset.from_samples(workspace, "character")
+    before = [image.caption for image in dataset.images]
+    first, second, third = dataset.images[:3]
+    for image, text in ((first, "a small dog"), (second, "two desks"), (third, "")):
+        dataset.set_caption(image.id, text)
+    count, batch = dataset.put_trigger_into_captions()
+    assert count == 2 and dataset.lacking_trigger == []
+    assert [image.caption for image in dataset.images] == ["sks, a small dog", "sks, two desks", "", *before[3:]]
+    assert dataset.undo_captions(batch) == (2, 0)
+    assert [image.caption for image in dataset.images] == ["a small dog", "two desks", "", *before[3:]]
+
+
+def test_images_of_a_real_person_are_not_trained_on_before_the_consent_is_stated(workspace):
+    dataset = Dataset.from_samples(workspace, "character")
+    dataset.set_person(True)
+    dataset.update_facts(title="Ada", subject="character")
+    assert (dataset.title, dataset.real_person, dataset.consent) == ("Ada", True, None)
+    with pytest.raises(StudioError, match="Confirm under Images & captions that this person agreed"):
+        create_run(workspace, config.build({}, f"dataset.id={dataset.id}"), dataset)
+    dataset.set_person(True, "Ada agreed by letter")
+    assert dataset.consent == {"text": "Ada agreed by letter", "date": time.strftime("%Y-%m-%d")}
+    dataset.set_person(False, "Ada agreed by letter")
+    assert (dataset.real_person, dataset.consent) == (False, None)
+
+
+def test_a_trigger_word_that_was_changed_elsewhere_is_not_overwritten(workspace):
+    dataset = Dataset.from_samples(workspace, "character")
+    dataset.set_trigger_word("theirs", base="sks")
+    with pytest.raises(TriggerConflict, match="changed elsewhere to 'theirs'"):
+        dataset.set_trigger_word("mine", base="sks")
+    dataset.set_trigger_word("theirs", base="sks")
+    assert dataset.trigger_word == "theirs"
+    dataset.set_trigger_word("mine")
+    assert dataset.trigger_word == "mine"

@@ -68,7 +68,8 @@ def test_an_offloaded_base_needs_its_own_size_in_ram_also_while_it_is_evicted(pe
 def test_ram_that_cuda_cannot_register_is_pinned_by_torch(peaks):
     found = peaks["files allocated"]
     assert found["pinned"] > found["base"] and found["notes"][0].startswith("CUDA cannot register RAM (error 801)")
-    assert found["again"] == found["enabled"], "pinned a second time"
+    # The peak of a process moves by some pages from one moment to the next.
+    assert found["again"] <= found["enabled"] + 2**22, "pinned a second time"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA")

@@ -17,9 +17,11 @@ from studio.config.recipe import Recipe, StackEntry, read_recipe
 from studio.core import platform
 from studio.core.errors import StudioError
 from studio.core.locks import FileLock
+from studio.datasets.dataset import Dataset
 from studio.generation import generator
 from studio.jobs import worker
 from studio.jobs.queue import Jobs
+from studio.jobs.training_process import MAX_RESUMES
 from studio.jobs.worker import Worker
 from studio.runs import library
 from studio.runs.creation import create_run, repeat_run
@@ -124,6 +126,40 @@ def test_wishes_left_over_from_before_do_not_stop_a_new_training(home, jobs, run
     job = jobs.submit("local", "train", {"run": run.id})
     turn_until(Worker(home), over(jobs, job))
     assert jobs.get(job.id).state == "done"
+
+
+def test_a_training_that_linux_ended_for_lack_of_ram_says_so_and_what_helps(home, jobs, run, training, tmp_path, monkeypatch):
+    counter = tmp_path / "vmstat"
+    counter.write_text("nr_free_pages 7\noom_kill 3\n")
+    monkeypatch.setattr(platform, "OOM_COUNTERS", (counter, tmp_path / "missing"))
+    training("killed")
+    job = jobs.submit("local", "train", {"run": run.id})
+    resident_worker = Worker(home)
+    turn_until(resident_worker, lambda: jobs.get(job.id).done >= 5)
+    counter.write_text("nr_free_pages 7\noom_kill 4\n")
+    turn_until(resident_worker, over(jobs, job))
+    ended = jobs.get(job.id)
+    assert ended.state == "failed" and "ran out of RAM" in ended.error and "signal" not in ended.error
+    assert run.state == "failed" and run.retries()[0]["title"] in ended.error, "a button for the change that helps"
+
+
+def test_a_training_that_ends_badly_does_not_end_the_worker_where_signals_lack_names(home, jobs, run, training, monkeypatch):
+    """Windows has no SIGKILL."""
+    monkeypatch.delattr(signal, "SIGKILL")
+    training("killed")
+    job = jobs.submit("local", "train", {"run": run.id})
+    turn_until(Worker(home), over(jobs, job))
+    assert jobs.get(job.id).state == "interrupted"
+
+
+@pytest.mark.parametrize(("asked", "attempts"), [(True, MAX_RESUMES + 1), (False, 1)])
+def test_a_run_resumes_by_itself_where_that_was_asked_for_and_not_endlessly(home, jobs, run, training, asked, attempts):
+    run.resume_automatically(asked)
+    training("killed")
+    jobs.submit("local", "train", {"run": run.id}, key=run.job_key)
+    resident_worker = Worker(home)
+    turn_until(resident_worker, lambda: resident_worker.training is None and not jobs.list(states=("waiting", "running")))
+    assert [job.state for job in jobs.list(kinds=("train",))] == ["interrupted"] * attempts
 
 
 @pytest.mark.parametrize(
@@ -406,13 +442,12 @@ def test_a_cancelled_drawing_stops_at_the_next_step(home, jobs):
 
 
 def test_captions_are_written_by_the_resident_captioner(home, jobs, workspace):
-    dataset = captioned_dataset(workspace, "style", "")
-    first = dataset.images[0]
-    dataset.set_caption(first.id, "", "hand")
-    dataset.set_trigger_word("ohwx")
+    dataset = Dataset.from_samples(workspace, "style")
+    for image in dataset.images[1:]:
+        dataset.set_caption(image.id, "typed", "hand")
     job = jobs.submit("local", "caption", {"dataset": dataset.id, "captioner": "builtin", "only_empty": False})
     turn_until(Worker(home), over(jobs, job))
-    assert jobs.get(job.id).result == {"captioned": 1, "kept": 2, "failed": 0}, jobs.get(job.id).error
+    assert jobs.get(job.id).result == {"captioned": 1, "kept": 15, "failed": 0, "unknown": 0, "shortened": 0}, jobs.get(job.id).error
     assert dataset.images[0].caption.startswith("ohwx ") and dataset.images[0].caption_source == "builtin"
 
 

@@ -116,7 +116,7 @@ def test_the_training_time_of_a_resumed_run_covers_all_sessions(workspace, run):
     assert plan.plan(workspace, publish_request(run)).facts.trained.seconds == pytest.approx(60)
     assert plan.plan(workspace, publish_request(run, adapter=f"run:{run.id}@100")).facts.trained.seconds == pytest.approx(30)
     lines = [json.loads(line) for line in run.events_file.read_text().splitlines()]
-    killed = [{"kind": "started", "step": 0, "time": 100.0}, {"kind": "step", "step": 9, "time": 140.0}]
+    killed = [{"kind": "started", "step": 0, "time": 100.0}, {"kind": "step", "step": 9, "loss": 0.1, "time": 140.0}]
     run.events_file.write_text("".join(json.dumps(event) + "\n" for event in killed + lines))
     assert plan.plan(workspace, publish_request(run)).facts.trained.seconds == pytest.approx(100)
 

@@ -72,3 +72,16 @@ def test_a_damaged_file_hides_no_other(workspace, starter):
     assert [card.ref for card in library.list_adapters(workspace) if card.source == "file"] == ["file:good"]
     with pytest.raises(StudioError, match="not a complete .safetensors file"):
         library.find(workspace, "file:bad")
+
+
+def test_a_file_that_the_system_does_not_read_hides_no_other(workspace, starter):
+    shutil.copy(starter.path, workspace.adapter_path("good"))
+    workspace.adapter_path("unreadable").mkdir()
+    assert [card.ref for card in library.list_adapters(workspace) if card.source == "file"] == ["file:good"]
+
+
+def test_an_imported_file_may_have_no_source(workspace, starter):
+    shutil.copy(starter.path, workspace.adapter_path("mine"))
+    workspace.adapter_path("mine").with_suffix(".json").write_text(json.dumps({"title": "Mine", "source": None, "trigger_words": None}))
+    card = library.find(workspace, "file:mine")
+    assert (card.title, card.source, card.origin) == ("Mine", "file", {})

@@ -59,7 +59,7 @@ def test_half_a_line_is_not_read_until_it_is_whole(run):
     events, offset = run.events()
     assert [event["kind"] for event in events] == ["started"]
     with open(run.events_file, "ab") as file:
-        file.write(b'ep": 1}\n')
+        file.write(b'ep": 1, "loss": 0.1}\n')
     assert [event["kind"] for event in run.events(offset)[0]] == ["step"]
 
 

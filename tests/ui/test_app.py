@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -12,6 +13,8 @@ from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
 from studio.ui import app as ui
 from studio.ui import files
+from studio.ui.components.following import Followed
+from studio.ui.tabs import publish_send
 
 
 def test_building_and_loading_every_tab_does_not_import_torch(tmp_path):
@@ -22,12 +25,15 @@ from studio.ui import app
 from studio.core.access import Access
 from studio.core.workspace import Home
 app, studio = app.build_app(Home(sys.argv[1]), Access())
-events = [fn for fn in app.fns.values() if any(name == "load" for _, name in fn.targets)]
+events = [fn for fn in app.fns.values() if any(name in ("load", "opened") for _, name in fn.targets)]
 class Request: headers = {}
+class Opened: address, drafts, dataset, number = {}, {}, "", 1
 for event in events:
     given = [component.value for component in event.inputs]
     if "request" in event.fn.__annotations__ or "request" in event.fn.__code__.co_varnames:
         given.append(Request())
+    if "event" in event.fn.__code__.co_varnames:
+        given.append(Opened())
     event.fn(*given)
 heavy = {"torch", "transformers", "diffusers", "peft", "accelerate"} & set(sys.modules)
 print(len(events), sorted(heavy))
@@ -90,6 +96,8 @@ def test_the_file_route_serves_only_the_callers_files(page):
         answer = fetch(*parts)
         assert answer.status_code == 404, parts
         assert answer.headers["x-content-type-options"] == "nosniff"
+    assert fetch("image", "x").headers["cache-control"] == "no-store", "the image may exist later"
+    assert "max-age" in fetch("thumb", dataset.id, image.id).headers["cache-control"]
 
 
 def test_two_visitors_of_a_space_have_different_workspaces(home):
@@ -108,7 +116,20 @@ def test_no_state_of_the_page_holds_a_token(page):
     app, _ = ui.build_app(studio.home, studio.access)
     tokens = [block for block in app.blocks.values() if isinstance(block, gr.Textbox) and block.type == "password"]
     states = {block._id for block in app.blocks.values() if isinstance(block, gr.State)}
+    # The number of a job that is followed; the test below looks at what it holds.
+    states -= {event.inputs[0]._id for event in app.fns.values() if event.fn and event.fn.__name__ == "changed"}
     assert len(tokens) == 1
     for event in app.fns.values():
         if tokens[0] in event.inputs:
             assert not states & {component._id for component in event.outputs}
+
+
+def test_a_publication_is_followed_without_its_token(page, monkeypatch):
+    _, _, studio = page
+    app, _ = ui.build_app(studio.home, studio.access)
+    job = studio.jobs.submit("local", "publish", {"repo": "ink"})
+    monkeypatch.setattr(publish_send, "start_publishing", lambda *_: job)
+    send = next(event.fn for event in app.fns.values() if event.fn and event.fn.__name__ == "send")
+    followed, signal, token, *_ = answer = send(SimpleNamespace(headers={}), None, "hf_secret", True)
+    assert followed == Followed((job.id,)) and "data-followed" in signal and token == "" and "hf_secret" not in repr(answer)
+    studio.jobs.cancel(job.id)

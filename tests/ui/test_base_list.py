@@ -91,3 +91,20 @@ def test_an_unlisted_base_links_to_its_licence(studio, tiny_base):  # noqa: F811
 def test_user_input_is_always_escaped(hostile, studio):
     shown = bases.describe_base(hostile, studio)
     assert "<script" not in shown and 'href="javascript' not in shown and '"onmouseover' not in shown
+
+
+def test_an_id_that_the_hub_does_not_have_is_reported_when_it_is_typed(studio, fake_hub, tmp_path):
+    fake_hub.seed_files("ada/notes", {"README.md": b"# Notes"})
+    fake_hub.seed_files("ada/model", {"model_index.json": b"{}"})
+    fake_hub.seed_files("ada/closed", {"model_index.json": b"{}"}, gated=True)
+    assert "not on the Hub under that name" in bases.describe_base("ada/gone", studio, training=True)
+    assert "no model_index.json" in bases.find_problem("ada/notes")
+    assert "accepted its terms" in bases.find_problem("ada/closed")
+    assert bases.find_problem("ada/model") == "" == bases.find_problem(FLUX) == bases.find_problem("")
+    assert "There is no file" in bases.find_problem(str(tmp_path / "gone.safetensors"))
+    assert "not the folder of a diffusers model" in bases.find_problem(str(tmp_path))
+
+
+def test_nothing_is_known_against_an_id_while_the_hub_cannot_be_reached(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert bases.find_problem("ada/model") == ""

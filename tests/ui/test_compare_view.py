@@ -1,5 +1,7 @@
 """Comparison of runs: one number and colour per run in all three parts, and a note where seeds, steps or prompts differ."""
 
+import shutil
+
 from studio.ui.components import compare_view
 from tests.trained import finished_run
 
@@ -30,6 +32,20 @@ def test_the_last_common_step_comes_first_and_the_last_of_each_is_offered(worksp
     assert [step for _, step in compare_view.steps(apart)] == [compare_view.LAST, 0], "the base alone shows nothing that was trained"
     shown = compare_view.samples(apart, compare_view.LAST)
     assert f"sample/{apart[0].id}/200/0" in shown and f"sample/{apart[1].id}/300/0" in shown
+    assert "no step in common, so the newest samples of each are shown (1: step 200, 2: step 300)" in shown
+    assert "no step in common" not in compare_view.samples(other, compare_view.LAST), "they share step 100"
+
+
+def test_a_run_that_has_only_samples_of_the_base_is_compared_by_the_newest_of_each(workspace):
+    runs = [finished_run(workspace, steps=(100,)) for _ in range(2)]
+    shutil.rmtree(runs[1].samples_dir / "100")
+    assert [step for _, step in compare_view.steps(runs)] == [compare_view.LAST, 0]
+    shown = compare_view.samples(runs, compare_view.LAST)
+    assert "(1: step 100, 2: base)" in shown and f"sample/{runs[0].id}/100/0" in shown
+    shutil.rmtree(runs[1].samples_dir)
+    assert "(1: step 100, 2: no samples yet)" in compare_view.samples(runs, compare_view.LAST)
+    shutil.rmtree(runs[0].samples_dir)
+    assert compare_view.steps(runs) == [] and "no step in common yet" in compare_view.samples(runs, None)
 
 
 def test_what_cannot_be_compared_is_explained(workspace):

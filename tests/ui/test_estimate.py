@@ -23,7 +23,7 @@ def settings(base_model: object, *more: str):
 
 def summary(*values) -> str:
     found = estimate.summarize(*values)
-    return " ".join([f"{found.line}.", *found.notes, *found.cautions])
+    return " ".join([f"{', '.join(found.parts)}.", *found.notes, *found.cautions])
 
 
 def lora_bytes(pipeline, *targets: str) -> int:

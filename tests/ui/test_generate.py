@@ -1,7 +1,7 @@
 """The Generate tab: restoring and adding download nothing unasked, and report what cannot be restored."""
 
-import asyncio
 import json
+import os
 
 import gradio as gr
 import numpy
@@ -13,10 +13,12 @@ from studio.config.recipe import Recipe, StackEntry, add_recipe
 from studio.core.access import Access
 from studio.core.errors import StudioError
 from studio.families import bases
+from studio.jobs import worker
 from studio.jobs.queue import Jobs
 from studio.runs import library
 from studio.ui import app as ui
 from studio.ui.components import generation, history, job_bar, lora_list
+from studio.ui.components.following import Followed
 from studio.ui.tabs.generate_base import limits
 from studio.ui.tabs.generate_stack import StackRequest
 from tests.trained import finished_run, png, write_tiny_adapter
@@ -53,6 +55,12 @@ def test_the_base_of_an_uploaded_recipe_is_not_chosen_unless_known(handler):
     assert base == PRESENT and "Made with mallory/huge; choose it under Base model to download it." in message
     base, message = restored(handler, Recipe(prompt="a cat", base_model="stable-diffusion-v1-5/stable-diffusion-v1-5"))
     assert (base, message) == ("stable-diffusion-v1-5/stable-diffusion-v1-5", "")
+
+
+def test_the_heading_changes_with_the_first_lora_of_ones_own(handler, workspace):
+    assert "See what a LoRA does" in handler("list_loras")(Request())[0]
+    finished_run(workspace)
+    assert "Generate with your LoRAs" in handler("list_loras")(Request())[0]
 
 
 def test_restoring_a_recipe_reports_a_lora_whose_file_changed(handler, workspace):
@@ -115,37 +123,52 @@ def test_switching_the_base_says_that_generate_downloads_it(handler):
     assert (steps, guidance, base) == (28, 3.5, FLUX) and "FLUX.1 [dev] is now the base model. Press Generate to download it." in message
 
 
-@pytest.mark.parametrize(("event", "downloads"), [("generate_images", True), ("regenerate_images", False)])
+BUTTON, SLIDER, RESTORED = "generate_images", "regenerate_images", "regenerate_and_keep_message"
+
+
+def press(handler, event: str = BUTTON, followed: Followed | None = None, **form) -> dict:
+    """What Generate, or an event that generates, shows at once."""
+    given = {"rows": [], "prompt": "a cat", "negative": "", "base": PRESENT, "revision": None, "seed": 7, "shape": "square", "steps": 20}
+    given |= {"guidance": 5.0, "count": 1} | form
+    names = ("followed", "signal", "base", "stack", "strip", "message", "generation_message")
+    return dict(zip(names, handler(event)(Request(), followed, *given.values()), strict=True))
+
+
+@pytest.fixture
+def follow(home):
+    """follow(followed) -> what the page shows after a change."""
+    app, studio = ui.build_app(home, Access())
+    changed = next(
+        event.fn
+        for event in app.fns.values()
+        if event.fn and event.fn.__name__ == "changed" and "base-image" in [each.elem_id for each in event.outputs]
+    )
+    names = ("followed", "signal", "base", "stack", "strip", "generation_message")
+    return lambda followed: dict(zip(names, changed(followed, Request()), strict=True))
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    monkeypatch.setattr(worker, "ensure", lambda home: None)
+
+
+@pytest.mark.parametrize(("event", "downloads"), [(BUTTON, True), (SLIDER, False)])
 def test_only_the_generate_button_downloads_a_base(handler, monkeypatch, event, downloads):
     def started(*_):
         raise StudioError("Started.")
 
     monkeypatch.setattr(generation, "submit", started)
-
-    async def press():
-        return [shown[-1] async for shown in handler(event)(Request(), [], "a cat", "", FLUX, None, 7, "square", 28, 3.5, 1)]
-
-    *_, message = asyncio.run(press())
+    message = press(handler, event, base=FLUX)["generation_message"]
     assert ("Started." in message) == downloads and ("FLUX.1 [dev] is not on this computer yet. Press Generate" in message) != downloads
 
 
 def submitted(handler, monkeypatch, **form) -> Recipe:
     """The recipe of pressing Generate."""
+    monkeypatch.setattr(worker, "ensure", lambda home: None)
     recipes = []
-
-    async def note(studio, owner, recipe, count, title, requested):
-        recipes.append(recipe)
-        yield generation.ImagePanel("")
-
-    monkeypatch.setattr(generation, "generate", note)
-    given = {"rows": [], "prompt": "a cat", "negative": "", "base": PRESENT, "revision": None, "seed": 7, "shape": "square", "steps": 20}
-    given |= {"guidance": 5.0, "count": 1} | form
-
-    async def press():
-        async for shown in handler("generate_images")(Request(), *given.values()):
-            assert 'class="notice bad"' not in str(shown[-1]), shown[-1]
-
-    asyncio.run(press())
+    submit = generation.submit
+    monkeypatch.setattr(generation, "submit", lambda studio, owner, wanted, count: recipes.extend(wanted) or submit(studio, owner, wanted, count))
+    assert 'class="notice bad"' not in press(handler, **form)["generation_message"]
     return recipes[0]
 
 
@@ -201,47 +224,75 @@ def test_a_restored_stack_for_another_base_is_left_out(handler):
     assert shown[5] == FLUX and not shown[0][0]["fits"]
 
 
-@pytest.mark.parametrize(("event", "stays"), [("generate_images", False), ("regenerate_images", False), ("regenerate_and_keep_message", True)])
+@pytest.mark.parametrize(("event", "stays"), [(BUTTON, False), (SLIDER, False), (RESTORED, True)])
 def test_the_message_of_restoring_stays_beside_the_message_of_generating(handler, event, stays):
-    async def press() -> list[tuple]:
-        empty_prompt = ([], " ", "", PRESENT, None, 7, "square", 20, 5.0, 1)
-        return [shown[-2:] async for shown in handler(event)(Request(), *empty_prompt)]
-
-    *_, (message, generation_message) = asyncio.run(press())
-    assert "The prompt is empty" in generation_message and (message == gr.skip()) == stays and (message == "") != stays
+    shown = press(handler, event, prompt=" ")
+    assert "The prompt is empty" in shown["generation_message"] and (shown["message"] == gr.skip()) == stays and (shown["message"] != "") == stays
 
 
-def test_the_panel_with_loras_is_busy_until_its_image_exists(handler):
-    async def press() -> list:
-        return [shown[1] async for shown in handler("regenerate_images")(Request(), [], "a cat", "", FLUX, None, 7, "square", 28, 3.5, 1)]
+STACK = [{"ref": "starter:style", "title": "Style", "weight": 1.0, "on": True, "fits": True}]
 
-    assert asyncio.run(press())[0]["elem_classes"] == ["busy"]
+
+def busy(shown: dict) -> dict[str, list[str]]:
+    return {name: shown[name]["elem_classes"] for name in ("stack", "base")}
+
+
+def finish(home, workspace, job_id: int, name: str) -> None:
+    """As the worker does: an image with its recipe, and the job is done."""
+    jobs = Jobs(home.database)
+    job = jobs.claim_one(job_id, os.getpid())
+    workspace.image_path(name * 32).write_bytes(add_recipe(png(7), Recipe.from_json(job.payload["recipe"])))
+    jobs.finish(job.id, {"images": [name * 32], "notes": []})
+
+
+def test_both_images_are_busy_until_both_are_new(handler, follow, home, workspace, idle):
+    shown = press(handler, rows=STACK)
+    assert busy(shown) == {"stack": ["busy"], "base": ["busy"]} and shown["signal"]
+    stack, base = shown["followed"].ids
+    finish(home, workspace, stack, "1")
+    shown = follow(shown["followed"])
+    assert busy(shown) == {"stack": ["busy", "new"], "base": ["busy"]} and "1" * 32 in shown["stack"]["value"] and "value" not in shown["base"]
+    assert follow(shown["followed"])["base"] == gr.skip(), "nothing is sent while nothing changes"
+    finish(home, workspace, base, "2")
+    shown = follow(shown["followed"])
+    assert busy(shown) == {"stack": [], "base": []} and "2" * 32 in shown["base"]["value"]
+    assert shown["followed"] is None and not shown["signal"]
+    again = press(handler, rows=STACK)
+    assert busy(again) == {"stack": [], "base": []} and again["followed"] is None, "images that exist are shown at once"
+
+
+def test_an_image_that_is_outdated_leaves_the_queue(handler, home, idle):
+    jobs = Jobs(home.database)
+    first = press(handler, SLIDER, rows=STACK)["followed"]
+    jobs.claim_one(first.ids[0], os.getpid())
+    second = press(handler, SLIDER, first, rows=[STACK[0] | {"weight": 0.5}])["followed"]
+    assert [jobs.get(each).state for each in first.ids] == ["running", "waiting"], "one is finished for the history, one is the same base image"
+    third = press(handler, SLIDER, second, rows=STACK, prompt="a dog")["followed"]
+    assert [jobs.get(each).state for each in second.ids] == ["cancelled", "cancelled"] and all(jobs.get(each).unfinished for each in third.ids)
+
+
+def test_a_failed_image_says_so_and_the_other_is_not_generated(handler, follow, home, idle):
+    jobs = Jobs(home.database)
+    followed = press(handler, rows=STACK)["followed"]
+    jobs.fail(jobs.claim_one(followed.ids[0], os.getpid()).id, "The GPU ran out of memory.")
+    shown = follow(followed)
+    assert "The GPU ran out of memory." in shown["generation_message"] and busy(shown) == {"stack": [], "base": []}
+    assert shown["followed"] is None and jobs.get(followed.ids[1]).state == "cancelled"
 
 
 WAITS = "Waits for the training of Ink to end: it uses another base (FLUX.1)."
 
 
-@pytest.mark.parametrize(
-    ("event", "state", "advice"), [("generate_images", "waiting", "the bar below can stop it"), ("regenerate_images", "cancelled", "Press Generate")]
-)
-def test_an_image_that_waits_for_a_training_says_so_and_only_the_button_queues_it(handler, home, monkeypatch, event, state, advice):
+@pytest.mark.parametrize(("event", "state", "advice"), [(BUTTON, "waiting", "the bar below can stop it"), (SLIDER, "cancelled", "Press Generate")])
+def test_an_image_that_waits_for_a_training_says_so_and_only_the_button_queues_it(handler, follow, home, idle, event, state, advice):
     jobs = Jobs(home.database)
-
-    def submit(studio, owner, recipe, count):
-        job = jobs.submit(owner, "generate", {"recipe": recipe.to_json(), "count": count})
-        jobs.explain(job.id, WAITS)
-        return job
-
-    monkeypatch.setattr(generation, "submit", submit)
-
-    async def press():
-        return [shown[-1] async for shown in handler(event)(Request(), [], "a cat", "", PRESENT, None, 7, "square", 2, 3.5, 1)]
-
-    *_, message = asyncio.run(press())
-    assert WAITS in message and advice in message and "bad" not in message
+    followed = press(handler, event)["followed"]
     (job,) = jobs.list(kinds=("generate",))
-    assert job.state == state
-    bar = job_bar.show(home.workspace("local"), [job]) if state == "waiting" else WAITS
+    jobs.explain(job.id, WAITS)
+    shown = follow(followed)
+    assert WAITS in shown["generation_message"] and advice in shown["generation_message"] and "bad" not in shown["generation_message"]
+    assert jobs.get(job.id).state == state and (shown["followed"] is None) == (state == "cancelled")
+    bar = job_bar.show(home.workspace("local"), [jobs.get(job.id)]) if state == "waiting" else WAITS
     assert WAITS in bar
 
 

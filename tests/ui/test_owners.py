@@ -107,7 +107,7 @@ class House:
         text = _plain(answer)
         for part in (handle, handle.split(":")[-1].split("@")[0]):
             text = text.replace(part, "HANDLE")
-        return re.sub(r"[0-9a-f]{12,}|'job': \d+|time=[\d.]+", "NEW", text)
+        return re.sub(r"[0-9a-f]{12,}|'(?:job|stack|base)': \d+|ids=\([\d, ]+\)|data-(?:job|followed)=\"[\d ]+\"|time=[\d.]+", "NEW", text)
 
 
 async def _collect(function, inputs: list):
@@ -186,6 +186,7 @@ def fill(workspace: Workspace, jobs: Jobs) -> tuple[list[Handle], list[Handle]]:
         ("dataset", dataset.id),
         ("published", f"{run.id}.zip"),
         ("sample", f"{run.id}/100/0"),
+        ("adapter", f"{run.id}/100"),
     ]
     return handles, [Handle(kind, f"{kind}/{rest}", f"{kind}/{other(rest)}") for kind, rest in addresses]
 
@@ -309,5 +310,5 @@ def test_behind_a_password_every_handler_is_closed_to_who_has_not_logged_in(tmp_
         body = {"data": [None] * len(handler.inputs), "fn_index": number, "session_hash": "anonymous"}
         assert client.post("/gradio_api/queue/join", json=body).status_code == 401, number
         assert client.post(f"/gradio_api/run/{handler.api_name or number}", json=body).status_code == 401, number
-    for kind in ("image/x", "dataset/x", "published/x.zip", "sample/x/1/0"):
+    for kind in ("image/x", "dataset/x", "published/x.zip", "sample/x/1/0", "adapter/x/1"):
         assert client.get(f"/studio/file/{kind}").status_code == 401, kind

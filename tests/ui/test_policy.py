@@ -70,6 +70,11 @@ def test_html_in_chunks_is_hashed_as_one_page():
     assert hashes(b"<script>go()</script>")[0].encode() in headers[b"content-security-policy"]
 
 
+def test_the_page_names_the_drafts_of_its_caller():
+    _, body = sent({"drafts": lambda scope: scope["method"].lower()}, b'<base href="./">')
+    assert body == b'<script type="module" src="x.js" data-drafts="get"></script>'
+
+
 def test_a_response_that_is_not_html_is_streamed_unchanged():
     headers, body = sent({}, b"data: 1\n\n", b"data: 2\n\n", kind="text/event-stream")
     assert body == b"data: 1\n\ndata: 2\n\n" and b"content-length" not in headers

@@ -6,7 +6,7 @@ import re
 import numpy
 import pytest
 
-from studio.ui.theme import COLOUR_STYLE, COLOURS, theme
+from studio.ui.theme import COLOUR_STYLE, COLOURS, STYLES, theme
 
 
 def test_every_variable_of_the_theme_is_defined_without_the_style_sheet():
@@ -47,3 +47,12 @@ def test_run_colours_are_readable_and_distinct_for_every_colour_vision(theme):
     for sight in SIGHTS.values():
         distances = [numpy.linalg.norm(lab(sight @ one) - lab(sight @ other)) for one, other in itertools.combinations(colours, 2)]
         assert min(distances) >= 20, "a difference of 2 can just be seen side by side"
+
+
+def test_text_has_the_five_sizes_of_the_scale():
+    """Any other size would be a sixth; help is at least 13 px, labels in charts and on sliders at least 11 px."""
+    sizes = dict(re.findall(r"--type-(\w+): (?:clamp\()?(\d+)px", COLOUR_STYLE.read_text()))
+    assert {name: int(px) for name, px in sizes.items()} == {"mark": 12, "help": 13, "text": 15, "part": 18, "title": 21}
+    for path in STYLES:
+        others = re.findall(r"font-size: (?!var\(--type-|max\(12px)[^;}]*", path.read_text())
+        assert others == [], path.name

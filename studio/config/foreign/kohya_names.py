@@ -94,7 +94,7 @@ TRAINING = (
 
 PLACE = "it is a path on the computer where these settings were written."
 OWN = "the studio handles this automatically."
-PICTURES = "choose the images on the Dataset tab."
+PICTURES = "choose the images under Images & captions."
 UNNEEDED = {
     **dict.fromkeys(
         ("output_dir", "output_name", "logging_dir", "vae", "ae", "clip_l", "clip_g", "t5xxl", "text_encoder", "tokenizer_cache_dir"), PLACE

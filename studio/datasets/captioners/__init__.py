@@ -28,7 +28,9 @@ def load(name: str, device: str = "cpu", on_progress: Callable[[int, int], None]
     folder = facts.folder or _fetched(facts, on_progress)
     if not any(folder.glob("*.safetensors")):
         raise StudioError(f"{facts.title} has no safetensors weights in {folder}. Pickle files can run code and are never opened.")
-    return facts.model(folder, device)
+    captioner = facts.model(folder, device)
+    captioner.least_likelihood = facts.least_likelihood
+    return captioner
 
 
 def _fetched(facts: CaptionerInfo, on_progress: Callable[[int, int], None] | None) -> Path:

@@ -4,6 +4,7 @@ It limits its own memory and time first, has no secrets, and lives for one batch
 """
 
 import hashlib
+import io
 import json
 import sys
 import warnings
@@ -25,6 +26,8 @@ LARGEST_OUTPUT = 400 << 20
 CPU_SECONDS = 30
 THUMBNAIL = 384
 TEXT_SUFFIXES = (".txt", ".caption")
+
+DISK_FULL = "the disk is full, so it could not be saved; free some space and import it again."
 
 
 def send(kind: str, name: str, **facts) -> None:
@@ -53,6 +56,8 @@ def decode_file(name: str, data: bytes, folder: Path, of: list[str] | None) -> N
             send("caption", name, text=read_text(data))
         else:
             write_image(name, *decode(data), folder)
+    except storage.DiskFull:
+        send("refused", name, reason=DISK_FULL)
     except StudioError as error:
         send("refused", name, reason=str(error))
     except MemoryError:
@@ -100,8 +105,15 @@ def hash_pixels(image: Image.Image) -> str:
 
 def save(image: Image.Image, path: Path, **how) -> None:
     aside = path.with_suffix(path.suffix + ".part")
-    image.save(aside, **how)
-    storage.replace_file(aside, path)
+    with storage.saving(path.name, aside):
+        if how["format"] == "JPEG":
+            # Pillow 12 writes a JPEG to the file itself and reports a full disk as an encoder error.
+            data = io.BytesIO()
+            image.save(data, **how)
+            aside.write_bytes(data.getbuffer())
+        else:
+            image.save(aside, **how)
+        storage.replace_file(aside, path)
 
 
 def handle(request: dict, folder: Path) -> None:
@@ -125,8 +137,8 @@ def handle(request: dict, folder: Path) -> None:
             decode_file(name, path.read_bytes(), folder, [] if request["mask"] else mask_names(name))
     except StudioError as error:
         send("refused", name, reason=str(error))
-    except OSError:
-        send("refused", name, reason="the file could not be read; upload it again.")
+    except OSError as error:
+        send("refused", name, reason=DISK_FULL if storage.is_full(error) else "the file could not be read; upload it again.")
     except MemoryError:
         send("refused", name, reason="it needs too much memory; save it at a lower resolution, or put fewer files into an archive.")
 

@@ -8,9 +8,9 @@ from studio.config.recipe import DEFAULT_RECIPE, Recipe, read_recipe
 from studio.core.errors import StudioError, validated
 from studio.core.workspace import Workspace
 from studio.families import bases
+from studio.jobs import worker
 from studio.runs import library
 from studio.ui import files
-from studio.ui.components import generation
 from studio.ui.studio import Studio
 
 
@@ -44,7 +44,9 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
             "height": height,
             **bases.get_base(base_model, version).sampling_settings(num_inference_steps, guidance_scale),
         }
-        job = generation.submit(studio, studio.owner(request), validated(Recipe, values), count)
+        payload = {"recipe": validated(Recipe, values).to_json(), "count": count}
+        job = studio.jobs.submit(studio.owner(request), "generate", payload)
+        worker.ensure(studio.home)
         images = (await studio.result(job))["images"]
         recipes = {each: read_recipe(workspace.image_path(each).read_bytes()) for each in images}
         return [{"id": each, "address": "/" + files.url("image", each), "recipe": recipe.to_json()} for each, recipe in recipes.items()]

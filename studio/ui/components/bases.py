@@ -1,8 +1,11 @@
 """Base models as every dropdown lists them, and the details below the chosen one: licence, login, memory."""
 
+from pathlib import Path
+
 import gradio as gr
 
 from studio import families
+from studio.core.errors import StudioError
 from studio.core.workspace import Workspace
 from studio.devices.footprint import FILE_BYTES, QUANTISED_BYTES
 from studio.families import bases
@@ -41,10 +44,33 @@ def describe_base(base_model: str | None, studio: Studio, training: bool = False
     if not base.base_model:
         return notice("No base model is chosen. Choose one from the list, or enter a Hub id (owner/name) or a folder on this computer.", "warn")
     if not base.offer:
-        return facts([_unlisted(base)])
+        problem = find_problem(base_model or "") if training else ""
+        return notice(problem, "bad") if problem else facts([_unlisted(base)])
     offer = base.offer
     download = "" if base.is_local else _download(offer, studio)
     return facts([render("bases", "licence", offer.licence), offer.note, download, _memory(offer, training)])
+
+
+def find_problem(base_model: str) -> str:
+    """Why a training on this base would fail at its start; empty if nothing is known against it. Asks the Hub about an id that is not downloaded."""
+    base = bases.get_base(base_model)
+    if not base.base_model or base.offer or (base.folder and base.family):
+        return ""
+    if file := families.as_file(base.base_model):
+        return "" if file.is_file() else f"There is no file {base.title!r}; check its path, or choose a base from the list."
+    if _is_path(base.base_model):
+        return f"{base.base_model[:100]!r} is not the folder of a diffusers model: it has no model_index.json. Choose the folder that has one."
+    from studio.hub import client  # imported here: it takes half a second
+
+    try:
+        client.check_model(base.base_model, client.machine_login())
+    except StudioError as error:
+        return str(error)
+    return ""
+
+
+def _is_path(base_model: str) -> bool:
+    return base_model.startswith((".", "~", "/")) or "\\" in base_model or Path(base_model).is_absolute()
 
 
 def generation_gigabytes(offer: Offer) -> float:
@@ -96,6 +122,6 @@ def _unlisted(base: Base) -> str:
         return render("bases", "file", base.title, base.family.title if base.family else "", base.is_local)
     if base.folder and base.family:
         return render("bases", "folder", base.family.title, page if base.folder.revision else "")
-    if base.base_model.count("/") == 1 and not base.base_model.startswith((".", "~", "/")):
+    if base.base_model.count("/") == 1 and not _is_path(base.base_model):
         return render("bases", "not_downloaded", base.base_model, page)
     return render("bases", "not_found", repr(base.base_model[:100]))

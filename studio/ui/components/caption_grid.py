@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from studio.datasets.captioners import CAPTIONERS
 from studio.datasets.dataset import Dataset, DatasetImage
-from studio.datasets.trigger_words import has_word
 from studio.ui import files
 from studio.ui.components import mask_view
 from studio.ui.components.html import counted, empty
@@ -16,7 +15,7 @@ MAX_REFUSED_SHOWN = 50
 
 @dataclass(frozen=True)
 class Card:
-    """An image as the grid shows it; `thumb` and `mask` are URLs."""
+    """An image as the grid shows it; `thumb`, `image` and `mask` are URLs."""
 
     dataset: str
     id: str
@@ -24,6 +23,7 @@ class Card:
     caption: str
     source: str
     thumb: str
+    image: str
     mask: str
     can_restore_mask: bool
 
@@ -38,14 +38,23 @@ def grid(dataset: Dataset | None) -> str:
             "Drop 10 to 50 images here, or press Add images. A .txt file with the same name becomes the caption, and a greyscale "
             "name-mask.png becomes the mask of name.png: only its light parts are trained on. A .zip may contain all of them.",
         )
-    return render("caption_grid", "grid", [_card(dataset, image) for image in dataset.images])
+    # Read before the images, so that a change meanwhile is found by the next look at the version.
+    version = dataset.version
+    return render("caption_grid", "grid", dataset.id, version, [_card(dataset, image) for image in dataset.images])
 
 
 def _card(dataset: Dataset, image: DatasetImage) -> Card:
-    source = SOURCES.get(image.caption_source, f"by {_captioner(image.caption_source)}")
-    thumb = files.url("thumb", dataset.id, image.id)
+    source = written_by(image.caption_source)
+    if not image.caption and image.caption_source in CAPTIONERS:
+        source = f"The {_captioner(image.caption_source)} captioner does not know this image"
+    thumb, full = (files.url(size, dataset.id, image.id) for size in ("thumb", "picture"))
     mask = files.url("mask", dataset.id, image.mask.stem) if image.mask else ""
-    return Card(dataset.id, image.id, image.name, image.caption, source, thumb, mask, image.mask_can_undo)
+    return Card(dataset.id, image.id, image.name, image.caption, source, thumb, full, mask, image.mask_can_undo)
+
+
+def written_by(source: str) -> str:
+    """The source of a caption in words."""
+    return SOURCES.get(source, f"by {_captioner(source)}")
 
 
 def _captioner(name: str) -> str:
@@ -59,12 +68,13 @@ def summary(dataset: Dataset) -> str:
         return ""
     uncaptioned = sum(1 for image in images if not image.caption.strip())
     word = dataset.trigger_word
-    without = sum(1 for image in images if image.caption.strip() and not has_word(image.caption, word)) if word else 0
+    without = len(dataset.lacking_trigger)
     parts = [counted(len(images), "image")]
     parts.append(f"{uncaptioned} without a caption" if uncaptioned else "all captioned")
-    if word and not uncaptioned:
+    if word and (without or not uncaptioned):
         parts.append(f"{counted(without, 'caption')} {'lacks' if without == 1 else 'lack'} “{word}”" if without else f"“{word}” is in every caption")
-    return render("caption_grid", "summary", ", ".join(parts), mask_view.describe(images))
+    put = f"Put “{word}” into {'it' if without == 1 else 'them'}" if without else ""
+    return render("caption_grid", "summary", ", ".join(parts), put, mask_view.describe(images))
 
 
 def refusals(refused: list[dict[str, str]], added: int) -> str:

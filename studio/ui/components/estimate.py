@@ -16,7 +16,7 @@ from studio.devices.runtime import quantisation_problem
 from studio.jobs.estimates import Estimate
 from studio.runs.creation import dataset_notes
 from studio.runs.run import Run
-from studio.ui.components.html import duration, size
+from studio.ui.components.html import counted, duration, size
 
 SLOW_PARAMETERS = 300_000_000
 """Denoiser parameters from which training without a GPU gets a warning, before many gigabytes are downloaded."""
@@ -54,8 +54,9 @@ def seconds_per_step(workspace: Workspace, config: TrainConfig) -> float | None:
     for run in Run.all(workspace):
         other = run.config
         same = other.model.base_model == config.model.base_model and other.dataset.resolution == config.dataset.resolution
-        if same and other.training.train_batch_size == config.training.train_batch_size and (curve := run.curve()):
-            return curve[-1]["seconds_per_step"]
+        same = same and other.training.train_batch_size == config.training.train_batch_size
+        if same and (curve := run.curve()) and (pace := curve[-1].get("seconds_per_step")):
+            return pace
     return None
 
 
@@ -90,9 +91,10 @@ def _memory(config: TrainConfig, estimate: Estimate, notes: list[str], cautions:
 
 @dataclass(frozen=True)
 class Summary:
-    """`line` is the estimate itself; `notes` explain it; `cautions` are to be read before many gigabytes are downloaded."""
+    """`parts` are the estimate itself: steps, time, file size, memory; `notes` explain it; `cautions` are to be read before many gigabytes are
+    downloaded."""
 
-    line: str
+    parts: tuple[str, ...]
     notes: tuple[str, ...]
     cautions: tuple[str, ...]
 
@@ -100,7 +102,7 @@ class Summary:
 def summarize(workspace: Workspace, config: TrainConfig, estimate: Estimate | None = None, images: Sequence[DatasetImage] = ()) -> Summary:
     """Steps, time, file size and memory in one line. `estimate` is what a job measured for this base, `images` those of the dataset. A caution
     explains a missing file size, and names images that are cropped or enlarged."""
-    parts = [f"{config.training.max_train_steps:,} steps"]
+    parts = [counted(config.training.max_train_steps, "step")]
     notes: list[str] = []
     cautions = [note] if (note := optimizers.rate_note(config.training.optimizer, config.training.learning_rate)) else []
     if pace := seconds_per_step(workspace, config):
@@ -117,7 +119,7 @@ def summarize(workspace: Workspace, config: TrainConfig, estimate: Estimate | No
     offer = families.offer(config.model.base_model)
     if offer and offer.encoder_billions and (config.lora.text_encoder or config.dataset.caption_shuffle):
         reason = "is trained too" if config.lora.text_encoder else "encodes each new order of a caption"
-        counted = "" if estimate else " more"
-        notes.append(f"The text encoder {reason}, so it stays in memory: about {2 * offer.encoder_billions:.1f} GB{counted}.")
+        more = "" if estimate else " more"
+        notes.append(f"The text encoder {reason}, so it stays in memory: about {2 * offer.encoder_billions:.1f} GB{more}.")
     cautions += dataset_notes(config, images)
-    return Summary(", ".join(parts), tuple(notes), tuple(cautions))
+    return Summary(tuple(parts), tuple(notes), tuple(cautions))

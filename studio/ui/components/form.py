@@ -3,6 +3,7 @@
 Labels, help and bounds come from the config's fields; a tab only decides where a widget stands and how it looks.
 """
 
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import gradio as gr
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 
 from studio.config import fields
 from studio.config.fields import Leaf
+from studio.ui.components.html import heading, html
 
 GROUPS = {
     "model": "Base model",
@@ -43,6 +45,7 @@ class Form(Generic[Config]):
         leaf = self.leaves[path]
         default, limits = _widget(leaf)
         arguments = {
+            "elem_id": f"setting-{path.replace('.', '-')}",
             "value": to_widget(leaf, fields.get(self.config, path)),
             "label": leaf.title,
             "info": leaf.help,
@@ -58,24 +61,30 @@ class Form(Generic[Config]):
             del self.leaves[path]
 
     def place_rest(self) -> None:
-        """Place every remaining setting in one folded group per section."""
+        """Place every remaining setting, in one titled group per section."""
         rest = [leaf for path, leaf in self.leaves.items() if path not in self.widgets]
         for section, title in GROUPS.items():
             group = [leaf for leaf in rest if leaf.path.startswith(f"{section}.")]
             if group:
-                with gr.Accordion(title, open=False, elem_classes="fold"), gr.Row(elem_classes="settings"):
-                    for leaf in group:
-                        self.place(leaf.path, min_width=230)
+                with gr.Column(elem_classes="bare group"):
+                    html(heading(title))
+                    with gr.Row(elem_classes="settings"):
+                        for leaf in group:
+                            self.place(leaf.path, min_width=230)
 
     @property
     def inputs(self) -> list[gr.components.Component]:
         return list(self.widgets.values())
 
     def read(self, values: list[Any], **extra: Any) -> Config:
-        """The validated config of these widget values; a StudioError names the field that does not fit. `extra`: section__field=value."""
-        found = {path: from_widget(self.leaves[path], value) for path, value in zip(self.widgets, values, strict=True)}
+        """The validated config of these widget values; InvalidSettings names each field that does not fit. `extra`: section__field=value."""
+        found = {path: from_widget(self.leaves[path], value) for path, value in self.by_path(values).items()}
         found |= {path.replace("__", "."): value for path, value in extra.items()}
         return fields.replace(self.config, found)
+
+    def by_path(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Path of each setting -> the value of its widget."""
+        return dict(zip(self.widgets, values, strict=True))
 
     def write(self, config: BaseModel) -> list[Any]:
         """Widget values for this config, in the order of `inputs`."""
@@ -93,10 +102,11 @@ def _widget(leaf: Leaf) -> tuple[type, dict[str, Any]]:
         return gr.Dropdown, {"choices": [UNSET, ("yes", True), ("no", False)]}
     if leaf.type is bool:
         return gr.Checkbox, {}
+    # Without the bounds: a gr.Number that has them raises an error before the handler, which names no field.
     if leaf.type is int:
-        return gr.Number, {"precision": 0, "minimum": leaf.ge, "maximum": leaf.le}
+        return gr.Number, {}
     if leaf.type is float:
-        return gr.Number, {"minimum": leaf.ge, "maximum": leaf.le, "step": 0.00001 if leaf.le == 1 else 0.1}
+        return gr.Number, {"step": 0.00001 if leaf.le == 1 else 0.1}
     if leaf.type is list:
         return gr.Textbox, {"lines": 3}
     return gr.Textbox, {"max_lines": 1}

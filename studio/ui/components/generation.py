@@ -1,12 +1,15 @@
 """From the Generate form to images: recipes, jobs, and the two panels that show base and stack."""
 
-from collections.abc import AsyncIterator
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from studio import builtin
 from studio.config.recipe import Recipe, StackEntry, read_recipe
 from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
 from studio.families import bases
 from studio.jobs import worker
 from studio.jobs.queue import Job
@@ -33,7 +36,9 @@ class ImagePanel:
 
 def image_panel(title: tuple[str, str], urls: list[str], blank: str = "") -> str:
     saved = urls[0] if len(urls) == 1 and "/image/" in urls[0] else ""
-    return render("generate", "image_panel", *title, urls, saved, blank)
+    pair = {} if title == BASE_TITLE else {"pair": "#base-image", "titles": "base model|with LoRAs", "compare": "on"}
+    images = [(each, pair | {"image": each.rpartition("/image/")[2] if "/image/" in each else ""}) for each in urls]
+    return render("generate", "image_panel", *title, images, saved, blank)
 
 
 def first_recipe() -> Recipe:
@@ -69,53 +74,42 @@ def shipped(recipe: Recipe) -> Path | None:
     return next((path for path in paths if read_recipe(path.read_bytes()).to_json() == recipe.to_json()), None)
 
 
-def submit(studio: Studio, owner: str, recipe: Recipe, count: int) -> Job:
-    """Queue images for the resident worker, which is started if it is not running."""
-    job = studio.jobs.submit(owner, "generate", {"recipe": recipe.to_json(), "count": count})
-    worker.ensure(studio.home)
-    return job
-
-
 class BaseNotDownloaded(StudioError):
     """Not a failure: the base is not on this computer, and no download was requested yet."""
 
 
-class ImageWaits(StudioError):
-    """Not a failure: the image has to wait for the end of a training."""
+def existing(workspace: Workspace, recipe: Recipe, count: int, title: tuple[str, str]) -> ImagePanel | None:
+    """The panel of an image that exists already, in the history or shipped."""
+    if count > 1:
+        return None
+    if image_id := history.find(workspace, recipe):
+        return ImagePanel(image_panel(title, [files.url("image", image_id)]))
+    path = shipped(recipe)
+    return ImagePanel(image_panel(title, [files.shipped_url(path)])) if path else None
 
 
-async def generate(
-    studio: Studio, owner: str, recipe: Recipe, count: int, title: tuple[str, str], requested: bool = True
-) -> AsyncIterator[str | ImagePanel]:
-    """The images of a recipe, last: at once if they exist, else after they have been generated. Before, why they wait; empty when they do not.
-
-    `requested`: by the button. Without it, BaseNotDownloaded where the base is not local: moving a slider does not start a download of
-    gigabytes. ImageWaits if the images have to wait for the end of a training: requested ones stay in the queue.
-    """
-    if count == 1 and (image_id := history.find(studio.home.workspace(owner), recipe)):
-        yield ImagePanel(image_panel(title, [files.url("image", image_id)]))
-        return
-    if count == 1 and (path := shipped(recipe)):
-        yield ImagePanel(image_panel(title, [files.shipped_url(path)]))
-        return
+def check_base(recipe: Recipe) -> None:
+    """BaseNotDownloaded where the base is not local: moving a slider does not start a download of gigabytes."""
     base = bases.get_base(recipe.base_model, recipe.revision)
-    if not (requested or base.is_local):
+    if not base.is_local:
         raise BaseNotDownloaded(f"{base.title} is not on this computer yet. Press Generate to download it and generate with it.")
-    submitted, shown = submit(studio, owner, recipe, count), ""
-    job = submitted
-    async for job in studio.watch(submitted):
-        if job.state == "waiting" and job.message:
-            if requested:
-                raise ImageWaits(f"{job.message} The image will then be in the history; the bar below can stop it.")
-            studio.stop(job)
-            raise ImageWaits(f"{job.message} Press Generate to put the image into the queue.")
-        reason = job.message if job.message.startswith("Waits") else ""
-        if reason != shown:
-            shown = reason
-            yield reason
+
+
+def submit(studio: Studio, owner: str, recipes: Sequence[Recipe], count: int) -> list[Job]:
+    """Queue images for the resident worker, which is started if it is not running: all or none. A recipe that is being generated already is not
+    generated twice."""
+    payloads = [{"recipe": recipe.to_json(), "count": count} for recipe in recipes]
+    keys = [f"page-{hashlib.sha256(json.dumps(each, sort_keys=True).encode()).hexdigest()}" for each in payloads]
+    jobs = studio.jobs.submit_all(owner, "generate", list(zip(payloads, keys)))
+    worker.ensure(studio.home)
+    return list(jobs)
+
+
+def generated(job: Job, title: tuple[str, str]) -> ImagePanel:
+    """The panel of a job that is done; StudioError if it ended otherwise."""
     if job.state == "cancelled":
         raise StudioError("Image generation was stopped. Press Generate to start it again.")
     if job.state != "done":
         raise StudioError(job.error or "Image generation ended before the image was finished. Press Generate to try again.")
     addresses = [files.url("image", each) for each in job.result["images"]]
-    yield ImagePanel(image_panel(title, addresses), tuple(job.result.get("notes", [])))
+    return ImagePanel(image_panel(title, addresses), tuple(job.result.get("notes", [])))

@@ -22,7 +22,7 @@ class GeneratedImage:
 def list_images(workspace: Workspace, limit: int = SHOWN * 3) -> list[GeneratedImage]:
     """The newest images that contain a recipe."""
     newest = sorted(((path.stat().st_mtime_ns, path) for path in workspace.images.glob("*.png")), reverse=True)[:limit]
-    found = ((path.stem, _recipe(path, modified)) for modified, path in newest)
+    found = ((path.stem, _readable_recipe(path, modified)) for modified, path in newest)
     return [GeneratedImage(image_id, recipe) for image_id, recipe in found if recipe]
 
 
@@ -50,12 +50,24 @@ def strip(workspace: Workspace) -> str:
     """Thumbnails to click. Images of the base alone belong to a pair and are left out if there are others."""
     images = list_images(workspace)
     with_loras = [each for each in images if each.recipe.stack]
-    shown = [(each.id, each.recipe.prompt, files.url("image", each.id)) for each in (with_loras or images)[:SHOWN]]
+    bases = {_pixels(each.recipe): files.url("image", each.id) for each in images if not each.recipe.stack}
+    shown = [
+        (each.id, each.recipe.prompt, files.url("image", each.id), bases.get(_pixels(each.recipe.without_stack())) if each.recipe.stack else "")
+        for each in (with_loras or images)[:SHOWN]
+    ]
     return render("history", "strip", shown) if shown else ""
+
+
+def _readable_recipe(path: Path, modified_ns: int) -> Recipe | None:
+    try:
+        return _recipe(path, modified_ns)
+    except OSError:
+        return None
 
 
 @functools.lru_cache(maxsize=4096)
 def _recipe(path: Path, modified_ns: int) -> Recipe | None:
+    """Kept until the file changes. An OSError is not kept: a file that may not be read can become readable without a change."""
     try:
         return read_recipe(path.read_bytes())
     except StudioError:

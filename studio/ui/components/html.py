@@ -1,7 +1,7 @@
 """Small pieces of HTML. Templates escape every text from a user or a file, so it stays text."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import gradio as gr
 from gradio.events import EventListener
@@ -71,6 +71,11 @@ def share(done: int, total: int | None) -> float:
 
 def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """ "A", "A and B", "A, B and C"."""
+    return " and ".join([*([", ".join(words[:-1])] if len(words) > 1 else []), *words[-1:]])
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from studio.runs.library import AdapterInfo
 from studio.runs.run import Run
 from studio.ui import files
 from studio.ui.components import bases as base_list
+from studio.ui.components import run_card
 from studio.ui.components.html import empty
 from studio.ui.components.templates import render
 
@@ -130,10 +131,7 @@ def cover(adapter: AdapterInfo) -> str:
     if source == "starter":
         shipped = builtin.LORAS_DIR / f"{name}.png"
         return files.shipped_url(shipped) if shipped.exists() else ""
-    if source == "run":
-        samples = Run(adapter.path.parents[1]).samples()
-        return files.url("sample", adapter.path.parents[1].name, max(samples), 0) if samples else ""
-    return ""
+    return run_card.cover(Run(adapter.path.parents[1])) if source == "run" else ""
 
 
 def starter_rows(weights: dict[str, float] | None = None) -> list[Row]:
@@ -176,6 +174,7 @@ def acts(r: Row) -> bool:
 class Item:
     """A row as the template shows it."""
 
+    ref: str
     title: str
     weight: float
     on: bool
@@ -199,6 +198,7 @@ def _item(r: Row) -> Item:
     base = bases.get_base(r["switch"]) if not r["fits"] and r.get("switch") else None
     cost = f" ({base_list.gigabytes(base.offer.gigabytes)} to download)" if base and base.offer and not base.is_local else ""
     return Item(
+        ref=r["ref"],
         title=r["title"],
         weight=r["weight"],
         on=r["on"],

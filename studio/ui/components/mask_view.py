@@ -1,4 +1,4 @@
-"""Masks on the dataset tab: the untrained parts of an image are dimmed; a mask can be added, removed and restored."""
+"""Masks under Images & captions: the untrained parts of an image are dimmed; a mask can be added, removed and restored."""
 
 from collections.abc import Sequence
 

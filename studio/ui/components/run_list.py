@@ -1,7 +1,7 @@
 """List of all runs, with checkboxes to compare some of them, and the training queue, whose order can be changed."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from studio.config import TrainConfig
 from studio.core.errors import StudioError
@@ -9,53 +9,30 @@ from studio.core.workspace import Workspace
 from studio.jobs.queue import Job
 from studio.runs.comparison import FEWEST, MOST
 from studio.runs.run import Run
-from studio.ui import files
-from studio.ui.components import estimate
+from studio.ui.components import estimate, run_card
 from studio.ui.components.html import counted, duration
-from studio.ui.components.run_state import BUSY, WORDS, Condition, condition
+from studio.ui.components.run_card import RunCard
+from studio.ui.components.run_state import BUSY, condition
 from studio.ui.components.templates import render
 from studio.ui.studio import Studio
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A run in the list of all runs."""
-
-    id: str
-    title: str
-    state: str
-    image: str
-    busy: bool
-
-
-@dataclass(frozen=True)
 class Queued:
-    """A run in the queue."""
+    """A run in the queue; its card says how many steps and when it starts."""
 
-    id: str
+    card: RunCard
     job: int
-    title: str
     place: int
-    facts: str
 
 
 def listing(runs: list[Run], jobs: dict[str, Job], open_id: str | None, picked: Collection[str] = ()) -> str:
-    """Every run: open it, tick it to compare, or remove it (with undo)."""
+    """Every run, starred ones first: open it, tick it to compare, or remove it (with undo)."""
     if not runs:
         return ""
-    entries = [_entry(run, condition(run, jobs.get(run.id))) for run in runs]
+    cards = [run_card.make(run, condition(run, jobs.get(run.id))) for run in runs]
+    entries = [(card, card.state in BUSY) for card in sorted(cards, key=lambda card: not card.starred)]
     return render("run_list", "listing", entries, open_id, picked, _compare(len(picked), len(runs)), ticks=len(runs) >= FEWEST)
-
-
-def _entry(run: Run, now: Condition) -> Entry:
-    state = f"{WORDS[now.state]}, step {now.step:,} of {now.total:,}"
-    if now.state in ("created", "finished"):
-        state = f"{WORDS[now.state]}, {now.total:,} steps"
-    if now.state == "running" and not now.step and now.job and now.job.message:
-        state = now.job.message
-    samples = run.samples()
-    image = files.url("sample", run.id, max(samples), 0) if samples else ""
-    return Entry(run.id, run.title, state, image, now.state in BUSY)
 
 
 def _compare(picked: int, runs: int) -> str:
@@ -124,7 +101,7 @@ def _queued(run: Run, job: Job, place: int, forecast: Forecast) -> Queued:
     if forecast.seconds:
         facts.append(f"starts in about {duration(forecast.seconds)}")
     forecast.add(seconds)
-    return Queued(run.id, job.id, run.title, place, ", ".join(facts))
+    return Queued(replace(run_card.make(run, now), words=", ".join(facts)), job.id, place)
 
 
 def _open(studio: Studio, job: Job) -> Run | None:

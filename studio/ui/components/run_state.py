@@ -76,12 +76,12 @@ def _summarize(path: Path, size: int, modified_ns: int) -> EventSummary:
     notes = dict.fromkeys(event["message"] for event in events if event["kind"] == "note")
     if skipped := len(run.curve("skipped")):
         notes[f"Steps skipped by loss scaling: {skipped:,}. Their gradients exceeded the range of float16; a few are normal."] = None
-    failures = [event["message"] for event in events if event["kind"] == "failed"]
+    failures = [event.get("message") for event in events if event["kind"] == "failed"]
     return EventSummary(
         run.state,
         tuple(run.curve()),
         tuple(notes),
-        failures[-1] if failures else "",
+        (failures[-1] or "") if failures else "",
         tuple(run.curve("validation")),
         tuple(run.retries()),
         sum(1 for event in events if event["kind"] == "started") < 2,

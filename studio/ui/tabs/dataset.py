@@ -1,20 +1,24 @@
-"""The Dataset tab: images, captions, masks and the trigger word."""
+"""The tab Images & captions: a dataset's images, captions, masks and trigger word."""
 
 import gradio as gr
 
 from studio.ui.components.html import html
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
+from studio.ui.tabs.dataset_about import wire_about
 from studio.ui.tabs.dataset_captions import wire_captions
 from studio.ui.tabs.dataset_editor import build_editor, open_dataset, progress
+from studio.ui.tabs.dataset_generated import wire_generated
 from studio.ui.tabs.dataset_images import wire_images
-from studio.ui.tabs.dataset_new import NewDataset, build_new
+from studio.ui.tabs.dataset_new import NewDataset, build_new, wire_samples, wire_zone
 
-TITLE = "Dataset"
+TITLE = "Images & captions"
 
 
-def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State) -> NewDataset:
-    """`chosen` holds the id of the dataset that is open on all tabs; `job_changes` changes when an import or caption job makes progress."""
+def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State, images: gr.HTML, samples: gr.HTML) -> tuple[NewDataset, gr.Button]:
+    """`chosen` holds the id of the dataset that is open on all tabs; `job_changes` changes when an import or caption job makes progress; `images`
+    has an event for a generated image, and `samples` shows the cards of the sample images on another tab. Returns also the button that leads to the
+    Train tab, which is built later."""
     html(render("dataset", "head"))
     new = build_new(studio, chosen)
     editor = build_editor(studio, chosen)
@@ -28,9 +32,13 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
         skipped = [gr.skip()] * len(editor.refreshed)
         return *(editor.refresh(dataset_id, request) if busy or now_busy else skipped), now_busy
 
+    new.picker.input(lambda: "", None, editor.message, **QUIET)
     chosen.change(editor.show, chosen, editor.shown, **QUIET)
     job_changes.change(poll, [chosen, busy], [*editor.refreshed, busy], **QUIET)
+    wire_samples(studio, new, tabs, samples)
+    wire_zone(studio, new, editor)
+    wire_about(editor, new.picker)
     wire_images(editor)
     wire_captions(editor)
-    editor.train.click(lambda: gr.Tabs(selected="train"), None, tabs, **QUIET)
-    return new
+    wire_generated(studio, editor, new, tabs, images)
+    return new, editor.train

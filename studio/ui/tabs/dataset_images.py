@@ -1,13 +1,19 @@
 """Images and masks of the open dataset: add, remove, restore."""
 
+from collections.abc import Sequence
+
 import gradio as gr
 
+from studio.core.errors import StudioError
+from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
+from studio.jobs.queue import Job
 from studio.ui.api.datasets import uploaded
-from studio.ui.components import caption_grid
+from studio.ui.components import caption_grid, job_bar
+from studio.ui.components.following import SKIP, Followed, Following
 from studio.ui.components.html import notice, notices
 from studio.ui.studio import QUIET, Studio, show_errors
-from studio.ui.tabs.dataset_editor import Editor, header, undo_button
+from studio.ui.tabs.dataset_editor import Editor, header, named, undo_button
 
 
 def wire_images(editor: Editor) -> None:
@@ -16,25 +22,57 @@ def wire_images(editor: Editor) -> None:
     _wire_masks(editor)
 
 
-async def run_import(studio: Studio, listed: list[dict[str, str]], dataset_id: str, request: gr.Request) -> str:
-    """Import files in a job with a decoder process of its own; returns notes and the refused files with their reasons."""
-    job = studio.jobs.submit(studio.owner(request), "import", {"dataset": dataset_id, "files": listed})
-    done = await studio.wait_for(studio.jobs.start(job))
-    if done.state != "done":
-        return notice(done.error or "Import stopped. The images already added are kept.", "bad")
-    notes = notices(done.result["notes"])
-    added = done.result["added"] + done.result["captions"] + done.result["masks"]
-    return caption_grid.refusals(done.result["refused"], added) + notes
+def start_import(studio: Studio, listed: list[dict[str, str]], dataset_id: str, request: gr.Request) -> Job:
+    """Start a job that imports files with a decoder process of its own."""
+    return studio.jobs.start(studio.jobs.submit(studio.owner(request), "import", {"dataset": dataset_id, "files": listed}))
+
+
+def show_imports(jobs: Sequence[Job], workspace: Workspace, open_id: str | None) -> str:
+    """Notes and refused files with their reasons, of all imports that have ended."""
+    shown = []
+    for job in jobs:
+        result = ""
+        if job.state == "done":
+            added = job.result["added"] + job.result["captions"] + job.result["masks"]
+            result = caption_grid.refusals(job.result["refused"], added) + notices(job.result["notes"])
+        elif not job.unfinished:
+            result = notice(job.error or "Import stopped. The images already added are kept.", "bad")
+        shown.append(named(result, workspace, job.payload["dataset"], open_id))
+    return "".join(shown)
 
 
 def _wire_import(editor: Editor) -> None:
-    @show_errors
-    async def import_files(paths: list[str] | None, dataset_id: str, request: gr.Request) -> str:
-        listed = [{"path": str(path), "name": str(path).replace("\\", "/").rpartition("/")[2]} for path in paths or []]
-        return await run_import(editor.studio, listed, dataset_id, request)
+    """Images and masks, each import in a job; the images meanwhile come with the page's own poll."""
+    studio = editor.studio
 
-    added = editor.add.upload(import_files, [editor.add, editor.chosen], editor.message, **QUIET)
-    added.then(editor.refresh, editor.chosen, editor.refreshed, **QUIET)
+    def show(_: object, jobs: Sequence[Job], request: gr.Request, dataset_id: str) -> tuple:
+        """An import can be shorter than a second of the page's poll, so its end shows the images too."""
+        ended = not any(job.unfinished for job in jobs)
+        result = show_imports(jobs, studio.workspace(request), dataset_id)
+        return result, *(editor.refresh(dataset_id, request) if ended else [gr.skip()] * len(editor.refreshed))
+
+    following = Following(studio, show, [editor.message, *editor.refreshed], [editor.chosen])
+
+    def start(listed: list[dict[str, str]], dataset_id: str, followed: Followed | None, request: gr.Request) -> tuple:
+        job = start_import(studio, listed, dataset_id, request)
+        return *following.begin([job], before=followed), job_bar.working(job), ""
+
+    def import_images(followed: Followed | None, request: gr.Request, event: gr.EventData) -> tuple:
+        try:
+            dataset = Dataset.open(studio.workspace(request), str(event.dataset))
+            return start([uploaded({"path": path}) for path in event.paths], dataset.id, followed, request)
+        except StudioError as error:
+            return *SKIP, gr.skip(), notice(str(error), "bad")
+
+    def add_mask(dataset_id: str, followed: Followed | None, request: gr.Request, event: gr.EventData) -> tuple:
+        try:
+            return start([{**uploaded({"path": event.path}), "mask_of": str(event.id)}], dataset_id, followed, request)
+        except StudioError as error:
+            return *SKIP, gr.skip(), notice(str(error), "bad")
+
+    outputs = [*following.state, editor.progress, editor.message]
+    editor.add.import_images(import_images, following.followed, outputs, **QUIET)
+    editor.grid.add_mask(add_mask, [editor.chosen, following.followed], outputs, **QUIET)
 
 
 def _wire_removal(editor: Editor) -> None:
@@ -62,10 +100,6 @@ def _wire_masks(editor: Editor) -> None:
     studio = editor.studio
 
     @show_errors
-    async def add_mask(dataset_id: str, request: gr.Request, event: gr.EventData) -> str:
-        return await run_import(studio, [{**uploaded({"path": event.path}), "mask_of": str(event.id)}], dataset_id, request)
-
-    @show_errors
     def remove_mask(dataset_id: str, request: gr.Request, event: gr.EventData) -> tuple:
         dataset = Dataset.open(studio.workspace(request), dataset_id)
         dataset.remove_mask(str(event.id))
@@ -77,7 +111,5 @@ def _wire_masks(editor: Editor) -> None:
         dataset.undo_mask(str(event.id))
         return caption_grid.grid(dataset), header(dataset)
 
-    added = editor.grid.add_mask(add_mask, editor.chosen, editor.message, **QUIET)
-    added.then(editor.refresh, editor.chosen, editor.refreshed, **QUIET)
     editor.grid.remove_mask(remove_mask, editor.chosen, [editor.grid, editor.summary], **QUIET)
     editor.grid.restore_mask(restore_mask, editor.chosen, [editor.grid, editor.summary], **QUIET)

@@ -1,18 +1,22 @@
 """Filling the Generate form from an image of the history, from a file with a recipe inside, or for a LoRA that another tab requests."""
 
+import re
+
 import gradio as gr
 
-from studio.config.recipe import Recipe, read_recipe
-from studio.core.errors import StudioError
+from studio.config.recipe import Recipe, StackEntry, read_recipe
+from studio.core.errors import StudioError, validated
 from studio.core.workspace import Workspace
 from studio.families import bases
 from studio.runs import library
 from studio.ui import files
-from studio.ui.components import generation, lora_list
+from studio.ui.components import bases as base_list
+from studio.ui.components import generation, history, lora_list
 from studio.ui.components.html import notice
 from studio.ui.components.lora_list import BaseVersion, Row
+from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio, show_errors
-from studio.ui.tabs.generate_base import sampling_defaults, shape_of, shapes
+from studio.ui.tabs.generate_base import DEFAULT_SHAPE, sampling_defaults, shape_of, shapes
 from studio.ui.tabs.generate_images import Regenerate
 from studio.ui.tabs.generate_rows import show_rows
 from studio.ui.tabs.generate_stack import StackRequest
@@ -34,7 +38,7 @@ def wire_restoring(studio: Studio, workbench: Workbench, regenerate: Regenerate)
         except StudioError as error:
             return *[gr.skip()] * (len(filled) - 1), notice(str(error), "bad")
 
-    filled = [*workbench.listed, *workbench.form, settings.touched, workbench.stack_image, workbench.message]
+    filled = workbench.restored
     regenerate(workbench.strip.pick(pick, None, filled, **QUIET), keep_message=True)
     uploaded = workbench.restore.upload(from_file, [workbench.restore, settings.base, settings.revision], filled, **QUIET)
     regenerate(uploaded, keep_message=True)
@@ -68,6 +72,50 @@ def restored(workspace: Workspace, recipe: Recipe, current: BaseVersion, image_i
         image,
         message,
     )
+
+
+def restored_image(workspace: Workspace, image_id: str) -> tuple:
+    """The values of `Workbench.restored` and of the base image for an image of the history. Nothing is generated for it."""
+    recipe = read_recipe(workspace.image_path(image_id).read_bytes())
+    pair = history.find(workspace, recipe.without_stack())
+    addresses = [files.url("image", pair)] if pair else []
+    base = generation.image_panel(generation.BASE_TITLE, addresses, blank="Press Generate for the image of the base model.")
+    return *restored(workspace, recipe, ("", None), image_id), base
+
+
+def restore_draft(workspace: Workspace, workbench: Workbench, form: DraftedForm, draft: dict, opened: dict) -> dict:
+    """Values of the form for an unsaved draft, on top of those that the page opens with."""
+    settings = workbench.settings
+    base = form.values(draft, {"base": base_list.choices(workspace)}).get("base") or opened.get(settings.base) or settings.base.value
+    revision = opened.get(settings.revision) if base == opened.get(settings.base) else None
+    shape = str(draft.get("shape", DEFAULT_SHAPE))
+    sizes = shapes(base, shape if re.fullmatch(r"\d+x\d+", shape) else DEFAULT_SHAPE)
+    found = form.values(draft, {"base": base_list.choices(workspace), "shape": sizes})
+    values = {form.fields[name]: value for name, value in found.items()}
+    if "shape" in found:
+        values[settings.shape] = gr.update(value=found["shape"], choices=sizes)
+    if {"steps", "guidance"} & found.keys():
+        values[settings.touched] = True
+    rows = opened.get(workbench.rows, workbench.rows.value)
+    if isinstance(draft.get("stack"), list):
+        rows, missing, _ = lora_list.rows_of(workspace, _stack_entries(draft["stack"]))
+        if missing:
+            values[workbench.message] = notice(f"No longer in this studio: {', '.join(missing)}. The other LoRAs are restored.", "warn")
+    rows = lora_list.fitted(workspace, rows, base, revision)
+    prompt = found.get("prompt") or opened.get(workbench.prompt) or workbench.prompt.value
+    shown = dict(zip(workbench.listed, show_rows(rows, prompt), strict=True))
+    return {**values, **shown, settings.base: base, settings.revision: revision}
+
+
+def _stack_entries(kept: list) -> list[StackEntry]:
+    """A browser may hold anything; what is not an entry is left out."""
+    entries = []
+    for each in kept:
+        try:
+            entries.append(validated(StackEntry, each))
+        except StudioError:
+            continue
+    return entries
 
 
 def wire_adding(studio: Studio, workbench: Workbench, requested: gr.State, regenerate: Regenerate) -> None:

@@ -7,12 +7,16 @@ import gradio as gr
 from studio.config.recipe import Recipe
 from studio.ui.components import generation, lora_list
 from studio.ui.components.html import html, panel
+from studio.ui.components.removed import build_removed
 from studio.ui.components.templates import render
+from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import Studio
 from studio.ui.tabs.generate_base import BaseSettings, build_base, limits
 from studio.ui.tabs.generate_stack import build_adding
 
 SEED_HELP = "Starting point of the random noise: the same seed and prompt give the same image."
+HISTORY_EVENTS = ("pick", "use_prompt", "add_to_dataset", "remove_image")
+"""Called by static/js/lightbox.js, also for images of other tabs."""
 RESTORE = "Restore settings from an image"
 
 
@@ -20,6 +24,7 @@ RESTORE = "Restore settings from an image"
 class Workbench:
     """The components that handlers read or fill; `rows` is the list of LoRAs as plain data."""
 
+    head: gr.HTML
     rows: gr.State
     prompt: gr.Textbox
     generate_button: gr.Button
@@ -29,8 +34,12 @@ class Workbench:
     generation_message: gr.HTML
     stack: gr.HTML
     undo: gr.Button
+    own: gr.HTML
     choices: gr.Dropdown
+    removed_loras: gr.HTML
     make_own: gr.Button
+    samples: gr.HTML
+    """Cards of the sample images, until a person has a LoRA of their own."""
     base_image: gr.HTML
     stack_image: gr.HTML
     seed: gr.Number
@@ -38,6 +47,7 @@ class Workbench:
     count: gr.Slider
     settings: BaseSettings
     strip: gr.HTML
+    removed: gr.HTML
     restore: gr.UploadButton
 
     @property
@@ -61,32 +71,48 @@ class Workbench:
             self.count,
         ]
 
+    @property
+    def restored(self) -> list[gr.components.Component]:
+        """Everything that a recipe fills."""
+        return [*self.listed, *self.form, self.settings.touched, self.stack_image, self.message]
+
+    @property
+    def drafted(self) -> DraftedForm:
+        """Fields that the browser keeps as drafts; static/js/forms.js keeps the list of LoRAs with them."""
+        chosen = self.settings
+        sampling = {"seed": self.seed, "shape": chosen.shape, "steps": chosen.steps, "guidance": chosen.guidance, "count": self.count}
+        return DraftedForm("generate", {"prompt": self.prompt, "negative": chosen.negative, "base": chosen.base, **sampling})
+
 
 def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workbench:
     """`first` is the recipe that the page opens with."""
     first_rows = lora_list.starter_rows({entry.adapter: entry.weight for entry in first.stack})
-    html(render("generate", "head"))
+    head = html(render("generate", "head"), elem_id="generate-head")
     prompt, generate_button = _prompt(first)
     trigger_words = panel(lora_list.chips(first_rows, first.prompt), ("insert",), elem_id="trigger-words")
     with gr.Column(elem_id="generate-messages"):
         message, generation_message = html(), html()
     with gr.Row(elem_classes="workbench"):
-        with gr.Column(scale=5, min_width=320):
+        with gr.Column(scale=6, min_width=320):
             with gr.Column(elem_classes="pane"):
                 html(render("generate", "list_head"))
                 stack = panel(lora_list.show(first_rows), ("toggle", "weigh", "drop", "switch"), elem_id="stack")
                 undo = gr.Button("Undo", size="sm", visible=False)
-                choices = build_adding(studio, requested)
+                own, choices, removed_loras = build_adding(studio, requested)
             make_own = gr.Button("Make your own", variant="secondary", elem_id="make-your-own")
-        with gr.Column(scale=9, min_width=320, elem_classes="first-on-phone"):
+            samples = panel("", ("use_samples",), elem_id="first-samples")
+        with gr.Column(scale=11, min_width=320, elem_classes="first-on-phone"):
             base_image, stack_image = _images()
             with gr.Accordion("More settings", open=False, elem_classes="fold"):
                 with gr.Row():
                     seed, new_seed, count = _seed(first)
                 settings = build_base(studio, first)
-            strip = panel("", ("pick",), elem_id="history")
+            strip = panel("", HISTORY_EVENTS, elem_id="history")
+            removed = build_removed(studio, "images")
+            removed.render()
             restore = gr.UploadButton(RESTORE, file_types=[".png"], size="sm", scale=0, min_width=230, elem_id="restore", type="binary")
     return Workbench(
+        head=head,
         rows=gr.State(first_rows),
         prompt=prompt,
         generate_button=generate_button,
@@ -95,8 +121,11 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
         generation_message=generation_message,
         stack=stack,
         undo=undo,
+        own=own,
         choices=choices,
+        removed_loras=removed_loras,
         make_own=make_own,
+        samples=samples,
         base_image=base_image,
         stack_image=stack_image,
         seed=seed,
@@ -104,6 +133,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
         count=count,
         settings=settings,
         strip=strip,
+        removed=removed,
         restore=restore,
     )
 
@@ -135,5 +165,5 @@ def _images() -> tuple[gr.HTML, gr.HTML]:
 def _seed(first: Recipe) -> tuple[gr.Number, gr.Button, gr.Slider]:
     minimum, maximum = limits("seed")
     seed = gr.Number(first.seed, label="Seed", info=SEED_HELP, precision=0, minimum=minimum, maximum=maximum)
-    new_seed = gr.Button("\u2684 New seed", size="sm", min_width=90, scale=0, elem_classes="dice")
+    new_seed = gr.Button("\u2684 New seed", size="sm", min_width=120, scale=0, elem_classes="dice")
     return seed, new_seed, gr.Slider(1, 4, 1, step=1, label="Images", info="Each with the next seed.")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from studio.core.errors import validated
+from studio.ui.components.html import html
+from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import Studio
 from studio.ui.tabs.publish_licence import LicenceFields, build_licence
 
@@ -21,13 +23,23 @@ RIGHTS = [
 ]
 STEP_HELP = "The last saved LoRA, or an earlier step whose samples look better."
 PUBLIC, PRIVATE = "Public", "Private"
+NOT_OPENED = ""
 
 
 @dataclass(frozen=True)
 class PublishForm:
     adapter: gr.Dropdown
+    picked: gr.State
+    """Whether the user chose the run, in the dropdown or by an address."""
+    followed: gr.State
+    """The run of the Train tab for which a run was preselected last; NOT_OPENED until the page is opened."""
+    reason: gr.HTML
+    """Why the chosen run is not the one that the Train tab shows."""
+    card: gr.HTML
     step: gr.Dropdown
     repo: gr.Textbox
+    proposed: gr.State
+    """The repository name that was proposed; another one was typed."""
     visibility: gr.Radio
     licence: LicenceFields
     rights: gr.Dropdown
@@ -45,9 +57,17 @@ class PublishForm:
         more = [self.title, self.description, self.stated_by, self.update, self.base_licence]
         return [self.adapter, self.step, self.repo, self.visibility, *licence, self.rights, *more]
 
+    @property
+    def drafted(self) -> DraftedForm:
+        """Fields that the browser keeps as drafts: no confirmation, and never the token."""
+        licence = {"licence": self.licence.licence, "licence-name": self.licence.name, "licence-link": self.licence.link, "rights": self.rights}
+        more = {"title": self.title, "description": self.description, "stated-by": self.stated_by, "update": self.update}
+        return DraftedForm("publish", {"repo": self.repo, "visibility": self.visibility, **licence, **more, "base-licence": self.base_licence})
+
 
 def build_form(studio: Studio) -> PublishForm:
     adapter = gr.Dropdown([], label="LoRA", elem_id="publish-adapter", filterable=False)
+    reason, card = html("", elem_id="publish-reason"), html("", elem_id="publish-card")
     step = gr.Dropdown([], label="Checkpoint", info=STEP_HELP, elem_id="publish-step", filterable=False, visible=False)
     repo = gr.Textbox(
         label="Repository name",
@@ -66,7 +86,25 @@ def build_form(studio: Studio) -> PublishForm:
         stated_by = gr.Textbox(label="Your name", info="Author of the rights statement on the model card.", max_length=120)
         base_licence = gr.Textbox(label="Licence of the base model", info="Only if the base is your own file or folder.", max_length=200)
         update = gr.Checkbox(False, label="Update an existing repository", info="Adds a new version where this run was published before.")
-    return PublishForm(adapter, step, repo, visibility, licence, rights, confirmed, title, description, stated_by, base_licence, update)
+    return PublishForm(
+        adapter,
+        gr.State(False),
+        gr.State(NOT_OPENED),
+        reason,
+        card,
+        step,
+        repo,
+        gr.State(None),
+        visibility,
+        licence,
+        rights,
+        confirmed,
+        title,
+        description,
+        stated_by,
+        base_licence,
+        update,
+    )
 
 
 def build_request(

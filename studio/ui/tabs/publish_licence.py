@@ -10,7 +10,6 @@ from studio.core.workspace import Workspace, slug
 from studio.families import bases
 from studio.families.facts import Licence
 from studio.publishing import licensing
-from studio.runs import library
 from studio.runs.run import Run
 from studio.ui.components.html import facts, html, notice
 from studio.ui.components.templates import render
@@ -58,15 +57,20 @@ def build_licence(studio: Studio, adapter: gr.Dropdown, repo: gr.Textbox) -> Lic
     return LicenceFields(licence, name, link, follow, [touched, licence, name, link], [licence, details])
 
 
+def run_id_of(ref: str) -> str:
+    """The run of an adapter reference: "run:<id>" or "run:<id>@<step>"."""
+    return ref.removeprefix("run:").partition("@")[0]
+
+
 def base_of(workspace: Workspace, ref: str) -> tuple[str, Licence | None]:
     """(title, licence) of the base that a run's LoRA was trained on; None for an unknown licence."""
-    base = bases.get_base(Run.open(workspace, ref.removeprefix("run:").partition("@")[0]).config.model.base_model)
+    base = bases.get_base(Run.open(workspace, run_id_of(ref)).config.model.base_model)
     return base.title, base.offer.licence if base.offer else None
 
 
 def repo_name(workspace: Workspace, ref: str) -> str:
-    """Repository name for the Hub: the LoRA's title, with the prefix that the licence of its base requires."""
-    title, (_, licence) = library.find(workspace, ref).title, base_of(workspace, ref)
+    """Repository name for the Hub: the run's title, with the prefix that the licence of its base requires."""
+    title, (_, licence) = Run.open(workspace, run_id_of(ref)).short_title, base_of(workspace, ref)
     prefix = licence.name_prefix if licence else ""
     return slug(title if title.lower().startswith(prefix.lower()) else f"{prefix} {title}")
 

@@ -1,6 +1,5 @@
 """End of the Publish form: token, publish button, progress and result; and saving without the Hub."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import gradio as gr
@@ -9,6 +8,7 @@ from gradio.utils import get_icon_path
 from studio.core.errors import StudioError
 from studio.jobs.queue import Job
 from studio.ui import files
+from studio.ui.components.following import SKIP, Followed, Following
 from studio.ui.components.html import html, notice, share
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
@@ -76,24 +76,28 @@ def build_send(studio: Studio, form: PublishForm) -> None:
 
 
 def wire_publish(studio: Studio, form: PublishForm, publish: gr.Button, token: gr.Textbox, message: gr.HTML, snippet: gr.Code) -> None:
-    async def send(request: gr.Request, login: gr.OAuthToken | None, token: str, confirmed: bool, *values):
-        """Submit the job with the token on its stdin, and follow it. A token from the field is removed from the page at once; on a Space the
-        visitor's own login publishes, and no token is needed."""
+    following = Following(studio, lambda _, jobs, request: show_publishing(jobs[-1]), [message, snippet])
+
+    def send(request: gr.Request, login: gr.OAuthToken | None, token: str, confirmed: bool, *values):
+        """Submit the job with the token on its stdin. A token from the field is removed from the page at once; on a Space the visitor's own login
+        publishes, and no token is needed."""
         given = (token or "").strip() or (login.token if login else "")
         try:
             job = start_publishing(studio, studio.owner(request), given, confirmed, values)
         except StudioError as error:
-            yield gr.skip(), notice(str(error), "bad"), gr.update(visible=False)
-            return
-        async for now in studio.watch(job, every=0.1):
-            if now.state == "done":
-                yield "", published(now.result), gr.update(value=now.result.get("code", ""), visible=bool(now.result.get("code")))
-            elif now.state in ("failed", "interrupted", "cancelled"):
-                yield gr.skip(), notice(now.error or "Publishing was stopped; what was uploaded stays private.", "bad"), gr.update(visible=False)
-            else:
-                yield "", progress(now), gr.update(visible=False)
+            return *SKIP, gr.skip(), notice(str(error), "bad"), gr.update(visible=False)
+        return *following.begin([job]), "", progress(job), gr.update(visible=False)
 
-    publish.click(send, [token, form.confirmed, *form.fields], [token, message, snippet], **QUIET)
+    publish.click(send, [token, form.confirmed, *form.fields], [*following.state, token, message, snippet], **QUIET)
+
+
+def show_publishing(job: Job) -> tuple:
+    """(message, code)"""
+    if job.state == "done":
+        return published(job.result), gr.update(value=job.result.get("code", ""), visible=bool(job.result.get("code")))
+    if job.unfinished:
+        return progress(job), gr.update(visible=False)
+    return notice(job.error or "Publishing was stopped; what was uploaded stays private.", "bad"), gr.update(visible=False)
 
 
 def start_publishing(studio: Studio, owner: str, token: str, confirmed: bool, values: tuple) -> Job:
@@ -112,34 +116,34 @@ def start_publishing(studio: Studio, owner: str, token: str, confirmed: bool, va
 
 
 def wire_save(studio: Studio, form: PublishForm, zip_button: gr.Button, folder_button: gr.Button, message: gr.HTML) -> None:
-    async def save_zip(request: gr.Request, *values):
-        async for shown in saved(studio, request, "zip", values):
-            yield shown
+    """Each is a job of its own, since a LoRA can be gigabytes."""
+    following = Following(studio, lambda _, jobs, request: ("".join(show_saving(job) for job in jobs),), [message])
 
-    async def save_folder(request: gr.Request, *values):
-        async for shown in saved(studio, request, "folder", values):
-            yield shown
+    def start(request: gr.Request, how: str, followed: Followed | None, values: tuple) -> tuple:
+        try:
+            planned = build_request(*values)
+            payload = {"request": planned.model_dump(), "how": how}
+            job = studio.jobs.start(studio.jobs.submit(studio.owner(request), "save", payload, key=f"save-{how}-{planned.adapter}"))
+        except StudioError as error:
+            return *SKIP, notice(str(error), "bad")
+        return *following.begin([job], before=followed), progress(job)
 
-    zip_button.click(save_zip, form.fields, message, **QUIET)
-    folder_button.click(save_folder, form.fields, message, **QUIET)
+    def save_zip(request: gr.Request, followed: Followed | None, *values):
+        return start(request, "zip", followed, values)
+
+    def save_folder(request: gr.Request, followed: Followed | None, *values):
+        return start(request, "folder", followed, values)
+
+    inputs = [following.followed, *form.fields]
+    zip_button.click(save_zip, inputs, [*following.state, message], **QUIET)
+    folder_button.click(save_folder, inputs, [*following.state, message], **QUIET)
 
 
-async def saved(studio: Studio, request: gr.Request, how: str, values: tuple) -> AsyncIterator[str]:
-    """Progress and result of packing; a job of its own, since a LoRA can be gigabytes."""
-    try:
-        planned = build_request(*values)
-        payload = {"request": planned.model_dump(), "how": how}
-        job = studio.jobs.start(studio.jobs.submit(studio.owner(request), "save", payload, key=f"save-{how}-{planned.adapter}"))
-    except StudioError as error:
-        yield notice(str(error), "bad")
-        return
-    async for now in studio.watch(job, every=0.1):
-        if now.state == "done":
-            yield show_saved(Path(now.result["path"]))
-        elif now.state in ("failed", "interrupted", "cancelled"):
-            yield notice(now.error or "Packing was stopped.", "bad")
-        else:
-            yield progress(now)
+def show_saving(job: Job) -> str:
+    """Progress and result of packing."""
+    if job.state == "done":
+        return show_saved(Path(job.result["path"]))
+    return progress(job) if job.unfinished else notice(job.error or "Packing was stopped.", "bad")
 
 
 def progress(job: Job) -> str:

@@ -9,7 +9,8 @@ from studio.runs.run import Run
 from studio.ui.components.html import notice
 from studio.ui.components.run_state import step_label
 from studio.ui.studio import QUIET, Studio, show_errors
-from studio.ui.tabs.train_form import TrainForm, dataset_choices
+from studio.ui.tabs.dataset_choice import choose, trainable_choices
+from studio.ui.tabs.train_form import TrainForm
 from studio.ui.tabs.train_run import RunView, shown_run
 
 
@@ -17,10 +18,10 @@ def fill_from_runs(studio: Studio, view: RunView, open_run: gr.State, chosen: gr
     """Wire the two buttons of the run that is shown; `chosen` is the open dataset."""
 
     def fill(workspace: Workspace, run: Run, dataset_id: str | None, changes: dict, message: str) -> dict:
-        known = [each for _, each in dataset_choices(workspace)]
-        if not known:
+        opened = choose(trainable_choices(workspace), dataset_id)
+        if not opened:
             return {chosen: None, **form.open(workspace, None)}
-        dataset = Dataset.open(workspace, dataset_id if dataset_id in known else known[0])
+        dataset = Dataset.open(workspace, opened)
         return {chosen: dataset.id, **form.fill(workspace, dataset, None, fields.replace(run.requested, changes), notice(message, "good"))}
 
     @show_errors
@@ -43,5 +44,6 @@ def fill_from_runs(studio: Studio, view: RunView, open_run: gr.State, chosen: gr
         return fill(workspace, run, dataset_id, {"lora.start_from": f"run:{run.id}@{step}"}, message)
 
     outputs = [chosen, *form.outputs]
-    view.actions.copy(copy_settings, [open_run, form.dataset], outputs, **QUIET)
+    for panel in (view.help_first, view.actions):
+        panel.copy(copy_settings, [open_run, form.dataset], outputs, **QUIET)
     view.actions.start_from(start_from, [open_run, form.dataset], outputs, **QUIET)

@@ -55,7 +55,7 @@ class Lists:
             if job and job.unfinished:
                 return *[gr.skip()] * len(outputs), notice(f"{run.title} is still training. Stop it first.", "warn")
             workspace.remove(run.path)
-            return *show(run_id if run_id != event.run else None, ids, request), ""
+            return *show(run_id, ids, request), ""
 
         @show_errors
         def restore(run_id: str | None, ids: list[str], request: gr.Request, event: gr.EventData) -> tuple:
@@ -75,9 +75,7 @@ class Lists:
             jobs = run_state.newest_jobs(self.studio, self.studio.owner(request))
             return ids, run_list.listing(runs, jobs, current, {each.id for each in runs} & set(ids))
 
-        # By default Gradio drops a tick that comes while the one before is handled. One after the other, since each adds to the list of the last.
-        one_by_one = QUIET | {"trigger_mode": "multiple", "concurrency_limit": 1}
-        self.listing.pick(pick, inputs, [inputs[1], self.listing], **one_by_one)
+        self.listing.pick(pick, inputs, [inputs[1], self.listing], **QUIET)
 
 
 def _opened(event: gr.EventData) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -16,7 +17,7 @@ from studio.ui.components.html import counted, html, notice, small
 from studio.ui.components.removed import build_removed
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, show_errors
-from studio.ui.tabs.train_form import TrainForm, describe_preset, warnings
+from studio.ui.tabs.train_form import BASE, Filled, TrainForm, describe_preset, warnings
 
 REPLACE = "Replace the preset of this name"
 HELP = "Reads the settings of kohya (.toml) and ai-toolkit (.yaml), the config.json of a run, and the header of a LoRA trained here."
@@ -58,14 +59,12 @@ def wire(studio: Studio, store: PresetStore, form: TrainForm) -> None:
 
 
 def _wire_save(studio: Studio, store: PresetStore, form: TrainForm) -> None:
-    def save_preset(
-        dataset_id: str, title: str | None, replace: bool, family: str | None, base_model: str | None, request: gr.Request, *values: object
-    ) -> dict:
+    def save_preset(dataset_id: str, title: str | None, replace: bool, request: gr.Request, filled_with: str | None, *values: Any) -> dict:
         """Save under this title and select it. A preset of the same name is replaced only on request."""
         workspace = studio.workspace(request)
         try:
             dataset = Dataset.open(workspace, dataset_id)
-            config = form.read(family, base_model, values, dataset)
+            config = form.read(Filled.read(filled_with), values, dataset)
             saved = starting_points.save(workspace, title or "", config, len(dataset.images), bool(replace))
         except StudioError as error:
             return {store.message: notice(str(error), "bad"), store.replace: gr.update(visible="already" in str(error), value=False)}
@@ -104,11 +103,14 @@ def _wire_import(studio: Studio, store: PresetStore, form: TrainForm) -> None:
 
 def _wire_removal(studio: Studio, store: PresetStore, form: TrainForm) -> None:
     @show_errors
-    def remove_preset(dataset_id: str, preset: str | None, memory: str, request: gr.Request) -> dict:
-        workspace = studio.workspace(request)
+    def remove_preset(dataset_id: str, preset: str | None, memory: str, request: gr.Request, filled_with: str | None, *values: Any) -> dict:
+        """Fill the form with the preset that fits the chosen base; what the user changed stays."""
+        workspace, filled = studio.workspace(request), Filled.read(filled_with)
+        base_model = (form.form.by_path(values)[BASE] or "").strip() if filled else ""
         title = next((each.title for each in starting_points.saved_presets(workspace) if each.name == preset), "")
         starting_points.remove(workspace, preset or "")
-        return {**form.open(workspace, dataset_id, memory=memory), store.message: notice(f"{title} was removed. It can be restored below.")}
+        opened = form.open(workspace, dataset_id, base_model=base_model, memory=memory, touched=form.touched(filled, values))
+        return {**opened, store.message: notice(f"{title} was removed. It can be restored below.")}
 
     @show_errors
     def restore_preset(dataset_id: str, base_model: str | None, request: gr.Request, event: gr.EventData) -> tuple:
@@ -117,7 +119,7 @@ def _wire_removal(studio: Studio, store: PresetStore, form: TrainForm) -> None:
         dataset = Dataset.open(workspace, dataset_id)
         return gr.update(choices=starting_points.list_choices(workspace, dataset.subject, base_model or "")), removed.listing(workspace, "presets")
 
-    store.remove.click(remove_preset, [form.dataset, form.preset, form.memory], [*form.outputs, store.message], **QUIET)
+    store.remove.click(remove_preset, [form.dataset, form.preset, form.memory, *form.inputs], [*form.outputs, store.message], **QUIET)
     store.removed.restore(restore_preset, [form.dataset, form.base], [form.preset, store.removed], **QUIET)
 
 

@@ -1,7 +1,8 @@
 """Parameter sweep: one or two settings with several values each become as many runs in the queue."""
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gradio as gr
 
@@ -12,13 +13,15 @@ from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.jobs.launch import TrainingRequest
 from studio.runs import sweeps
+from studio.runs.creation import automatic_name
 from studio.runs.sweeps import is_sweepable
 from studio.ui.components import estimate
 from studio.ui.components.html import counted, duration, html, notice
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
+from studio.ui.tabs.train_form import WATCH
 
-FIRST = "lora.rank"
+FIRST, ALPHA = "lora.rank", "lora.alpha"
 NONE = "(one setting only)"
 SKIPPED = ("model", "saving")
 """Sections that are not worth comparing within a sweep."""
@@ -31,24 +34,32 @@ def choices() -> list[tuple[str, str]]:
     return [(leaf.title, leaf.path) for leaf in known if leaf.path not in ("dataset.subject", "dataset.repeats")]
 
 
-def plan(dataset: Dataset, config: TrainConfig, name: str, keep_alpha: bool, varied: list[tuple[str, str]]) -> list[TrainingRequest]:
-    """The runs of these (path, values) pairs, each with a whole validated config; StudioError when a value does not fit."""
+def plan(dataset: Dataset, config: TrainConfig, name: str, alpha_ratio: float | None, varied: list[tuple[str, str]]) -> list[TrainingRequest]:
+    """The runs of these (path, values) pairs, each with a whole validated config; StudioError when a value does not fit. Without a name each
+    run gets an automatic one. Alpha follows each run's rank by `alpha_ratio`; None: it was typed and is kept."""
     settings = [f"{path}={values}" for path, values in varied if path and values.strip()]
     if not settings:
         return []
-    if keep_alpha and not any(setting.startswith("lora.alpha") for setting in settings):
-        settings.append(f"lora.alpha={config.lora.alpha}")
+    varies_alpha = any(path == ALPHA for path, _ in varied)
+    if alpha_ratio is None and not varies_alpha:
+        settings.append(f"{ALPHA}={config.lora.alpha}")
     values = config.model_dump(mode="json")
-    title = name or dataset.title
-    return [TrainingRequest(configs.build(values, *each.settings), each.named(title)) for each in sweeps.combinations(settings)]
+    made = [
+        TrainingRequest(configs.build(values, *each.settings), each.named(name) if name else "", "" if name else each.note)
+        for each in sweeps.combinations(settings)
+    ]
+    if alpha_ratio in (None, 1) or varies_alpha:
+        return made
+    return [replace(each, config=fields.replace(each.config, {ALPHA: each.config.lora.rank * alpha_ratio})) for each in made]
 
 
-def summarize(workspace: Workspace, requests: list[TrainingRequest]) -> str:
+def summarize(workspace: Workspace, dataset: Dataset, requests: list[TrainingRequest]) -> str:
     """Number of runs, total time where it is known, and the titles."""
     paces = [estimate.seconds_per_step(workspace, each.config) for each in requests]
     known = [pace * each.config.training.max_train_steps for pace, each in zip(paces, requests) if pace]
-    time = f"about {duration(sum(known))} in all" if len(known) == len(requests) else "time shown after the first steps"
-    return render("train", "sweep", f"{counted(len(requests), 'run')}, {time}", [each.title for each in requests])
+    total = f"about {duration(sum(known))} in all" if len(known) == len(requests) else "time shown after the first steps"
+    titles = [each.title or automatic_name(dataset.title, each.config, time.time(), each.note) for each in requests]
+    return render("train", "sweep", f"{counted(len(requests), 'run')}, {total}", titles)
 
 
 @dataclass(frozen=True)
@@ -62,25 +73,26 @@ class Sweep:
     start: gr.Button
     message: gr.HTML
 
-    def wire(self, read: Callable, inputs: list, changes: list, open_run: gr.State) -> None:
-        """To be called once the form is built. `read(workspace, dataset_id, values)` returns (dataset, config); `inputs` are the dataset, the run
-        name, alpha / rank (None: typed), and the values for `read`; `changes` are events after which the summary is updated."""
+    def wire(self, read: Callable, inputs: list, changes: list, watch: list) -> None:
+        """To be called once the form is built. `read(workspace, dataset_id, values)` returns (dataset, config, alpha / rank or None if alpha was
+        typed); `inputs` are the dataset, the run name, and the values for `read`; `changes` are events after which the summary is updated;
+        `watch` are the open run and the places of the tab."""
         varied = [self.first, self.first_values, self.second, self.second_values]
 
         def requests(request: gr.Request, values: tuple) -> tuple[Dataset, list[TrainingRequest]]:
-            (first, firsts, second, seconds), (dataset_id, name, alpha_ratio, *form) = values[:4], values[4:]
-            dataset, config = read(self.studio.workspace(request), dataset_id, form)
-            return dataset, plan(dataset, config, (name or "").strip(), alpha_ratio != 1, [(first, firsts or ""), (second, seconds or "")])
+            (first, firsts, second, seconds), (dataset_id, name, *form) = values[:4], values[4:]
+            dataset, config, alpha_ratio = read(self.studio.workspace(request), dataset_id, form)
+            return dataset, plan(dataset, config, (name or "").strip(), alpha_ratio, [(first, firsts or ""), (second, seconds or "")])
 
         def update_total(request: gr.Request, *values: str | None) -> tuple:
             if not (values[1] or "").strip():
                 return "", gr.update(interactive=False, value=START)
             try:
-                _, planned = requests(request, values)
+                dataset, planned = requests(request, values)
             except StudioError as error:
                 return notice(str(error), "bad"), gr.update(interactive=False, value=START)
             button = gr.update(interactive=True, value=f"Queue {counted(len(planned), 'run')}")
-            return summarize(self.studio.workspace(request), planned), button
+            return summarize(self.studio.workspace(request), dataset, planned), button
 
         def start_all(request: gr.Request, *values: str | None) -> tuple:
             """Queue all runs, or none with an error."""
@@ -88,14 +100,14 @@ class Sweep:
                 dataset, planned = requests(request, values)
                 started = self.studio.train(self.studio.owner(request), dataset, planned)
             except StudioError as error:
-                return gr.skip(), notice(str(error), "bad")
-            return started[0][0].id, notice(f"{counted(len(started), 'run')} queued. They are listed under Queue.", "good")
+                return gr.skip(), gr.skip(), notice(str(error), "bad")
+            return started[0][0].id, gr.Tabs(selected=WATCH), notice(f"{counted(len(started), 'run')} queued. They are listed under Queue.", "good")
 
         inputs = [*varied, *inputs]
         events = [*(each.change for each in varied), *changes]
-        gr.on(events, update_total, inputs, [self.total, self.start], trigger_mode="always_last", **QUIET)
+        gr.on(events, update_total, inputs, [self.total, self.start], **QUIET)
         self.second.change(lambda path: gr.update(visible=bool(path)), self.second, self.second_values, **QUIET)
-        self.start.click(start_all, inputs, [open_run, self.message], **QUIET)
+        self.start.click(start_all, inputs, [*watch, self.message], **QUIET)
 
 
 def build_sweep(studio: Studio) -> Sweep:

@@ -1,7 +1,8 @@
 /* Panels: parts of the page whose HTML comes from a template, and whose events call handlers in Python.
 
    A button with data-click="event" or a field with data-change="event" calls the handler of that event with its data attributes and its
-   value, or the value of the field that data-with selects. data-confirm asks first. */
+   value, or the value of the field that data-with selects. data-confirm asks first. The second click of a double click is ignored, because by then
+   another row may stand there; a button with data-repeat takes each. */
 
 const panels = new Map();
 const listeners = [];
@@ -25,9 +26,16 @@ export function panelOf(node) {
   return null;
 }
 
+/** The panel inside of an element that matches `selector`. */
+export function panelIn(selector) {
+  const element = [...panels.keys()].find((each) => each.isConnected && each.closest(selector));
+  return element ? { element, ...panels.get(element) } : null;
+}
+
 function send(kind, event) {
   const source = event.target.closest(`[data-${kind}]`);
   const panel = source && panelOf(source);
+  if (kind === "click" && event.detail > 1 && source && !("repeat" in source.dataset)) return;
   if (!panel || (source.dataset.confirm && !confirm(source.dataset.confirm))) return;
   const field = source.dataset.with ? panel.element.querySelector(source.dataset.with) : source;
   const value = field.type === "checkbox" ? field.checked : field.value;

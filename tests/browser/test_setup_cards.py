@@ -1,0 +1,32 @@
+"""Dataset, base and goal as cards in the browser: arrow keys, and a base that was chosen by card comes back after a reload."""
+
+import pytest
+from playwright.sync_api import expect
+
+from studio.datasets.dataset import Dataset
+
+
+@pytest.fixture(scope="module")
+def app(new_app):
+    """Other tests begin without this dataset."""
+    return new_app
+
+
+def test_arrow_keys_choose_a_card_and_a_chosen_base_survives_a_reload(open_page, app):
+    Dataset.from_samples(app.home.workspace("local"), "style")
+    page = open_page()
+    page.goto(f"{app.url}?tab=train")
+    best, quick, xl = (page.get_by_role("radio", name=name) for name in ("Best", "Quick", "Stable Diffusion XL"))
+    expect(best).to_be_checked()
+    best.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#preset input")).to_have_value("Style, quick (built-in model, one minute)")
+    expect(quick).to_be_checked()
+    expect(quick).to_be_focused()
+    xl.check()
+    expect(page.locator("#base input")).to_have_value("Stable Diffusion XL (14\u00a0GB to download)")
+    expect(page.locator("#preset input")).to_have_value("Style, quick (Stable Diffusion XL)")
+    page.wait_for_timeout(1600)  # A draft reads the form again until then.
+    page.reload()
+    expect(xl).to_be_checked()
+    expect(quick).to_be_checked()

@@ -1,0 +1,64 @@
+"""Typing and clicking faster than the server answers: what the field shows in the end is what is stored."""
+
+import pytest
+from playwright.sync_api import expect
+
+from studio.datasets.dataset import Dataset
+from tests.browser.conftest import started, wait_until
+
+WORD = "#trigger-word textarea, #trigger-word input"
+FAST_MS = 30
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory, hub):
+    """A server that needs a second to store a trigger word."""
+    yield from started(tmp_path_factory.mktemp("slow"), hub, ["-m", "tests.browser.slow_app"])
+
+
+@pytest.fixture
+def dataset(app) -> Dataset:
+    return Dataset.from_samples(app.home.workspace("local"), "style")
+
+
+@pytest.fixture
+def page(open_page, dataset):
+    page = open_page()
+    page.get_by_role("tab", name="Images & captions").click()
+    expect(page.locator(WORD)).to_have_value("ohwx")
+    return page
+
+
+def stored(app, dataset: Dataset) -> str:
+    return Dataset.open(app.home.workspace("local"), dataset.id).trigger_word
+
+
+def wait_until_stored(page, app, dataset: Dataset, word: str) -> None:
+    for _ in range(80):
+        if stored(app, dataset) == word:
+            break
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(1200)
+    assert stored(app, dataset) == word
+
+
+def test_a_word_typed_on_a_slow_server_is_stored_whole(page, app, dataset):
+    page.locator(WORD).fill("")
+    page.locator(WORD).press_sequentially("emjxa", delay=FAST_MS)
+    wait_until_stored(page, app, dataset, "emjxa")
+
+
+def test_a_word_typed_after_a_suggestion_wins(page, app, dataset):
+    page.get_by_role("button", name="Suggest one").click()
+    wait_until(page, f"document.querySelector('{WORD}').value !== 'ohwx'")
+    page.locator(WORD).fill("")
+    page.locator(WORD).press_sequentially("emjxa", delay=FAST_MS)
+    expect(page.locator(WORD)).to_have_value("emjxa")
+    wait_until_stored(page, app, dataset, "emjxa")
+
+
+def test_an_event_is_answered_while_the_stream_of_the_last_one_ends(page):
+    page.locator("#new-dataset").click()
+    expect(page.locator("#drop-images .dropzone")).to_be_visible()
+    page.get_by_role("button", name="Suggest one").click()
+    expect(page.locator(WORD)).not_to_have_value("ohwx", timeout=10_000)
