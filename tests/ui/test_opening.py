@@ -11,6 +11,7 @@ from studio.datasets.dataset import Dataset
 from studio.ui import app as ui
 from studio.ui.form_drafts import DraftedForm, read_value
 from studio.ui.opening import GONE, Place, find_place, trigger_word_function
+from studio.ui.tabs.train_form import NOT_OPENED
 from tests.trained import finished_run, png
 
 
@@ -100,3 +101,15 @@ def test_the_stored_word_of_a_dataset_that_cannot_be_read_tells_nothing(home, wo
     dataset = Dataset.from_samples(workspace, "style")
     assert stored_word({"dataset": dataset.id}, SimpleNamespace(headers={})) == {"word": dataset.trigger_word}
     assert stored_word({"dataset": "../" + str(tmp_path)}, SimpleNamespace(headers={})) == {}
+
+
+def test_opening_the_train_tab_fills_nothing_before_the_page_is_opened(home, workspace):
+    """Its answer may come after that of the opening, when something was typed."""
+    Dataset.from_samples(workspace, "style")
+    app, _ = ui.build_app(home, Access())
+    refresh = next(event for event in app.fns.values() if event.fn and event.fn.__qualname__ == "_wire_dataset.<locals>.refresh")
+    form = [getattr(block, "value", None) for block in refresh.inputs[2:]]
+    assert form[0] == NOT_OPENED
+    visitor = SimpleNamespace(headers={})
+    assert [str(each) for each in refresh.fn(None, "", visitor, *form).values()] == [str(gr.skip())]
+    assert len(refresh.fn(None, "", visitor, None, *form[1:])) > 10

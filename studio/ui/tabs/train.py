@@ -23,7 +23,7 @@ from studio.ui.tabs.compare_runs import build_compare
 from studio.ui.tabs.train_cards import SetupCards, place_cards, wire_cards
 from studio.ui.tabs.train_choices import wire_choices
 from studio.ui.tabs.train_estimate import wire_estimate
-from studio.ui.tabs.train_form import ALPHA, SET_UP, STEPS_HELP, WATCH, Filled, TrainForm
+from studio.ui.tabs.train_form import ALPHA, NOT_OPENED, SET_UP, STEPS_HELP, WATCH, Filled, TrainForm
 from studio.ui.tabs.train_from_run import fill_from_runs
 from studio.ui.tabs.train_presets import PresetStore
 from studio.ui.tabs.train_run import RunView, build_run
@@ -130,7 +130,7 @@ def _build_form(studio: Studio) -> FormColumn:
                 start = gr.Button("Start training", variant="primary", size="lg", scale=0, min_width=170, elem_id="start-training")
             estimate = html("", elem_id="estimate")
     parts = (no_dataset, to_dataset, settings, dataset, preset, about, kept, costs, estimate, errors, start, memory, presets.remove, presets.removed)
-    train_form = TrainForm(studio.home, form, *parts, gr.Textbox(label="Filled with", elem_classes="hidden-field", elem_id="filled-with"))
+    train_form = TrainForm(studio.home, form, *parts, gr.Textbox(NOT_OPENED, label="Filled with", elem_classes="hidden-field", elem_id="filled-with"))
     return FormColumn(train_form, SetupCards(datasets, base_cards, goals), rank, name, about_memory, start, message, sweep, presets)
 
 

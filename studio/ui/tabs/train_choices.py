@@ -17,7 +17,7 @@ from studio.ui.components.html import notice
 from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.dataset_choice import choose, trainable_choices
 from studio.ui.tabs.train_cards import SetupCards, wire_choice
-from studio.ui.tabs.train_form import BASE, REVISION, Filled, TrainForm, base_override, describe_preset, warnings
+from studio.ui.tabs.train_form import BASE, NOT_OPENED, REVISION, Filled, TrainForm, base_override, describe_preset, warnings
 
 
 def wire_choices(studio: Studio, form: TrainForm, about_memory: gr.HTML, chosen: gr.State, cards: SetupCards) -> tuple[Callable, list]:
@@ -39,6 +39,9 @@ def _wire_dataset(studio: Studio, form: TrainForm, chosen: gr.State) -> tuple[Ca
     def refresh(dataset_id: str | None, memory: str, request: gr.Request, filled_with: str | None, *values: Any) -> dict:
         """When the tab is opened, or another dataset is chosen on any tab. Another dataset or trigger word fills the form again, without what the
         user changed. Otherwise only new choices are offered: datasets, runs to take settings from, and steps for a changed number of images."""
+        if filled_with == NOT_OPENED:
+            # The opening fills the form; an answer that comes after it would replace what was typed since.
+            return {form.dataset: gr.skip()}
         workspace, filled = studio.workspace(request), Filled.read(filled_with)
         known = trainable_choices(workspace)
         open_id = choose(known, dataset_id)

@@ -24,6 +24,8 @@ from studio.ui.tabs.dataset_choice import choose, trainable_choices
 STEPS, ALPHA, RANK, BASE, REVISION = "training.max_train_steps", "lora.alpha", "lora.rank", "model.base_model", "model.revision"
 SET_UP, WATCH = "setup", "watch"
 """Ids of the two places of the Train tab."""
+NOT_OPENED = "opening"
+"""What the hidden field `filled` contains until the page is opened, which fills the form."""
 STEPS_HELP = "More come closer to your images; too many overfit."
 
 
