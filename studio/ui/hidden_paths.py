@@ -10,6 +10,7 @@ from typing import Any
 from studio.core import platform
 from studio.core.access import Access, Mode
 from studio.core.workspace import Home
+from studio.ui.components.templates import ENVIRONMENT
 
 
 class HiddenPaths:
@@ -58,6 +59,6 @@ class HiddenPaths:
 def _spellings(path: str) -> set[str]:
     """The path as it stands in a text, in JSON and in HTML."""
     written = {path, *(json.dumps(path, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))}
-    escaped = {html.escape(each) for each in written}
     # Jinja2 writes quotes in another way than Python does.
-    return {*written, *escaped, *(each.replace("&#x27;", "&#39;").replace("&quot;", "&#34;") for each in escaped)}
+    escape = ENVIRONMENT.filters["escape"]
+    return {*written, *(html.escape(each) for each in written), *(str(escape(each)) for each in written)}
