@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2.filters import FILTERS
+
 from studio.core import platform
 from studio.core.access import Access, Mode
 from studio.core.workspace import Home
-from studio.ui.components.templates import ENVIRONMENT
 
 
 class HiddenPaths:
@@ -60,5 +61,5 @@ def _spellings(path: str) -> set[str]:
     """The path as it stands in a text, in JSON and in HTML."""
     written = {path, *(json.dumps(path, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))}
     # Jinja2 writes quotes in another way than Python does.
-    escape = ENVIRONMENT.filters["escape"]
+    escape = FILTERS["escape"]
     return {*written, *(html.escape(each) for each in written), *(str(escape(each)) for each in written)}
