@@ -75,16 +75,15 @@ function show(zone, text, share, retry) {
 }
 
 /** Upload the files and hand them to the panel's `import_images`, with the dataset that was open when they were chosen. */
-async function send(zone, files, name) {
+async function send(zone, files, name, dataset = zone.querySelector("[data-dataset]")?.dataset.dataset ?? "") {
   if (!files.length) return;
   if (busy.has(zone)) {
     // After the upload that runs now.
-    setTimeout(() => send(zone, files, name), AGAIN_MS);
+    setTimeout(() => send(zone, files, name, dataset), AGAIN_MS);
     return;
   }
   busy.add(zone);
   const { upload, trigger } = panelOf(zone.querySelector(".sending"));
-  const dataset = zone.querySelector("[data-dataset]")?.dataset.dataset ?? "";
   const count = `${files.length} ${files.length === 1 ? "file" : "files"}`;
   const paths = Array(files.length);
   let next = 0;
@@ -110,7 +109,7 @@ async function send(zone, files, name) {
     trigger("import_images", { paths, name, dataset });
   } catch {
     const text = failed ? `Not uploaded: “${failed.name}” did not arrive.` : "Not uploaded.";
-    show(zone, text, done / files.length, () => send(zone, files, name));
+    show(zone, text, done / files.length, () => send(zone, files, name, dataset));
   } finally {
     busy.delete(zone);
   }
