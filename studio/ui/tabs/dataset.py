@@ -38,7 +38,7 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
     wire_samples(studio, new, tabs, samples)
     wire_zone(studio, new, editor)
     wire_about(editor, new.picker)
-    wire_images(editor)
+    imports = wire_images(editor)
     wire_captions(editor)
-    wire_generated(studio, editor, new, tabs, images)
+    wire_generated(studio, editor, new, tabs, images, imports)
     return new, editor.train

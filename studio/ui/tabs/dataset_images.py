@@ -16,10 +16,12 @@ from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.dataset_editor import Editor, header, named, undo_button
 
 
-def wire_images(editor: Editor) -> None:
-    _wire_import(editor)
+def wire_images(editor: Editor) -> Following:
+    """Returns what follows the imports, for images that come from other tabs."""
+    imports = _wire_import(editor)
     _wire_removal(editor)
     _wire_masks(editor)
+    return imports
 
 
 def start_import(studio: Studio, listed: list[dict[str, str]], dataset_id: str, request: gr.Request) -> Job:
@@ -41,7 +43,7 @@ def show_imports(jobs: Sequence[Job], workspace: Workspace, open_id: str | None)
     return "".join(shown)
 
 
-def _wire_import(editor: Editor) -> None:
+def _wire_import(editor: Editor) -> Following:
     """Images and masks, each import in a job; the images meanwhile come with the page's own poll."""
     studio = editor.studio
 
@@ -73,6 +75,7 @@ def _wire_import(editor: Editor) -> None:
     outputs = [*following.state, editor.progress, editor.message]
     editor.add.import_images(import_images, following.followed, outputs, **QUIET)
     editor.grid.add_mask(add_mask, [editor.chosen, following.followed], outputs, **QUIET)
+    return following
 
 
 def _wire_removal(editor: Editor) -> None:
