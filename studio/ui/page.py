@@ -11,8 +11,8 @@ an exception of a handler quotes (queueing.py and routes.py print every exceptio
 import asyncio
 import inspect
 import logging
-from collections.abc import Hashable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Hashable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -23,8 +23,7 @@ from gradio.utils import get_function_params
 
 from studio.core.errors import traceback_without_messages
 from studio.core.storage import DiskFull, is_full
-from studio.ui.components.following import SIGNAL
-from studio.ui.components.html import html
+from studio.ui.components.html import TURN, html
 from studio.ui.hidden_paths import HiddenPaths
 
 log = logging.getLogger(__name__)
@@ -94,27 +93,30 @@ class Page(gr.Blocks):
             block_fn.trigger_mode = trigger_mode(self, block_fn)
             if block_fn.show_progress == "hidden":
                 block_fn.show_progress_on = [self.nowhere]
-            if (panel := self._panel(block_fn)) is not None:
+            if turns := self._turns(block_fn):
                 # Gradio starts what waits in one queue in the order it came, and of several queues in any order.
-                block_fn.concurrency_id = f"panel-{panel}"
+                block_fn.concurrency_id = f"turn-{turns[0]}"
         inputs = {block for block_fn in self.fns.values() for block in block_fn.inputs if not isinstance(block, gr.HTML)}
         # What is edited in a panel comes back to the panel's functions: captions.
         panels = {block for block in self.blocks.values() if isinstance(block, gr.HTML) and block.server_fns}
         self.sent_back = frozenset(block._id for block in inputs | panels)
         super().__exit__(exc_type, *args)
 
-    def turn(self, block_fn: BlockFunction, session: str | None) -> AbstractAsyncContextManager:
-        """Handlers of one panel, and calls of one handler by several events, run one after the other in the order they were sent, for each open
-        page by itself: a tick adds to the list of the last one, and the newest word is stored last. Handlers that wait for a job take no turns;
-        those that begin to follow a job share the turn of its signal."""
-        if session is None or inspect.iscoroutinefunction(block_fn.fn) or inspect.isasyncgenfunction(block_fn.fn):
-            return nullcontext()
-        signal = next((block._id for block in block_fn.outputs if SIGNAL in (getattr(block, "elem_classes", None) or ())), None)
-        panel = self._panel(block_fn) if signal is None else signal
-        return self.turns.setdefault((session, block_fn.fn if panel is None else panel), asyncio.Lock())
+    @asynccontextmanager
+    async def turn(self, block_fn: BlockFunction, session: str | None) -> AsyncIterator[None]:
+        """Handlers of one panel, those that set one component of the class TURN, and calls of one handler by several events run one after the
+        other in the order they were sent, for each open page by itself: a tick adds to the list of the last one, the newest word is stored last,
+        and a form shows what follows from its newest values. Handlers that wait for a job take no turns."""
+        waits = inspect.iscoroutinefunction(block_fn.fn) or inspect.isasyncgenfunction(block_fn.fn)
+        async with AsyncExitStack() as held:
+            for turn in () if session is None or waits else self._turns(block_fn) or (block_fn.fn,):
+                await held.enter_async_context(self.turns.setdefault((session, turn), asyncio.Lock()))
+            yield
 
-    def _panel(self, block_fn: BlockFunction) -> int | None:
-        return next((block_id for block_id, event in block_fn.targets if is_panel_event(self, block_id, event)), None)
+    def _turns(self, block_fn: BlockFunction) -> tuple[int, ...]:
+        """Ids of the components in whose turn this handler runs, in one order for all handlers, so that no two wait for each other."""
+        shared = {block._id for block in block_fn.outputs if TURN in (getattr(block, "elem_classes", None) or ())}
+        return tuple(sorted(shared | {block_id for block_id, event in block_fn.targets if is_panel_event(self, block_id, event)}))
 
     def validate_inputs(self, block_fn: BlockFunction, inputs: list) -> None:
         """Called by Gradio before it reads a value. Unlike Gradio's own, it also refuses too many values instead of ignoring them."""

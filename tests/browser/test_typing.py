@@ -62,3 +62,30 @@ def test_an_event_is_answered_while_the_stream_of_the_last_one_ends(page):
     expect(page.locator("#drop-images .dropzone")).to_be_visible()
     page.get_by_role("button", name="Suggest one").click()
     expect(page.locator(WORD)).not_to_have_value("ohwx", timeout=10_000)
+
+
+def test_a_value_that_does_not_fit_stays_marked_when_an_older_answer_comes_late(page):
+    page.get_by_role("tab", name="Train").click()
+    rate = page.locator("#setting-training-learning_rate")
+    rate.locator("input").fill("50")
+    expect(rate.locator(".field-error")).to_be_visible()
+    page.wait_for_timeout(2500)
+    expect(rate.locator(".field-error")).to_be_visible()
+    expect(page.locator("#start-training")).to_be_disabled()
+
+
+def test_what_is_typed_while_the_form_is_filled_stays_and_the_costs_follow_it(page):
+    page.get_by_role("tab", name="Train").click()
+    expect(page.locator("#costs")).to_contain_text("360 steps")
+    page.wait_for_timeout(1500)
+    page.locator("#base-cards label", has_text="Stable Diffusion 1.5").click()
+    prompts = page.locator("#sample-prompts textarea")
+    prompts.fill("a heron")
+    page.locator("#steps input").fill("77")
+    expect(page.locator("#preset input")).to_have_value("Style, best (Stable Diffusion 1.5)")
+    page.wait_for_timeout(1500)
+    expect(prompts).to_have_value("a heron")
+    expect(page.locator("#steps input")).to_have_value("77")
+    expect(page.locator("#costs")).to_contain_text("77 steps")
+    # Of the base that was chosen; the small one trains in a known time.
+    expect(page.locator("#costs")).to_contain_text("time shown after the first steps")

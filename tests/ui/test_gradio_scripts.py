@@ -1,4 +1,5 @@
-"""Gradio's page does not grow slower with every event, and no answer is left on a closed stream; tests/browser/test_typing.py shows the second."""
+"""Gradio's page does not grow slower with every event, no answer is left on a closed stream and none replaces what was typed since;
+tests/browser/test_typing.py shows the last two."""
 
 import re
 
@@ -10,7 +11,7 @@ from studio.ui import app as ui
 from studio.ui.gradio_scripts import ASSETS, CHANGES, changed_scripts
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=["inputs", "stream", "early"])
+@pytest.mark.parametrize("change", CHANGES, ids=["inputs", "stream", "early", "typed"])
 def test_each_change_fits_once_and_leaves_the_fault_nowhere(change):
     ((name, text),) = changed_scripts([change]).items()
     shipped = (ASSETS / name).read_text(encoding="utf-8")
@@ -22,7 +23,7 @@ def test_the_changed_scripts_are_served_in_place_of_those_of_gradio(page):
     server, url, _ = page
     client = TestClient(server, base_url=url)
     scripts = changed_scripts()
-    assert len(scripts) == 2
+    assert len(scripts) == 3
     for name, text in scripts.items():
         answer = client.get(f"/assets/{name}")
         assert answer.text == text and answer.headers["content-type"].startswith("text/javascript")

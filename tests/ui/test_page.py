@@ -9,7 +9,7 @@ import pytest
 from studio.core.access import Access
 from studio.core.workspace import Home
 from studio.ui import app as ui
-from studio.ui.components.html import panel
+from studio.ui.components.html import TURN, panel
 from studio.ui.page import CREATES, TRIGGER_MODES, Page, is_panel_event
 
 
@@ -50,11 +50,13 @@ def slow_page() -> tuple[Page, list]:
         raise gr.Error("No such word.")
 
     with Page() as page:
-        field, shown = gr.Textbox(), gr.Textbox()
+        field, shown, summary = gr.Textbox(), gr.Textbox(), gr.Textbox(elem_classes=TURN)
         rows = panel("", ("pick", "weigh"))
         rows.pick(handle, field, shown, concurrency_limit=None)
         rows.weigh(lambda value: handle(value), field, shown, concurrency_limit=None)
         field.input(refuse, field, shown)
+        gr.Button().click(handle, field, [summary], concurrency_limit=None)
+        field.change(lambda value: handle(value), field, [summary], concurrency_limit=None)
     return page, handled
 
 
@@ -72,6 +74,17 @@ def test_events_of_a_panel_are_handled_in_the_order_they_were_sent_for_each_page
     assert handled == ["other", "a", "b"]
     assert not page.turns, "a lock that nobody waits for is forgotten"
     assert page.fns[0].concurrency_id == page.fns[1].concurrency_id
+
+
+def test_handlers_that_set_the_same_summary_answer_in_the_order_they_were_sent():
+    page, handled = slow_page()
+
+    async def calls():
+        await asyncio.gather(call(page, 3, "a", "one"), call(page, 4, "b", "one"))
+
+    asyncio.run(calls())
+    assert handled == ["a", "b"]
+    assert page.fns[3].concurrency_id == page.fns[4].concurrency_id
 
 
 def test_a_refused_value_does_not_stop_the_newer_one_that_waits():

@@ -11,12 +11,9 @@ import gradio as gr
 
 from studio.core.errors import StudioError
 from studio.jobs.queue import Job
-from studio.ui.components.html import panel
+from studio.ui.components.html import TURN, panel
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
-
-SIGNAL = "signal"
-"""Class of the panels that call `look`. Page.turn lets a handler that begins to follow a job and one that ends doing so run one after the other."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Following:
         self.studio = studio
         self.show = show
         self.followed = gr.State(None)
-        self.signal = panel("", ("changed",), elem_classes=["hidden-field", SIGNAL])
+        self.signal = panel("", ("changed",), elem_classes=["hidden-field", TURN])
         self.skipped = [gr.skip()] * len(outputs)
 
         def changed(followed: Followed | None, request: gr.Request, *values: object) -> tuple:

@@ -12,6 +12,9 @@ ATTACH = "studio.attach(element, trigger, server, upload)"
 """The only JavaScript in Python: the `js_on_load` of a panel. static/js/compiled.js recognises this exact string and passes the panel to
 panels.js. Gradio 6.31 gives `trigger`, which calls the handlers of a component, only to code in `js_on_load`."""
 
+TURN = "turn"
+"""Class of a component whose handlers take turns: Page.turn lets those that set it run one after the other."""
+
 
 def html(value: str = "", **place: object) -> gr.HTML:
     """HTML without events."""

@@ -14,7 +14,7 @@ from studio.datasets.dataset import Dataset
 from studio.jobs.launch import TrainingRequest
 from studio.ui.components import bases
 from studio.ui.components.form import Form
-from studio.ui.components.html import html, notice, panel
+from studio.ui.components.html import TURN, html, notice, panel
 from studio.ui.components.templates import render
 from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio
@@ -126,7 +126,7 @@ def _build_form(studio: Studio) -> FormColumn:
             message = html("", elem_id="train-message")
             errors = panel("", elem_id="setting-errors")
             with gr.Row(elem_classes="costs"):
-                costs = html("", elem_id="costs")
+                costs = html("", elem_id="costs", elem_classes=TURN)
                 start = gr.Button("Start training", variant="primary", size="lg", scale=0, min_width=170, elem_id="start-training")
             estimate = html("", elem_id="estimate")
     parts = (no_dataset, to_dataset, settings, dataset, preset, about, kept, costs, estimate, errors, start, memory, presets.remove, presets.removed)

@@ -42,5 +42,6 @@ def wire_estimate(studio: Studio, form: TrainForm, rank: gr.components.Component
 
     inputs = [form.dataset, *form.inputs]
     following = Following(studio, show, form.summary, inputs)
-    gr.on([widget.input for widget in form.form.inputs], summarize, inputs, form.summary, **QUIET)
+    # What is typed while the form is filled is summarized again with what it was filled with.
+    gr.on([form.filled.change, *(widget.input for widget in form.form.inputs)], summarize, inputs, form.summary, **QUIET)
     gr.on([rank.change, form.steps.change, form.base.change], measure, form.inputs, following.state, **QUIET)
