@@ -12,13 +12,14 @@ from studio import config as configs
 from studio.cli import datasets, publishing, queue, training
 from studio.cli.terminal import HomeOption, check_target, console, follow, open_home, stderr, table
 from studio.config import foreign, shipped_presets
-from studio.config.recipe import DEFAULT_RECIPE, Recipe
+from studio.config.recipe import DEFAULT_RECIPE, DEFAULT_STRENGTH, Recipe
 from studio.core.errors import StudioError, validated
 from studio.core.logging import configure
 from studio.datasets.dataset import SUBJECTS, Dataset
 from studio.doctor import examine
 from studio.families import bases
 from studio.generation.images import MAX_IMAGES
+from studio.generation.init_images import keep_init_image
 from studio.runs import damage, library, starting_points, trash
 from studio.runs.run import Run
 
@@ -94,12 +95,18 @@ def generate(
     guidance: Annotated[float | None, recipe_option("guidance_scale", DEFAULT_OF_BASE)] = None,
     width: Annotated[int | None, recipe_option("width")] = None,
     height: Annotated[int | None, recipe_option("height")] = None,
+    init_image: Annotated[Path | None, typer.Option(help="Image that generation begins from.")] = None,
+    strength: Annotated[float | None, recipe_option("strength", f"Default: {DEFAULT_STRENGTH}.")] = None,
     home: HomeOption = None,
 ) -> None:
     """Generate images with a stack of LoRAs."""
     check_target(out)
     if out.is_dir():
         raise StudioError(f"{str(out)!r} is a folder; give a file name, for example {str(out / 'image.png')!r}.")
+    if strength is not None and init_image is None:
+        raise StudioError("--strength applies to an init image; give one with --init-image, or leave it out.")
+    if init_image and not init_image.is_file():
+        raise StudioError(f"There is no file {str(init_image)!r}; give the path of an image.")
     place, workspace, jobs = open_home(home)
     stack = []
     for entry in lora or []:
@@ -118,6 +125,8 @@ def generate(
         "seed": seed,
         "width": width,
         "height": height,
+        "init_image": keep_init_image(workspace, init_image, init_image.name) if init_image else None,
+        "strength": strength,
         **bases.get_base(base, revision or None).sampling_settings(steps, guidance),
     }
     recipe = validated(Recipe, values)

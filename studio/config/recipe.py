@@ -18,8 +18,13 @@ IMAGE_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"sRGB", b"IDAT", b"IEND")
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Steps = Annotated[int, Field(ge=1, le=200)]
+Strength = Annotated[float, Field(gt=0, le=1)]
 Guidance = Annotated[float, Field(ge=0, le=30)]
 """Bounds of these parameters, for images and for the samples of a run."""
+
+DEFAULT_STRENGTH = 0.6
+FROM_AN_IMAGE = {"init_image", "strength"}
+"""Fields that only a recipe with an init image writes."""
 
 
 def resolve_family(values):
@@ -70,11 +75,26 @@ class Recipe(BaseModel):
     height: int | None = Field(None, ge=64, le=4096, multiple_of=8)
     """In pixels; empty is the base's own resolution."""
 
+    init_image: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Image that generation begins from; the hash of its pixels."""
+    strength: Strength | None = None
+    """How much may differ from the init image: the share of the steps that are run. Needs an init image."""
+
     resolve_family = model_validator(mode="before")(resolve_family)
+
+    @model_validator(mode="before")
+    @classmethod
+    def settle_strength(cls, values):
+        """A strength belongs to an init image, so that equal images have equal recipes."""
+        if not isinstance(values, dict):
+            return values
+        strength = values.get("strength")
+        return {**values, "strength": (DEFAULT_STRENGTH if strength is None else strength) if values.get("init_image") else None}
 
     def to_json(self) -> str:
         """Canonical JSON: equal recipes give equal text."""
-        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        values = self.model_dump(exclude=None if self.init_image else FROM_AN_IMAGE)
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":

@@ -94,11 +94,13 @@ class Workspace:
         self.runs = root / RUNS
         self.adapters = root / "adapters"
         self.images = root / "images"
+        self.inits = root / "inits"
+        """Copies of the images that generation began from."""
         self.presets = root / "presets"
         self.published = root / "published"
         """Zips and folders that were made to be taken away."""
         self.trash = root / "trash"
-        for folder in (self.datasets, self.runs, self.adapters, self.images, self.presets, self.published, self.trash):
+        for folder in (self.datasets, self.runs, self.adapters, self.images, self.inits, self.presets, self.published, self.trash):
             _make_folder(folder)
 
     def dataset_path(self, dataset_id: str) -> Path:
@@ -112,6 +114,9 @@ class Workspace:
 
     def image_path(self, image_id: str) -> Path:
         return self._inside(self.images, image_id, "image").with_name(f"{image_id}.png")
+
+    def init_path(self, image_id: str) -> Path:
+        return self._inside(self.inits, image_id, "init image").with_name(f"{image_id}.png")
 
     def preset_path(self, preset_id: str) -> Path:
         return self._inside(self.presets, preset_id, "preset").with_name(f"{preset_id}.toml")

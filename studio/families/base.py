@@ -1,5 +1,6 @@
 """Interface of a family of base models. Facts are plain values; only methods that compute import torch."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from transformers import PreTrainedTokenizerBase
 
+    from studio.families.init_image import InitImage
     from studio.families.objectives import FlowMatching, Objective
 
     Conditions = dict[str, torch.Tensor]
@@ -147,6 +149,10 @@ class Family(ABC):
         scale, shift = pipeline.vae.config.scaling_factor, pipeline.vae.config.shift_factor or 0.0
         return (posterior.mean - shift) * scale, posterior.std * scale
 
+    def packed(self, latents_BCHW: "torch.Tensor") -> "torch.Tensor":
+        """The latents as the pipeline keeps them from step to step: as they are, or as tokens."""
+        return latents_BCHW
+
     @abstractmethod
     def encode_prompts(self, pipeline: "DiffusionPipeline", prompts: list[str]) -> "Conditions":
         """Conditions by name, one row per prompt, padded to the family's limit: the result does not depend on other prompts."""
@@ -205,30 +211,47 @@ class Family(ABC):
         guidance_scale: float,
         generator: "torch.Generator",
         on_step: Callable[[int, int], None],
+        init: "InitImage | None" = None,
     ) -> "Image.Image":
         """Generate one image; size is (width, height). Overflow if values are not finite, which diffusers would turn into a black image."""
         import numpy
         import torch
 
+        left_out = init.steps_left_out(num_inference_steps) if init else 0
+        steps = num_inference_steps - left_out
+
         def after_step(_: "DiffusionPipeline", step: int, timestep: float, kept: dict[str, Any]) -> dict[str, Any]:
-            on_step(step + 1, num_inference_steps)
+            on_step(step + 1, steps)
             # Overflow mostly happens in the first step. A check after each step would synchronise with the host each time.
-            if step in (0, num_inference_steps - 1) and not torch.isfinite(kept["latents"]).all():
-                raise Overflow(f"The latents are not finite after step {step + 1} of {num_inference_steps}.")
+            if step in (0, steps - 1) and not torch.isfinite(kept["latents"]).all():
+                raise Overflow(f"The latents are not finite after step {step + 1} of {steps}.")
             return kept
 
-        image_HWC = pipeline(
-            **self.call_arguments(positive, negative, guidance_scale),
-            width=size[0],
-            height=size[1],
-            num_inference_steps=num_inference_steps,
-            generator=generator,
-            callback_on_step_end=after_step,
-            output_type="np",
-        ).images[0]
+        with self._begun(pipeline, init, left_out, size):
+            image_HWC = pipeline(
+                **self.call_arguments(positive, negative, guidance_scale),
+                width=size[0],
+                height=size[1],
+                num_inference_steps=num_inference_steps,
+                generator=generator,
+                callback_on_step_end=after_step,
+                output_type="np",
+            ).images[0]
         if not numpy.isfinite(image_HWC).all():
             raise Overflow("The decoded image contains values that are not finite.")
         return pipeline.image_processor.numpy_to_pil(image_HWC)[0]
+
+    def _begun(
+        self, pipeline: "DiffusionPipeline", init: "InitImage | None", left_out: int, size: tuple[int, int]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Context in which the pipeline begins with the init image, if there is one."""
+        if init is None:
+            return contextlib.nullcontext()
+        from studio.families.init_image import begun_at
+
+        # The mean, not a sample: the same image gives the same latents.
+        mean_BCHW, _ = self.encode_images(pipeline, init.pixels(size))
+        return begun_at(pipeline, self.packed(mean_BCHW), left_out)
 
     def convert_keys(self, tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
         """Convert other trainers' keys to those of diffusers and PEFT (<part>.<module>.lora_A.weight); alphas are already folded."""

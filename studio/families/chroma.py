@@ -66,13 +66,18 @@ class Chroma(Family):
     def truncated_text(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
         return text_beyond(pipeline.tokenizer, prompt, LONGEST_PROMPT - 1)
 
+    def packed(self, latents_BCHW: "torch.Tensor") -> "torch.Tensor":
+        from diffusers import ChromaPipeline
+
+        return ChromaPipeline._pack_latents(latents_BCHW, *latents_BCHW.shape)
+
     def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         import torch
         from diffusers import ChromaPipeline
 
-        batch, channels, height, width = noisy_BCHW.shape
+        height, width = noisy_BCHW.shape[2:]
         words_BTD, mask_BT = conditions["prompt_embeds"], conditions.get("prompt_attention_mask")
-        packed = ChromaPipeline._pack_latents(noisy_BCHW, batch, channels, height, width)
+        packed = self.packed(noisy_BCHW)
         mask_BL = None if mask_BT is None else torch.cat([mask_BT.bool(), mask_BT.new_ones(packed.shape[:2], dtype=torch.bool)], dim=1)
         predicted = denoiser(
             hidden_states=packed,

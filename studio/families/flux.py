@@ -84,13 +84,18 @@ class Flux(Family):
     def truncated_text(self, pipeline: "DiffusionPipeline", prompt: str) -> str:
         return text_beyond(pipeline.tokenizer_2, prompt, LONGEST_PROMPT - 1)
 
+    def packed(self, latents_BCHW: "torch.Tensor") -> "torch.Tensor":
+        from diffusers import FluxPipeline
+
+        return FluxPipeline._pack_latents(latents_BCHW, *latents_BCHW.shape)
+
     def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         import torch
         from diffusers import FluxPipeline
 
-        batch, channels, height, width = noisy_BCHW.shape
+        height, width = noisy_BCHW.shape[2:]
         words_BTD = conditions["prompt_embeds"]
-        packed = FluxPipeline._pack_latents(noisy_BCHW, batch, channels, height, width)
+        packed = self.packed(noisy_BCHW)
         predicted = denoiser(
             hidden_states=packed,
             timestep=t_B.to(packed.dtype) / 1000,

@@ -148,13 +148,16 @@ class Flux2(Family):
         chat = format_input([PROMPT], pipeline.system_message)[0] if dev else [{"role": "user", "content": PROMPT}]
         return chat_text_beyond(pipeline.tokenizer, chat, prompt, LONGEST_PROMPT)
 
-    def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
+    def packed(self, latents_BCHW: "torch.Tensor") -> "torch.Tensor":
         from diffusers import Flux2Pipeline
 
+        return Flux2Pipeline._pack_latents(latents_BCHW)
+
+    def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         height, width = noisy_BCHW.shape[2:]
         words_BTD = conditions["prompt_embeds"]
         predicted_BTC = denoiser(
-            hidden_states=Flux2Pipeline._pack_latents(noisy_BCHW),
+            hidden_states=self.packed(noisy_BCHW),
             timestep=t_B.to(noisy_BCHW.dtype) / 1000,
             guidance=conditions.get("guidance"),
             encoder_hidden_states=words_BTD,

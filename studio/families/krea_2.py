@@ -89,14 +89,19 @@ class Krea2(Family):
         kept = LONGEST_PROMPT + pipeline.prompt_template_encode_start_idx - pipeline.prompt_template_encode_num_suffix_tokens
         return text_beyond(pipeline.tokenizer, prompt, kept - prefix)
 
+    def packed(self, latents_BCHW: "torch.Tensor") -> "torch.Tensor":
+        from diffusers import QwenImagePipeline
+
+        # Qwen-Image packs latents the same way, and its method needs no pipeline instance.
+        return QwenImagePipeline._pack_latents(latents_BCHW, *latents_BCHW.shape)
+
     def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         from diffusers import Krea2Pipeline, QwenImagePipeline
 
-        batch, channels, height, width = noisy_BCHW.shape
+        height, width = noisy_BCHW.shape[2:]
         words_BTLD = conditions["prompt_embeds"]
         predicted = denoiser(
-            # Qwen-Image packs latents the same way, and its method needs no pipeline instance.
-            hidden_states=QwenImagePipeline._pack_latents(noisy_BCHW, batch, channels, height, width),
+            hidden_states=self.packed(noisy_BCHW),
             encoder_hidden_states=words_BTLD,
             timestep=(t_B / 1000).to(noisy_BCHW.dtype),
             position_ids=Krea2Pipeline.prepare_position_ids(words_BTLD.shape[1], height // 2, width // 2, noisy_BCHW.device),

@@ -77,12 +77,17 @@ class QwenImage(Family):
         prefix = len(pipeline.tokenizer(pipeline.prompt_template_encode.partition("{}")[0]).input_ids)
         return text_beyond(pipeline.tokenizer, prompt, LONGEST_PROMPT + pipeline.prompt_template_encode_start_idx - prefix)
 
+    def packed(self, latents_BCHW: "torch.Tensor") -> "torch.Tensor":
+        from diffusers import QwenImagePipeline
+
+        return QwenImagePipeline._pack_latents(latents_BCHW, *latents_BCHW.shape)
+
     def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         from diffusers import QwenImagePipeline
 
-        batch, channels, height, width = noisy_BCHW.shape
+        batch, _, height, width = noisy_BCHW.shape
         predicted = denoiser(
-            hidden_states=QwenImagePipeline._pack_latents(noisy_BCHW, batch, channels, height, width),
+            hidden_states=self.packed(noisy_BCHW),
             timestep=t_B.to(noisy_BCHW.dtype) / 1000,
             encoder_hidden_states=conditions["prompt_embeds"],
             encoder_hidden_states_mask=conditions.get("prompt_embeds_mask"),

@@ -20,6 +20,7 @@ from studio.devices.measure import TILE_SIDE, decoding_bytes
 from studio.devices.offload import Offload
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
+from studio.families.init_image import InitImage
 
 ADAPTERS_KEPT = 16
 PROMPTS_KEPT = 256
@@ -65,8 +66,15 @@ class Generator:
         self._prompts: dict[tuple, dict[str, torch.Tensor]] = {}
 
     @torch.no_grad()
-    def generate(self, recipe: Recipe, adapters: list[tuple[Path, float]], on_step: Callable[[int, int], None] = _ignore_progress) -> Image.Image:
+    def generate(
+        self,
+        recipe: Recipe,
+        adapters: list[tuple[Path, float]],
+        on_step: Callable[[int, int], None] = _ignore_progress,
+        init_image: Image.Image | None = None,
+    ) -> Image.Image:
         """Generate one image. `adapters` are the files of the recipe's stack; on_step(done, total) is called after each step and may raise.
+        `init_image` is the image that the recipe names, if it names one.
 
         Raises Overflow, naming the layer and the LoRA, if the image would be black because its values are not finite.
         """
@@ -74,14 +82,23 @@ class Generator:
         notes = self._encode(recipe, stack)
         self._collect_notes(self.stack.set(stack), recipe)
         self.notes += notes
+        init = InitImage(init_image, recipe.strength) if init_image and recipe.strength else None
+        if init and (cut := init.describe_cut(self._size(recipe))):
+            self.notes.append(cut)
         try:
-            return self._generate(recipe, stack, on_step)
+            return self._generate(recipe, stack, on_step, init)
         except Overflow as error:
-            raise Overflow(f"{self._explain_overflow(recipe, stack, on_step)} {error}") from None
+            raise Overflow(f"{self._explain_overflow(recipe, stack, on_step, init)} {error}") from None
 
-    def _generate(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> Image.Image:
+    def _size(self, recipe: Recipe) -> tuple[int, int]:
+        """(width, height)"""
         side = self.family.resolution(self.base)
-        size = recipe.width or side, recipe.height or side
+        return recipe.width or side, recipe.height or side
+
+    def _generate(
+        self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None], init: InitImage | None
+    ) -> Image.Image:
+        size = self._size(recipe)
         positive, negative = (self._for_denoiser(self._conditions(prompt, stack)) for prompt in (recipe.prompt, recipe.negative_prompt))
         if not recipe.negative_prompt:
             negative = self.family.unconditional(self.pipeline, negative)
@@ -95,6 +112,7 @@ class Generator:
                 recipe.guidance_scale,
                 torch.Generator("cpu").manual_seed(recipe.seed),
                 on_step,
+                init,
             )
 
     @contextlib.contextmanager
@@ -117,17 +135,19 @@ class Generator:
         finally:
             vae.disable_tiling()
 
-    def _explain_overflow(self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None]) -> str:
+    def _explain_overflow(
+        self, recipe: Recipe, stack: list[tuple[Adapter, float]], on_step: Callable[[int, int], None], init: InitImage | None
+    ) -> str:
         """Find the cause of non-finite values: generate again with every layer monitored, which is too slow for normal use, then without LoRAs."""
         advice = "Choose a smaller weight, or get another version of this LoRA."
         with self.stack.measuring() as seen, contextlib.suppress(Overflow):
-            self._generate(recipe, stack, on_step)
+            self._generate(recipe, stack, on_step, init)
         if overflowing := next((each for each in seen if math.isinf(each.times)), None):
             return f"{overflowing.title}: layer {overflowing.layer} overflows. {advice}"
         with contextlib.suppress(Overflow):
             self.stack.clear()
             self._encode(recipe, [])
-            self._generate(recipe, [], on_step)
+            self._generate(recipe, [], on_step, init)
             if not seen:
                 # A LoRA of a text encoder whose embeddings were cached earlier.
                 return f"The base overflows with {' and '.join(adapter.title for adapter, weight in stack if weight)}. {advice}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from studio.config.recipe import Recipe, add_recipe
 from studio.core.errors import StudioError
 from studio.core.workspace import Workspace, write_atomically
+from studio.generation.init_images import load_init_image
 from studio.runs import library
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def generate_image(generator: "Generator", recipe: Recipe, workspace: Workspace,
     """One image of the generator's base with the adapters that the recipe names in this workspace."""
     adapters, recipe, notes = resolve_adapters(recipe, workspace)
     recipe = recipe.model_copy(update={"family": generator.family.name, "revision": generator.base.revision or recipe.revision})
-    image = generator.generate(recipe, adapters, on_step)
+    init_image = load_init_image(workspace, recipe.init_image) if recipe.init_image else None
+    image = generator.generate(recipe, adapters, on_step, init_image)
     png = io.BytesIO()
     image.save(png, format="PNG", compress_level=4)
     return png.getvalue(), recipe, notes + generator.notes

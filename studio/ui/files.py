@@ -36,7 +36,7 @@ NOT_FOUND = "This file does not exist, or no longer exists."
 
 
 def url(kind: str, *parts: object) -> str:
-    """Address of a file: image/<id>, picture/<dataset>/<sha> (and thumb/..., mask/...), sample/<run>/<step>/<row>, builtin/<path>;
+    """Address of a file: image/<id>, init/<id>, picture/<dataset>/<sha> (and thumb/..., mask/...), sample/<run>/<step>/<row>, builtin/<path>;
     adapter/<run>/<step> is a LoRA, dataset/<id> a zip of a dataset, published/<name> a zip from the Publish tab.
 
     Relative, so that it works behind a path prefix.
@@ -112,6 +112,8 @@ def find(workspace: Workspace, parts: list[str]) -> Path:
     match parts:
         case ["image", image_id]:
             return workspace.image_path(image_id)
+        case ["init", image_id]:
+            return workspace.init_path(image_id)
         case ["picture" | "thumb" as size, dataset_id, sha]:
             for image in Dataset.open(workspace, dataset_id).images:
                 if image.id == sha:

@@ -107,9 +107,11 @@ class Page(gr.Blocks):
         """Handlers of one panel, those that set one component of the class TURN, and calls of one handler by several events run one after the
         other in the order they were sent, for each open page by itself: a tick adds to the list of the last one, the newest word is stored last,
         and a form shows what follows from its newest values. Handlers that wait for a job take no turns."""
-        waits = inspect.iscoroutinefunction(block_fn.fn) or inspect.isasyncgenfunction(block_fn.fn)
+        if session is None or inspect.iscoroutinefunction(block_fn.fn) or inspect.isasyncgenfunction(block_fn.fn):
+            yield
+            return
         async with AsyncExitStack() as held:
-            for turn in () if session is None or waits else self._turns(block_fn) or (block_fn.fn,):
+            for turn in self._turns(block_fn) or (block_fn.fn,):
                 await held.enter_async_context(self.turns.setdefault((session, turn), asyncio.Lock()))
             yield
 

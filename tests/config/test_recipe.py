@@ -1,4 +1,5 @@
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ def test_the_same_recipe_gives_the_same_bytes_and_replaces_an_older_one():
     once = add_recipe(png(), RECIPE)
     assert add_recipe(once, RECIPE) == once
     assert read_recipe(add_recipe(once, RECIPE.without_stack())) == RECIPE.without_stack()
+
+
+def test_a_recipe_without_an_init_image_is_written_as_before_there_were_any_and_has_no_strength():
+    assert not {"init_image", "strength"} & json.loads(RECIPE.to_json()).keys()
+    assert Recipe(strength=0.3) == Recipe()
+    begun = Recipe(init_image="a" * 64)
+    assert begun.strength == 0.6 and read_recipe(add_recipe(png(), begun)) == begun
+    assert begun.without_stack().init_image == begun.init_image
 
 
 @pytest.mark.parametrize(

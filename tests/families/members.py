@@ -18,6 +18,7 @@ from studio.adapters.layers import inject
 from studio.benchmark.models import save_tiny
 from studio.families.base import Family
 from studio.families.facts import BaseFolder
+from studio.families.init_image import InitImage
 
 VARIANTS = {
     "stable-diffusion: 2.x": {"prediction_type": "v_prediction"},
@@ -142,11 +143,13 @@ def frames(member: Member, pixels_BCHW: torch.Tensor) -> torch.Tensor:
     return pixels_BCHW[:, :, None] if isinstance(member.pipeline.vae, AutoencoderKLQwenImage) else pixels_BCHW
 
 
-def draw(member: Member, prompt: str = "a cat", negative_prompt: str = "", guidance_scale: float = 4.0) -> torch.Tensor:
+def draw(
+    member: Member, prompt: str = "a cat", negative_prompt: str = "", guidance_scale: float = 4.0, steps: int = 2, init: InitImage | None = None
+) -> torch.Tensor:
     """The pixels of a picture drawn through the contract: HWC."""
-    positive, negative = spoken(member, prompt), spoken(member, negative_prompt)
+    said = spoken(member, prompt), spoken(member, negative_prompt)
     with torch.no_grad():
-        picture = member.family.draw(member.pipeline, positive, negative, (WIDTH, HEIGHT), 2, guidance_scale, chance(1), lambda done, total: None)
+        picture = member.family.draw(member.pipeline, *said, (WIDTH, HEIGHT), steps, guidance_scale, chance(1), lambda done, total: None, init)
     return torch.from_numpy(numpy.asarray(picture).copy())
 
 

@@ -21,6 +21,7 @@ from studio.core.errors import StudioError
 from studio.core.workspace import Home, Workspace
 from studio.datasets.dataset import Dataset
 from studio.datasets.importing.images import decode_files
+from studio.generation.init_images import keep_init_image
 from studio.jobs import worker
 from studio.runs import damage, library, starting_points, trash
 from studio.runs.run import Run
@@ -63,7 +64,8 @@ def fill(home: Home) -> None:
         adapter.with_suffix(".json").write_text(json.dumps({"title": f"{title} LoRA", "source": {"file": "a.safetensors"}}))
         starting_points.save(workspace, f"{title} preset", TrainConfig())
         recipe = Recipe(prompt=f"{title} prompt", stack=[StackEntry(adapter="starter:style", weight=1.0)])
-        workspace.image_path(f"{title.lower()}-image").write_bytes(add_recipe(png(7), recipe))
+        workspace.image_path(f"{title.lower()}-image").write_bytes(add_recipe(png(7, size=32), recipe))
+        keep_init_image(workspace, workspace.image_path(f"{title.lower()}-image"), "image.png")
         workspace.remove(captioned_dataset(workspace, "style", "").path)
     (home.root / "worker.json").write_text(json.dumps({"pid": 1, "mark": None, "starts": []}))
 

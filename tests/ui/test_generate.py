@@ -13,12 +13,14 @@ from studio.config.recipe import Recipe, StackEntry, add_recipe
 from studio.core.access import Access
 from studio.core.errors import StudioError
 from studio.families import bases
+from studio.generation.init_images import keep_init_image
 from studio.jobs import worker
 from studio.jobs.queue import Jobs
 from studio.runs import library
 from studio.ui import app as ui
-from studio.ui.components import generation, history, job_bar, lora_list
+from studio.ui.components import generation, history, init_image, job_bar, lora_list
 from studio.ui.components.following import Followed
+from studio.ui.components.init_image import InitChoice
 from studio.ui.tabs.generate_base import limits
 from studio.ui.tabs.generate_stack import StackRequest
 from tests.trained import finished_run, png, write_tiny_adapter
@@ -129,7 +131,7 @@ BUTTON, SLIDER, RESTORED = "generate_images", "regenerate_images", "regenerate_a
 def press(handler, event: str = BUTTON, followed: Followed | None = None, **form) -> dict:
     """What Generate, or an event that generates, shows at once."""
     given = {"rows": [], "prompt": "a cat", "negative": "", "base": PRESENT, "revision": None, "seed": 7, "shape": "square", "steps": 20}
-    given |= {"guidance": 5.0, "count": 1} | form
+    given |= {"guidance": 5.0, "init": None, "count": 1} | form
     names = ("followed", "signal", "base", "stack", "strip", "message", "generation_message")
     return dict(zip(names, handler(event)(Request(), followed, *given.values()), strict=True))
 
@@ -208,12 +210,36 @@ def test_an_image_of_the_history_is_restored_with_its_own_base(handler, workspac
         id = "0" * 32
 
     shown = handler("pick")(Request(), Event())
-    assert (shown[5], shown[6], shown[8]["value"]) == ("ada/own", "c" * 40, "96x160") and "0" * 32 in shown[13]
+    assert (shown[5], shown[6], shown[8]["value"]) == ("ada/own", "c" * 40, "96x160") and "0" * 32 in shown[15]
+
+
+def test_an_init_image_is_restored_with_its_strength_or_missed_aloud(handler, workspace, tmp_path):
+    (tmp_path / "sketch.png").write_bytes(png(200, size=32))
+    kept = keep_init_image(workspace, tmp_path / "sketch.png", "sketch.png")
+    for image_id, chosen, warned in ((kept, InitChoice(kept, 0.35), False), ("0" * 64, None, True)):
+        recipe = Recipe(prompt="a cat", init_image=image_id, strength=0.35)
+        shown = handler("from_file")(add_recipe(png(7), recipe), PRESENT, None, Request())
+        assert shown[11] == chosen and bool(shown[13]) == (chosen is not None)
+        assert ("Its init image is not in this studio" in shown[-1]) == warned
+
+
+def test_the_form_generates_from_its_init_image(handler, monkeypatch):
+    recipe = submitted(handler, monkeypatch, init=InitChoice("a" * 64, 0.35))
+    assert (recipe.init_image, recipe.strength) == ("a" * 64, 0.35)
+    assert submitted(handler, monkeypatch).strength is None
+
+
+def test_a_draft_restores_an_init_image_of_this_workspace_only(workspace, tmp_path):
+    (tmp_path / "sketch.png").write_bytes(png(200, size=32))
+    kept = keep_init_image(workspace, tmp_path / "sketch.png", "sketch.png")
+    assert init_image.of_draft(workspace, {"id": kept, "strength": 0.2}) == InitChoice(kept, 0.2)
+    for draft in (None, 7, {}, {"id": "0" * 64}, {"id": "../secret"}, {"id": kept, "strength": "much"}):
+        assert init_image.of_draft(workspace, draft) is None
 
 
 def test_restored_sampling_settings_count_as_set_by_the_user_unless_they_are_the_defaults(handler):
     def touched(**numbers) -> bool:
-        return handler("from_file")(add_recipe(png(7), Recipe(prompt="a cat", **numbers)), PRESENT, None, Request())[12]
+        return handler("from_file")(add_recipe(png(7), Recipe(prompt="a cat", **numbers)), PRESENT, None, Request())[14]
 
     assert not touched() and touched(num_inference_steps=7) and touched(guidance_scale=2.0)
 

@@ -32,6 +32,7 @@ from studio.core.access import VISITOR_HEADER, Access, Mode
 from studio.core.workspace import Home, Workspace, new_id
 from studio.datasets.dataset import Dataset
 from studio.datasets.importing.images import decode_files
+from studio.generation.init_images import keep_init_image
 from studio.jobs import worker
 from studio.jobs.queue import UNFINISHED, Jobs
 from studio.runs import starting_points
@@ -150,7 +151,8 @@ def fill(workspace: Workspace, jobs: Jobs) -> tuple[list[Handle], list[Handle]]:
         dataset.add(decode_files([mask], folder, existing=dataset.images), folder)
     image_id, adapter_id = new_id("image"), new_id("lora")
     recipe = Recipe(prompt=f"{MARK} prompt", stack=[StackEntry(adapter=f"run:{run.id}", weight=1.0)])
-    workspace.image_path(image_id).write_bytes(add_recipe(png(7), recipe))
+    workspace.image_path(image_id).write_bytes(add_recipe(png(7, size=32), recipe))
+    init_id = keep_init_image(workspace, workspace.image_path(image_id), "mine.png")
     write_tiny_adapter(workspace.adapter_path(adapter_id), {"trigger_word": f"{MARK}word", "title": f"{MARK} lora"})
     preset = starting_points.save(workspace, MARK, TrainConfig()).name
     (workspace.published / f"{run.id}.zip").write_bytes(b"PK")
@@ -181,6 +183,7 @@ def fill(workspace: Workspace, jobs: Jobs) -> tuple[list[Handle], list[Handle]]:
     ]
     addresses = [
         ("image", f"{image_id}"),
+        ("init", init_id),
         *((kind, f"{dataset.id}/{image.id}") for kind in ("picture", "thumb")),
         ("mask", f"{dataset.id}/{image.mask.stem}"),
         ("dataset", dataset.id),

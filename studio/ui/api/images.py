@@ -1,6 +1,7 @@
 """API endpoint that generates images."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import gradio as gr
 
@@ -8,9 +9,11 @@ from studio.config.recipe import DEFAULT_RECIPE, Recipe, read_recipe
 from studio.core.errors import StudioError, validated
 from studio.core.workspace import Workspace
 from studio.families import bases
+from studio.generation.init_images import keep_init_image
 from studio.jobs import worker
 from studio.runs import library
 from studio.ui import files
+from studio.ui.api.datasets import uploaded
 from studio.ui.studio import Studio
 
 
@@ -28,9 +31,12 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
         revision: str = "",
         width: int | None = None,
         height: int | None = None,
+        init_image: gr.FileData | None = None,
+        strength: float | None = None,
     ) -> list[dict]:
         """Generate images. loras is [{"ref": ..., "weight": 1.0}, ...], revision a version of a base on the Hub. Steps, guidance and size default
-        to the base's own. Returns the address and the recipe of each image."""
+        to the base's own. Generation begins from init_image, a file as gradio_client's handle_file sends it, if there is one; strength (above 0, at
+        most 1) is how much may differ from it. Returns the address and the recipe of each image."""
         workspace = studio.workspace(request)
         version = revision.strip() or None
         values = {
@@ -42,6 +48,8 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
             "seed": seed,
             "width": width,
             "height": height,
+            "init_image": _keep(workspace, init_image),
+            "strength": strength,
             **bases.get_base(base_model, version).sampling_settings(num_inference_steps, guidance_scale),
         }
         payload = {"recipe": validated(Recipe, values).to_json(), "count": count}
@@ -52,6 +60,13 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
         return [{"id": each, "address": "/" + files.url("image", each), "recipe": recipe.to_json()} for each, recipe in recipes.items()]
 
     return (generate,)
+
+
+def _keep(workspace: Workspace, file: gr.FileData | None) -> str | None:
+    if file is None:
+        return None
+    sent = uploaded(file)
+    return keep_init_image(workspace, Path(sent["path"]), sent["name"])
 
 
 def stack_entry(workspace: Workspace, requested: dict) -> dict:

@@ -10,6 +10,7 @@ from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs.generate_history import wire_history
 from studio.ui.tabs.generate_images import build_generation
+from studio.ui.tabs.generate_init import wire_init
 from studio.ui.tabs.generate_restore import wire_adding, wire_restoring
 from studio.ui.tabs.generate_rows import wire_base, wire_rows, wire_trigger_words
 from studio.ui.tabs.generate_workbench import Workbench, build_workbench
@@ -47,6 +48,7 @@ def build(studio: Studio, rooms: gr.Tabs, requested: gr.State) -> Generate:
     images = build_generation(studio, workbench)
     wire_rows(studio, workbench, images.regenerate)
     wire_trigger_words(workbench)
+    wire_init(studio, workbench, rooms, images.regenerate)
     wire_history(studio, workbench, rooms)
     wire_restoring(studio, workbench, images.regenerate)
     wire_adding(studio, workbench, requested, images.regenerate)

@@ -11,6 +11,7 @@ from studio.core.workspace import Workspace
 from studio.families import bases
 from studio.ui.components import bases as base_list
 from studio.ui.components import lora_list
+from studio.ui.components.init_image import InitChoice
 from studio.ui.components.lora_list import Row
 from studio.ui.studio import QUIET, Studio
 
@@ -98,6 +99,7 @@ def recipe_of(
     shape: str,
     steps: float,
     guidance: float,
+    init: InitChoice | None,
 ) -> Recipe:
     """The recipe of the form's values, in the order of `Workbench.form`; a StudioError names what is missing or invalid."""
     if not prompt.strip():
@@ -117,6 +119,8 @@ def recipe_of(
         "guidance_scale": guidance,
         "width": width,
         "height": height,
+        "init_image": init.id if init else None,
+        "strength": init.strength if init else None,
     }
     return validated(Recipe, values)
 

@@ -11,13 +11,14 @@ from studio.families import bases
 from studio.runs import library
 from studio.ui import files
 from studio.ui.components import bases as base_list
-from studio.ui.components import generation, history, lora_list
+from studio.ui.components import generation, history, init_image, lora_list
 from studio.ui.components.html import notice
 from studio.ui.components.lora_list import BaseVersion, Row
 from studio.ui.form_drafts import DraftedForm
 from studio.ui.studio import QUIET, Studio, show_errors
 from studio.ui.tabs.generate_base import DEFAULT_SHAPE, sampling_defaults, shape_of, shapes
 from studio.ui.tabs.generate_images import Regenerate
+from studio.ui.tabs.generate_init import show_init
 from studio.ui.tabs.generate_rows import show_rows
 from studio.ui.tabs.generate_stack import StackRequest
 from studio.ui.tabs.generate_workbench import Workbench
@@ -56,7 +57,8 @@ def restored(workspace: Workspace, recipe: Recipe, current: BaseVersion, image_i
     touched = (recipe.num_inference_steps, recipe.guidance_scale) != (usual.num_inference_steps, usual.guidance_scale)
     messages = [f"No longer in this studio: {', '.join(missing)}. The rest of the recipe is restored."] if missing else []
     messages += [f"{title} has changed since this image was generated." for title in changed]
-    message = notice(" ".join([*messages, base_message]).strip(), "warn")
+    init, init_message = init_image.of_recipe(workspace, recipe)
+    message = notice(" ".join(filter(None, [*messages, init_message, base_message])), "warn")
     image = generation.image_panel(generation.STACK_TITLE, [files.url("image", image_id)]) if image_id else gr.skip()
     return (
         *show_rows(rows, recipe.prompt),
@@ -67,7 +69,9 @@ def restored(workspace: Workspace, recipe: Recipe, current: BaseVersion, image_i
         gr.update(value=shape_of(recipe), choices=shapes(base[0], shape_of(recipe))),
         recipe.num_inference_steps,
         recipe.guidance_scale,
+        init,
         1,
+        init_image.show(init),
         touched,
         image,
         message,
@@ -96,6 +100,8 @@ def restore_draft(workspace: Workspace, workbench: Workbench, form: DraftedForm,
         values[settings.shape] = gr.update(value=found["shape"], choices=sizes)
     if {"steps", "guidance"} & found.keys():
         values[settings.touched] = True
+    if "init" in draft:
+        values |= dict(zip(workbench.chosen_init, show_init(init_image.of_draft(workspace, draft["init"])), strict=True))
     rows = opened.get(workbench.rows, workbench.rows.value)
     if isinstance(draft.get("stack"), list):
         rows, missing, _ = lora_list.rows_of(workspace, _stack_entries(draft["stack"]))

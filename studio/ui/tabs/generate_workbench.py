@@ -15,8 +15,9 @@ from studio.ui.tabs.generate_base import BaseSettings, build_base, limits
 from studio.ui.tabs.generate_stack import build_adding
 
 SEED_HELP = "Starting point of the random noise: the same seed and prompt give the same image."
-HISTORY_EVENTS = ("pick", "use_prompt", "add_to_dataset", "remove_image")
+HISTORY_EVENTS = ("pick", "use_prompt", "use_init", "add_to_dataset", "remove_image")
 """Called by static/js/lightbox.js, also for images of other tabs."""
+USE_INIT = "Use an init image"
 RESTORE = "Restore settings from an image"
 
 
@@ -46,6 +47,10 @@ class Workbench:
     new_seed: gr.Button
     count: gr.Slider
     settings: BaseSettings
+    init: gr.State
+    """The InitChoice, or None."""
+    init_panel: gr.HTML
+    init_upload: gr.UploadButton
     strip: gr.HTML
     removed: gr.HTML
     restore: gr.UploadButton
@@ -54,6 +59,11 @@ class Workbench:
     def listed(self) -> list[gr.components.Component]:
         """The components that show the rows."""
         return [self.rows, self.stack, self.trigger_words]
+
+    @property
+    def chosen_init(self) -> list[gr.components.Component]:
+        """The components that show the init image."""
+        return [self.init, self.init_panel]
 
     @property
     def form(self) -> list[gr.components.Component]:
@@ -68,17 +78,18 @@ class Workbench:
             chosen.shape,
             chosen.steps,
             chosen.guidance,
+            self.init,
             self.count,
         ]
 
     @property
     def restored(self) -> list[gr.components.Component]:
         """Everything that a recipe fills."""
-        return [*self.listed, *self.form, self.settings.touched, self.stack_image, self.message]
+        return [*self.listed, *self.form, self.init_panel, self.settings.touched, self.stack_image, self.message]
 
     @property
     def drafted(self) -> DraftedForm:
-        """Fields that the browser keeps as drafts; static/js/forms.js keeps the list of LoRAs with them."""
+        """Fields that the browser keeps as drafts; static/js/forms.js keeps the list of LoRAs and the init image with them."""
         chosen = self.settings
         sampling = {"seed": self.seed, "shape": chosen.shape, "steps": chosen.steps, "guidance": chosen.guidance, "count": self.count}
         return DraftedForm("generate", {"prompt": self.prompt, "negative": chosen.negative, "base": chosen.base, **sampling})
@@ -103,6 +114,7 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
             samples = panel("", ("use_samples",), elem_id="first-samples")
         with gr.Column(scale=11, min_width=320, elem_classes="first-on-phone"):
             base_image, stack_image = _images()
+            init_panel = panel("", ("set_strength", "drop_init"), elem_id="init-image")
             with gr.Accordion("More settings", open=False, elem_classes="fold"):
                 with gr.Row():
                     seed, new_seed, count = _seed(first)
@@ -110,7 +122,9 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
             strip = panel("", HISTORY_EVENTS, elem_id="history")
             removed = build_removed(studio, "images")
             removed.render()
-            restore = gr.UploadButton(RESTORE, file_types=[".png"], size="sm", scale=0, min_width=230, elem_id="restore", type="binary")
+            with gr.Row(elem_classes="uploads"):
+                init_upload = gr.UploadButton(USE_INIT, file_types=["image"], size="sm", scale=0, min_width=170, elem_id="use-init")
+                restore = gr.UploadButton(RESTORE, file_types=[".png"], size="sm", scale=0, min_width=230, elem_id="restore", type="binary")
     return Workbench(
         head=head,
         rows=gr.State(first_rows),
@@ -132,6 +146,9 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
         new_seed=new_seed,
         count=count,
         settings=settings,
+        init=gr.State(None),
+        init_panel=init_panel,
+        init_upload=init_upload,
         strip=strip,
         removed=removed,
         restore=restore,

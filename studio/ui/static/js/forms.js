@@ -53,10 +53,16 @@ function readStack() {
   }));
 }
 
+/** null: there is no init image. */
+function readInit() {
+  const chosen = document.querySelector("#init-image [data-init]");
+  return chosen && { id: chosen.dataset.init, strength: Number(chosen.querySelector("input[type=range]").value) };
+}
+
 /** The fields of a form that are on the page; Gradio mounts those of a tab or a fold when it is first opened. */
 function readForm(form) {
   const found = Object.entries(ids[form]).map(([name, id]) => [name, readField(id)]);
-  if (form === "generate" && document.querySelector("#stack")) found.push(["stack", readStack()]);
+  if (form === "generate" && document.querySelector("#stack")) found.push(["stack", readStack()], ["init", readInit()]);
   return found.filter(([, value]) => value !== undefined);
 }
 
@@ -130,7 +136,7 @@ export function watchForms() {
   if (!known) return;
   ids = JSON.parse(known.dataset.forms);
   for (const [form, fields] of Object.entries(ids)) for (const id of Object.values(fields)) formOf.set(id, form);
-  for (const id of ["stack", "trigger-words", "add-lora"]) formOf.set(id, "generate");
+  for (const id of ["stack", "init-image", "trigger-words", "add-lora"]) formOf.set(id, "generate");
   for (const id of ["base-cards", "goal-cards"]) formOf.set(id, "train");
   begin("generate");
 }
@@ -139,7 +145,7 @@ export function watchForms() {
 export function keepForms() {
   if (!formOf.size) watchForms();
   for (const form of Object.keys(ids)) begin(form);
-  onAttach("#stack", (element) => {
+  onAttach("#stack, #init-image", (element) => {
     new MutationObserver(() => keep("generate")).observe(element, { childList: true, subtree: true, attributes: true });
   });
   // The cards follow the form once the server has filled it for the chosen one.

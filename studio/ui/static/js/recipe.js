@@ -34,6 +34,7 @@ export function describe(recipe) {
   return [
     ["Negative prompt", recipe.negative_prompt],
     ["LoRAs", loras.join(", ") || "none"],
+    ["Init image", recipe.init_image && `strength ${recipe.strength.toFixed(2)}`],
     ["Seed", String(recipe.seed)],
     ["Steps", String(recipe.num_inference_steps)],
     ["Guidance scale", String(recipe.guidance_scale)],

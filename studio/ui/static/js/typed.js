@@ -1,5 +1,7 @@
 /* What is typed while the server answers stays: it is newer than the answer of a call that was sent before. */
 
+const UPDATE = "update";
+const KIND = "__type__";
 const typedAt = new Map();
 const idOf = new Map();
 
@@ -12,7 +14,7 @@ function fieldId(number) {
 }
 
 const withoutValue = (update) =>
-  update?.__type__ === "update" ? Object.fromEntries(Object.entries(update).filter(([name]) => name !== "value")) : undefined;
+  update?.[KIND] === UPDATE ? Object.fromEntries(Object.entries(update).filter(([name]) => name !== "value")) : undefined;
 
 /** For Gradio's page, see gradio_scripts.toml: `values` of the components with these numbers, without those of fields in which the user typed after
     the call was sent. */
