@@ -125,7 +125,7 @@ def generate(
         "seed": seed,
         "width": width,
         "height": height,
-        "init_image": keep_init_image(workspace, init_image, init_image.name) if init_image else None,
+        "init_image": keep_init_image(workspace, init_image) if init_image else None,
         "strength": strength,
         **bases.get_base(base, revision or None).sampling_settings(steps, guidance),
     }

@@ -13,15 +13,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def keep_init_image(workspace: Workspace, path: Path, name: str) -> str:
-    """Copy an untrusted image file; returns the id that a recipe names. StudioError with the reason if it cannot be read."""
-    with tempfile.TemporaryDirectory(dir=workspace.inits, prefix=".") as folder:
-        decoded = decode_files([{"path": str(path), "name": name}], Path(folder))
+NAME = "image"
+"""Name under which the decoder reads an init image: always as an image, whatever its file is called."""
+
+
+def keep_init_image(workspace: Workspace, source: Path | bytes) -> str:
+    """Copy an untrusted image, a file or its bytes; returns the id that a recipe names. StudioError with the reason if it cannot be read."""
+    with tempfile.TemporaryDirectory(dir=workspace.inits, prefix=".") as made:
+        folder = Path(made)
+        if not isinstance(source, Path):
+            sent, source = source, folder / "sent"
+            with storage.saving("the init image"):
+                source.write_bytes(sent)
+        decoded = decode_files([{"path": str(source), "name": NAME}], folder)
         if not decoded.images:
-            reason = decoded.refused[0]["reason"] if decoded.refused else f"{name}: it is not an image."
-            raise StudioError(f"The init image cannot be used. {reason}")
+            raise StudioError(f"The init image cannot be used: {decoded.refused[0]['reason'].removeprefix(f'{NAME}: ')}")
         image_id = decoded.images[0].id
-        storage.replace_file(Path(folder) / f"{image_id}.png", workspace.init_path(image_id))
+        storage.replace_file(folder / f"{image_id}.png", workspace.init_path(image_id))
     return image_id
 
 

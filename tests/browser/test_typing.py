@@ -89,3 +89,19 @@ def test_what_is_typed_while_the_form_is_filled_stays_and_the_costs_follow_it(pa
     expect(page.locator("#costs")).to_contain_text("77 steps")
     # Of the base that was chosen; the small one trains in a known time.
     expect(page.locator("#costs")).to_contain_text("time shown after the first steps")
+
+
+SLOW_FRAMES = "() => { window.requestAnimationFrame = (paint) => setTimeout(() => paint(performance.now()), 1000) }"
+
+
+def test_what_is_typed_while_a_tab_opens_stays(page):
+    """Gradio fills the fields of a tab once more a frame after they are there."""
+    page.evaluate(SLOW_FRAMES)
+    page.get_by_role("tab", name="Train").click()
+    rate = page.locator("#setting-training-learning_rate")
+    # At once: `fill` waits for two frames.
+    rate.locator("input").evaluate("field => { field.value = '50'; field.dispatchEvent(new Event('input', {bubbles: true})) }")
+    expect(rate.locator(".field-error")).to_be_visible(timeout=15_000)
+    page.wait_for_timeout(2500)
+    expect(rate.locator("input")).to_have_value("50")
+    expect(rate.locator(".field-error")).to_be_visible()

@@ -65,7 +65,7 @@ def fill(home: Home) -> None:
         starting_points.save(workspace, f"{title} preset", TrainConfig())
         recipe = Recipe(prompt=f"{title} prompt", stack=[StackEntry(adapter="starter:style", weight=1.0)])
         workspace.image_path(f"{title.lower()}-image").write_bytes(add_recipe(png(7, size=32), recipe))
-        keep_init_image(workspace, workspace.image_path(f"{title.lower()}-image"), "image.png")
+        keep_init_image(workspace, workspace.image_path(f"{title.lower()}-image"))
         workspace.remove(captioned_dataset(workspace, "style", "").path)
     (home.root / "worker.json").write_text(json.dumps({"pid": 1, "mark": None, "starts": []}))
 

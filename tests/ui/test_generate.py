@@ -215,7 +215,7 @@ def test_an_image_of_the_history_is_restored_with_its_own_base(handler, workspac
 
 def test_an_init_image_is_restored_with_its_strength_or_missed_aloud(handler, workspace, tmp_path):
     (tmp_path / "sketch.png").write_bytes(png(200, size=32))
-    kept = keep_init_image(workspace, tmp_path / "sketch.png", "sketch.png")
+    kept = keep_init_image(workspace, tmp_path / "sketch.png")
     for image_id, chosen, warned in ((kept, InitChoice(kept, 0.35), False), ("0" * 64, None, True)):
         recipe = Recipe(prompt="a cat", init_image=image_id, strength=0.35)
         shown = handler("from_file")(add_recipe(png(7), recipe), PRESENT, None, Request())
@@ -231,7 +231,7 @@ def test_the_form_generates_from_its_init_image(handler, monkeypatch):
 
 def test_a_draft_restores_an_init_image_of_this_workspace_only(workspace, tmp_path):
     (tmp_path / "sketch.png").write_bytes(png(200, size=32))
-    kept = keep_init_image(workspace, tmp_path / "sketch.png", "sketch.png")
+    kept = keep_init_image(workspace, tmp_path / "sketch.png")
     assert init_image.of_draft(workspace, {"id": kept, "strength": 0.2}) == InitChoice(kept, 0.2)
     for draft in (None, 7, {}, {"id": "0" * 64}, {"id": "../secret"}, {"id": kept, "strength": "much"}):
         assert init_image.of_draft(workspace, draft) is None

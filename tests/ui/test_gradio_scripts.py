@@ -11,7 +11,7 @@ from studio.ui import app as ui
 from studio.ui.gradio_scripts import ASSETS, CHANGES, changed_scripts
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=["inputs", "stream", "early", "typed"])
+@pytest.mark.parametrize("change", CHANGES, ids=["inputs", "stream", "early", "typed", "opened"])
 def test_each_change_fits_once_and_leaves_the_fault_nowhere(change):
     ((name, text),) = changed_scripts([change]).items()
     shipped = (ASSETS / name).read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ def test_the_changed_scripts_are_served_in_place_of_those_of_gradio(page):
     server, url, _ = page
     client = TestClient(server, base_url=url)
     scripts = changed_scripts()
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     for name, text in scripts.items():
         answer = client.get(f"/assets/{name}")
         assert answer.text == text and answer.headers["content-type"].startswith("text/javascript")

@@ -152,7 +152,7 @@ def fill(workspace: Workspace, jobs: Jobs) -> tuple[list[Handle], list[Handle]]:
     image_id, adapter_id = new_id("image"), new_id("lora")
     recipe = Recipe(prompt=f"{MARK} prompt", stack=[StackEntry(adapter=f"run:{run.id}", weight=1.0)])
     workspace.image_path(image_id).write_bytes(add_recipe(png(7, size=32), recipe))
-    init_id = keep_init_image(workspace, workspace.image_path(image_id), "mine.png")
+    init_id = keep_init_image(workspace, workspace.image_path(image_id))
     write_tiny_adapter(workspace.adapter_path(adapter_id), {"trigger_word": f"{MARK}word", "title": f"{MARK} lora"})
     preset = starting_points.save(workspace, MARK, TrainConfig()).name
     (workspace.published / f"{run.id}.zip").write_bytes(b"PK")

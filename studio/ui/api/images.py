@@ -63,10 +63,7 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
 
 
 def _keep(workspace: Workspace, file: gr.FileData | None) -> str | None:
-    if file is None:
-        return None
-    sent = uploaded(file)
-    return keep_init_image(workspace, Path(sent["path"]), sent["name"])
+    return keep_init_image(workspace, Path(uploaded(file)["path"])) if file else None
 
 
 def stack_entry(workspace: Workspace, requested: dict) -> dict:

@@ -1,7 +1,6 @@
 """Events of the init image on the Generate tab: chosen from a file or an open image, its strength, removed."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import gradio as gr
 
@@ -30,11 +29,11 @@ def wire_init(studio: Studio, workbench: Workbench, rooms: gr.Tabs, regenerate: 
         """An image of any tab that is open large."""
         workspace = studio.workspace(request)
         path = files.find_address(workspace, str(event.address))
-        return *show_init(_chosen(chosen, keep_init_image(workspace, path, path.name))), gr.Tabs(selected="generate")
+        return *show_init(_chosen(chosen, keep_init_image(workspace, path))), gr.Tabs(selected="generate")
 
-    def upload(path: str, chosen: InitChoice | None, request: gr.Request) -> tuple:
+    def upload(data: bytes, chosen: InitChoice | None, request: gr.Request) -> tuple:
         try:
-            return *show_init(_chosen(chosen, keep_init_image(studio.workspace(request), Path(path), Path(path).name))), ""
+            return *show_init(_chosen(chosen, keep_init_image(studio.workspace(request), data))), ""
         except StudioError as error:
             return gr.skip(), gr.skip(), notice(str(error), "bad")
 

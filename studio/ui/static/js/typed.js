@@ -1,4 +1,4 @@
-/* What is typed while the server answers stays: it is newer than the answer of a call that was sent before. */
+/* What is typed while the server answers, or while a tab opens, stays: it is newer than what Gradio's page then fills in. See gradio_scripts.toml. */
 
 const UPDATE = "update";
 const KIND = "__type__";
@@ -16,9 +16,11 @@ function fieldId(number) {
 const withoutValue = (update) =>
   update?.[KIND] === UPDATE ? Object.fromEntries(Object.entries(update).filter(([name]) => name !== "value")) : undefined;
 
-/** For Gradio's page, see gradio_scripts.toml: `values` of the components with these numbers, without those of fields in which the user typed after
-    the call was sent. */
-const keepTyped = (numbers, values, sent) => values.map((value, index) => (typedAt.get(fieldId(numbers[index])) > sent ? withoutValue(value) : value));
+/** Whether the user typed into the component with this number after a time. */
+const typedSince = (number, time) => typedAt.get(fieldId(number)) > time;
+
+/** The values of an answer for the components with these numbers, without those of fields in which the user typed after the call was sent. */
+const keepTyped = (numbers, values, sent) => values.map((value, index) => (typedSince(numbers[index], sent) ? withoutValue(value) : value));
 
 document.addEventListener(
   "input",
@@ -28,4 +30,4 @@ document.addEventListener(
   true,
 );
 
-window.studio = { keepTyped };
+window.studio = { keepTyped, typedSince };
