@@ -3,6 +3,7 @@
 import "./compiled.js";
 import "./about.js";
 import "./address.js";
+import "./answers.js";
 import "./away.js";
 import "./captions.js";
 import "./cards.js";
@@ -16,7 +17,6 @@ import "./masks.js";
 import "./queue.js";
 import "./scroll.js";
 import "./settings.js";
-import "./typed.js";
 
 /* Gradio 6.31 measures its tabs once. On a slow computer the style sheet is not loaded by then, and all tabs move into the overflow menu. */
 const MEASURE_AGAIN_MS = [50, 600, 2500];
