@@ -1,5 +1,7 @@
 """Images open large: with their recipe, the keyboard, a slider between base and LoRA, and what an image can be used for."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -95,3 +97,42 @@ def test_an_image_of_the_history_is_removed_and_restored_and_becomes_an_image_of
             break
         page.wait_for_timeout(100)
     assert sum(grown.values()) == sum(known.values()) + 1
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("width", "height", "theme"), [(1440, 900, "light"), (390, 844, "dark")])
+def test_an_open_image_becomes_the_init_image_and_its_recipe_says_so(open_page, keep, workspace, width, height, theme):
+    page = open_page(width, height, theme)
+    page.locator("#stack-image [data-large]").click()
+    box = page.get_by_role("dialog")
+    box.get_by_role("button", name="Use as init image").click()
+    strength = page.get_by_role("slider", name="Strength")
+    expect(strength).to_have_value("0.6")
+    expect(page.locator("#stack-image [data-large]")).to_have_attribute("data-large", re.compile("/image/"), timeout=240_000)
+    strength.fill("0.3")
+    strength.dispatch_event("change")
+    expect(page.locator("#init-image output")).to_have_text("0.30")
+    expect(page.locator("#stack-image.busy")).to_have_count(0, timeout=240_000)
+    keep(page, f"init-image-{width}-{theme}")
+    # The browser keeps it until it is used, like the stack.
+    page.reload()
+    expect(strength).to_have_value("0.3")
+    page.get_by_role("button", name="Remove the init image").click()
+    expect(page.locator("#init-image .init-image")).to_have_count(0)
+    first = page.locator("#history [data-large]").first
+    first.click()
+    expect(box).to_contain_text("Init imagestrength 0.30")
+    box.get_by_role("button", name="Restore its settings").click()
+    expect(strength).to_have_value("0.3")
+
+
+def test_a_file_becomes_the_init_image_and_what_is_none_is_refused_with_the_reason(open_page, workspace, tmp_path):
+    page = open_page()
+    page.locator("button:visible", has_text="More settings").click()
+    upload = page.locator("input[data-testid='Use an init image-upload-button']")
+    (tmp_path / "no.png").write_bytes(b"%PDF-1.7")
+    upload.set_input_files(tmp_path / "no.png")
+    expect(page.locator("#generate-messages")).to_contain_text("The init image cannot be used: it is a PDF")
+    (tmp_path / "sketch.png").write_bytes(png(90, size=64))
+    upload.set_input_files(tmp_path / "sketch.png")
+    expect(page.get_by_role("slider", name="Strength")).to_be_visible()

@@ -123,8 +123,8 @@ def build_workbench(studio: Studio, first: Recipe, requested: gr.State) -> Workb
             removed = build_removed(studio, "images")
             removed.render()
             with gr.Row(elem_classes="uploads"):
-                init_upload = gr.UploadButton(USE_INIT, file_types=["image"], size="sm", scale=0, min_width=170, elem_id="use-init", type="binary")
-                restore = gr.UploadButton(RESTORE, file_types=[".png"], size="sm", scale=0, min_width=230, elem_id="restore", type="binary")
+                init_upload = gr.UploadButton(USE_INIT, file_types=["image"], size="sm", scale=0, min_width=190, elem_id="use-init", type="binary")
+                restore = gr.UploadButton(RESTORE, file_types=[".png"], size="sm", scale=0, min_width=270, elem_id="restore", type="binary")
     return Workbench(
         head=head,
         rows=gr.State(first_rows),
