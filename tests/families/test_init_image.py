@@ -30,7 +30,6 @@ SCHEDULERS = [
     "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler",
     "HeunDiscreteScheduler",
-    "LMSDiscreteScheduler",
     "UniPCMultistepScheduler",
     "DPMSolverMultistepScheduler",
 ]
