@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from studio.config import registry
 from studio.config.registry import Entry
+from studio.core.wording import counted
 
 if TYPE_CHECKING:
     from studio.config import extension
@@ -123,8 +124,8 @@ def describe_extensions(training: "TrainingConfig") -> list[str]:
         if each.schedule == "keep":
             rate = f"at the last learning rate, {learning_rate(training, each.from_step):.2g}, constant"
         else:
-            rate = f"with a new {get(training.lr_scheduler).name} schedule, after a warm-up of {each.lr_warmup_steps:,} steps"
-        sentences.append(f"Extended by {count:,} steps after step {each.from_step:,}, {rate}.")
+            rate = f"with a new {get(training.lr_scheduler).name} schedule, after a warm-up of {counted(each.lr_warmup_steps, 'step')}"
+        sentences.append(f"Extended by {counted(count, 'step')} after step {each.from_step:,}, {rate}.")
     return sentences
 
 

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from studio.config import TrainConfig, fields
 from studio.config.schedules import describe_extensions
 from studio.core.errors import StudioError
+from studio.core.wording import counted
 from studio.hub.client import WEIGHTS_NAME
 from studio.publishing.facts import Base, CardFacts, clean_line
 from studio.publishing.licensing import KNOWN, OTHER, Grant, forbids_uses
@@ -132,7 +133,7 @@ def _training(facts: CardFacts) -> str:
     ]
     lines = [
         "## Training",
-        f"{trained.steps} steps{early}{took}{device}, on {trained.images} images{masked}. "
+        f"{counted(trained.steps, 'step')}{early}{took}{device}, on {counted(trained.images, 'image')}{masked}. "
         f"{''.join(f'{sentence} ' for sentence in happened)}The training images and captions are not part of this repository.",
         f"- Base model: {_base_name(facts.base)}",
         f"- Images and captions, sha256: `{trained.dataset_sha256}`",

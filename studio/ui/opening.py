@@ -245,7 +245,7 @@ def trigger_word_function(studio: Studio) -> Callable:
         try:
             return {"word": Dataset.open(studio.workspace(request), str(data["dataset"])).trigger_word}
         except StudioError:
-            # Without the message, which nobody reads: what a function of a panel answers does not pass Page._answer, which hides paths.
+            # No message: nobody would read it, and the paths in it would not be hidden, as this is no handler's answer.
             return {}
 
     return stored_word

@@ -204,6 +204,16 @@ def test_a_base_is_drawn_as_its_makers_recommend_unless_numbers_are_given(studio
         assert (recipe.width, recipe.height) == (832, 1216)
 
 
+def test_an_init_image_and_its_strength_are_in_the_recipe(studio, answered, tmp_path):
+    (tmp_path / "sketch.png").write_bytes(png(90, size=64))
+    studio("generate", "a cat", "--init-image", tmp_path / "sketch.png", "--strength", "0.35", "--out", tmp_path / "cat.png")
+    recipe = read_recipe((tmp_path / "cat.png").read_bytes())
+    assert recipe.strength == 0.35 and len(recipe.init_image) == 64
+    for given, words in ((("--strength", "0.5"), "applies to an init image"), (("--init-image", tmp_path / "no.png"), "There is no file")):
+        with pytest.raises(StudioError, match=words):
+            studio("generate", "a cat", *given, "--out", tmp_path / "cat.png")
+
+
 def test_a_listed_lora_says_whom_it_was_made_for(studio):
     assert studio("show", "adapters").count("LoRA Studio's small world") == 3
 

@@ -89,6 +89,25 @@ def test_a_base_named_by_a_program_sets_its_sampling_defaults(ask, monkeypatch, 
         ask("/generate", "a cat", base_model="black-forest-labs/FLUX.1-dev", width=832, height=1216, **given)
 
 
+def test_a_program_sends_an_init_image_as_a_file_and_no_path_of_the_server(page, ask, monkeypatch, tmp_path):
+    seen = []
+
+    def note(jobs, owner, kind, payload):
+        seen.append(Recipe.from_json(payload["recipe"]))
+        raise StudioError("Noted.")
+
+    monkeypatch.setattr(Jobs, "submit", note)
+    (tmp_path / "sketch.png").write_bytes(png(90, size=64))
+    with pytest.raises(Exception, match="Noted"):
+        ask("/generate", "a cat", init_image=handle_file(tmp_path / "sketch.png"), strength=0.35)
+    assert seen[0].strength == 0.35 and seen[0].init_image
+    for value, words in (({"strength": 2}, "strength: 2 does not fit"), ({"strength": 0}, "strength: 0 does not fit")):
+        with pytest.raises(Exception, match=words):
+            ask("/generate", "a cat", init_image=handle_file(tmp_path / "sketch.png"), **value)
+    with pytest.raises(Exception, match="is not an uploaded file"):
+        ask("/generate", "a cat", init_image={"path": str(tmp_path / "sketch.png"), "meta": {"_type": "file"}})
+
+
 def test_publishing_without_a_token_leaves_no_job_behind(page, monkeypatch):
     _, url, studio = page
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)

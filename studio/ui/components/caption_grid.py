@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from studio.core.wording import counted
 from studio.datasets.captioners import CAPTIONERS
 from studio.datasets.dataset import Dataset, DatasetImage
 from studio.ui import files
 from studio.ui.components import mask_view
-from studio.ui.components.html import counted, empty
+from studio.ui.components.html import empty
 from studio.ui.components.templates import render
 
 SOURCES = {"hand": "by hand", "file": "from your file", "sample": "from the samples", "": ""}

@@ -8,6 +8,7 @@ from studio import families
 from studio.adapters.header import read_header
 from studio.config import TrainConfig, optimizers
 from studio.core.errors import StudioError
+from studio.core.wording import counted
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import DatasetImage
 from studio.devices.footprint import FILE_BYTES
@@ -16,7 +17,7 @@ from studio.devices.runtime import quantisation_problem
 from studio.jobs.estimates import Estimate
 from studio.runs.creation import dataset_notes
 from studio.runs.run import Run
-from studio.ui.components.html import counted, duration, size
+from studio.ui.components.html import duration, size
 
 SLOW_PARAMETERS = 300_000_000
 """Denoiser parameters from which training without a GPU gets a warning, before many gigabytes are downloaded."""

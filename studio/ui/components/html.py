@@ -72,10 +72,6 @@ def share(done: int, total: int | None) -> float:
     return max(0.0, min(1.0, done / total)) if total else 0.0
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def listed(words: Sequence[str]) -> str:
     """ "A", "A and B", "A, B and C"."""
     return " and ".join([*([", ".join(words[:-1])] if len(words) > 1 else []), *words[-1:]])

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from studio.core.wording import counted
 from studio.datasets.dataset import DatasetImage
-from studio.ui.components.html import counted
 
 EVENTS = ("add_mask", "remove_mask", "restore_mask")
 MEANING = "Only the light parts are trained on"

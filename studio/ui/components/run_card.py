@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from studio import families
 from studio.config import TrainConfig
+from studio.core.wording import counted
 from studio.datasets.trigger_words import fill_placeholder, has_word
 from studio.runs.run import Run
 from studio.ui import files
-from studio.ui.components.html import counted
 from studio.ui.components.run_state import WORDS, Condition
 from studio.ui.components.templates import render
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 from studio.config import TrainConfig
 from studio.core.errors import StudioError
+from studio.core.wording import counted
 from studio.core.workspace import Workspace
 from studio.jobs.queue import Job
 from studio.runs.comparison import FEWEST, MOST
 from studio.runs.run import Run
 from studio.ui.components import estimate, run_card
-from studio.ui.components.html import counted, duration
+from studio.ui.components.html import duration
 from studio.ui.components.run_card import RunCard
 from studio.ui.components.run_state import BUSY, condition
 from studio.ui.components.templates import render

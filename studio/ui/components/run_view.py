@@ -9,13 +9,14 @@ from studio.config import optimizers, schedules
 from studio.config.recipe import Recipe, StackEntry
 from studio.config.runtime import EXECUTIONS
 from studio.core import platform
+from studio.core.wording import counted
 from studio.datasets.trigger_words import fill_placeholder, has_word
 from studio.families import bases
 from studio.jobs.queue import Job
 from studio.runs.run import Run
 from studio.ui import files
 from studio.ui.components import loss_plot, run_card
-from studio.ui.components.html import counted, duration, share, size
+from studio.ui.components.html import duration, share, size
 from studio.ui.components.run_state import BUSY, WORDS, Condition, step_label
 from studio.ui.components.sample_table import SampleImage, SampleRow
 from studio.ui.components.templates import render

@@ -8,6 +8,7 @@ from studio import builtin, families
 from studio import config as configs
 from studio.config import Preset, memory_overlays, shipped_presets, toml
 from studio.core.errors import StudioError
+from studio.core.wording import counted
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.families import bases
@@ -18,7 +19,7 @@ from studio.runs.run import Run
 from studio.ui import files
 from studio.ui.components.bases import gigabytes
 from studio.ui.components.estimate import seconds_per_step
-from studio.ui.components.html import counted, duration
+from studio.ui.components.html import duration
 from studio.ui.components.templates import render
 
 MOST = 6

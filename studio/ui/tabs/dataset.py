@@ -29,8 +29,7 @@ def build(studio: Studio, tabs: gr.Tabs, chosen: gr.State, job_changes: gr.State
         """Refresh while an import or caption job of this dataset runs, and once after it; called each second while any job makes progress."""
         dataset = open_dataset(studio.workspace(request), dataset_id)
         now_busy = bool(dataset and progress(studio, studio.owner(request), dataset))
-        skipped = [gr.skip()] * len(editor.refreshed)
-        return *(editor.refresh(dataset_id, request) if busy or now_busy else skipped), now_busy
+        return *editor.refresh_if(busy or now_busy, dataset_id, request), now_busy
 
     new.picker.input(lambda: "", None, editor.message, **QUIET)
     chosen.change(editor.show, chosen, editor.shown, **QUIET)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from studio.core.errors import StudioError
+from studio.core.wording import counted
 from studio.core.workspace import Workspace
 from studio.datasets import trigger_words
 from studio.datasets.captioners import CAPTIONERS
@@ -14,7 +15,7 @@ from studio.jobs import worker
 from studio.jobs.queue import Job
 from studio.ui.components import caption_grid
 from studio.ui.components.following import Followed, Following
-from studio.ui.components.html import counted, notice
+from studio.ui.components.html import notice
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, show_errors
 from studio.ui.tabs.dataset_editor import Editor, explain_word, header, named, next_step, open_dataset, progress
@@ -97,7 +98,7 @@ def _wire_captioner(editor: Editor) -> None:
         """While captions are written, the page's own poll shows them."""
         ended = any(job.payload["dataset"] == open_id and not job.unfinished for job in jobs)
         shown = show_captioned(jobs, studio.workspace(request), open_id)
-        return shown, *(editor.refresh(open_id, request) if ended else [gr.skip()] * len(editor.refreshed))
+        return shown, *editor.refresh_if(ended, open_id, request)
 
     following = Following(studio, show, [editor.message, *editor.refreshed], [editor.chosen])
 

@@ -1,8 +1,8 @@
 """Which dataset a tab opens: the requested one if the tab offers it, else the newest that it offers."""
 
+from studio.core.wording import counted
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
-from studio.ui.components.html import counted
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:

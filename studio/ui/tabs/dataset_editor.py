@@ -118,6 +118,10 @@ class Editor:
         """Values of `refreshed`: name and trigger word are left out, because the user may be typing them."""
         return self.show(dataset_id, request)[: len(self.refreshed)]
 
+    def refresh_if(self, needed: bool, dataset_id: str | None, request: gr.Request) -> tuple:
+        """The same, or values that change nothing."""
+        return self.refresh(dataset_id, request) if needed else (gr.skip(),) * len(self.refreshed)
+
 
 def build_editor(studio: Studio, chosen: gr.State) -> Editor:
     with gr.Column(visible=False, elem_id="dataset-work") as column:

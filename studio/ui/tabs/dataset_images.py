@@ -51,7 +51,7 @@ def _wire_import(editor: Editor) -> Following:
         """An import can be shorter than a second of the page's poll, so its end shows the images too."""
         ended = not any(job.unfinished for job in jobs)
         result = show_imports(jobs, studio.workspace(request), dataset_id)
-        return result, *(editor.refresh(dataset_id, request) if ended else [gr.skip()] * len(editor.refreshed))
+        return result, *editor.refresh_if(ended, dataset_id, request)
 
     following = Following(studio, show, [editor.message, *editor.refreshed], [editor.chosen])
 

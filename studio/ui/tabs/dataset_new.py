@@ -114,18 +114,17 @@ def wire_zone(studio: Studio, new: NewDataset, editor: Editor) -> None:
 
     def ended(_: object, jobs: Sequence[Job], request: gr.Request, open_id: str | None) -> tuple:
         """A dataset for which no file could be used is removed again, unless more files are on their way; the zone says why."""
-        refreshed = [gr.skip()] * len(editor.refreshed)
         made = list(dict.fromkeys(job.payload["dataset"] for job in jobs if not job.unfinished))
         if not made:
-            return *untouched, gr.skip(), *refreshed
+            return *untouched, gr.skip(), *editor.refresh_if(False, open_id, request)
         workspace = studio.workspace(request)
         result = show_imports(jobs, workspace, open_id)
         unused = [each for each in made if _is_unused(studio, workspace, jobs[-1].owner, each)]
         for each in unused:
             workspace.erase(workspace.remove(workspace.dataset_path(each)))
         if unused:
-            return *show(workspace, open_id, form=True, message=result), "", *refreshed
-        return *untouched, result, *(editor.refresh(open_id, request) if open_id in made else refreshed)
+            return *show(workspace, open_id, form=True, message=result), "", *editor.refresh_if(False, open_id, request)
+        return *untouched, result, *editor.refresh_if(open_id in made, open_id, request)
 
     following = Following(studio, ended, [*new.opened, editor.message, *editor.refreshed], [editor.chosen])
     new.zone.import_images(create, following.followed, [*following.state, *new.opened, editor.message, editor.progress], **QUIET)

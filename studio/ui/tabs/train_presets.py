@@ -10,10 +10,11 @@ from studio import config as configs
 from studio.config import foreign
 from studio.config.foreign import Imported
 from studio.core.errors import StudioError
+from studio.core.wording import counted
 from studio.datasets.dataset import Dataset
 from studio.runs import starting_points
 from studio.ui.components import removed
-from studio.ui.components.html import counted, html, notice, small
+from studio.ui.components.html import html, notice, small
 from studio.ui.components.removed import build_removed
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio, show_errors

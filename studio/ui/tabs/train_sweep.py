@@ -9,6 +9,7 @@ import gradio as gr
 from studio import config as configs
 from studio.config import TrainConfig, fields
 from studio.core.errors import StudioError
+from studio.core.wording import counted
 from studio.core.workspace import Workspace
 from studio.datasets.dataset import Dataset
 from studio.jobs.launch import TrainingRequest
@@ -16,7 +17,7 @@ from studio.runs import sweeps
 from studio.runs.creation import automatic_name
 from studio.runs.sweeps import is_sweepable
 from studio.ui.components import estimate
-from studio.ui.components.html import counted, duration, html, notice
+from studio.ui.components.html import duration, html, notice
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 from studio.ui.tabs.train_form import WATCH
