@@ -73,7 +73,12 @@ class Studio:
 
     def start_estimate(self, owner: str, config: TrainConfig) -> Job:
         """Estimate time and memory of a training in a child process; a second request for the same config gets the same job."""
-        return self.jobs.start(self.jobs.submit(owner, "estimate", {"config": config.model_dump(mode="json")}, key=estimates.key(config)))
+        payload, key = {"config": config.model_dump(mode="json")}, estimates.key(config)
+        job = self.jobs.submit(owner, "estimate", payload, key)
+        if self.jobs.cancel_requested(job.id):
+            # Its process has not ended yet.
+            job = self.jobs.submit(owner, "estimate", payload, f"{key}-after-{job.id}")
+        return self.jobs.start(job)
 
     def resume_run(self, owner: str, run: Run) -> Job:
         """Queue an existing run: it continues from its last resume state and ends with the same bytes as without a stop."""

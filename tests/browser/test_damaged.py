@@ -22,5 +22,10 @@ def test_a_damaged_dataset_is_named_and_set_aside(open_page, app, keep):
     assert not cut.path.exists() and Dataset.open(workspace, whole.id).title == "Whole drawings"
     page.reload()
     page.get_by_role("tab", name="Images & captions").click()
-    expect(page.locator("#removed-datasets")).to_contain_text("cut-drawings (damaged)")
+    removed = page.locator("#removed-datasets")
+    expect(removed).to_contain_text("cut-drawings (damaged)")
+    removed.get_by_role("button", name="Restore cut-drawings").click()
+    expect(notice).to_contain_text("The dataset “cut-drawings” cannot be read.")
+    notice.get_by_role("button", name="Set cut-drawings aside").click()
+    expect(notice).to_have_count(0)
     workspace.remove(whole.path)

@@ -122,10 +122,16 @@ def test_a_file_that_does_not_arrive_is_named_and_all_are_sent_again(open_page, 
     expect(sending).to_contain_text("Not uploaded: “second.png” did not arrive.")
     page.wait_for_timeout(500)
     expect(sending).to_contain_text("Not uploaded: “second.png” did not arrive.")
+    # Files that arrive after it take nothing away from it; dropped together they are imported one after the other.
+    for name, shade in (("fifth", 150), ("sixth", 180)):
+        drop(page, "#captions", {f"{name}.png": png(shade, size=64)})
+    expect(page.locator(".captioned")).to_have_count(2)
+    expect(sending).to_contain_text("Not uploaded: “second.png” did not arrive.")
     page.unroute(re.compile("/upload"))
     sending.locator(".again").click()
-    expect(page.locator(".captioned")).to_have_count(4)
-    assert len(dataset.images) == 4
+    expect(page.locator(".captioned")).to_have_count(6)
+    expect(sending).to_be_hidden()
+    assert len(dataset.images) == 6
 
 
 def half(size: int) -> bytes:

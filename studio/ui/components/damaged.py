@@ -59,6 +59,13 @@ def wire_set_aside(studio: Studio, shown: gr.HTML, lists: dict[str, gr.HTML]) ->
 
     shown.set_aside(set_aside, None, [shown, *lists.values()], **QUIET)
 
+    def list_restored(request: gr.Request) -> str:
+        """What was set aside is still damaged when it is restored. This runs in the turn of the list, after the list's own handler."""
+        return listing(studio.workspace(request), local)
+
+    for each in lists.values():
+        each.restore(list_restored, None, shown, **QUIET)
+
 
 def _has_folders(studio: Studio) -> bool:
     """Whether a folder can be opened: the page is on the studio's computer."""

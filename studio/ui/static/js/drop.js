@@ -60,18 +60,30 @@ function archive(files) {
   return files.length === 1 && /\.zip$/i.test(files[0].name) ? files[0].name.slice(0, -4) : "";
 }
 
-/** Zone -> what "Try again" does. */
-const again = new WeakMap();
+/** Zone -> {text, resend} of each upload that failed and was not tried again. */
+const unsent = new WeakMap();
 const busy = new Set();
 
-function show(zone, text, share, retry) {
+function show(zone, text, share, failed = false) {
   const sending = zone.querySelector(".sending");
   sending.hidden = false;
   sending.querySelector("b").textContent = text;
   sending.querySelector(".bar i").style.width = `${100 * share}%`;
   sending.querySelector(".bar").setAttribute("aria-valuenow", Math.round(100 * share));
-  sending.querySelector(".again").hidden = !retry;
-  again.set(zone, retry);
+  sending.querySelector(".again").hidden = !failed;
+}
+
+const failedIn = (zone) => unsent.get(zone) ?? [];
+
+function showFailed(zone) {
+  const failed = failedIn(zone);
+  if (failed.length) show(zone, failed.map(({ text }) => text).join(" "), 0, true);
+}
+
+function tryAgain(zone) {
+  const failed = failedIn(zone);
+  unsent.delete(zone);
+  for (const { resend } of failed) resend();
 }
 
 /** Upload the files and hand them to the panel's `import_images`, with the dataset that was open when they were chosen. */
@@ -109,10 +121,11 @@ async function send(zone, files, name, dataset = zone.querySelector("[data-datas
     trigger("import_images", { paths, name, dataset });
   } catch {
     const text = failed ? `Not uploaded: “${failed.name}” did not arrive.` : "Not uploaded.";
-    show(zone, text, done / files.length, () => send(zone, files, name, dataset));
+    unsent.set(zone, [...failedIn(zone), { text, resend: () => send(zone, files, name, dataset) }]);
   } finally {
     busy.delete(zone);
   }
+  showFailed(zone);
 }
 
 /* The bar of the import, or its result, follows that of the upload. */
@@ -120,14 +133,14 @@ for (const selector of ["#dataset-progress", "#dataset-message", "#new-dataset-m
   onAttach(selector, (element) => {
     const hide = () => {
       if (!element.textContent.trim()) return;
-      for (const zone of document.querySelectorAll(IMAGE_ZONES.join())) if (!busy.has(zone)) zone.querySelector(".sending").hidden = true;
+      for (const zone of document.querySelectorAll(IMAGE_ZONES.join())) if (!busy.has(zone) && !failedIn(zone).length) zone.querySelector(".sending").hidden = true;
     };
     new MutationObserver(hide).observe(element, { childList: true, subtree: true, characterData: true });
   });
 }
 
 document.addEventListener("click", ({ target }) => {
-  if (target.closest(".sending .again")) again.get(target.closest(IMAGE_ZONES.join()))?.();
+  if (target.closest(".sending .again")) tryAgain(target.closest(IMAGE_ZONES.join()));
 });
 
 document.addEventListener("dragover", (event) => {
