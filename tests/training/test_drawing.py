@@ -168,7 +168,9 @@ def test_an_image_that_fails_fails_its_job_only(error, words, prompts, workspace
     def draw(self, pipeline, positive, *values):
         calls.append(1)
         # Fails in the middle, with the LoRA disabled and the stack applied.
-        return original(self, pipeline, positive, *values[:-1], failing(error) if len(calls) == 1 + len(asked.config.samples.prompts) else values[-1])
+        *others, on_step, init = values
+        fails = len(calls) == 1 + len(asked.config.samples.prompts)
+        return original(self, pipeline, positive, *others, failing(error) if fails else on_step, init)
 
     monkeypatch.setattr(FAMILY.__class__, "draw", draw)
     one = payload(recipe(tiny_base, stack=newest(asked)))

@@ -55,7 +55,7 @@ def test_two_hundred_waiting_calls_leave_the_page_and_other_calls_quick(page, id
     async def measure() -> tuple[float, float]:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(timeout=20, limits=limits) as client:
-            image = ["a cat", [], 7, 2, 5.0, "", DEFAULT_RECIPE.base_model, 1, "", None, None]
+            image = ["a cat", [], 7, 2, 5.0, "", DEFAULT_RECIPE.base_model, 1, "", None, None, None, None]
             calls = [("generate", image), ("caption", [dataset, "builtin", True, ""])] * (CALLS // 2)
             # Of one program, and one page: for a new session Gradio 6.31 works 30 ms, far longer than for a call.
             bodies = [(name, {"data": values, "session_hash": "program"}) for name, values in calls]

@@ -23,9 +23,9 @@ function acceptsDrop(event) {
 }
 
 function restore(files) {
-  // Gradio 6.31 puts the field beside its button.
-  const field = document.querySelector(RESTORE.upload)?.parentElement.querySelector("input[type=file]");
-  if (!field) return;
+  // Gradio 6.31 puts the field before its button.
+  const field = document.querySelector(RESTORE.upload)?.previousElementSibling;
+  if (!field?.matches("input[type=file]")) return;
   const carrier = new DataTransfer();
   for (const file of files.slice(0, 1)) carrier.items.add(file);
   field.files = carrier.files;
@@ -127,6 +127,15 @@ async function send(zone, files, name, dataset = zone.querySelector("[data-datas
   }
   showFailed(zone);
 }
+
+/* The panel is painted again when the list of images changes. */
+onAttach(IMAGE_ZONES.join(), (element) => {
+  const zone = element.closest(IMAGE_ZONES.join());
+  const painted = () => {
+    if (!busy.has(zone) && zone.querySelector(".sending")?.hidden) showFailed(zone);
+  };
+  new MutationObserver(painted).observe(element, { childList: true, subtree: true });
+});
 
 /* The bar of the import, or its result, follows that of the upload. */
 for (const selector of ["#dataset-progress", "#dataset-message", "#new-dataset-message"]) {
