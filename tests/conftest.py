@@ -29,7 +29,8 @@ TOGETHER = ("browser", "families")
 
 @pytest.hookimpl(tryfirst=True)  # Before pytest-xdist, which reads the groups in its own hook.
 def pytest_collection_modifyitems(items):
-    """Tests run in two processes (`-n 0` is none); those of a file, and of such a folder, stay together and in their order."""
+    """Tests run in three processes, since many wait for a browser and leave a core idle (`-n 0` is none); those of a file, and of such a folder,
+    stay together and in their order."""
     for item in items:
         folder = item.path.parent.name
         item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.stem))

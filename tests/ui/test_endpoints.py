@@ -104,6 +104,8 @@ def test_a_program_sends_an_init_image_as_a_file_and_no_path_of_the_server(page,
     for value, words in (({"strength": 2}, "strength: 2 does not fit"), ({"strength": 0}, "strength: 0 does not fit")):
         with pytest.raises(Exception, match=words):
             ask("/generate", "a cat", init_image=handle_file(tmp_path / "sketch.png"), **value)
+    with pytest.raises(Exception, match="applies to an init image"):
+        ask("/generate", "a cat", strength=0.5)
     with pytest.raises(Exception, match="is not an uploaded file"):
         ask("/generate", "a cat", init_image={"path": str(tmp_path / "sketch.png"), "meta": {"_type": "file"}})
 

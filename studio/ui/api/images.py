@@ -38,6 +38,8 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
         to the base's own. Generation begins from init_image, a file as gradio_client's handle_file sends it, if there is one; strength (above 0, at
         most 1) is how much may differ from it. Returns the address and the recipe of each image."""
         workspace = studio.workspace(request)
+        if strength is not None and init_image is None:
+            raise StudioError(f"strength: {strength} applies to an init image; send one as init_image, or leave it out.")
         version = revision.strip() or None
         values = {
             "prompt": prompt,
