@@ -16,6 +16,7 @@ except ImportError:  # Windows
 import huggingface_hub.constants
 import pytest
 
+from studio.core import platform
 from studio.core.workspace import Home
 from tests.fake_hub import FakeHub
 
@@ -29,8 +30,7 @@ TOGETHER = ("browser", "families")
 
 @pytest.hookimpl(tryfirst=True)  # Before pytest-xdist, which reads the groups in its own hook.
 def pytest_collection_modifyitems(items):
-    """Tests run in three processes, since many wait for a browser and leave a core idle (`-n 0` is none); those of a file, and of such a folder,
-    stay together and in their order."""
+    """Tests run in two processes (`-n 0` is none); those of a file, and of such a folder, stay together and in their order."""
     for item in items:
         folder = item.path.parent.name
         item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.stem))
@@ -51,6 +51,13 @@ def no_limit_is_left():
     before = resource.getrlimit(resource.RLIMIT_CPU)
     yield
     assert resource.getrlimit(resource.RLIMIT_CPU) == before
+
+
+@pytest.fixture(autouse=True)
+def keep_priority(monkeypatch):
+    """A training in the process of the tests lowers the priority for good: the tests after it waited for those of the other processes."""
+    monkeypatch.setattr(platform, "be_nice", lambda: None)
+    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
 
 
 @pytest.fixture

@@ -21,8 +21,6 @@ from tests.training.test_engine import TWELVE, result, stop_at
 @pytest.fixture
 def simulate_offload(monkeypatch):
     """Offload with the CPU as the device: evicted and loaded tensors are both in RAM, and evicted blocks are empty."""
-    monkeypatch.setattr(platform, "be_nice", lambda: None)
-    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
     enabled = []
 
     def instead(denoiser, family, config, device):

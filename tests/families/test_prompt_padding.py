@@ -9,7 +9,6 @@ import torch
 from studio import config as configs
 from studio.config.dataset import DatasetConfig
 from studio.config.training import TrainingConfig
-from studio.core import platform
 from studio.families import FAMILIES
 from studio.runs.run import Run
 from studio.training import loop
@@ -29,12 +28,6 @@ MASKED = [family.name for family in FAMILIES if family.padding_mask]
 CAPTIONS = ["", "a cat", "a dog", "a cat on a red house"]
 TAGS = ["ohwx, red", "ohwx, a cat, on a red house, blue", "ohwx, a dog, picture of it", "ohwx, house", "ohwx, red cat, in a blue house"]
 FEW = ("training.max_train_steps=6", "samples.prompts=[]", "saving.checkpoint_every=2")
-
-
-@pytest.fixture(autouse=True)
-def keep_priority(monkeypatch):
-    monkeypatch.setattr(platform, "be_nice", lambda: None)
-    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
 
 
 @dataclass(frozen=True)

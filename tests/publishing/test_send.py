@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from studio.adapters.header import read_header
 from studio.config.recipe import read_recipe
-from studio.core import hashes, platform
+from studio.core import hashes
 from studio.core.errors import StudioError
 from studio.hub import client
 from studio.jobs.progress import Cancelled, ProgressReporter
@@ -511,8 +511,6 @@ def test_the_code_snippet_generates_the_studios_image_in_a_fresh_plain_pipeline(
 
 def test_the_code_snippet_generates_the_sample_of_the_training_run(workspace, tiny_base, tmp_path, monkeypatch):  # noqa: F811
     """Trained at 96 pixels on a base of 64: the sample, its recipe and plain diffusers agree on the size, and so on every pixel."""
-    monkeypatch.setattr(platform, "be_nice", lambda: None)
-    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
     run = tiny_run(workspace, tiny_base, "dataset.resolution=96", "training.learning_rate=2e-2")
     assert loop.main([str(run.path)]) == 0
     release = plan.plan(workspace, publish_request(run, repo=""))

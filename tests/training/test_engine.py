@@ -15,7 +15,6 @@ from studio import config as configs
 from studio.adapters.format import load_adapter, read_header, write_adapter
 from studio.config import fields, foreign, optimizers
 from studio.config.recipe import Recipe
-from studio.core import platform
 from studio.core.errors import StudioError
 from studio.generation.generator import Generator
 from studio.runs.run import Run
@@ -30,12 +29,6 @@ SQUARES = [(64, 64)] * 2
 SAMPLED = ("training.max_train_steps=12", "samples.every=6", "saving.checkpoint_every=4")
 TWELVE = (*SAMPLED, "samples.prompts=[]")
 """Without samples, which are a third of such a run, where the test is about the weights."""
-
-
-@pytest.fixture(autouse=True)
-def keep_priority(monkeypatch):
-    monkeypatch.setattr(platform, "be_nice", lambda: None)
-    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
 
 
 def result(run: Run) -> bytes:

@@ -37,12 +37,6 @@ def run(workspace, tiny_base):  # noqa: F811
     return tiny_run(workspace, tiny_base)
 
 
-@pytest.fixture(autouse=True)
-def keep_priority(monkeypatch):
-    monkeypatch.setattr(platform, "be_nice", lambda: None)
-    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
-
-
 def kinds(run: Run) -> list[str]:
     return [event["kind"] for event in run.events()[0]]
 

@@ -36,8 +36,6 @@ def executions_are_open(monkeypatch):
     monkeypatch.setattr(memory, "resolve", leave_open)
     monkeypatch.setattr(backends, "available", lambda config: ["eager", "graph", "compiled"])
     monkeypatch.setattr(resolve, "MIN_STEPS_FOR_TRIAL", 0)
-    monkeypatch.setattr(platform, "be_nice", lambda: None)
-    monkeypatch.setattr(platform, "prefer_as_oom_victim", lambda: None)
 
 
 @pytest.fixture
