@@ -6,7 +6,7 @@ import torch
 from studio.families.objectives import Objective
 from studio.training import loop
 from tests.tiny import tiny_base, tiny_run  # noqa: F401 - fixtures
-from tests.training.test_engine import TWELVE, keep_priority  # noqa: F401 - fixtures
+from tests.training.test_engine import TWELVE
 
 
 def failure(run) -> dict:
