@@ -39,6 +39,12 @@ window.refused = [];
 document.addEventListener('securitypolicyviolation', event => window.refused.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`));
 """
 
+USUAL_HOME = """() => {
+  for (const code of document.querySelectorAll('code'))
+    code.textContent = code.textContent.replace(/^\\/.*(?=\\/owners\\/)/, '~/.local/share/lora-studio');
+}"""
+"""Shows the folder of most users instead of that of the test, in the images of the docs."""
+
 DROP = """([place, files]) => {
   const carrier = new DataTransfer();
   for (const [name, data] of files)
@@ -201,6 +207,7 @@ def keep():
         page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=whole)
         if docs and FOR_DOCS:
             DOCS.mkdir(exist_ok=True)
+            page.evaluate(USUAL_HOME)
             page.screenshot(path=DOCS / f"{docs}.png")
 
     return save
