@@ -245,7 +245,7 @@ def trigger_word_function(studio: Studio) -> Callable:
         try:
             return {"word": Dataset.open(studio.workspace(request), str(data["dataset"])).trigger_word}
         except StudioError:
-            # No message: nobody would read it, and the paths in it would not be hidden, as this is no handler's answer.
+            # Without the error's message: the page shows none here, and Page hides paths only in the answers of handlers.
             return {}
 
     return stored_word

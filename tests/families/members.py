@@ -147,9 +147,9 @@ def draw(
     member: Member, prompt: str = "a cat", negative_prompt: str = "", guidance_scale: float = 4.0, steps: int = 2, init: InitImage | None = None
 ) -> torch.Tensor:
     """The pixels of a picture drawn through the contract: HWC."""
-    said = spoken(member, prompt), spoken(member, negative_prompt)
+    conditions = spoken(member, prompt), spoken(member, negative_prompt)
     with torch.no_grad():
-        picture = member.family.draw(member.pipeline, *said, (WIDTH, HEIGHT), steps, guidance_scale, chance(1), lambda done, total: None, init)
+        picture = member.family.draw(member.pipeline, *conditions, (WIDTH, HEIGHT), steps, guidance_scale, chance(1), lambda done, total: None, init)
     return torch.from_numpy(numpy.asarray(picture).copy())
 
 

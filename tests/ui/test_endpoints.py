@@ -10,11 +10,13 @@ from studio.config.recipe import Recipe
 from studio.core.access import Access, Mode
 from studio.core.errors import StudioError
 from studio.datasets.dataset import Dataset
+from studio.generation.init_images import keep_init_image
 from studio.jobs import worker
 from studio.jobs.queue import Jobs
 from studio.runs import library
 from studio.runs.run import Run
 from studio.ui import app as ui
+from studio.ui.api import images as api_images
 from tests.trained import finished_run, png, write_tiny_adapter
 
 ENDPOINTS = {
@@ -96,6 +98,12 @@ def test_a_program_sends_an_init_image_as_a_file_and_no_path_of_the_server(page,
         seen.append(Recipe.from_json(payload["recipe"]))
         raise StudioError("Noted.")
 
+    def keep(*values):
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        return keep_init_image(*values)
+
+    monkeypatch.setattr(api_images, "keep_init_image", keep)
     monkeypatch.setattr(Jobs, "submit", note)
     (tmp_path / "sketch.png").write_bytes(png(90, size=64))
     with pytest.raises(Exception, match="Noted"):

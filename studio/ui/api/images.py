@@ -1,5 +1,6 @@
 """API endpoint that generates images."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
             "seed": seed,
             "width": width,
             "height": height,
-            "init_image": _keep(workspace, init_image),
+            "init_image": await _keep(workspace, init_image),
             "strength": strength,
             **bases.get_base(base_model, version).sampling_settings(num_inference_steps, guidance_scale),
         }
@@ -64,8 +65,9 @@ def endpoints(studio: Studio) -> tuple[Callable, ...]:
     return (generate,)
 
 
-def _keep(workspace: Workspace, file: gr.FileData | None) -> str | None:
-    return keep_init_image(workspace, Path(uploaded(file)["path"])) if file else None
+async def _keep(workspace: Workspace, file: gr.FileData | None) -> str | None:
+    """In a thread: the server's loop must not wait while an image is decoded."""
+    return await asyncio.to_thread(keep_init_image, workspace, Path(uploaded(file)["path"])) if file else None
 
 
 def stack_entry(workspace: Workspace, requested: dict) -> dict:
