@@ -26,7 +26,7 @@ class InitImage:
 
     def steps_left_out(self, num_inference_steps: int) -> int:
         """As diffusers counts them."""
-        return int(max(num_inference_steps - num_inference_steps * self.strength, 0))
+        return int(num_inference_steps - num_inference_steps * self.strength)
 
     def describe_cut(self, size: tuple[int, int]) -> str:
         """A note if much of the image lies outside of (width, height); empty otherwise."""
@@ -54,29 +54,30 @@ def begun_at(pipeline: "DiffusionPipeline", latents: "torch.Tensor", left_out: i
     """
     scheduler = pipeline.scheduler
     prepare, schedule = pipeline.prepare_latents, scheduler.set_timesteps
-    begun: dict[str, Any] = {}
+    noise: torch.Tensor | None = None
+    scheduled = False
 
-    def start() -> None:
-        noise = begun["noise"]
-        noise.copy_(_noisy(scheduler, latents.to(noise), noise))
+    def add_latents() -> None:
+        if noise is not None and scheduled:
+            noise.copy_(_noisy(scheduler, latents.to(noise), noise))
 
     @functools.wraps(schedule)
     def set_timesteps(*args: Any, **kwargs: Any) -> None:
+        nonlocal scheduled
         schedule(*args, **kwargs)
         first = left_out * scheduler.order
         scheduler.timesteps = scheduler.timesteps[first:]
         if hasattr(scheduler, "sigmas"):
             scheduler.sigmas = scheduler.sigmas[first:]
-        begun["scheduled"] = True
-        if "noise" in begun:
-            start()
+        scheduled = True
+        add_latents()
 
     @functools.wraps(prepare)
     def prepare_latents(*args: Any, **kwargs: Any) -> Any:
+        nonlocal noise
         prepared = prepare(*args, **kwargs)
-        begun["noise"] = prepared[0] if isinstance(prepared, tuple) else prepared
-        if "scheduled" in begun:
-            start()
+        noise = prepared[0] if isinstance(prepared, tuple) else prepared
+        add_latents()
         return prepared
 
     pipeline.prepare_latents, scheduler.set_timesteps = prepare_latents, set_timesteps

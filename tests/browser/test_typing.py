@@ -64,13 +64,18 @@ def test_an_event_is_answered_while_the_stream_of_the_last_one_ends(page):
     expect(page.locator(WORD)).not_to_have_value("ohwx", timeout=10_000)
 
 
+def expect_marked_for_good(page) -> None:
+    """A learning rate of 50 is refused under its field, and still is after every answer."""
+    error = page.locator("#setting-training-learning_rate .field-error")
+    page.locator("#setting-training-learning_rate input").fill("50")
+    expect(error).to_be_visible()
+    page.wait_for_timeout(2500)
+    expect(error).to_be_visible()
+
+
 def test_a_value_that_does_not_fit_stays_marked_when_an_older_answer_comes_late(page):
     page.get_by_role("tab", name="Train").click()
-    rate = page.locator("#setting-training-learning_rate")
-    rate.locator("input").fill("50")
-    expect(rate.locator(".field-error")).to_be_visible()
-    page.wait_for_timeout(2500)
-    expect(rate.locator(".field-error")).to_be_visible()
+    expect_marked_for_good(page)
     expect(page.locator("#start-training")).to_be_disabled()
 
 
@@ -108,11 +113,7 @@ def test_a_late_answer_does_not_replace_that_to_a_later_call(page):
     """The confirmation of the first call, that of opening the tab, is late, and with it its answer."""
     page.evaluate(LATE)
     page.get_by_role("tab", name="Train").click()
-    rate = page.locator("#setting-training-learning_rate")
-    rate.locator("input").fill("50")
-    expect(rate.locator(".field-error")).to_be_visible()
-    page.wait_for_timeout(2500)
-    expect(rate.locator(".field-error")).to_be_visible()
+    expect_marked_for_good(page)
 
 
 TYPE_AT_ONCE = """() => new MutationObserver((_, observer) => {

@@ -159,9 +159,8 @@ def caption_result(counts: dict[str, int], captioner: str, dataset_id: str) -> s
     others = [
         Proposal(each.name, each.title, f"{each.size} to download, once; {each.seconds} seconds per image without a GPU")
         for each in CAPTIONERS.values()
-        if each.size and each.seconds
+        if each.size and each.seconds and each.name != captioner
     ]
-    others = [each for each in others if each.name != captioner]
     return render("caption_grid", "unknown", about, text if counts["captioned"] else "", dataset_id, others)
 
 
