@@ -35,7 +35,13 @@ def test_arrow_keys_choose_a_card_and_a_chosen_base_survives_a_reload(open_page,
         expect(page.locator("#base input")).to_have_value(re.compile(name.replace(".", r"\.")))
     xl.check()
     expect(page.locator("#costs")).to_contain_text("GB of memory")
-    states = {job.state for job in Jobs(app.home.database).list(kinds=("estimate",))}
+    jobs = Jobs(app.home.database)
+    for _ in range(100):
+        # A process that is stopped needs a moment to end.
+        states = {job.state for job in jobs.list(kinds=("estimate",))}
+        if "running" not in states:
+            break
+        page.wait_for_timeout(100)
     assert states == {"done", "cancelled"}
     page.wait_for_timeout(1600)  # A draft reads the form again until then.
     page.reload()
