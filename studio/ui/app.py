@@ -105,7 +105,7 @@ def poll_jobs(studio: Studio, app: Page, jobs: JobStates, bar: gr.HTML) -> None:
         return now, new_states if new_states != states else gr.skip(), new_progress if new_progress != progress else gr.skip(), shown
 
     inputs = [jobs.version, jobs.states, jobs.progress]
-    panel("", ("changed",), elem_id="changes", elem_classes="hidden-field").changed(poll, inputs, [*inputs, bar], **QUIET)
+    panel("", ("changed",), elem_id="changes", elem_classes=["hidden-field"]).changed(poll, inputs, [*inputs, bar], **QUIET)
     app.load(poll, inputs, [*inputs, bar], **QUIET)
 
 

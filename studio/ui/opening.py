@@ -95,7 +95,7 @@ def build_opening(studio: Studio, tabs: Tabs, after: Callable[[gr.events.Depende
         ("opened", "moved"),
         server_functions=[trigger_word_function(studio)],
         elem_id="place",
-        elem_classes="hidden-field",
+        elem_classes=["hidden-field"],
     )
     opening = Opening(studio, tabs, shown)
     after(shown.opened(opening.open_page, None, opening.outputs, **QUIET))

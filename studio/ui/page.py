@@ -12,9 +12,9 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Hashable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakValueDictionary
 
 import gradio as gr
 from gradio.blocks import BlockFunction
@@ -59,6 +59,14 @@ def _kind(app: gr.Blocks, block_id: int | None, event: str) -> str:
     return PANEL if is_panel_event(app, block_id, event) else event
 
 
+@dataclass(eq=False)
+class Turn:
+    """A handler that runs or waits; it shares components, or its function, with those that must have ended before it."""
+
+    shared: frozenset[Hashable]
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Page(gr.Blocks):
     expects_oauth = False
     """Whether Gradio adds its routes for a Hub login; Gradio's own property looks for a gr.LoginButton, which the page cannot have."""
@@ -67,8 +75,8 @@ class Page(gr.Blocks):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
-        """Locks of `turn` that a handler holds or waits for."""
+        self.turns: dict[str, list[Turn]] = {}
+        """Session -> the handlers of its page that run or wait for their turn, in the order they came."""
         self.sent_back: frozenset[int] = frozenset()
         """Ids of the components whose values come back to a handler: what the user edits, not what the page tells."""
 
@@ -93,9 +101,9 @@ class Page(gr.Blocks):
             block_fn.trigger_mode = trigger_mode(self, block_fn)
             if block_fn.show_progress == "hidden":
                 block_fn.show_progress_on = [self.nowhere]
-            if turns := self._turns(block_fn):
+            if self._turns(block_fn):
                 # Gradio starts what waits in one queue in the order it came, and of several queues in any order.
-                block_fn.concurrency_id = f"turn-{turns[0]}"
+                block_fn.concurrency_id, block_fn.concurrency_limit = TURN, None
         inputs = {block for block_fn in self.fns.values() for block in block_fn.inputs if not isinstance(block, gr.HTML)}
         # What is edited in a panel comes back to the panel's functions: captions.
         panels = {block for block in self.blocks.values() if isinstance(block, gr.HTML) and block.server_fns}
@@ -110,15 +118,24 @@ class Page(gr.Blocks):
         if session is None or inspect.iscoroutinefunction(block_fn.fn) or inspect.isasyncgenfunction(block_fn.fn):
             yield
             return
-        async with AsyncExitStack() as held:
-            for turn in self._turns(block_fn) or (block_fn.fn,):
-                await held.enter_async_context(self.turns.setdefault((session, turn), asyncio.Lock()))
+        line = self.turns.setdefault(session, [])
+        mine = Turn(self._turns(block_fn) or frozenset([block_fn.fn]))
+        before = [each for each in line if each.shared & mine.shared]
+        line.append(mine)
+        try:
+            for each in before:
+                await each.ended.wait()
             yield
+        finally:
+            line.remove(mine)
+            mine.ended.set()
+            if not line:
+                del self.turns[session]
 
-    def _turns(self, block_fn: BlockFunction) -> tuple[int, ...]:
-        """Ids of the components in whose turn this handler runs, in one order for all handlers, so that no two wait for each other."""
+    def _turns(self, block_fn: BlockFunction) -> frozenset[Hashable]:
+        """Ids of the components in whose turn this handler runs."""
         shared = {block._id for block in block_fn.outputs if TURN in (getattr(block, "elem_classes", None) or ())}
-        return tuple(sorted(shared | {block_id for block_id, event in block_fn.targets if is_panel_event(self, block_id, event)}))
+        return frozenset(shared | {block_id for block_id, event in block_fn.targets if is_panel_event(self, block_id, event)})
 
     def validate_inputs(self, block_fn: BlockFunction, inputs: list) -> None:
         """Called by Gradio before it reads a value. Unlike Gradio's own, it also refuses too many values instead of ignoring them."""

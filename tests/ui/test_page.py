@@ -72,7 +72,7 @@ def test_events_of_a_panel_are_handled_in_the_order_they_were_sent_for_each_page
 
     asyncio.run(calls())
     assert handled == ["other", "a", "b"]
-    assert not page.turns, "a lock that nobody waits for is forgotten"
+    assert not page.turns, "a turn that has ended is forgotten"
     assert page.fns[0].concurrency_id == page.fns[1].concurrency_id
 
 
@@ -85,6 +85,36 @@ def test_handlers_that_set_the_same_summary_answer_in_the_order_they_were_sent()
     asyncio.run(calls())
     assert handled == ["a", "b"]
     assert page.fns[3].concurrency_id == page.fns[4].concurrency_id
+
+
+def test_a_list_drawn_before_a_tick_does_not_replace_the_one_with_it():
+    ticked: list[str] = []
+    drawn = []
+
+    def draw(value: str) -> str:
+        now = list(ticked)
+        time.sleep(0.2)
+        drawn.append(now)
+        return value
+
+    def tick(value: str) -> str:
+        ticked.append(value)
+        drawn.append(list(ticked))
+        return value
+
+    with Page() as page:
+        field, other = gr.Textbox(), gr.HTML(elem_classes=TURN)
+        rows = panel("", ("pick",))
+        field.change(draw, field, rows)
+        rows.pick(tick, field, rows)
+        field.input(lambda value: (draw(value), value), field, [other, rows])
+
+    async def calls():
+        await asyncio.gather(call(page, 0, "x", "one"), call(page, 2, "x", "one"), call(page, 1, "a", "one"), call(page, 0, "x", "one"))
+
+    asyncio.run(calls())
+    assert drawn == [[], [], ["a"], ["a"]]
+    assert {each.concurrency_id for each in page.fns.values()} == {TURN}
 
 
 def test_a_refused_value_does_not_stop_the_newer_one_that_waits():

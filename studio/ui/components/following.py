@@ -11,7 +11,7 @@ import gradio as gr
 
 from studio.core.errors import StudioError
 from studio.jobs.queue import Job
-from studio.ui.components.html import TURN, panel
+from studio.ui.components.html import panel
 from studio.ui.components.templates import render
 from studio.ui.studio import QUIET, Studio
 
@@ -32,7 +32,7 @@ class Following:
         self.studio = studio
         self.show = show
         self.followed = gr.State(None)
-        self.signal = panel("", ("changed",), elem_classes=["hidden-field", TURN])
+        self.signal = panel("", ("changed",), elem_classes=["hidden-field"])
         self.skipped = [gr.skip()] * len(outputs)
 
         def changed(followed: Followed | None, request: gr.Request, *values: object) -> tuple:

@@ -13,7 +13,7 @@ ATTACH = "studio.attach(element, trigger, server, upload)"
 panels.js. Gradio 6.31 gives `trigger`, which calls the handlers of a component, only to code in `js_on_load`."""
 
 TURN = "turn"
-"""Class of a component whose handlers take turns: Page.turn lets those that set it run one after the other."""
+"""Class of a component whose handlers take turns: Page.turn lets those that set it run one after the other. Every panel has it."""
 
 
 def html(value: str = "", **place: object) -> gr.HTML:
@@ -21,10 +21,11 @@ def html(value: str = "", **place: object) -> gr.HTML:
     return gr.HTML(value, js_on_load=None, **place)
 
 
-def panel(value: str = "", events: tuple[str, ...] = (), **place: object) -> gr.HTML:
+def panel(value: str = "", events: tuple[str, ...] = (), elem_classes: Sequence[str] = (), **place: object) -> gr.HTML:
     """HTML whose buttons (`data-click="event"`) and inputs (`data-change="event"`) call handlers with their data attributes, and with their value
-    or that of the field which `data-with` selects."""
-    shown = gr.HTML(value, js_on_load=ATTACH, **place)
+    or that of the field which `data-with` selects. Whatever sets a panel takes turns: a list drawn before the last tick must not replace the one
+    with it."""
+    shown = gr.HTML(value, js_on_load=ATTACH, elem_classes=[*elem_classes, TURN], **place)
     for event in events:
         setattr(shown, event, functools.partial(EventListener(event).listener, shown))
     return shown
