@@ -278,6 +278,13 @@ def encode_frame(pipeline: "DiffusionPipeline", pixels_BCHW: "torch.Tensor") -> 
     return (mean_BCHW - shift_C11) / scale_C11, std_BCHW / scale_C11
 
 
+def patches(latents_BCHW: "torch.Tensor") -> "torch.Tensor":
+    """Tokens of 2 x 2 latents each: (batch, tokens, 4 * channels). Chroma, Qwen-Image and Krea 2 pack latents as FLUX.1 does."""
+    from diffusers import FluxPipeline
+
+    return FluxPipeline._pack_latents(latents_BCHW, *latents_BCHW.shape)
+
+
 def chat_text_beyond(tokenizer: "PreTrainedTokenizerBase", chat: list[dict], prompt: str, longest: int) -> str:
     """The part of a prompt beyond `longest` tokens of a chat; `chat` contains PROMPT in its place."""
     before = tokenizer.apply_chat_template(chat, tokenize=False).partition(PROMPT)[0]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from studio.families.base import Family, text_beyond, token_positions
+from studio.families.base import Family, patches, text_beyond, token_positions
 from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.flux import LONGEST_PROMPT, Flux
 from studio.families.licences import APACHE
@@ -67,9 +67,7 @@ class Chroma(Family):
         return text_beyond(pipeline.tokenizer, prompt, LONGEST_PROMPT - 1)
 
     def packed(self, latents_BCHW: "torch.Tensor") -> "torch.Tensor":
-        from diffusers import ChromaPipeline
-
-        return ChromaPipeline._pack_latents(latents_BCHW, *latents_BCHW.shape)
+        return patches(latents_BCHW)
 
     def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         import torch

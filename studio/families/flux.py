@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from studio.families.base import Family, text_beyond, token_positions
+from studio.families.base import Family, patches, text_beyond, token_positions
 from studio.families.facts import BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import APACHE, FLUX_DEV
 
@@ -85,9 +85,7 @@ class Flux(Family):
         return text_beyond(pipeline.tokenizer_2, prompt, LONGEST_PROMPT - 1)
 
     def packed(self, latents_BCHW: "torch.Tensor") -> "torch.Tensor":
-        from diffusers import FluxPipeline
-
-        return FluxPipeline._pack_latents(latents_BCHW, *latents_BCHW.shape)
+        return patches(latents_BCHW)
 
     def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         import torch

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from studio.families.base import Family, encode_frame, text_beyond
+from studio.families.base import Family, encode_frame, patches, text_beyond
 from studio.families.facts import Autoencoder, BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import KREA_COMMUNITY
 
@@ -90,10 +90,7 @@ class Krea2(Family):
         return text_beyond(pipeline.tokenizer, prompt, kept - prefix)
 
     def packed(self, latents_BCHW: "torch.Tensor") -> "torch.Tensor":
-        from diffusers import QwenImagePipeline
-
-        # Qwen-Image packs latents the same way, and its method needs no pipeline instance.
-        return QwenImagePipeline._pack_latents(latents_BCHW, *latents_BCHW.shape)
+        return patches(latents_BCHW)
 
     def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         from diffusers import Krea2Pipeline, QwenImagePipeline

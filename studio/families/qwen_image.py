@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from studio.families.base import Family, encode_frame, text_beyond
+from studio.families.base import Family, encode_frame, patches, text_beyond
 from studio.families.facts import Autoencoder, BaseFolder, Offer, SamplingDefaults, Shapes
 from studio.families.licences import APACHE
 
@@ -78,9 +78,7 @@ class QwenImage(Family):
         return text_beyond(pipeline.tokenizer, prompt, LONGEST_PROMPT + pipeline.prompt_template_encode_start_idx - prefix)
 
     def packed(self, latents_BCHW: "torch.Tensor") -> "torch.Tensor":
-        from diffusers import QwenImagePipeline
-
-        return QwenImagePipeline._pack_latents(latents_BCHW, *latents_BCHW.shape)
+        return patches(latents_BCHW)
 
     def predict(self, denoiser: "ModelMixin", noisy_BCHW: "torch.Tensor", t_B: "torch.Tensor", conditions: "Conditions") -> "torch.Tensor":
         from diffusers import QwenImagePipeline

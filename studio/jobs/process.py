@@ -15,6 +15,9 @@ from studio.core.workspace import Home
 from studio.jobs.progress import Cancelled, ErrorBoundary, ProgressReporter
 from studio.jobs.queue import DIRECT_KINDS, Jobs
 
+INTERRUPT_AGAIN_SECONDS = 2.0
+"""Enough for a job to remove what it has begun."""
+
 
 def run_direct(database: Path, job_id: int, secret: bytes | None) -> bool:
     """Run one direct job in this process; True if it succeeded."""
@@ -33,23 +36,34 @@ def run_direct(database: Path, job_id: int, secret: bytes | None) -> bool:
 
 @contextlib.contextmanager
 def _interrupted_by_cancel(jobs: Jobs, job_id: int) -> Iterator[None]:
-    """Raise Cancelled inside the block when the job is cancelled, even while it waits for the network."""
-    over = threading.Event()
+    """Raise Cancelled inside the block when the job is cancelled, even while it waits for the network.
+
+    Once is not always enough: an import that is interrupted may go on, or fail with an error of its own.
+    """
+    asked, over = threading.Event(), threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if not over.is_set():
+            raise KeyboardInterrupt
+
     # A parent that ignores SIGINT (a shell's background job) passes that on to its children.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupt)
 
     def watch() -> None:
-        while not over.wait(0.2):
+        while not over.wait(INTERRUPT_AGAIN_SECONDS if asked.is_set() else 0.2):
             if jobs.cancel_requested(job_id):
+                asked.set()
                 platform.interrupt_main_thread()
-                return
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         yield
-    except KeyboardInterrupt:
-        raise Cancelled from None
+    except (KeyboardInterrupt, Exception) as error:
+        over.set()
+        if asked.is_set() or isinstance(error, KeyboardInterrupt):
+            raise Cancelled from None
+        raise
     finally:
         over.set()
         watcher.join()
