@@ -16,7 +16,7 @@ except ImportError:  # Windows
 import huggingface_hub.constants
 import pytest
 
-from studio.core import platform
+from studio.core import imports, platform
 from studio.core.workspace import Home
 from tests.fake_hub import FakeHub
 
@@ -36,8 +36,14 @@ def pytest_collection_modifyitems(items):
         item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.stem))
 
 
+def pytest_sessionstart(session):
+    """The import of all tests, and of what they import, is over when they are collected."""
+    imports.pause_garbage_collection()
+
+
 def pytest_collection_finish(session):
     """Without groups everything still passes, in nearly twice the time: each process makes what a file or folder shares."""
+    imports.resume_garbage_collection()
     if getattr(session.config.option, "loadgroup", False):
         assert all("@" in item.nodeid for item in session.items), "pytest-xdist groups no tests; see the version of pytest in tests/requirements.txt"
 

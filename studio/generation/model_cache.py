@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from studio import families
 from studio.config.recipe import Recipe
+from studio.core.imports import without_garbage_collection
 from studio.core.workspace import Workspace
 from studio.datasets import captioners
 from studio.devices.footprint import ON_GPU, Placement
@@ -57,7 +58,8 @@ class ModelCache:
     def generator(self, recipe: Recipe) -> "Generator":
         """The generator for the recipe's base; loads it and evicts the least recently used one."""
         self.choose_device()
-        from studio.generation.generator import Generator
+        with without_garbage_collection():
+            from studio.generation.generator import Generator
 
         key = _key(recipe)
         if key in self.generators:

@@ -12,6 +12,7 @@ from studio import families
 from studio.config import TrainConfig, fields
 from studio.core import platform
 from studio.core.errors import StudioError
+from studio.core.imports import without_garbage_collection
 from studio.core.workspace import Home, write_atomically
 from studio.devices.footprint import Footprint
 from studio.jobs.progress import ProgressReporter
@@ -66,10 +67,11 @@ def estimate_job(home: Home, job: Job, report: ProgressReporter, secret: bytes |
     """{"config"} -> {}: measure and cache the estimate."""
     # The page and the browser beside it come first.
     platform.be_nice()
-    import torch
+    with without_garbage_collection():
+        import torch
 
-    from studio.devices import memory, runtime
-    from studio.devices.measure import count_adapter_parameters, measure
+        from studio.devices import memory, runtime
+        from studio.devices.measure import count_adapter_parameters, measure
 
     config = TrainConfig.model_validate(job.payload["config"])
     base = families.locate_base(config.model.base_model, config.model.revision)

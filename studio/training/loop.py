@@ -5,6 +5,9 @@ A run that is killed at any point and resumed ends in the same adapter, byte for
 """
 
 if __name__ == "__main__":
+    from studio.core.imports import pause_garbage_collection, resume_garbage_collection
+
+    pause_garbage_collection()
     # Before the other imports, so that what libraries write during their import comes after the versions.
     from studio.training.run_log import configure_process
 
@@ -341,4 +344,5 @@ def _fail(run: Run, message: str, retries: list[dict] | None = None, raised: boo
 
 
 if __name__ == "__main__":
+    resume_garbage_collection()
     sys.exit(main(sys.argv[1:]))

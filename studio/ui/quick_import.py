@@ -1,6 +1,5 @@
 """Faster import of Gradio: half the time. Import this module before anything that imports Gradio."""
 
-import gc
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from typing import Any
 
 # Before Gradio: pydantic searches every loaded module for the docstrings of the settings, 0.05 s more with Gradio's 1,500.
 from studio import config  # noqa: F401
+from studio.core.imports import without_garbage_collection
 
 
 @contextmanager
@@ -29,18 +29,5 @@ def _without_stub_files() -> Iterator[None]:
         inspect.getfile = find
 
 
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """The import creates hundreds of thousands of objects that live as long as the process. Garbage collection of them costs a fifth of the
-    import, and 0.1 s more during the first page; once frozen, they are not examined again.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-with _without_garbage_collection(), _without_stub_files():
+with without_garbage_collection(), _without_stub_files():
     import gradio  # noqa: F401 - the import is the purpose
