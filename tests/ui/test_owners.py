@@ -84,10 +84,10 @@ class House:
         files = [path for path in self.home.workspace(OWNERS["owner"]).root.rglob("*") if path.is_file()]
         return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files} | {job.id: job for job in self.jobs.list(OWNERS["owner"])}
 
-    def forget_others(self) -> None:
-        """Delete what others have, so that every call begins with the same state."""
+    def forget_others(self, workspaces: bool = False) -> None:
+        """Delete what others have, so that every call begins with the same state; with `workspaces`, the empty ones too."""
         for folder in (self.home.root / "owners").iterdir():
-            if folder.name != OWNERS["owner"]:
+            if folder.name != OWNERS["owner"] and (workspaces or any(any(each.iterdir()) for each in folder.iterdir())):
                 shutil.rmtree(folder)
         self.jobs._table.write("DELETE FROM jobs WHERE owner != ?", OWNERS["owner"])
 
@@ -262,6 +262,7 @@ def test_another_visitor_cannot_tell_an_id_of_the_owner_from_one_that_does_not_e
 
 
 def test_without_a_visitor_nothing_is_shown_and_nothing_is_kept(house):
+    house.forget_others(workspaces=True)
     before, shown = house.owned_state(), {}
     for name, handler in handlers(house).items():
         for handle in house.handles:
