@@ -28,6 +28,17 @@ def dataset_of(app) -> Dataset:
     return Dataset.all(app.home.workspace("local"))[0]
 
 
+RELOAD_WITH_THE_NEXT_IMAGE = """
+new MutationObserver(() => {
+  const [image, known] = [document.querySelector("#stack-image img[src*='/file/image/']"), new URLSearchParams(location.search).get("image")];
+  if (known && image && !image.src.includes(known) && !sessionStorage.getItem("reloaded")) {
+    sessionStorage.setItem("reloaded", "1");
+    location.reload();
+  }
+}).observe(document, {childList: true, subtree: true, attributes: true, attributeFilter: ["src"]});
+"""
+
+
 def open_tab(page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
@@ -82,6 +93,23 @@ def test_a_restart_in_the_middle_of_a_word_keeps_prompt_form_tab_and_trigger_wor
     open_tab(page, "Generate")
     expect(page.locator("#prompt textarea")).to_have_value("a red boat at night")
     expect(page.locator("#stack input[type=checkbox]").first).not_to_be_checked()
+
+
+def test_a_reload_while_a_new_image_arrives_keeps_what_was_typed(open_page, app):
+    """It opens the address of the image before, whose draft the new one has taken over."""
+    page = open_page()
+    opened(page)
+    page.add_init_script(RELOAD_WITH_THE_NEXT_IMAGE)
+    page.reload()
+    opened(page)
+    page.locator("#prompt textarea").fill("a red boat at night")
+    page.get_by_role("button", name="Generate", exact=True).click()
+    wait_until(page, "new URLSearchParams(location.search).has('image')")
+    page.locator("#prompt textarea").fill("a green house")
+    with page.expect_event("domcontentloaded"):
+        page.get_by_role("button", name="Generate", exact=True).click()
+    opened(page)
+    expect(page.locator("#prompt textarea")).to_have_value("a green house")
 
 
 def test_a_word_that_was_changed_elsewhere_is_shown_beside_the_draft(open_page, app):

@@ -10,6 +10,7 @@ import { place, shownImage } from "./place.js";
 /* Gradio shows a choice a moment after the click, and the server may fill other fields after that. */
 const READ_AGAIN_MS = [0, 400, 1500];
 const SAVED_AFTER_MS = 1500;
+const FORMER_KEPT_MS = 5000;
 const LONGEST_WORD = 60;
 const WORD_TIMEOUT_MS = 5000;
 
@@ -162,17 +163,22 @@ export function imageChanged(picked) {
   const begun = opened.get("generate");
   const kept = begun && drafts.get(begun.key);
   const key = keyOf("generate");
-  if (begun) drafts.drop(begun.key);
   if (picked) {
+    if (begun) drafts.drop(begun.key);
     opened.delete("generate");
     drafts.drop(key);
     shown.delete(key);
     // The fields follow the image.
     setTimeout(() => begin("generate"), READ_AGAIN_MS[1]);
   } else if (begun) {
-    shown.set(key, shownFields(begun.key));
+    const former = begun.key;
+    shown.set(key, shownFields(former));
     begun.key = key;
     if (kept) drafts.put(key, kept.value, ABOUT.generate());
+    // A reload that has begun opens the address of the former image.
+    setTimeout(() => {
+      if (opened.get("generate")?.key !== former) drafts.drop(former);
+    }, FORMER_KEPT_MS);
   }
 }
 
