@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import gradio as gr
@@ -113,7 +112,7 @@ def test_direct_calls_of_page_handlers_print_nothing(server):
     def refused(fn: dict) -> bool:
         body = {"data": [TOKEN] * (len(fn["inputs"]) - 1), "fn_index": fn["id"], "session_hash": "hand"}
         assert post(server.port, "queue/join", body)[0] == 200
-        return "value" in _get(server.port, f"/gradio_api/queue/data?session_hash=hand")
+        return "value" in _get(server.port, "/gradio_api/queue/data?session_hash=hand")
 
     with unseen(server):
         handlers = [fn for fn in server.config["dependencies"] if fn["inputs"] and fn["backend_fn"]]
