@@ -26,7 +26,7 @@ def time_first_step(machine: Machine, report: Report) -> None:
     subprocess.run([*platform.module_command("timeit", "-n", "1", "-r", "1", IMPORTS)], env=platform.environment(), capture_output=True, check=True)
     imports = time.perf_counter() - began
     for name in ("not encoded yet", "encoded"):
-        report(Line(name, figures={"imports_s": round(imports, 1), **phases(machine, family, base)}))
+        report(Line(name, figures={"imports_s": round(imports, 2), **phases(machine, family, base)}))
 
 
 def phases(machine: Machine, family: Family, base) -> dict[str, float]:
@@ -48,7 +48,7 @@ def durations(run: Run, started: float) -> dict[str, float]:
     # Steps are read from the GPU several at a time; the preflight follows the second one immediately.
     second = next(event["time"] for event in events if event["kind"] == "preflight")
     return {
-        "loaded_s": round(loaded - started, 1),
-        "two_steps_s": round(second - loaded, 1),
-        "later_step_s": round(run.curve()[-1]["seconds_per_step"], 2),
+        "loaded_s": round(loaded - started, 2),
+        "two_steps_s": round(second - loaded, 3),
+        "later_step_s": round(run.curve()[-1]["seconds_per_step"], 3),
     }
