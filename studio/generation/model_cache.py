@@ -3,6 +3,7 @@
 A GPU holds one of them; a CPU holds two bases and a captioner. torch is imported with the first model.
 """
 
+import functools
 import gc
 import logging
 from collections.abc import Callable
@@ -27,6 +28,14 @@ log = logging.getLogger(__name__)
 BASES_KEPT = {"cpu": 2, "cuda": 1}
 SMALL_BYTES = 500 * 1000**2
 """A base up to this size may stay in RAM during training; larger ones are evicted."""
+
+
+@functools.cache
+def _generator_class() -> "type[Generator]":
+    """Imported once: what is garbage at that moment is kept for good."""
+    with without_garbage_collection():
+        from studio.generation.generator import Generator
+    return Generator
 
 
 class ModelCache:
@@ -58,9 +67,6 @@ class ModelCache:
     def generator(self, recipe: Recipe) -> "Generator":
         """The generator for the recipe's base; loads it and evicts the least recently used one."""
         self.choose_device()
-        with without_garbage_collection():
-            from studio.generation.generator import Generator
-
         key = _key(recipe)
         if key in self.generators:
             self.generators[key] = self.generators.pop(key)
@@ -75,7 +81,7 @@ class ModelCache:
             dtype = self.dtype if family.float16 or self.dtype != "float16" else "float32"
             placement, note = self._place(base, family, recipe, dtype)
             log.info("Loading the base %s, family %s, on %s in %s: %s", base.id, family.name, self.device, dtype, placement)
-            self.generators[key] = Generator(base, family, self.device, dtype, placement=placement, placement_note=note)
+            self.generators[key] = _generator_class()(base, family, self.device, dtype, placement=placement, placement_note=note)
         return self.generators[key]
 
     def _place(self, base: BaseFolder, family: Family, recipe: Recipe, dtype: str) -> tuple[Placement, str]:

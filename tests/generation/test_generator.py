@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import io
 
 import numpy
@@ -47,6 +48,16 @@ def test_a_picture_says_which_version_of_its_base_drew_it(workspace, tiny_base, 
     models.generators[(RECIPE.base_model, None)] = Generator(fetched, FAMILY, pipeline=tiny_pipeline)
     _, drawn, _ = models.generate(RECIPE, workspace, lambda done, total: None)
     assert drawn == RECIPE.model_copy(update={"revision": "c0ffee"})
+
+
+def test_no_image_but_the_first_keeps_garbage_for_good(workspace, tiny_base, tiny_pipeline):  # noqa: F811
+    models = ModelCache()
+    models.device = "cpu"
+    models.generators[(RECIPE.base_model, None)] = Generator(tiny_base, FAMILY, pipeline=tiny_pipeline)
+    models.generate(RECIPE, workspace, lambda done, total: None)
+    before = gc.get_freeze_count()
+    models.generate(RECIPE, workspace, lambda done, total: None)
+    assert gc.get_freeze_count() == before
 
 
 def test_a_base_says_by_itself_which_family_draws_and_the_picture_remembers(workspace, tmp_path):
