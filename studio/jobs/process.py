@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from studio.core import platform
-from studio.core.imports import without_garbage_collection
 from studio.core.logging import configure
 from studio.core.workspace import Home
 from studio.jobs.progress import Cancelled, ErrorBoundary, ProgressReporter
@@ -29,8 +28,7 @@ def run_direct(database: Path, job_id: int, secret: bytes | None) -> bool:
     module, _, name = DIRECT_KINDS[job.kind].partition(":")
     with ErrorBoundary(jobs, job, home.logs / f"job-{job.id}.log"), _interrupted_by_cancel(jobs, job.id):
         # Imported here, so that each kind imports only what it needs.
-        with without_garbage_collection():
-            function = vars(importlib.import_module(module))[name]
+        function = vars(importlib.import_module(module))[name]
         result = function(home, job, ProgressReporter(jobs, job.id), secret)
         return jobs.finish(job.id, result)
     return False
@@ -62,7 +60,6 @@ def _interrupted_by_cancel(jobs: Jobs, job_id: int) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Exception) as error:
-        over.set()
         if asked.is_set() or isinstance(error, KeyboardInterrupt):
             raise Cancelled from None
         raise
