@@ -11,7 +11,7 @@ from studio.ui import app as ui
 from studio.ui.gradio_scripts import ASSETS, CHANGES, changed_scripts
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=["inputs", "stream", "early", "typed", "opened"])
+@pytest.mark.parametrize("change", CHANGES, ids=["inputs", "stream", "once", "early", "typed", "opened"])
 def test_each_change_fits_once_and_leaves_the_fault_nowhere(change):
     ((name, text),) = changed_scripts([change]).items()
     shipped = (ASSETS / name).read_text(encoding="utf-8")
