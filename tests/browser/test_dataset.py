@@ -201,6 +201,30 @@ def test_a_caption_being_typed_is_kept_while_others_are_written(open_page, app):
     assert dataset.images[1].caption == "sks in a boat"
 
 
+OLDER = """([text]) => {
+  const card = document.querySelectorAll('.captioned')[1];
+  card.closest('.captions').dataset.version = 'older';
+  card.querySelector('textarea').textContent = text;
+}"""
+
+
+def test_a_rendering_from_before_the_last_save_takes_nothing_back(open_page, app):
+    """On a busy computer it comes seconds later, when the page has already seen that the grid was the newest."""
+    dataset = Dataset.from_samples(app.home.workspace("local"), "character")
+    page = open_page()
+    page.get_by_role("tab", name="Images & captions").click()
+    box = page.locator(".captioned textarea").nth(1)
+    box.fill("")
+    box.press_sequentially("sks in", delay=20)
+    expect(page.locator(".captioned .status").nth(1)).to_have_text("saved")
+    page.wait_for_timeout(2500)
+    page.evaluate(OLDER, ["sks"])
+    box.press_sequentially(" a boat", delay=20)
+    expect(box).to_have_value("sks in a boat")
+    expect(page.locator(".captioned .status").nth(1)).to_have_text("saved")
+    assert dataset.images[1].caption == "sks in a boat"
+
+
 def in_two_tabs(open_page, app) -> tuple:
     """A dataset, and its captions as two tabs show them."""
     dataset = Dataset.from_samples(app.home.workspace("local"), "character")

@@ -22,7 +22,8 @@ const OPEN = "Keep this page open; your text is sent when the studio is back.";
 const edits = new Map();
 /** Card -> {key, text}: the stored caption that its box was last set to. */
 const stored = new WeakMap();
-/** Card -> image that is typed on while the box has the focus: a rendering that is perhaps older than the typing does not change its text. */
+/** Card -> image that is typed on while the box has the focus: a rendering that is perhaps older than what was typed and saved does not change its
+    text before the studio confirms that it is the newest. */
 const typed = new WeakMap();
 
 const field = (card) => card.querySelector("textarea");
@@ -213,7 +214,7 @@ function resume(dataset) {
   }
 }
 
-function refresh(element) {
+function refresh(element, newest = false) {
   resume(element.querySelector(".captions")?.dataset.dataset);
   for (const card of element.querySelectorAll(".captioned")) {
     const key = keyOf(card.dataset);
@@ -221,7 +222,7 @@ function refresh(element) {
     const edit = edits.get(key);
     if (edit) {
       if (caption.value !== edit.text) caption.value = edit.text;
-    } else if (typed.get(card) !== key || caption !== document.activeElement) {
+    } else if (newest || typed.get(card) !== key || caption !== document.activeElement) {
       // Spaces are cleaned when a caption is stored; the one before the next word stays.
       if (plain(caption.value) !== plain(caption.defaultValue)) caption.value = caption.defaultValue;
       stored.set(card, { key, text: caption.defaultValue });
@@ -241,11 +242,7 @@ async function poll(element) {
   const { version } = await panel.server.dataset_version({ dataset });
   for (const edit of edits.values()) if (edit.failed) save(edit);
   if (!version || grid.dataset.version !== shown) return;
-  if (version === shown) {
-    // The grid is the newest, so boxes with a saved text show it.
-    for (const card of grid.children) typed.delete(card);
-    return refresh(element);
-  }
+  if (version === shown) return refresh(element, true);
   if (requested.version === version && performance.now() - requested.at < ASK_AGAIN_MS) return;
   requested = { version, at: performance.now() };
   panel.trigger("changed_elsewhere", {});
