@@ -201,7 +201,7 @@ def test_a_caption_being_typed_is_kept_while_others_are_written(open_page, app):
     assert dataset.images[1].caption == "sks in a boat"
 
 
-OLDER = """([text]) => {
+OLDER = """(text) => {
   const card = document.querySelectorAll('.captioned')[1];
   card.closest('.captions').dataset.version = 'older';
   card.querySelector('textarea').textContent = text;
@@ -218,7 +218,7 @@ def test_a_rendering_from_before_the_last_save_takes_nothing_back(open_page, app
     box.press_sequentially("sks in", delay=20)
     expect(page.locator(".captioned .status").nth(1)).to_have_text("saved")
     page.wait_for_timeout(2500)
-    page.evaluate(OLDER, ["sks"])
+    page.evaluate(OLDER, "sks")
     box.press_sequentially(" a boat", delay=20)
     expect(box).to_have_value("sks in a boat")
     expect(page.locator(".captioned .status").nth(1)).to_have_text("saved")

@@ -146,7 +146,7 @@ CACHES = """() => {
 
 
 def test_no_stream_of_answers_is_asked_for_twice(open_page, dataset):
-    """Chromium's cache sends one of two requests in a row for the same stream twice, and half of the answers go to the stream that nobody reads."""
+    """Chromium's cache may send a second request for the same stream twice. Only one of the two is read; answers on the other are lost."""
     page = open_page()
     page.evaluate(CACHES)
     page.get_by_role("tab", name="Images & captions").click()

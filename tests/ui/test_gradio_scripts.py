@@ -1,5 +1,5 @@
-"""Gradio's page does not grow slower with every event, no answer is left on a closed stream and none replaces what was typed since;
-tests/browser/test_typing.py shows the last two."""
+"""Gradio's page does not grow slower with every event, no answer is left on a closed stream or on one that nobody reads, and none replaces what was
+typed since; tests/browser/test_typing.py shows all but the first."""
 
 import re
 
